@@ -1,0 +1,96 @@
+# werunos: build, test, install. `make help` lists the targets.
+MODE   ?= release
+CC     ?= gcc
+PREFIX ?= /usr/local
+B      := build/$(MODE)
+
+LAYERS  := lib block jbd2 vfs fs/memfs fs/ext4 fs/btrfs fs
+KSRC    := $(foreach l,$(LAYERS),$(sort $(wildcard kernel/$(l)/*.c)))
+HSRC    := $(sort $(wildcard host/*.c host/fuse/*.c host/import/*.c))
+KOBJ    := $(KSRC:%.c=$(B)/%.o)
+HOBJ    := $(HSRC:%.c=$(B)/%.o)
+TSUP    := $(sort $(wildcard tests/support/*.c))
+TSUPOBJ := $(TSUP:%.c=$(B)/%.o)
+UNIT    := $(patsubst %.c,$(B)/%,$(sort $(shell find tests/unit -name 'test_*.c')))
+# Test programs that are no unit tests: one source each.
+TPROG   := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/conform/*.c tests/model/*.c tests/tools/*.c)))
+
+PKGS     := fuse3 liburing jansson blkid uuid
+# Asked only when something is compiled, so that `make deps` works on a bare machine.
+PKG_CF    = $(shell pkg-config --cflags $(PKGS))
+PKG_LD    = $(shell pkg-config --libs $(PKGS)) -lisal
+WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wundef
+CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=312 -Ikernel -Ikernel/fs -Ihost -Itests
+CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2
+CFLAGS_debug   := -Og -g -DWERUNOS_DEBUG
+CFLAGS_asan    := -O1 -g -DWERUNOS_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+CFLAGS_tsan    := -O1 -g -DWERUNOS_DEBUG -fsanitize=thread
+CFLAGS_cov     := -O0 -g --coverage
+HARDEN         := -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection
+LDHARDEN       := -pie -Wl,-z,relro,-z,now
+ALL_CFLAGS      = -std=gnu11 $(WARN) $(CFLAGS_$(MODE)) $(HARDEN) $(CPPFLAGS) $(PKG_CF) $(CFLAGS)
+ALL_LDFLAGS     = $(CFLAGS_$(MODE)) $(LDHARDEN) $(LDFLAGS)
+
+.PHONY: all deps help clean check check-fast check-run check-long tidy format install demo bench fuzz unit objects
+all: $(B)/werunos ## build the program (MODE=release|debug|asan|tsan)
+
+$(B)/kernel.a: $(KOBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(B)/werunos: $(HOBJ) $(B)/kernel.a
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) -lpthread
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# Host code without main(), for tests that need it.
+$(B)/host.a: $(filter-out $(B)/host/main.o,$(HOBJ))
+	@rm -f $@
+	ar rcs $@ $^
+
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(TSUPOBJ) $(B)/host.a $(B)/kernel.a
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
+
+$(TPROG): $(B)/tests/%: $(B)/tests/%.o $(TSUPOBJ) $(B)/host.a $(B)/kernel.a
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
+
+objects: $(KOBJ) $(HOBJ)
+unit: $(UNIT) ## build the unit tests
+tests: $(UNIT) $(TPROG)
+
+deps: ## install what building and testing need (Debian; apt, with sudo when not root)
+	@tests/deps.sh
+
+check: deps ## run all tests of the fast set (installs what it needs)
+	@$(MAKE) --no-print-directory check-run
+
+check-run: all tests
+	@tests/run.sh all
+
+check-fast: deps ## the tests that need neither root nor a mount, under a minute
+	@$(MAKE) --no-print-directory all tests
+	@tests/run.sh fast
+
+tidy: all ## layers, lengths, format
+	@tests/tidy.sh $(B)
+
+format: ## reformat the sources
+	@clang-format -i $$(git ls-files --cached --others --exclude-standard '*.c' '*.h')
+
+demo: deps ## build, make an ext4 image, mount it, read it, compare, unmount
+	@$(MAKE) --no-print-directory all
+	@tests/demo.sh $(B)/werunos
+
+install: all ## install to DESTDIR and PREFIX
+	install -Dm755 $(B)/werunos $(DESTDIR)$(PREFIX)/bin/werunos
+	for m in $(wildcard host/man/*.8 host/man/*.1); do install -Dm644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$(basename $$m); done
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

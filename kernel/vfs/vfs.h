@@ -1,0 +1,459 @@
+/*
+ * The virtual file system: what the host (FUSE adapter, tools, engines) calls, and what a file system module
+ * provides. Everything hangs from a super_block; two volumes in one process do not meet.
+ *
+ * Objects
+ *   super_block  a mounted volume. Made by fs_type.mount, ended by vfs_unmount.
+ *   inode        a file of any type, in memory at most once, found by number. Referenced (vfs_iget, lookups)
+ *                or idle on the LRU, from which it may be dropped and read again later.
+ *   dentry       a remembered answer to "what does NAME mean in this directory", "nothing" included. Owned by
+ *                the name cache; never seen outside kernel/vfs.
+ *   file         an open file: an inode, flags and a position. The adapter does without.
+ *
+ * Locks (ranks in lib/lock.h; R shared, W exclusive)
+ *   inode->lock      directory: names in it; else: size, data, attributes. Lookup and readdir R, changes W.
+ *   inode->map_lock  a mapping is valid only while the caller holds it: R from map() until the last byte
+ *                    moved, W for whatever takes mappings away. Reads hold this one alone.
+ *   inode->attr      leaf: times, mode, owner, link count, block count; for short copies only.
+ *   sb->rename       a rename between directories; taken before their locks.
+ * inode->size is atomic: written under lock W, read anywhere.
+ *
+ * Read-only volumes: every changing vfs_ call is -EROFS before a module is asked.
+ *
+ * Errors are -errno, named as the system call of the same purpose names them.
+ */
+#ifndef VFS_H
+#define VFS_H
+
+#include "block/block.h"
+#include "lib/doc.h"
+#include "lib/err.h"
+#include "lib/list.h"
+#include "lib/lock.h"
+#include "lib/os.h"
+#include <sys/stat.h>
+
+struct super_block;
+struct inode;
+struct file;
+struct acl;
+struct stage;
+
+#define VFS_NAME_MAX     255u
+#define VFS_PATH_MAX     4096u
+#define VFS_SYMLINKS_MAX 40u
+#define VFS_XATTR_MAX    65536u
+
+/* ---- plain values ---- */
+
+/* A name in a directory: bytes, not NUL-terminated. Borrowed. */
+struct name {
+	const char *s;
+	u32 len;
+};
+#define NAME(cstr) ((struct name){ (cstr), (u32)strlen(cstr) })
+
+/* Inode flags, with FS_IOC_GETFLAGS's values (linux/fs.h). */
+#define INO_SYNC        0x00000008u
+#define INO_IMMUTABLE   0x00000010u
+#define INO_APPEND      0x00000020u
+#define INO_NODUMP      0x00000040u
+#define INO_NOATIME     0x00000080u
+#define INO_ENCRYPTED   0x00000800u
+#define INO_VERITY      0x00100000u
+#define INO_PROJINHERIT 0x20000000u
+#define INO_CASEFOLD    0x40000000u
+
+struct kstat {
+	u64 ino;
+	u32 generation;
+	u32 mode, nlink, uid, gid;
+	u32 rdev_major, rdev_minor;
+	u64 size_bytes;
+	u64 blocks_512;
+	u32 block_bytes; /* preferred I/O size */
+	u32 flags;       /* INO_* and any other FS_IOC_GETFLAGS bit of the file system */
+	u32 project;
+	struct timespec64 atime, mtime, ctime, btime;
+	bool has_btime;
+};
+
+struct kstatfs {
+	const char *type;
+	u32 block_bytes;
+	u64 blocks, blocks_free, blocks_avail; /* avail: to those without privilege */
+	u64 inodes, inodes_free;
+	u32 name_max;
+	u64 fsid;
+};
+
+#define ATTR_MODE    0x001u
+#define ATTR_UID     0x002u
+#define ATTR_GID     0x004u
+#define ATTR_SIZE    0x008u
+#define ATTR_ATIME   0x010u
+#define ATTR_MTIME   0x020u
+#define ATTR_CTIME   0x040u
+#define ATTR_FLAGS   0x080u
+#define ATTR_PROJECT 0x100u
+#define ATTR_BTIME   0x200u
+#define ATTR_KILL_PRIV \
+	0x400u /* clear set-id bits and security.capability as a change by an unprivileged writer does */
+
+struct iattr {
+	u32 valid; /* ATTR_* */
+	u32 mode;  /* permission bits; the type never changes */
+	u32 uid, gid;
+	u64 size_bytes;
+	u32 flags, project;
+	struct timespec64 atime, mtime, ctime, btime;
+};
+
+/* Who makes a new file. umask applies where the directory has no default ACL. */
+struct cred {
+	u32 uid, gid, umask;
+};
+
+/* What a module makes a new inode from; filled by vfs_create from cred, directory and default ACL. */
+struct new_inode {
+	u32 mode; /* with type */
+	u32 uid, gid;
+	u32 rdev_major, rdev_minor;
+	u32 project, flags;
+	struct name target;                  /* symlinks */
+	const struct acl *acl, *default_acl; /* NULL: none beyond mode */
+};
+
+/* One directory entry. `next_pos` continues after it. type is DT_*. */
+struct dirent_out {
+	struct name name;
+	u64 ino;
+	u64 next_pos;
+	u8 type;
+};
+/* Returns 0 to go on, 1 to stop with this entry not taken, or -errno, which ends the readdir. */
+typedef int (*dirent_fn)(void *ctx, const struct dirent_out *de);
+typedef int (*xattr_name_fn)(void *ctx, const char *name);
+
+/* ---- data mapping ---- */
+
+enum map_kind {
+	MAP_HOLE,      /* reads as zeros, nothing is allocated */
+	MAP_DATA,      /* on dev at dev_off_bytes */
+	MAP_UNWRITTEN, /* allocated, reads as zeros */
+	MAP_INLINE,    /* in memory at inline_data */
+	MAP_ENCODED,   /* inode_ops.decode makes the bytes */
+};
+
+#define MAP_NEW  0x1u /* alloc: the blocks are not part of the file until commit */
+#define MAP_LAST 0x2u /* nothing but hole follows */
+
+/* What lies at a byte range of a file. Valid while the inode's map lock is held. */
+struct mapping {
+	enum map_kind kind;
+	u32 flags;
+	u64 off_bytes, len_bytes; /* in the file */
+	struct blkdev *dev;       /* DATA, UNWRITTEN. Borrowed */
+	u64 dev_off_bytes;
+	const void *inline_data; /* INLINE: len_bytes of them */
+	struct buffer_head *bh;  /* what keeps inline_data in place; put by map_done */
+	u64 fs_private[4];       /* the module's */
+};
+/* Ends the use of a mapping. */
+void map_done(struct mapping *m);
+
+/* ---- what a module provides ---- */
+
+struct super_ops {
+	/* Memory for an inode, zeroed, the module's own part included. free_inode undoes it. */
+	struct inode *(*alloc_inode)(struct super_block *sb);
+	void (*free_inode)(struct inode *inode);
+	/* Fills inode->ino's inode from the volume: all [read_inode] members. -ESTALE: no such inode (free, or out of range).
+	 * Locks: none held; nobody else sees the inode yet. */
+	int (*read_inode)(struct inode *inode);
+	/* The last reference to an inode with nlink 0 went: free its blocks and itself. NULL: nothing to do. Locks: none held; nobody else sees it. */
+	int (*evict_inode)(struct inode *inode);
+	/* All that was acknowledged becomes durable. NULL: nothing to do. */
+	int (*sync)(struct super_block *sb);
+	int (*statfs)(struct super_block *sb, struct kstatfs *out);
+	/* Reading these inodes is near: a hint, starts background reads. NULL: no hint. */
+	void (*readahead_inodes)(struct super_block *sb, const u64 *inos, u32 n);
+	/* Last call: everything of the module goes, the devices' references included. No inode is left. */
+	void (*put_super)(struct super_block *sb);
+};
+
+struct inode_ops {
+	/* -- directories; locks: dir->lock R for lookup and readdir, W for the others -- */
+	/* -ENOENT: no such name. "." and ".." are asked like any other name. */
+	int (*lookup)(struct inode *dir, const struct name *name, u64 *ino);
+	/* Entries from pos on (0: the start), "." and ".." included, until emit says stop. A position stays good while other entries come and go. */
+	int (*readdir)(struct inode *dir, u64 pos, dirent_fn emit, void *ctx);
+	/* A new inode of any type; name NULL: unnamed (O_TMPFILE, nlink 0). Checked before: the name is free and legal. *out is referenced. */
+	int (*create)(struct inode *dir, const struct name *name, const struct new_inode *what,
+		      struct inode **out);
+	/* W on inode->lock too. Link count limit: -EMLINK. */
+	int (*link)(struct inode *dir, const struct name *name, struct inode *inode);
+	/* Removes the name of `inode`, W on its lock too. Directory: -ENOTEMPTY; afterwards nlink is 0. */
+	int (*unlink)(struct inode *dir, const struct name *name, struct inode *inode);
+	/* Moves `inode`; `victim` (or NULL) has the new name. flags: RENAME_EXCHANGE, RENAME_WHITEOUT. W on both directories and both inodes. */
+	int (*rename)(struct inode *dir, const struct name *name, struct inode *inode, struct inode *new_dir,
+		      const struct name *new_name, struct inode *victim, u32 flags);
+	/* -- symlinks; locks: none. At most `size` bytes, not NUL-terminated -- */
+	int (*readlink)(struct inode *inode, char *buf, u32 size, u32 *len);
+	/* -- attributes: inode->lock W. Makes attr (mode, owner, times, flags, project; never size) the inode's, and lasting -- */
+	int (*setattr)(struct inode *inode, const struct iattr *attr);
+	/* -- regular files -- */
+	/* What is at off_bytes: one mapping that begins at or before it and goes on beyond it, at most to off + len where cutting costs something.
+	 * Beyond the end of file: MAP_HOLE. Locks: map_lock R or W. */
+	int (*map)(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out);
+	/* MAP_ENCODED: the bytes [off, off + len), which lie in m. Locks: map_lock R. */
+	int (*decode)(struct inode *inode, const struct mapping *m, u64 off_bytes, void *dst, u64 len_bytes);
+	/* Where to write [off, off + len): block-aligned. One MAP_DATA mapping from off on, perhaps shorter. MAP_NEW: not part of the file yet. Locks: lock W, map_lock R. */
+	int (*alloc)(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out);
+	/* The bytes of an alloc are on the device: make the mapping part of the file, and the file at least size_bytes long. */
+	int (*commit)(struct inode *inode, const struct mapping *m, u64 size_bytes);
+	/* An alloc whose write failed. */
+	void (*abort)(struct inode *inode, const struct mapping *m);
+	/* Nothing is mapped at [off, off + len) any more; block-aligned, len may be ~0 (to the end of all). Locks: lock W, map_lock W. */
+	int (*unmap)(struct inode *inode, u64 off_bytes, u64 len_bytes);
+	/* Holes in the block-aligned range become unwritten. -EOPNOTSUPP: cannot. Locks: lock W, map_lock W. */
+	int (*prealloc)(struct inode *inode, u64 off_bytes, u64 len_bytes);
+	/* The file is size_bytes long; mappings beyond were taken away before. Locks: lock W, map_lock W. */
+	int (*set_size)(struct inode *inode, u64 size_bytes);
+	/* The inode, with its data, becomes durable. NULL: super_ops.sync. Locks: none. */
+	int (*fsync)(struct inode *inode, bool data_only);
+	/* -- extended attributes: inode->lock R, W for set. Names are whole ("user.x"), checked; value NULL removes: -ENODATA. -- */
+	int (*getxattr)(struct inode *inode, const char *name, void *buf, u32 size, u32 *len);
+	int (*setxattr)(struct inode *inode, const char *name, const void *value, u32 len, u32 flags);
+	/* Every name but those of ACLs. */
+	int (*listxattr)(struct inode *inode, xattr_name_fn emit, void *ctx);
+	/* ACLs. *out is NULL when there is none; else freed with acl_free. acl NULL removes. setting the access ACL changes mode too. */
+	int (*get_acl)(struct inode *inode, bool is_default, struct acl **out);
+	int (*set_acl)(struct inode *inode, bool is_default, const struct acl *acl, u32 mode);
+};
+
+struct fs_probe {
+	int score; /* 0: no; 100: surely */
+	u8 uuid[16];
+	char label[256];
+	u64 size_bytes; /* the volume's own idea of its size, 0 unknown */
+};
+
+struct mount_opts {
+	bool rdonly;
+	bool norecovery; /* show the volume as it lies, its log unread */
+	bool readahead_off;
+	u64 sb_block;    /* which superblock copy, in blocks; 0: the first that is good, the primary first */
+	u64 cache_bytes; /* buffer cache limit; 0: by the machine */
+	const char *fs_opts; /* the module's own, "name=value,…", NULL: none */
+};
+
+struct fs_type {
+	const char *name;
+	/* Reads a few blocks; 0 with info->score. NULL: not to be found on a device. */
+	int (*probe)(struct blkdev *dev, struct fs_probe *info);
+	/* Takes its own references on the devices. On error everything is as before. */
+	int (*mount)(struct blkdev **devs, u32 n, const struct mount_opts *opts, struct super_block **out);
+	/* Superblock and features, without mounting. NULL: nothing to say. */
+	int (*info)(struct blkdev *dev, const struct mount_opts *opts, struct doc *out);
+	/* One on-disk object, named by words ("inode", "12"). -EINVAL with the known words in err_text. */
+	int (*dump)(struct blkdev *dev, const struct mount_opts *opts, u32 words, const char *const *word,
+		    struct doc *out);
+};
+
+/* ---- objects ---- */
+
+struct super_block {
+	const struct fs_type *type;  /* [const] */
+	const struct super_ops *ops; /* [const] */
+	struct health health;
+	struct blkdev *dev;      /* [const] the first device; referenced by the module */
+	struct bcache *cache;    /* [const] owned by the module */
+	u64 root_ino;            /* [const] */
+	u32 block_bytes;         /* [const] allocation unit of files */
+	u64 size_max_bytes;      /* [const] longest file */
+	u32 name_max;            /* [const] */
+	u32 time_gran_ns;        /* [const] times are multiples of it */
+	bool rdonly;             /* [const] */
+	bool has_acl, has_xattr; /* [const] */
+	char notice[256];        /* [const] what the user should know about this mount, "" nothing */
+	struct mutex rename;     /* rank RENAME */
+	struct icache *icache;   /* [const] */
+	struct dcache *dcache;   /* [const] */
+	bool readahead_off;      /* [const] */
+	_Atomic u64 stage_bytes; /* held by all read stages */
+};
+
+#define I_NO_DCACHE 0x1u /* names are not byte strings here (casefold): ask the module each time */
+
+/* Embedded at the start of a module's own inode. Members marked [read_inode] are the module's to fill. */
+struct inode {
+	struct super_block *sb; /* [const] */
+	u64 ino;                /* [const] */
+	u32 generation;         /* [const] [read_inode] */
+	u32 iflags;             /* [const] [read_inode] I_* */
+	const struct inode_ops
+		*ops;       /* [const] [read_inode] NULL members: -EPERM, -EOPNOTSUPP, -ENOTDIR … as fits */
+	struct rwlock lock; /* rank DIR or INODE */
+	struct rwlock map_lock;                       /* rank MAP */
+	struct mutex attr;                            /* rank LEAF */
+	_Atomic u64 size_bytes;                       /* [lock W to change] [read_inode] */
+	u32 mode;                                     /* [attr] [read_inode] the type bits are const */
+	u32 uid, gid, nlink;                          /* [attr] [read_inode] */
+	u32 flags, project;                           /* [attr] [read_inode] */
+	u32 rdev_major, rdev_minor;                   /* [const] [read_inode] */
+	u64 blocks_512;                               /* [attr] [read_inode] */
+	struct timespec64 atime, mtime, ctime, btime; /* [attr] [read_inode] */
+	/* vfs's own: */
+	_Atomic u32 refs;
+	_Atomic u32 state;
+	struct inode *hash_next;   /* [icache shard] */
+	struct list lru;           /* [icache shard] */
+	_Atomic u64 ra_next_bytes; /* where a sequential reader would go on */
+	_Atomic u64 ra_done_bytes; /* hinted or staged up to here */
+	struct mutex stage_lock;   /* rank LRU */
+	struct stage *stage;       /* [stage_lock] */
+};
+
+static inline bool is_dir(const struct inode *i)
+{
+	return S_ISDIR(i->mode);
+}
+static inline bool is_reg(const struct inode *i)
+{
+	return S_ISREG(i->mode);
+}
+static inline bool is_symlink(const struct inode *i)
+{
+	return S_ISLNK(i->mode);
+}
+
+/* ---- for modules: making and ending a super_block ---- */
+
+/* Sets up the vfs part of sb. `limits` come from the cache size. */
+int super_init(struct super_block *sb, const struct fs_type *type, const struct super_ops *ops,
+	       const char *name, const struct mount_opts *opts) __must_check;
+/* Undoes super_init; every inode is dropped. For the module's failing mount; else vfs_unmount calls it. */
+void super_fini(struct super_block *sb);
+/* For create: a new inode whose number the module chose, hashed and referenced; the caller fills it before anyone can find a name for it. */
+int inode_new(struct super_block *sb, u64 ino, struct inode **out) __must_check;
+/* For create, after filling: others may now have it. With err: it is dropped, freed by its last vfs_iput without evict. */
+void inode_ready(struct inode *inode, int err);
+
+/* ---- for the host ---- */
+
+/* Syncs, drops everything, frees sb. The error is sync's; the volume is gone in any case. No inode may be referenced. */
+int vfs_unmount(struct super_block *sb);
+int vfs_sync(struct super_block *sb) __must_check;
+int vfs_statfs(struct super_block *sb, struct kstatfs *out) __must_check;
+
+int vfs_iget(struct super_block *sb, u64 ino, struct inode **out) __must_check;
+struct inode *vfs_igrab(struct inode *inode); /* one more reference */
+void vfs_iput(struct inode *inode);           /* NULL is ignored. Locks: none above HANDLE held */
+void vfs_iputp(struct inode **inode);
+/* Drops idle inodes and names. */
+void vfs_shrink(struct super_block *sb);
+
+int vfs_lookup(struct inode *dir, const struct name *name, struct inode **out) __must_check;
+/* The inode at `path`, from `start` (NULL: the root). follow: a symlink at the end too. */
+int vfs_path(struct super_block *sb, struct inode *start, const char *path, bool follow,
+	     struct inode **out) __must_check;
+/* The directory of the path's last name, and that name (points into path). -EINVAL when there is none ("/"). */
+int vfs_path_parent(struct super_block *sb, struct inode *start, const char *path, struct inode **dir,
+		    struct name *last) __must_check;
+
+void vfs_getattr(struct inode *inode, struct kstat *out);
+/* Size changes are truncate. Times beyond the file system's range are clamped. */
+int vfs_setattr(struct inode *inode, const struct iattr *attr) __must_check;
+
+/* A file of any type. rdev for devices, target for symlinks. name NULL: O_TMPFILE. */
+int vfs_create(struct inode *dir, const struct name *name, u32 mode, u32 rdev_major, u32 rdev_minor,
+	       const struct name *target, const struct cred *cred, struct inode **out) __must_check;
+int vfs_link(struct inode *inode, struct inode *dir, const struct name *name) __must_check;
+int vfs_unlink(struct inode *dir, const struct name *name) __must_check;
+int vfs_rmdir(struct inode *dir, const struct name *name) __must_check;
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT of linux/fs.h's values 1, 2, 4. */
+int vfs_rename(struct inode *dir, const struct name *name, struct inode *new_dir, const struct name *new_name,
+	       u32 flags) __must_check;
+int vfs_readlink(struct inode *inode, char *buf, u32 size, u32 *len) __must_check;
+int vfs_readdir(struct inode *dir, u64 pos, dirent_fn emit, void *ctx) __must_check;
+
+/* Bytes moved, short at the end of file. */
+int vfs_read(struct inode *inode, u64 off_bytes, void *buf, u64 len_bytes, u64 *done) __must_check;
+#define WRITE_APPEND    0x1u /* off is the end of file */
+#define WRITE_KILL_PRIV 0x2u
+#define WRITE_SYNC      0x4u
+/* *done may be short on error: then 0 is returned and the next call says why. */
+int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes, u32 flags,
+	      u64 *done) __must_check;
+int vfs_truncate(struct inode *inode, u64 size_bytes) __must_check;
+/* mode: FALLOC_FL_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE; others -EOPNOTSUPP. */
+int vfs_fallocate(struct inode *inode, u32 mode, u64 off_bytes, u64 len_bytes) __must_check;
+/* whence SEEK_HOLE or SEEK_DATA. -ENXIO as lseek(2). */
+int vfs_seek(struct inode *inode, u64 off_bytes, int whence, u64 *out) __must_check;
+int vfs_copy_range(struct inode *in, u64 in_off, struct inode *out, u64 out_off, u64 len_bytes,
+		   u64 *done) __must_check;
+/* The mappings that meet the range, in order, holes included. emit returns 0 to go on. */
+int vfs_extents(struct inode *inode, u64 off_bytes, u64 len_bytes,
+		int (*emit)(void *ctx, const struct mapping *m), void *ctx) __must_check;
+int vfs_fsync(struct inode *inode, bool data_only) __must_check;
+
+/* size 0: *len only. -ERANGE: too small. */
+int vfs_getxattr(struct inode *inode, const char *name, void *buf, u32 size, u32 *len) __must_check;
+/* flags: XATTR_CREATE, XATTR_REPLACE. */
+int vfs_setxattr(struct inode *inode, const char *name, const void *value, u32 len, u32 flags) __must_check;
+int vfs_removexattr(struct inode *inode, const char *name) __must_check;
+int vfs_listxattr(struct inode *inode, char *buf, u32 size, u32 *len) __must_check;
+
+/* Open files, for engines and tests. flags: O_* of open(2). */
+struct file {
+	struct inode *inode; /* referenced */
+	u32 flags;
+	u64 pos_bytes;
+};
+/* O_CREAT with mode and cred; O_EXCL, O_TRUNC, O_APPEND, O_DIRECTORY, O_NOFOLLOW, O_TMPFILE. */
+int vfs_open(struct super_block *sb, struct inode *start, const char *path, u32 flags, u32 mode,
+	     const struct cred *cred, struct file **out) __must_check;
+void vfs_close(struct file *f);
+int vfs_file_read(struct file *f, void *buf, u64 len_bytes, u64 *done) __must_check;
+int vfs_file_write(struct file *f, const void *buf, u64 len_bytes, u64 *done) __must_check;
+int vfs_file_seek(struct file *f, s64 off_bytes, int whence, u64 *pos) __must_check;
+
+/* Every file below `dir`, parents first, directories in inode order where that helps the disk. fn returns 0 to go on. */
+struct walk_entry {
+	const char *path; /* from the start, without a leading slash; "" is the start */
+	struct inode *inode;
+	struct inode *parent; /* NULL at the start */
+	u32 depth;
+};
+int vfs_walk(struct inode *start, int (*fn)(void *ctx, const struct walk_entry *e), void *ctx) __must_check;
+
+/* ---- POSIX ACLs ---- */
+
+#define ACL_USER_OBJ  0x01u
+#define ACL_USER      0x02u
+#define ACL_GROUP_OBJ 0x04u
+#define ACL_GROUP     0x08u
+#define ACL_MASK      0x10u
+#define ACL_OTHER     0x20u
+
+struct acl_entry {
+	u16 tag;  /* ACL_* */
+	u16 perm; /* rwx */
+	u32 id;   /* USER and GROUP */
+};
+struct acl {
+	u32 count;
+	struct acl_entry e[];
+};
+struct acl *acl_new(u32 count);
+void acl_free(struct acl *acl);
+/* Order, duplicates, the required entries, permissions. -EINVAL. */
+int acl_check(const struct acl *acl) __must_check;
+/* The form of system.posix_acl_access (linux/posix_acl_xattr.h). */
+int acl_from_xattr(const void *p, u32 len, struct acl **out) __must_check;
+int acl_to_xattr(const struct acl *acl, void *buf, u32 size, u32 *len) __must_check;
+/* True when the ACL says no more than mode bits can; then *mode has them. */
+bool acl_to_mode(const struct acl *acl, u32 *mode);
+
+#endif
