@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
+#undef fail /* ours */
 #include <errno.h>
 #include <string.h>
 
