@@ -1,6 +1,8 @@
 # werunos: build, test, install. `make help` lists the targets.
 MODE   ?= release
-CC     ?= gcc
+ifeq ($(origin CC),default)
+CC     := gcc
+endif
 PREFIX ?= /usr/local
 B      := build/$(MODE)
 
@@ -31,6 +33,8 @@ LDHARDEN       := -pie -Wl,-z,relro,-z,now
 ALL_CFLAGS      = -std=gnu11 $(WARN) $(CFLAGS_$(MODE)) $(HARDEN) $(CPPFLAGS) $(PKG_CF) $(CFLAGS)
 ALL_LDFLAGS     = $(CFLAGS_$(MODE)) $(LDHARDEN) $(LDFLAGS)
 
+# Objects of tests are kept.
+.SECONDARY:
 .PHONY: all deps help clean check check-fast check-run check-long tidy format install demo bench fuzz unit objects
 all: $(B)/werunos ## build the program (MODE=release|debug|asan|tsan)
 

@@ -27,17 +27,15 @@ typedef int64_t s64;
 #define ARRAY_SIZE(a)                   (sizeof(a) / sizeof((a)[0]))
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
-#define MIN(a, b)                        \
-	({                               \
-		__auto_type _a = (a);    \
-		__typeof__(_a) _b = (b); \
-		_a < _b ? _a : _b;       \
-	})
-#define MAX(a, b)                        \
-	({                               \
-		__auto_type _a = (a);    \
-		__typeof__(_a) _b = (b); \
-		_a > _b ? _a : _b;       \
+/* Each argument is evaluated once; the counter keeps nested uses from shadowing each other. */
+#define MIN(a, b)          PICK(<, a, b, __COUNTER__)
+#define MAX(a, b)          PICK(>, a, b, __COUNTER__)
+#define PICK(op, a, b, id) PICK_NAMED(op, a, b, id)
+#define PICK_NAMED(op, a, b, id)                                        \
+	({                                                              \
+		__auto_type pick_a_##id = (a);                          \
+		__typeof__(pick_a_##id) pick_b_##id = (b);              \
+		pick_a_##id op pick_b_##id ? pick_a_##id : pick_b_##id; \
 	})
 
 /* `a` is a power of two. */
