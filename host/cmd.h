@@ -1,0 +1,36 @@
+/*
+ * The command line: what every command shares. A command is one row of main.c's table and one function
+ * cmd_NAME(argc, argv) in cmd_NAME.c, with argv[0] its own name.
+ *
+ * Exit codes: 0; 1 after one line on stderr that says what happened and what to do; 64 for wrong usage.
+ */
+#ifndef HOST_CMD_H
+#define HOST_CMD_H
+
+#include "lib/types.h"
+
+#define EXIT_ERROR 1
+#define EXIT_USAGE 64
+
+struct command {
+	const char *name;
+	const char *args; /* "SOURCE DIR" */
+	const char *help; /* one line */
+	int (*run)(int argc, char **argv);
+};
+
+/* The row of main.c's table; NULL when there is none. */
+const struct command *command_find(const char *name);
+
+/* "werunos: …" on stderr, one line. Returns EXIT_ERROR. */
+int cli_fail(const char *fmt, ...) __printf_like(1, 2);
+/* The same for an error that came up from below: its own sentence, or what the errno means. */
+int cli_error(int err, const char *what);
+/* "werunos COMMAND: …" and how the command is used. Returns EXIT_USAGE. fmt NULL: the usage alone. */
+int cli_usage(const char *command, const char *fmt, ...) __printf_like(2, 3);
+/* A number of bytes: digits with K, M, G or T (powers of 1024). False when it is none. */
+bool cli_size(const char *s, u64 *out) __must_check;
+/* An unsigned number, decimal or 0x. False when it is none or above max. */
+bool cli_number(const char *s, u64 max, u64 *out) __must_check;
+
+#endif

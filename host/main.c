@@ -1,0 +1,55 @@
+/* The program's entry: finds the command and runs it. The table is the list of all commands. */
+#include "cmd.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static int cmd_help(int argc, char **argv);
+
+static const struct command commands[] = {
+	{ "help", "[COMMAND]", "show the commands, or how one is used", cmd_help },
+};
+
+const struct command *command_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (!strcmp(commands[i].name, name))
+			return &commands[i];
+	return NULL;
+}
+
+static int cmd_help(int argc, char **argv)
+{
+	const struct command *c = argc > 1 ? command_find(argv[1]) : NULL;
+
+	if (argc > 1 && !c)
+		return cli_usage("help", "there is no command \"%s\"", argv[1]);
+	if (c) {
+		printf("usage: werunos %s %s\n%s\n", c->name, c->args, c->help);
+		return 0;
+	}
+	printf("usage: werunos COMMAND …\n\nReads and writes ext4 and btrfs volumes in user space.\n\n");
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		printf("  %-9s %s\n", commands[i].name, commands[i].help);
+	printf("\nThe manual page werunos(1) has the details.\n");
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const struct command *c;
+	const char *name;
+
+	if (argc < 2) {
+		cmd_help(1, argv);
+		return EXIT_USAGE;
+	}
+	name = argv[1];
+	if (!strcmp(name, "--help") || !strcmp(name, "-h"))
+		name = "help";
+	c = command_find(name);
+	if (!c)
+		return cli_usage("help", "there is no command \"%s\"", name);
+	return c->run(argc - 1, argv + 1);
+}
