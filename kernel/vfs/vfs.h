@@ -178,10 +178,13 @@ struct super_ops {
 	int (*statfs)(struct super_block *sb, struct kstatfs *out);
 	/* Reading these inodes is near: a hint, starts background reads. NULL: no hint. */
 	void (*readahead_inodes)(struct super_block *sb, const u64 *inos, u32 n);
-	/* Last call: everything of the module goes, the devices' references included. No inode is left. */
+	/* Last call: super_fini, then everything of the module goes, sb and the references on devices included. No
+	 * inode is left. */
 	void (*put_super)(struct super_block *sb);
 };
 
+/* Who keeps times: a module sets ctime and mtime of the inode and its directories in create, link, unlink, rename,
+ * commit, unmap, prealloc, set_size, setxattr and set_acl, in the same transaction; setattr sets exactly what it is told. */
 struct inode_ops {
 	/* -- directories; locks: dir->lock R for lookup and readdir, W for the others -- */
 	/* -ENOENT: no such name. "." and ".." are asked like any other name. */
@@ -285,6 +288,7 @@ struct super_block {
 };
 
 #define I_NO_DCACHE 0x1u /* names are not byte strings here (casefold): ask the module each time */
+#define I_RESIDENT  0x2u /* is in memory only: stays while it has a link, and goes with the super block */
 
 /* Embedded at the start of a module's own inode. Members marked [read_inode] are the module's to fill. */
 struct inode {
@@ -307,12 +311,13 @@ struct inode {
 	/* vfs's own: */
 	_Atomic u32 refs;
 	_Atomic u32 state;
-	struct inode *hash_next;   /* [icache shard] */
-	struct list lru;           /* [icache shard] */
-	_Atomic u64 ra_next_bytes; /* where a sequential reader would go on */
-	_Atomic u64 ra_done_bytes; /* hinted or staged up to here */
-	struct mutex stage_lock;   /* rank LRU */
-	struct stage *stage;       /* [stage_lock] */
+	struct inode *hash_next;     /* [icache shard] */
+	struct list lru;             /* [icache shard] */
+	_Atomic u64 ra_next_bytes;   /* where a sequential reader would go on */
+	_Atomic u64 ra_run_bytes;    /* read in order so far */
+	_Atomic u64 ra_done_bytes;   /* hinted or staged up to here */
+	struct mutex stage_lock;     /* rank LRU */
+	struct stage *_Atomic stage; /* [stage_lock to change] */
 };
 
 static inline bool is_dir(const struct inode *i)
@@ -339,6 +344,12 @@ void super_fini(struct super_block *sb);
 int inode_new(struct super_block *sb, u64 ino, struct inode **out) __must_check;
 /* For create, after filling: others may now have it. With err: it is dropped, freed by its last vfs_iput without evict. */
 void inode_ready(struct inode *inode, int err);
+/* The wall clock, cut to the file system's granularity. */
+struct timespec64 inode_now(const struct inode *inode);
+/* Sets these times (ATTR_ATIME, _MTIME, _CTIME) to now, in memory. */
+void inode_touch(struct inode *inode, u32 which);
+/* Copies the valid members into the inode, in memory: the common part of every setattr. */
+void inode_apply(struct inode *inode, const struct iattr *attr);
 
 /* ---- for the host ---- */
 
@@ -419,12 +430,17 @@ int vfs_file_read(struct file *f, void *buf, u64 len_bytes, u64 *done) __must_ch
 int vfs_file_write(struct file *f, const void *buf, u64 len_bytes, u64 *done) __must_check;
 int vfs_file_seek(struct file *f, s64 off_bytes, int whence, u64 *pos) __must_check;
 
-/* Every file below `dir`, parents first, directories in inode order where that helps the disk. fn returns 0 to go on. */
+/*
+ * Every file below and including `start`, parents first, a directory's entries in order of inode number. fn
+ * returns 0 to go on; anything else ends the walk and is its result. With err set, fn is told of what could not
+ * be looked at (inode NULL) or listed (inode is the directory), and decides.
+ */
 struct walk_entry {
 	const char *path; /* from the start, without a leading slash; "" is the start */
 	struct inode *inode;
 	struct inode *parent; /* NULL at the start */
 	u32 depth;
+	int err;
 };
 int vfs_walk(struct inode *start, int (*fn)(void *ctx, const struct walk_entry *e), void *ctx) __must_check;
 
@@ -448,6 +464,7 @@ struct acl {
 };
 struct acl *acl_new(u32 count);
 void acl_free(struct acl *acl);
+void acl_freep(struct acl **acl);
 /* Order, duplicates, the required entries, permissions. -EINVAL. */
 int acl_check(const struct acl *acl) __must_check;
 /* The form of system.posix_acl_access (linux/posix_acl_xattr.h). */

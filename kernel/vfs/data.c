@@ -1,0 +1,426 @@
+/*
+ * Moving file data. The module says where bytes lie (map) or shall lie (alloc); here they are moved, in batches
+ * of requests, and then the module is told (commit). File data is never in the buffer cache.
+ *
+ * Interface: vfs_read, vfs_write, vfs_truncate, vfs_fallocate, vfs_copy_range, vfs_fsync.
+ *
+ * Invariants
+ *  1. A block becomes part of a file only after its bytes are on the device: alloc, write, commit.
+ *  2. The bytes between the end of file and the end of its last block are zeros in what we write, and are read
+ *     as zeros whatever a volume holds there.
+ *  3. A mapping is used only while the map lock is held, R for moving bytes, W for taking mappings away.
+ */
+#include "internal.h"
+
+#include "lib/scope.h"
+#include "lib/trace.h"
+#include <errno.h>
+#include <linux/falloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define READ_BIOS 32u
+
+/* ---- reading ---- */
+
+struct reader {
+	struct io_batch batch;
+	struct bio bio[READ_BIOS];
+	u32 count;
+};
+
+/* One mapping's part of a read: [pos, pos + n), with `room` bytes of memory at dst. */
+static int read_mapped(struct inode *inode, struct reader *r, const struct mapping *m, u64 pos, u8 *dst,
+		       u64 n, u64 room)
+{
+	u64 at = pos - m->off_bytes, whole;
+
+	switch (m->kind) {
+	case MAP_HOLE:
+	case MAP_UNWRITTEN:
+		memset(dst, 0, n);
+		return 0;
+	case MAP_INLINE:
+		memcpy(dst, (const u8 *)m->inline_data + at, n);
+		return 0;
+	case MAP_ENCODED:
+		return inode->ops->decode(inode, m, pos, dst, n);
+	case MAP_DATA:
+		break;
+	}
+	if (r->count == READ_BIOS) {
+		int err = io_wait(&r->batch);
+
+		r->count = 0;
+		io_batch_init(&r->batch);
+		if (err)
+			return err;
+	}
+	/* The rest of the last block comes along where there is room: a direct device then needs no bounce. */
+	whole = MIN(ALIGN_UP(n, (u64)inode->sb->block_bytes), MIN(room, m->len_bytes - at));
+	bio_init(&r->bio[r->count], m->dev, BIO_READ, m->dev_off_bytes + at, dst, MAX(n, whole));
+	io_submit(&r->batch, &r->bio[r->count++]);
+	return 0;
+}
+
+/* Reads [off, off + len), below `size`. Locks: map_lock. */
+static int read_locked(struct inode *inode, u64 off_bytes, u8 *buf, u64 len_bytes, u64 room)
+{
+	struct reader r;
+	u64 pos = off_bytes, end = off_bytes + len_bytes;
+	int err = 0, io_err;
+
+	r.count = 0;
+	io_batch_init(&r.batch);
+	while (!err && pos < end) {
+		u8 *dst = buf + (pos - off_bytes);
+		struct mapping m;
+		u64 n = 0;
+
+		if (inode->stage)
+			n = stage_take(inode, pos, dst, end - pos, &err);
+		if (err || n) {
+			pos += n;
+			continue;
+		}
+		err = map_at(inode, pos, end - pos, &m);
+		if (err)
+			break;
+		n = MIN(m.off_bytes + m.len_bytes, end) - pos;
+		err = read_mapped(inode, &r, &m, pos, dst, n, room - (pos - off_bytes));
+		map_done(&m);
+		pos += n;
+	}
+	io_err = r.count ? io_wait(&r.batch) : 0;
+	return err ? err : io_err;
+}
+
+int vfs_read(struct inode *inode, u64 off_bytes, void *buf, u64 len_bytes, u64 *done)
+{
+	u64 size, n = 0;
+	int err = 0;
+
+	*done = 0;
+	if (!is_reg(inode))
+		return is_dir(inode) ? -EISDIR : -EINVAL;
+	if (!inode->ops->map)
+		return -EOPNOTSUPP;
+	rw_read_lock(&inode->map_lock);
+	size = atomic_load(&inode->size_bytes);
+	if (off_bytes < size && len_bytes) {
+		n = MIN(len_bytes, size - off_bytes);
+		stage_advance(inode, off_bytes, n);
+		err = read_locked(inode, off_bytes, buf, n, len_bytes);
+	}
+	rw_read_unlock(&inode->map_lock);
+	if (!err)
+		*done = n;
+	return err;
+}
+
+/* ---- writing ---- */
+
+/* One run of whole blocks, as long as alloc gives. Locks: lock W, map_lock. *done: bytes written. */
+static int write_run(struct inode *inode, u64 pos, const u8 *src, u64 len_bytes, u64 size, u64 *done)
+{
+	struct mapping m = { 0 };
+	u64 n;
+	int err = inode->ops->alloc(inode, pos, len_bytes, &m);
+
+	if (err)
+		return err;
+	n = MIN(m.off_bytes + m.len_bytes - pos, len_bytes);
+	err = blkdev_write(m.dev, m.dev_off_bytes + (pos - m.off_bytes), src, n, 0);
+	if (err)
+		inode->ops->abort(inode, &m);
+	else
+		err = inode->ops->commit(inode, &m, MAX(MIN(size, pos + n), atomic_load(&inode->size_bytes)));
+	map_done(&m);
+	*done = err ? 0 : n;
+	return err;
+}
+
+/*
+ * A piece of one block: what is there, with the piece laid over it, is written as a whole block. src NULL
+ * writes zeros. Locks: lock W, map_lock. `size` is where the file ends if the write makes it longer.
+ */
+static int write_partial(struct inode *inode, u64 pos, const u8 *src, u64 n, u64 size)
+{
+	u32 bs = inode->sb->block_bytes;
+	u64 start = ALIGN_DOWN(pos, (u64)bs), old = atomic_load(&inode->size_bytes), done;
+	scoped(freep) u8 *block = os_alloc_aligned(MAX(bs, 4096u), bs);
+	int err;
+
+	if (!block)
+		return -ENOMEM;
+	memset(block, 0, bs);
+	if (old > start) {
+		err = read_locked(inode, start, block, MIN(old - start, (u64)bs), bs);
+		if (err)
+			return err;
+		if (old - start < bs)
+			memset(block + (old - start), 0, bs - (old - start));
+	}
+	if (src)
+		memcpy(block + (pos - start), src, n);
+	else
+		memset(block + (pos - start), 0, n);
+	return write_run(inode, start, block, bs, size, &done);
+}
+
+int data_zero_partial(struct inode *inode, u64 off_bytes, u64 len_bytes)
+{
+	struct mapping m;
+	int err;
+
+	if (!len_bytes)
+		return 0;
+	err = map_at(inode, off_bytes, len_bytes, &m);
+	if (err)
+		return err;
+	map_done(&m);
+	if (m.kind == MAP_HOLE || m.kind == MAP_UNWRITTEN)
+		return 0;
+	return write_partial(inode, off_bytes, NULL, len_bytes, 0);
+}
+
+/* Before the file grows from inside a block: what the volume holds behind the old end must not come to light. */
+static int zero_old_tail(struct inode *inode, u64 new_end)
+{
+	u64 size = atomic_load(&inode->size_bytes), end = ALIGN_UP(size, (u64)inode->sb->block_bytes);
+
+	if (new_end <= size || size == end)
+		return 0;
+	return data_zero_partial(inode, size, MIN(end, new_end) - size);
+}
+
+static int write_locked(struct inode *inode, u64 pos, const u8 *src, u64 len_bytes, u64 *done)
+{
+	u64 bs = inode->sb->block_bytes, end = pos + len_bytes;
+	int err = 0;
+
+	while (!err && *done < len_bytes) {
+		u64 at = pos + *done, n = len_bytes - *done, moved = 0;
+
+		rw_read_lock(&inode->map_lock);
+		if (IS_ALIGNED(at, bs) && n >= bs) {
+			err = write_run(inode, at, src + *done, ALIGN_DOWN(n, bs), end, &moved);
+		} else {
+			moved = MIN(n, bs - at % bs);
+			err = write_partial(inode, at, src + *done, moved, at + moved);
+		}
+		rw_read_unlock(&inode->map_lock);
+		if (!err)
+			*done += moved;
+	}
+	return err;
+}
+
+static int write_check(struct inode *inode, u64 *off_bytes, u64 *len_bytes, u32 flags)
+{
+	u32 iflags = inode->flags;
+
+	if (flags & WRITE_APPEND)
+		*off_bytes = atomic_load(&inode->size_bytes);
+	if (iflags & INO_IMMUTABLE)
+		return -EPERM;
+	if (iflags & INO_APPEND && !(flags & WRITE_APPEND))
+		return -EPERM;
+	if (*off_bytes >= inode->sb->size_max_bytes)
+		return -EFBIG;
+	*len_bytes = MIN(*len_bytes, inode->sb->size_max_bytes - *off_bytes);
+	return 0;
+}
+
+int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes, u32 flags, u64 *done)
+{
+	int err = vfs_check_writable(inode->sb);
+
+	*done = 0;
+	if (err)
+		return err;
+	if (!is_reg(inode))
+		return is_dir(inode) ? -EISDIR : -EINVAL;
+	if (!inode->ops->alloc)
+		return -EOPNOTSUPP;
+	if (!len_bytes)
+		return 0;
+	rw_write_lock(&inode->lock);
+	err = write_check(inode, &off_bytes, &len_bytes, flags);
+	if (!err && flags & WRITE_KILL_PRIV)
+		err = inode_kill_priv(inode);
+	if (!err)
+		stage_drop(inode);
+	if (!err) {
+		rw_read_lock(&inode->map_lock);
+		err = zero_old_tail(inode, off_bytes);
+		rw_read_unlock(&inode->map_lock);
+	}
+	if (!err)
+		err = write_locked(inode, off_bytes, buf, len_bytes, done);
+	/* Readers that ran beside the write may have staged the old bytes. */
+	stage_drop(inode);
+	rw_write_unlock(&inode->lock);
+	if (!err && flags & WRITE_SYNC)
+		err = vfs_fsync(inode, true);
+	return *done ? 0 : err;
+}
+
+/* ---- taking away, and promising ---- */
+
+/* Locks: lock W, map_lock W. */
+static int truncate_locked(struct inode *inode, u64 size_bytes)
+{
+	u64 old = atomic_load(&inode->size_bytes), bs = inode->sb->block_bytes,
+	    end = ALIGN_UP(size_bytes, bs);
+	int err = 0;
+
+	stage_drop(inode);
+	if (size_bytes > old)
+		err = zero_old_tail(inode, size_bytes);
+	else if (size_bytes < end && size_bytes < old)
+		err = data_zero_partial(inode, size_bytes, MIN(end, old) - size_bytes);
+	if (!err && size_bytes <= old)
+		err = inode->ops->unmap(inode, end, ~0ull);
+	return err ? err : inode->ops->set_size(inode, size_bytes);
+}
+
+static int change_check(struct inode *inode)
+{
+	int err = vfs_check_writable(inode->sb);
+
+	if (err)
+		return err;
+	if (!is_reg(inode))
+		return is_dir(inode) ? -EISDIR : -EINVAL;
+	return inode->ops->set_size && inode->ops->unmap ? 0 : -EOPNOTSUPP;
+}
+
+int vfs_truncate(struct inode *inode, u64 size_bytes)
+{
+	int err = change_check(inode);
+
+	if (err)
+		return err;
+	if (size_bytes > inode->sb->size_max_bytes)
+		return -EFBIG;
+	rw_write_lock(&inode->lock);
+	if (inode->flags & (INO_IMMUTABLE | INO_APPEND)) {
+		err = -EPERM;
+	} else {
+		rw_write_lock(&inode->map_lock);
+		err = truncate_locked(inode, size_bytes);
+		rw_write_unlock(&inode->map_lock);
+	}
+	rw_write_unlock(&inode->lock);
+	return err;
+}
+
+/* [off, end) reads as zeros and holds no block that lies wholly within. Locks: lock W, map_lock W. */
+static int punch_locked(struct inode *inode, u64 off_bytes, u64 end)
+{
+	u64 bs = inode->sb->block_bytes, first = ALIGN_UP(off_bytes, bs), last = ALIGN_DOWN(end, bs);
+	int err;
+
+	if (first > last) /* inside one block */
+		return data_zero_partial(inode, off_bytes, end - off_bytes);
+	err = data_zero_partial(inode, off_bytes, first - off_bytes);
+	if (!err)
+		err = data_zero_partial(inode, last, end - last);
+	if (!err && first < last)
+		err = inode->ops->unmap(inode, first, last - first);
+	return err;
+}
+
+static int prealloc_locked(struct inode *inode, u64 off_bytes, u64 end)
+{
+	u64 bs = inode->sb->block_bytes, first = ALIGN_DOWN(off_bytes, bs);
+
+	if (!inode->ops->prealloc)
+		return -EOPNOTSUPP;
+	return inode->ops->prealloc(inode, first, ALIGN_UP(end, bs) - first);
+}
+
+static int fallocate_locked(struct inode *inode, u32 mode, u64 off_bytes, u64 end)
+{
+	u64 size = atomic_load(&inode->size_bytes);
+	int err = 0;
+
+	stage_drop(inode);
+	if (mode & FALLOC_FL_PUNCH_HOLE)
+		return punch_locked(inode, off_bytes, end);
+	if (!(mode & FALLOC_FL_KEEP_SIZE) && end > size)
+		err = zero_old_tail(inode, end);
+	if (!err && mode & FALLOC_FL_ZERO_RANGE)
+		err = punch_locked(inode, off_bytes, end);
+	if (!err)
+		err = prealloc_locked(inode, off_bytes, end);
+	if (!err && !(mode & FALLOC_FL_KEEP_SIZE) && end > size)
+		err = inode->ops->set_size(inode, end);
+	return err;
+}
+
+int vfs_fallocate(struct inode *inode, u32 mode, u64 off_bytes, u64 len_bytes)
+{
+	u32 how = mode & ~(u32)FALLOC_FL_KEEP_SIZE;
+	int err;
+
+	if (how && how != FALLOC_FL_PUNCH_HOLE && how != FALLOC_FL_ZERO_RANGE)
+		return -EOPNOTSUPP;
+	if (mode == FALLOC_FL_PUNCH_HOLE) /* always with KEEP_SIZE */
+		return -EOPNOTSUPP;
+	if (!len_bytes)
+		return -EINVAL;
+	err = change_check(inode);
+	if (err)
+		return err == -EISDIR ? err : err == -EINVAL ? -ENODEV : err;
+	if (len_bytes > inode->sb->size_max_bytes || off_bytes > inode->sb->size_max_bytes - len_bytes)
+		return -EFBIG;
+	rw_write_lock(&inode->lock);
+	if (inode->flags & INO_IMMUTABLE || (how && inode->flags & INO_APPEND)) {
+		err = -EPERM;
+	} else {
+		rw_write_lock(&inode->map_lock);
+		err = fallocate_locked(inode, mode, off_bytes, off_bytes + len_bytes);
+		rw_write_unlock(&inode->map_lock);
+	}
+	rw_write_unlock(&inode->lock);
+	return err;
+}
+
+#define COPY_BYTES (1ull << 20)
+
+int vfs_copy_range(struct inode *in, u64 in_off, struct inode *out, u64 out_off, u64 len_bytes, u64 *done)
+{
+	scoped(freep) u8 *buf = NULL;
+
+	*done = 0;
+	if (!is_reg(in) || !is_reg(out))
+		return is_dir(in) || is_dir(out) ? -EISDIR : -EINVAL;
+	if (in == out && in_off < out_off + len_bytes && out_off < in_off + len_bytes)
+		return -EINVAL;
+	buf = os_alloc_aligned(4096, MIN(ALIGN_UP(len_bytes, 4096ull), COPY_BYTES));
+	if (!buf)
+		return -ENOMEM;
+	while (*done < len_bytes) {
+		u64 n = 0, put = 0;
+		int err = vfs_read(in, in_off + *done, buf, MIN(len_bytes - *done, COPY_BYTES), &n);
+
+		if (!err && n)
+			err = vfs_write(out, out_off + *done, buf, n, WRITE_KILL_PRIV, &put);
+		if (err)
+			return *done ? 0 : err;
+		*done += put;
+		if (put < n || !n)
+			break;
+	}
+	return 0;
+}
+
+int vfs_fsync(struct inode *inode, bool data_only)
+{
+	if (inode->sb->rdonly)
+		return 0;
+	return inode->ops->fsync ? inode->ops->fsync(inode, data_only) : vfs_sync(inode->sb);
+}
