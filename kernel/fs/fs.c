@@ -4,7 +4,11 @@
 #include <errno.h>
 #include <string.h>
 
+/* All that a module shows of itself. */
+extern const struct fs_type memfs_fs_type;
+
 static const struct fs_type *const types[] = {
+	&memfs_fs_type,
 	NULL,
 };
 
