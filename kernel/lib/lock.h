@@ -16,6 +16,7 @@ enum lock_rank {
 	RANK_DIR,    /* a directory's inode lock */
 	RANK_INODE,  /* any other inode's lock */
 	RANK_MAP,    /* an inode's map lock */
+	RANK_STAGE,  /* an inode's read stage */
 	RANK_HANDLE, /* an open transaction handle */
 	RANK_EXTENT, /* an inode's extent tree */
 	RANK_ALLOC,  /* allocator group, orphan list, tree nodes */

@@ -129,7 +129,7 @@ static int inode_alloc(struct super_block *sb, u64 ino, struct inode **out)
 	rw_init(&inode->lock, RANK_INODE);
 	rw_init(&inode->map_lock, RANK_MAP);
 	mutex_init(&inode->attr, RANK_LEAF);
-	mutex_init(&inode->stage_lock, RANK_LRU);
+	mutex_init(&inode->stage_lock, RANK_STAGE);
 	list_init(&inode->lru);
 	*out = inode;
 	return 0;

@@ -316,7 +316,7 @@ struct inode {
 	_Atomic u64 ra_next_bytes;   /* where a sequential reader would go on */
 	_Atomic u64 ra_run_bytes;    /* read in order so far */
 	_Atomic u64 ra_done_bytes;   /* hinted or staged up to here */
-	struct mutex stage_lock;     /* rank LRU */
+	struct mutex stage_lock;     /* rank STAGE */
 	struct stage *_Atomic stage; /* [stage_lock to change] */
 };
 

@@ -101,7 +101,8 @@ static int visit_children(struct walker *w, struct inode *dir)
 
 	if (err)
 		return err;
-	qsort(l.e, l.count, sizeof(l.e[0]), by_ino);
+	if (l.count)
+		qsort(l.e, l.count, sizeof(l.e[0]), by_ino);
 	for (u32 i = 0; i < l.count && !err; i++) {
 		struct name name = NAME(l.e[i].name);
 		struct inode *child;
