@@ -87,6 +87,10 @@ demo: deps ## build, make an ext4 image, mount it, read it, compare, unmount
 	@$(MAKE) --no-print-directory all
 	@tests/demo.sh $(B)/werunos
 
+bench: deps ## speed, side by side with the kernel and fuse2fs (root; BENCH=options)
+	@$(MAKE) --no-print-directory all
+	@tests/bench/bench.py $(BENCH) $(B)/werunos
+
 install: all ## install to DESTDIR and PREFIX
 	install -Dm755 $(B)/werunos $(DESTDIR)$(PREFIX)/bin/werunos
 	for m in $(wildcard host/man/*.8 host/man/*.1); do install -Dm644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$(basename $$m); done
