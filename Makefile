@@ -35,7 +35,7 @@ ALL_LDFLAGS     = $(CFLAGS_$(MODE)) $(LDHARDEN) $(LDFLAGS)
 
 # Objects of tests are kept.
 .SECONDARY:
-.PHONY: all deps help clean check check-fast check-run check-long tidy format install demo bench fuzz unit objects
+.PHONY: all tests deps help clean check check-fast check-run check-long tidy format install demo bench fuzz unit objects
 all: $(B)/werunos ## build the program (MODE=release|debug|asan|tsan)
 
 $(B)/kernel.a: $(KOBJ)
@@ -77,8 +77,12 @@ check-fast: deps ## the tests that need neither root nor a mount, under a minute
 	@$(MAKE) --no-print-directory all tests
 	@tests/run.sh fast
 
+check-long: deps ## everything, also what takes longer than ten minutes
+	@$(MAKE) --no-print-directory all tests
+	@tests/run.sh long
+
 tidy: all ## layers, lengths, format
-	@tests/tidy.sh $(B)
+	@tests/tidy.py $(B)
 
 format: ## reformat the sources
 	@clang-format -i $$(git ls-files --cached --others --exclude-standard '*.c' '*.h')
