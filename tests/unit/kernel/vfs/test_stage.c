@@ -1,0 +1,145 @@
+/* Reading ahead on a device without a cache below: the right bytes, also when they change under the reader. */
+#include "memmount.h"
+
+#include "lib/trace.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FILE_BYTES (16u << 20)
+#define PIECE      (64u << 10)
+
+static struct super_block *sb;
+static struct file *f;
+
+static void fill(u8 *buf, u64 off, u64 len, u8 version)
+{
+	for (u64 i = 0; i < len; i++)
+		buf[i] = (u8)((off + i) / 4096 * 31 + version);
+}
+
+static int setup(void **state)
+{
+	static u8 buf[1 << 20];
+	u64 done;
+
+	(void)state;
+	sb = mount_mem(64u << 20);
+	sb->dev->flags |= BLKDEV_DIRECT;
+	sb->dev->flags &= ~BLKDEV_HINTS;
+	assert_int_equal(vfs_open(sb, NULL, "/f", O_RDWR | O_CREAT, 0644, &test_cred, &f), 0);
+	for (u64 off = 0; off < FILE_BYTES; off += sizeof(buf)) {
+		fill(buf, off, sizeof(buf), 0);
+		assert_int_equal(vfs_write(f->inode, off, buf, sizeof(buf), 0, &done), 0);
+	}
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	vfs_close(f);
+	return vfs_unmount(sb);
+}
+
+static void sequential(void **state)
+{
+	u8 *got = malloc(PIECE), *want = malloc(PIECE);
+	u64 done, hits = stat_get(STAT_STAGE_HITS);
+
+	(void)state;
+	for (u64 off = 0; off < FILE_BYTES; off += PIECE) {
+		assert_int_equal(vfs_read(f->inode, off, got, PIECE, &done), 0);
+		assert_int_equal(done, PIECE);
+		fill(want, off, PIECE, 0);
+		assert_memory_equal(got, want, PIECE);
+		assert_true(atomic_load(&sb->stage_bytes) <= 4u << 20);
+	}
+	assert_true(stat_get(STAT_STAGE_HITS) - hits > FILE_BYTES / PIECE / 2);
+	free(got);
+	free(want);
+}
+
+static void change_ahead_is_seen(void **state)
+{
+	static u8 buf[PIECE];
+	u64 done;
+
+	(void)state;
+	for (u64 off = 0; off < 1 << 20; off += PIECE)
+		assert_int_equal(vfs_read(f->inode, off, buf, PIECE, &done), 0);
+	fill(buf, 1 << 20, PIECE, 99);
+	assert_int_equal(vfs_write(f->inode, 1 << 20, buf, PIECE, 0, &done), 0);
+	memset(buf, 0, sizeof(buf));
+	assert_int_equal(vfs_read(f->inode, 1 << 20, buf, PIECE, &done), 0);
+	for (u64 i = 0; i < PIECE; i++)
+		assert_int_equal(buf[i], (u8)(((1 << 20) + i) / 4096 * 31 + 99));
+	assert_int_equal(vfs_truncate(f->inode, (1 << 20) + 10), 0);
+	assert_int_equal(vfs_read(f->inode, 1 << 20, buf, PIECE, &done), 0);
+	assert_int_equal(done, 10);
+}
+
+static _Atomic u32 version_done;
+static _Atomic bool stop;
+
+static void *reader(void *arg)
+{
+	u8 *buf = malloc(PIECE);
+	void *bad = NULL;
+
+	(void)arg;
+	while (!stop && !bad)
+		for (u64 off = 0; off < FILE_BYTES && !bad; off += PIECE) {
+			u32 before = version_done;
+			u64 done;
+
+			if (vfs_read(f->inode, off, buf, PIECE, &done) || done != PIECE)
+				bad = (void *)1;
+			/* Each block is of a version at least as new as the last one finished before the read. */
+			for (u64 i = 0; i < PIECE && !bad; i += 4096)
+				if ((u8)(buf[i] - (u8)((off + i) / 4096 * 31)) < (u8)before)
+					bad = (void *)2;
+		}
+	free(buf);
+	return bad;
+}
+
+static void never_older_than_written(void **state)
+{
+	u8 *buf = malloc(FILE_BYTES);
+	pthread_t t[2];
+	void *bad;
+
+	(void)state;
+	stop = false;
+	version_done = 0;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, reader, NULL), 0);
+	for (u32 v = 1; v <= 20; v++) {
+		u64 done;
+
+		fill(buf, 0, FILE_BYTES, (u8)v);
+		assert_int_equal(vfs_write(f->inode, 0, buf, FILE_BYTES, 0, &done), 0);
+		assert_int_equal(done, FILE_BYTES);
+		version_done = v;
+	}
+	stop = true;
+	for (int i = 0; i < 2; i++) {
+		pthread_join(t[i], &bad);
+		assert_null(bad);
+	}
+	free(buf);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(sequential, setup, teardown),
+		cmocka_unit_test_setup_teardown(change_ahead_is_seen, setup, teardown),
+		cmocka_unit_test_setup_teardown(never_older_than_written, setup, teardown)
+	};
+
+	return cmocka_run_group_tests_name("vfs/stage", tests, NULL, NULL);
+}
