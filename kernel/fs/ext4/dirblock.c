@@ -1,0 +1,92 @@
+/*
+ * Blocks of directories: getting them, and looking for a name in one.
+ *
+ *   - A hole in a directory is not an error here: it holds no names.
+ *   - A number that cannot stand in a directory (reserved, beyond the last inode) is corruption when it is
+ *     what was looked for, and hides nothing else.
+ */
+#include "ext4.h"
+
+#include "lib/scope.h"
+#include <errno.h>
+
+#define AHEAD_BLOCKS 32u
+
+/* Starts reading what follows in the directory, however it is scattered. */
+static void read_ahead(struct ext4_inode *dir, u64 lblk)
+{
+	u64 end = MIN(lblk + AHEAD_BLOCKS, DIV_ROUND_UP(ext4_size(dir), (u64)dir->vfs.sb->block_bytes));
+	struct ext4_run run;
+
+	while (lblk < end && !ext4_map_blocks(dir, lblk, end - lblk, &run)) {
+		u64 n = MIN(run.lblk + run.len, end) - lblk;
+
+		if (run.pblk && !run.unwritten)
+			bh_readahead(dir->vfs.sb->dev, run.pblk + lblk - run.lblk, (u32)n);
+		lblk += n;
+	}
+}
+
+int ext4_dir_block(struct ext4_inode *dir, u64 lblk, bool ahead, struct buffer_head **out)
+{
+	struct blkdev *dev = dir->vfs.sb->dev;
+	struct bh_ctx ctx = ext4_ctx_dir(dir, lblk);
+	struct ext4_run run;
+	int err = ext4_map_blocks(dir, lblk, 1, &run);
+	u64 blk;
+
+	if (err)
+		return err;
+	if (!run.pblk || run.unwritten)
+		return -ENOENT;
+	blk = run.pblk + lblk - run.lblk;
+	if (ahead && !dir->vfs.sb->readahead_off) {
+		struct buffer_head *bh = bh_find(dev, blk);
+
+		if (!bh)
+			read_ahead(dir, lblk);
+		bh_put(bh);
+	}
+	return bh_read(dev, blk, &ext4_dir_ops, &ctx, out);
+}
+
+void ext4_want(struct ext4_inode *dir, const struct name *name, struct ext4_want *want)
+{
+	want->name = *name;
+	want->fold = dir->flags & EXT4_FL_CASEFOLD &&
+		     ext4_has_incompat(ext4_inode_super(dir), EXT4_INCOMPAT_CASEFOLD) &&
+		     ext4_casefold(name->s, name->len, want->folded, &want->folded_len);
+}
+
+static bool is_wanted(const struct ext4_want *want, const struct ext4_disk_dirent *de)
+{
+	char folded[EXT4_FOLD_MAX];
+	u32 len;
+
+	if (de->name_len == want->name.len && !memcmp(ext4_dirent_name(de), want->name.s, want->name.len))
+		return true;
+	return want->fold && ext4_casefold(ext4_dirent_name(de), de->name_len, folded, &len) &&
+	       len == want->folded_len && !memcmp(folded, want->folded, len);
+}
+
+int ext4_dirent_search(struct ext4_inode *dir, const void *base, u32 len, const struct ext4_want *want,
+		       u64 *ino)
+{
+	struct ext4_super *es = ext4_inode_super(dir);
+	const struct ext4_disk_dirent *de;
+	struct ext4_dirent_iter it;
+	const char *bad;
+
+	ext4_dirent_iter(&it, base, len, ext4_block_bytes(es));
+	while ((de = ext4_dirent_next(&it, &bad))) {
+		if (!le32_get(de->inode) || !is_wanted(want, de))
+			continue;
+		*ino = le32_get(de->inode);
+		if (ext4_ino_public(es, *ino))
+			return 1;
+		return corrupt(&es->vfs.health, "directory", dir->vfs.ino,
+			       "an entry leads to inode %llu, which no name may have",
+			       (unsigned long long)*ino);
+	}
+	return bad ? corrupt(&es->vfs.health, "directory", dir->vfs.ino, "%s", bad) : 0;
+}

@@ -1,0 +1,174 @@
+/*
+ * The features of a volume: their names, and which of them this driver understands.
+ *
+ *   compat      may be there without being understood
+ *   ro_compat   must be understood to write; reading is safe
+ *   incompat    must be understood to read
+ *
+ * A volume with an incompat bit that is not in the table below as READ is refused by name.
+ */
+#include "ext4.h"
+
+#include <errno.h>
+
+enum support {
+	ANY,  /* reading needs to know nothing of it */
+	READ, /* understood by the reader */
+	NO,   /* incompat and not understood */
+};
+
+struct feature {
+	enum ext4_feature_set set;
+	u32 bit;
+	enum support support;
+	const char *name;
+};
+
+static const struct feature features[] = {
+	{ EXT4_COMPAT, EXT4_COMPAT_DIR_PREALLOC, ANY, "dir_prealloc" },
+	{ EXT4_COMPAT, EXT4_COMPAT_IMAGIC_INODES, ANY, "imagic_inodes" },
+	{ EXT4_COMPAT, EXT4_COMPAT_HAS_JOURNAL, ANY, "has_journal" },
+	{ EXT4_COMPAT, EXT4_COMPAT_EXT_ATTR, ANY, "ext_attr" },
+	{ EXT4_COMPAT, EXT4_COMPAT_RESIZE_INODE, ANY, "resize_inode" },
+	{ EXT4_COMPAT, EXT4_COMPAT_DIR_INDEX, ANY, "dir_index" },
+	{ EXT4_COMPAT, EXT4_COMPAT_LAZY_BG, ANY, "lazy_bg" },
+	{ EXT4_COMPAT, EXT4_COMPAT_EXCLUDE_INODE, ANY, "exclude_inode" },
+	{ EXT4_COMPAT, EXT4_COMPAT_EXCLUDE_BITMAP, ANY, "exclude_bitmap" },
+	{ EXT4_COMPAT, EXT4_COMPAT_SPARSE_SUPER2, ANY, "sparse_super2" },
+	{ EXT4_COMPAT, EXT4_COMPAT_FAST_COMMIT, ANY, "fast_commit" },
+	{ EXT4_COMPAT, EXT4_COMPAT_STABLE_INODES, ANY, "stable_inodes" },
+	{ EXT4_COMPAT, EXT4_COMPAT_ORPHAN_FILE, ANY, "orphan_file" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_COMPRESSION, NO, "compression" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_FILETYPE, READ, "filetype" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_RECOVER, READ, "needs_recovery" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_JOURNAL_DEV, NO, "journal_dev" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_META_BG, READ, "meta_bg" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_EXTENTS, READ, "extent" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_64BIT, READ, "64bit" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_MMP, READ, "mmp" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_FLEX_BG, READ, "flex_bg" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_EA_INODE, READ, "ea_inode" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_DIRDATA, NO, "dirdata" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_CSUM_SEED, READ, "metadata_csum_seed" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_LARGEDIR, READ, "large_dir" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_INLINE_DATA, READ, "inline_data" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_ENCRYPT, READ, "encrypt" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_CASEFOLD, READ, "casefold" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_SPARSE_SUPER, ANY, "sparse_super" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_LARGE_FILE, ANY, "large_file" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_BTREE_DIR, ANY, "btree_dir" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_HUGE_FILE, ANY, "huge_file" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_GDT_CSUM, ANY, "uninit_bg" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_DIR_NLINK, ANY, "dir_nlink" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_EXTRA_ISIZE, ANY, "extra_isize" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_HAS_SNAPSHOT, ANY, "has_snapshot" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_QUOTA, ANY, "quota" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_BIGALLOC, ANY, "bigalloc" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_METADATA_CSUM, ANY, "metadata_csum" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_REPLICA, ANY, "replica" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_READONLY, ANY, "read-only" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_PROJECT, ANY, "project" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_SHARED_BLOCKS, ANY, "shared_blocks" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_VERITY, ANY, "verity" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_ORPHAN_PRESENT, ANY, "orphan_present" },
+};
+
+/* What an ext2 or an ext3 may have; anything else makes it an ext4. */
+#define EXT3_INCOMPAT  (EXT4_INCOMPAT_FILETYPE | EXT4_INCOMPAT_RECOVER | EXT4_INCOMPAT_META_BG)
+#define EXT3_RO_COMPAT (EXT4_RO_COMPAT_SPARSE_SUPER | EXT4_RO_COMPAT_LARGE_FILE | EXT4_RO_COMPAT_BTREE_DIR)
+
+static const struct feature *feature_find(enum ext4_feature_set set, u32 bit)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(features); i++)
+		if (features[i].set == set && features[i].bit == bit)
+			return &features[i];
+	return NULL;
+}
+
+const char *ext4_feature_name(enum ext4_feature_set set, u32 bit)
+{
+	const struct feature *f = feature_find(set, bit);
+
+	return f ? f->name : NULL;
+}
+
+static u32 feature_bits(const struct ext4_disk_super *d, enum ext4_feature_set set)
+{
+	switch (set) {
+	case EXT4_COMPAT:
+		return le32_get(d->feature_compat);
+	case EXT4_INCOMPAT:
+		return le32_get(d->feature_incompat);
+	case EXT4_RO_COMPAT:
+		return le32_get(d->feature_ro_compat);
+	}
+	return 0;
+}
+
+static void text_add_feature(struct text *t, enum ext4_feature_set set, u32 bit)
+{
+	static const char *const prefix[] = { "compat", "incompat", "ro_compat" };
+	const char *name = ext4_feature_name(set, bit);
+
+	if (t->len_bytes)
+		text_add(t, " ");
+	if (name)
+		text_add(t, "%s", name);
+	else
+		text_add(t, "%s-0x%x", prefix[set], bit);
+}
+
+void ext4_feature_text(const struct ext4_disk_super *d, struct text *t)
+{
+	for (int set = EXT4_COMPAT; set <= EXT4_RO_COMPAT; set++)
+		for (u32 bit = 1; bit; bit <<= 1)
+			if (feature_bits(d, set) & bit)
+				text_add_feature(t, set, bit);
+}
+
+void ext4_feature_doc(const struct ext4_disk_super *d, struct doc *out)
+{
+	for (int set = EXT4_COMPAT; set <= EXT4_RO_COMPAT; set++) {
+		for (u32 bit = 1; bit; bit <<= 1) {
+			struct text t = { 0 };
+
+			if (!(feature_bits(d, set) & bit))
+				continue;
+			text_add_feature(&t, set, bit);
+			doc_str(out, NULL, text_str(&t));
+			text_free(&t);
+		}
+	}
+}
+
+int ext4_feature_check(const struct ext4_disk_super *d)
+{
+	u32 bits = le32_get(d->feature_incompat), refused = 0;
+	struct text t = { 0 };
+	int err = 0;
+
+	for (u32 bit = 1; bit; bit <<= 1) {
+		const struct feature *f = feature_find(EXT4_INCOMPAT, bit);
+
+		if ((bits & bit) && (!f || f->support == NO)) {
+			text_add_feature(&t, EXT4_INCOMPAT, bit);
+			refused |= bit;
+		}
+	}
+	if (refused & EXT4_INCOMPAT_JOURNAL_DEV)
+		err = fail(-EOPNOTSUPP, "this is an ext4 journal device, not a file system; "
+					"mount the volume that it belongs to");
+	else if (refused)
+		err = fail(-EOPNOTSUPP, "the volume uses features that this program cannot read: %s",
+			   text_str(&t));
+	text_free(&t);
+	return err;
+}
+
+const char *ext4_feature_variant(const struct ext4_disk_super *d)
+{
+	if (le32_get(d->feature_incompat) & ~EXT3_INCOMPAT ||
+	    le32_get(d->feature_ro_compat) & ~EXT3_RO_COMPAT)
+		return "ext4";
+	return le32_get(d->feature_compat) & EXT4_COMPAT_HAS_JOURNAL ? "ext3" : "ext2";
+}

@@ -1,0 +1,75 @@
+/* Inodes for the vfs: which may be seen, and which operations each type has. */
+#include "ext4.h"
+
+#include "lib/scope.h"
+#include <errno.h>
+
+static int ext4_readlink(struct inode *inode, char *buf, u32 size, u32 *len)
+{
+	struct ext4_inode *ei = ext4_inode(inode);
+	u32 n = (u32)MIN(ext4_size(ei), (u64)size);
+
+	if (ei->flags & EXT4_FL_ENCRYPT)
+		return fail(-ENOKEY, "symbolic link %llu is encrypted", (unsigned long long)inode->ino);
+	*len = n;
+	if (ext4_inode_is_fast_symlink(ei)) {
+		memcpy(buf, ei->block, n);
+		return 0;
+	}
+	return ext4_read_content(ei, 0, buf, n);
+}
+
+static const struct inode_ops dir_ops = {
+	.lookup = ext4_lookup,
+	.readdir = ext4_readdir,
+	.getxattr = ext4_getxattr,
+	.listxattr = ext4_listxattr,
+	.get_acl = ext4_get_acl,
+};
+
+static const struct inode_ops file_ops = {
+	.map = ext4_map,
+	.getxattr = ext4_getxattr,
+	.listxattr = ext4_listxattr,
+	.get_acl = ext4_get_acl,
+};
+
+static const struct inode_ops symlink_ops = {
+	.readlink = ext4_readlink,
+	.getxattr = ext4_getxattr,
+	.listxattr = ext4_listxattr,
+};
+
+/* Devices, fifos and sockets. */
+static const struct inode_ops special_ops = {
+	.getxattr = ext4_getxattr,
+	.listxattr = ext4_listxattr,
+	.get_acl = ext4_get_acl,
+};
+
+int ext4_read_inode(struct inode *inode)
+{
+	struct ext4_super *es = ext4_super(inode->sb);
+	struct ext4_inode *ei = ext4_inode(inode);
+	int err;
+
+	if (!ext4_ino_public(es, inode->ino))
+		return fail(-ESTALE, "inode %llu is not for files", (unsigned long long)inode->ino);
+	err = ext4_inode_load(ei);
+	if (err)
+		return err;
+	if (ei->flags & EXT4_FL_EA_INODE)
+		return corrupt(&es->vfs.health, "inode", inode->ino,
+			       "it holds an attribute's value, yet a name leads to it");
+	if (is_dir(inode))
+		inode->ops = &dir_ops;
+	else if (is_reg(inode))
+		inode->ops = &file_ops;
+	else if (is_symlink(inode))
+		inode->ops = &symlink_ops;
+	else
+		inode->ops = &special_ops;
+	if (is_dir(inode) && ei->flags & (EXT4_FL_CASEFOLD | EXT4_FL_ENCRYPT))
+		inode->iflags |= I_NO_DCACHE;
+	return 0;
+}
