@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILE_BYTES (16u << 20)
+#define FILE_BYTES (6u << 20)
 #define PIECE      (64u << 10)
 
 static struct super_block *sb;
@@ -117,7 +117,7 @@ static void never_older_than_written(void **state)
 	version_done = 0;
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(pthread_create(&t[i], NULL, reader, NULL), 0);
-	for (u32 v = 1; v <= 20; v++) {
+	for (u32 v = 1; v <= 8; v++) {
 		u64 done;
 
 		fill(buf, 0, FILE_BYTES, (u8)v);
