@@ -419,9 +419,34 @@ int ext4_super_read(struct blkdev *dev, const struct mount_opts *opts, struct ex
 /* Everything of mount but the root inode. */
 int ext4_super_open(struct blkdev *dev, const struct mount_opts *opts, struct ext4_super **out) __must_check;
 
+/* ---- info.c ---- */
+
+enum ext4_member_kind {
+	EXT4_MEMBER_NUMBER,
+	EXT4_MEMBER_HEX,
+	EXT4_MEMBER_TIME, /* seconds */
+	EXT4_MEMBER_TEXT,
+	EXT4_MEMBER_UUID,
+};
+/* A member of an on-disk structure, as its printer sees it. */
+struct ext4_member {
+	const char *name;
+	u16 off, len;
+	enum ext4_member_kind kind;
+};
+#define EXT4_MEMBER(type, field, kind)                                                        \
+	{                                                                                     \
+#field, offsetof(type, field), sizeof(((type *)0)->field), EXT4_MEMBER_##kind \
+	}
+/* Those that lie within `bytes`. */
+void ext4_members_doc(const struct ext4_member *m, u32 n, const void *base, u32 bytes, struct doc *out);
+void ext4_super_doc(const struct ext4_disk_super *d, struct doc *out);
+/* fs_type.info */
+int ext4_info(struct blkdev *dev, const struct mount_opts *opts, struct doc *out);
+
 /* ---- dump.c ---- */
 
-int ext4_info(struct blkdev *dev, const struct mount_opts *opts, struct doc *out);
+/* fs_type.dump */
 int ext4_dump(struct blkdev *dev, const struct mount_opts *opts, u32 words, const char *const *word,
 	      struct doc *out);
 

@@ -230,7 +230,7 @@ static void load_batch(struct ext4_super *es, u32 i, u32 n, u32 *bad, u32 *backu
 {
 	struct buffer_head *bh[GDT_BATCH] = { NULL };
 	struct bh_ctx ctx[GDT_BATCH] = { { { 0 } } };
-	u64 blk[GDT_BATCH];
+	u64 blk[GDT_BATCH] = { 0 };
 	bool all = true;
 
 	for (u32 k = 0; k < n; k++) {

@@ -188,6 +188,7 @@ int ext4_super_read(struct blkdev *dev, const struct mount_opts *opts, struct ex
 	char why[256];
 	int err;
 
+	memset(out, 0, sizeof(*out));
 	if (opts->sb_block) {
 		for (u32 bits = EXT4_BLOCK_BITS_MIN; bits <= EXT4_BLOCK_BITS_MAX; bits++) {
 			*off = opts->sb_block << bits;
@@ -454,4 +455,6 @@ const struct fs_type ext4_fs_type = {
 	.name = "ext4",
 	.probe = ext4_probe,
 	.mount = ext4_mount,
+	.info = ext4_info,
+	.dump = ext4_dump,
 };
