@@ -40,7 +40,8 @@ struct buffer_head;
 
 enum bio_op { BIO_READ, BIO_WRITE, BIO_FLUSH, BIO_DISCARD, BIO_ZERO };
 
-#define BIO_FUA 0x1u /* write: durable when done */
+#define BIO_FUA  0x1u /* write: durable when done */
+#define BIO_HEAL 0x2u /* write: only the copy that `copy` names; otherwise all copies */
 
 struct bio {
 	struct blkdev *dev;
@@ -49,22 +50,23 @@ struct bio {
 	const struct iovec *iov;
 	u32 iov_count;
 	u8 op;                      /* enum bio_op */
-	u8 flags;                   /* BIO_FUA */
-	u8 copy;                    /* which copy to read, 0 .. dev->copies - 1 */
+	u8 flags;                   /* BIO_FUA, BIO_HEAL */
+	u8 copy;                    /* which copy to read (or heal), 0 .. dev->copies - 1 */
 	int err;                    /* result, set before done: 0 or -errno; all or nothing */
 	void (*done)(struct bio *); /* background only; foreground: the batch's */
 	void *private;              /* the submitter's */
 	struct io_batch *batch;     /* foreground only */
 	struct iovec one;           /* room for the common single segment: see bio_init */
 	/* The device's, while it is under way: */
+	u64 at_bytes; /* where it starts on the device it has reached; off_bytes stays the submitter's */
 	struct list link;
-	u64 dev_private[4];
+	u64 dev_private[4]; /* of the device that has it now */
 };
 
 /* Foreground requests of one thread. Stack allocated. */
 struct io_batch {
 	_Atomic u32 pending;
-	_Atomic int err; /* the first error */
+	_Atomic(struct bio *) failed; /* the first that failed */
 };
 
 /* A request over one segment. */
@@ -76,8 +78,14 @@ void io_submit(struct io_batch *batch, struct bio *bio);
 /* Waits for all submitted to the batch. Returns the first error; each bio has its own in bio->err. */
 int io_wait(struct io_batch *batch) __must_check;
 void bio_submit_background(struct bio *bio);
-/* For devices: reports the result. Called exactly once per bio. */
+
+/* For devices. Each bio that reached submit ends in exactly one bio_complete or bio_pass. */
 void bio_complete(struct bio *bio, int err);
+/* Hands the bio to the device below, starting at at_bytes there; the one above hears no more of it. */
+void bio_pass(struct bio *bio, struct blkdev *lower, u64 at_bytes);
+/* Submits a request of the device's own, made by bio_init, on behalf of parent: foreground when that is.
+ * child->done is told, under the rules of a background bio, and completes the parent. */
+void bio_submit_child(struct bio *parent, struct bio *child);
 
 /* One request, waited for. */
 int blkdev_read(struct blkdev *dev, u64 off_bytes, void *buf, u64 len_bytes) __must_check;
@@ -99,8 +107,9 @@ void blkdev_will_need(struct blkdev *dev, u64 off_bytes, u64 len_bytes);
 
 struct blkdev_ops {
 	const char *kind;
-	/* Starts the request, checked against size, limits and RDONLY by the caller. Ends in bio_complete, perhaps
-	 * at once. In a foreground bio the device may use the calling thread's ring. */
+	/* Starts the request of len_bytes at bio->at_bytes, checked against size, limits and RDONLY by the caller.
+	 * Ends in bio_complete, perhaps at once. In a foreground bio the device may use the calling thread's ring.
+	 * DISCARD and ZERO may end in -EOPNOTSUPP. */
 	void (*submit)(struct blkdev *dev, struct bio *bio);
 	/* NULL: no hints. */
 	void (*will_need)(struct blkdev *dev, u64 off_bytes, u64 len_bytes);
@@ -275,7 +284,7 @@ void bh_unpin(struct buffer_head *bh);
 bool bh_is_dirty(const struct buffer_head *bh);
 bool bh_is_pinned(const struct buffer_head *bh);
 
-/* Seals and writes the buffer now, if it is dirty and not pinned. */
+/* Takes the buffer's lock. Seals and writes the buffer now, if it is dirty and not pinned. */
 int bh_write(struct buffer_head *bh) __must_check;
 /* The block's content is void: drops the buffer without writing, now or at its last put; a write under way is waited for. A later read goes to the device. */
 void bh_forget(struct blkdev *dev, u64 blk);
