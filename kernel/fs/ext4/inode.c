@@ -61,6 +61,9 @@ int ext4_read_inode(struct inode *inode)
 	if (ei->flags & EXT4_FL_EA_INODE)
 		return corrupt(&es->vfs.health, "inode", inode->ino,
 			       "it holds an attribute's value, yet a name leads to it");
+	/* A file without blocks looks like one hole to tar and the like; inline data is none. */
+	if (is_reg(inode) && ei->flags & EXT4_FL_INLINE_DATA)
+		inode->blocks_512 += DIV_ROUND_UP(ext4_size(ei), 512);
 	if (is_dir(inode))
 		inode->ops = &dir_ops;
 	else if (is_reg(inode))

@@ -14,7 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define GROUPS_MAX (1u << 31)
+#define GROUPS_MAX            (1u << 31)
+#define RESERVED_CLUSTERS_MAX 4096u
 
 /* ---- is it a superblock? ---- */
 
@@ -349,6 +350,10 @@ static int ext4_statfs(struct super_block *sb, struct kstatfs *out)
 
 	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
 		reserved |= (u64)le32_get(d->r_blocks_count_hi) << 32;
+	/* Room that is kept so that data once accepted always finds its metadata. */
+	if (ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS))
+		reserved += MIN((es->blocks >> es->cluster_bits) / 50, (u64)RESERVED_CLUSTERS_MAX)
+			    << es->cluster_bits;
 	out->type = es->variant;
 	out->blocks = es->blocks - (es->overhead_clusters << es->cluster_bits);
 	out->inodes = es->inodes;
