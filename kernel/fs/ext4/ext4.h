@@ -24,11 +24,11 @@ struct ext4_zone {
 
 /* A group's descriptor. */
 struct ext4_group {
-	u64 block_bitmap, inode_bitmap, inode_table; /* blocks, checked: on the volume */
+	u64 block_bitmap, inode_bitmap, inode_table; /* blocks, where such a thing can be; 0: unknown */
 	u32 free_clusters, free_inodes, used_dirs, itable_unused;
 	u32 block_bitmap_csum, inode_bitmap_csum;
 	u16 flags; /* EXT4_GROUP_* */
-	bool bad;  /* no copy of the descriptor is fit for use; the blocks are 0 */
+	bool bad;  /* no copy of the descriptor is right */
 };
 
 /* A mounted volume. Everything is [const] after mount. */

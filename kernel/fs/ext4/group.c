@@ -4,8 +4,9 @@
  *   - Descriptor block i lies behind the superblock of group 0, with copies behind the other superblocks; or,
  *     with meta_bg and from first_meta_bg on, in the first group that it describes, with copies in the second
  *     and the last.
- *   - Each descriptor is checked by itself. One that is bad is looked for in the copies; where no copy is good
- *     the group is marked bad and the rest of the volume stays readable.
+ *   - Each descriptor is checked by itself. One that is bad is looked for in the copies. Where no copy is good
+ *     the group is marked bad, and of its block numbers those are kept that can be right: inodes have checks of
+ *     their own, so reading may try.
  *   - ext4_group_load also makes the system zone.
  */
 #include "ext4.h"
@@ -199,6 +200,17 @@ static bool group_from_copy(struct ext4_super *es, u32 i, u32 nth)
 	return false;
 }
 
+static void keep_plausible(const struct ext4_super *es, u32 group, struct ext4_group *g)
+{
+	*g = (struct ext4_group){
+		.bad = true,
+		.block_bitmap = desc_blocks_ok(es, group, g->block_bitmap, 1) ? g->block_bitmap : 0,
+		.inode_bitmap = desc_blocks_ok(es, group, g->inode_bitmap, 1) ? g->inode_bitmap : 0,
+		.inode_table =
+			desc_blocks_ok(es, group, g->inode_table, es->itable_blocks) ? g->inode_table : 0,
+	};
+}
+
 static void load_block(struct ext4_super *es, u32 i, const struct buffer_head *bh, u32 *bad, u32 *backup)
 {
 	u32 first = i * es->descs_per_block, n = MIN(es->descs_per_block, es->groups - first);
@@ -219,7 +231,7 @@ static void load_block(struct ext4_super *es, u32 i, const struct buffer_head *b
 		if (group_from_copy(es, i, nth)) {
 			++*backup;
 		} else {
-			*g = (struct ext4_group){ .bad = true };
+			keep_plausible(es, first + nth, g);
 			++*bad;
 		}
 	}
@@ -257,6 +269,7 @@ static int zone_load(struct ext4_super *es)
 
 		if (base)
 			err = ext4_zone_add(&es->zone, ext4_group_start(es, group), base);
+		/* What a damaged descriptor says must not take blocks away from files. */
 		if (err || g->bad)
 			continue;
 		err = ext4_zone_add(&es->zone, g->block_bitmap, 1);
@@ -277,7 +290,5 @@ int ext4_group_load(struct ext4_super *es, u32 *bad, u32 *backup)
 	*bad = *backup = 0;
 	for (u32 i = 0; i < es->gdt_blocks; i += GDT_BATCH)
 		load_batch(es, i, MIN(GDT_BATCH, es->gdt_blocks - i), bad, backup);
-	if (*bad == es->groups)
-		return corrupt(&es->vfs.health, "volume", 0, "not one group descriptor is usable");
 	return zone_load(es);
 }

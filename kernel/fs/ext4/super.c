@@ -324,7 +324,7 @@ static void notices(struct ext4_super *es, const struct mount_opts *opts, u64 su
 		note(es, s);
 	}
 	if (bad) {
-		snprintf(s, sizeof(s), "%u groups of inodes cannot be read", bad);
+		snprintf(s, sizeof(s), "%u group descriptors are damaged, inodes may be missing", bad);
 		note(es, s);
 	}
 }
