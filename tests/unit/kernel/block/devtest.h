@@ -159,10 +159,10 @@ struct devtest_bg {
 
 static inline void devtest_bg_done(struct bio *bio)
 {
-	struct devtest_bg *bg = bio->private;
+	_Atomic u32 *left = ((struct devtest_bg *)bio->private)->left;
 
-	if (atomic_fetch_sub(bg->left, 1) == 1)
-		os_wake_all(bg->left);
+	if (atomic_fetch_sub(left, 1) == 1)
+		os_wake_all(left);
 }
 
 /* More background requests than any queue is deep. */
