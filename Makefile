@@ -62,7 +62,7 @@ $(TPROG): $(B)/tests/%: $(B)/tests/%.o $(TSUPOBJ) $(B)/host.a $(B)/kernel.a
 
 objects: $(KOBJ) $(HOBJ)
 unit: $(UNIT) ## build the unit tests
-tests: $(UNIT) $(TPROG)
+tests: $(UNIT) $(TPROG) $(B)/tests/tools/explore_any_sum
 
 deps: ## install what building and testing need (Debian; apt, with sudo when not root)
 	@tests/deps.sh
@@ -94,6 +94,27 @@ demo: deps ## build, make an ext4 image, mount it, read it, compare, unmount
 bench: deps ## speed, side by side with the kernel and fuse2fs (root; BENCH=options)
 	@$(MAKE) --no-print-directory all
 	@tests/bench/bench.py $(BENCH) $(B)/werunos
+
+# What answers for every checksum of ext4 with the stored one, so that hostile content reaches the parsers.
+ANY_SUM := $(foreach s,super group inode extent dir dx xattr mmp,-Wl,--wrap=ext4_csum_$(s))
+$(B)/tests/tools/explore_any_sum: $(B)/tests/tools/explore.o $(B)/tests/fuzz/valid_sums.o $(TSUPOBJ) $(B)/host.a $(B)/kernel.a
+	$(CC) $(ALL_LDFLAGS) $(ANY_SUM) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
+
+# The kernel directory once more, instrumented; the checksums answer what is stored (tests/fuzz/valid_sums.c).
+FUZZ_FLAGS := -std=gnu11 -O1 -g -DWERUNOS_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+	-fprofile-instr-generate -fcoverage-mapping
+FUZZ_OBJ   := $(KSRC:%.c=build/fuzz/%.o) build/fuzz/tests/support/explore.o $(patsubst %.c,build/fuzz/%.o,$(wildcard tests/fuzz/*.c))
+build/fuzz/%.o: %.c
+	@mkdir -p $(@D)
+	clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link $(CPPFLAGS) $(PKG_CF) -MMD -MP -c -o $@ $<
+build/fuzz/fuzz_ext4: $(FUZZ_OBJ)
+	clang $(FUZZ_FLAGS) -fsanitize=fuzzer $(ANY_SUM) -o $@ $^ $(PKG_LD) -lpthread
+build/fuzz/images: tests/fuzz/images.sh
+	tests/fuzz/images.sh $@
+
+fuzz: deps ## fuzz every parser, T=target for one, TIME=seconds each (600)
+	@$(MAKE) --no-print-directory build/fuzz/fuzz_ext4 build/fuzz/images
+	@tests/fuzz/run.sh build/fuzz "$(T)" "$(or $(TIME),600)"
 
 install: all ## install to DESTDIR and PREFIX
 	install -Dm755 $(B)/werunos $(DESTDIR)$(PREFIX)/bin/werunos

@@ -11,7 +11,7 @@
 #include <time.h>
 
 #ifdef WERUNOS_DEBUG
-#define HELD_MAX 64
+#define HELD_MAX 1024
 
 struct held {
 	const void *lock;

@@ -1,0 +1,144 @@
+/* The cache as a whole: its limit, and the devices that are attached to it. */
+#include "cache.h"
+
+#include "lib/log.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LIMIT_LEAST (16ull << 20)
+#define LIMIT_MOST  (256ull << 20)
+
+int bcache_new(u64 limit_bytes, struct bcache **out)
+{
+	struct bcache *cache = calloc(1, sizeof(*cache));
+
+	if (!cache)
+		return fail(-ENOMEM, "no memory for a buffer cache");
+	cache->limit_bytes =
+		limit_bytes ? limit_bytes : MAX(LIMIT_LEAST, MIN(LIMIT_MOST, os_memory_bytes() / 8));
+	/* About two buffers of 4 KiB a bucket when full. */
+	cache->buckets = 1u << ilog2(MAX(cache->limit_bytes / 8192 / CACHE_SHARDS, (u64)16));
+	mutex_init(&cache->lock, RANK_LRU);
+	cond_init(&cache->wake);
+	cond_init(&cache->wb_idle);
+	for (u32 i = 0; i < CACHE_SIZES; i++)
+		mutex_init(&cache->pool[i].lock, RANK_LRU);
+	for (u32 i = 0; i < CACHE_SHARDS; i++) {
+		struct cache_shard *s = &cache->shard[i];
+
+		mutex_init(&s->lock, RANK_SHARD);
+		list_init(&s->lru);
+		list_init(&s->dirty);
+		s->bucket = calloc(cache->buckets, sizeof(struct buffer_head *));
+		if (!s->bucket) {
+			bcache_free(cache);
+			return fail(-ENOMEM, "no memory for a buffer cache");
+		}
+	}
+	*out = cache;
+	return 0;
+}
+
+void bcache_free(struct bcache *cache)
+{
+	if (!cache)
+		return;
+	cache_stop_writeback(cache);
+	for (u32 i = 0; i < CACHE_SHARDS && cache->shard[i].bucket; i++) {
+		free(cache->shard[i].bucket);
+		mutex_fini(&cache->shard[i].lock);
+	}
+	for (u32 i = 0; i < CACHE_SIZES; i++) {
+		for (u32 k = 0; k < cache->pool[i].slabs; k++)
+			free(cache->pool[i].slab[k]);
+		free(cache->pool[i].slab);
+		mutex_fini(&cache->pool[i].lock);
+	}
+	cond_fini(&cache->wake);
+	cond_fini(&cache->wb_idle);
+	mutex_fini(&cache->lock);
+	free(cache);
+}
+
+u64 bcache_bytes(const struct bcache *cache)
+{
+	return atomic_load(&cache->bytes);
+}
+
+u64 bcache_limit_bytes(const struct bcache *cache)
+{
+	return cache->limit_bytes;
+}
+
+int bcache_attach(struct bcache *cache, struct blkdev *dev, u32 block_bytes)
+{
+	int err = 0;
+
+	if (!is_pow2(block_bytes) || block_bytes < 512 || block_bytes > 65536)
+		return fail(-EINVAL, "%s: no cache for blocks of %u bytes", dev->name, block_bytes);
+	if (dev->cache == cache && dev->cache_block_bytes == block_bytes)
+		return 0;
+	if (dev->cache)
+		err = bcache_detach(dev, false);
+	if (err)
+		return err;
+	mutex_lock(&cache->lock);
+	for (dev->cache_slot = 0; dev->cache_slot < CACHE_DEVICES; dev->cache_slot++)
+		if (!cache->device[dev->cache_slot])
+			break;
+	if (dev->cache_slot < CACHE_DEVICES) {
+		cache->device[dev->cache_slot] = dev;
+		atomic_store(&cache->write_err[dev->cache_slot], 0);
+		dev->cache = cache;
+		dev->cache_block_bytes = block_bytes;
+	} else {
+		err = -ENOSPC;
+	}
+	mutex_unlock(&cache->lock);
+	return err ? fail(err, "%s: more than %u devices in one cache", dev->name, CACHE_DEVICES) : 0;
+}
+
+/* Waits for what is in flight, then frees the device's buffers. Returns how many are held by somebody. */
+static u32 drop_all(struct bcache *cache, const struct blkdev *dev)
+{
+	struct buffer_head *busy = NULL;
+	u32 held = cache_drop_idle(cache, dev, &busy);
+
+	/* A background read holds its buffers with their lock: getting the lock means that it has ended. */
+	for (u32 tries = 0; held && tries < held + 1000; tries++) {
+		bh_lock(busy);
+		bh_unlock(busy);
+		bh_put(busy);
+		held = cache_drop_idle(cache, dev, &busy);
+		if (held && atomic_load(&busy->lock) == 0 && tries > 100)
+			break;
+	}
+	if (held)
+		bh_put(busy);
+	return held;
+}
+
+int bcache_detach(struct blkdev *dev, bool discard)
+{
+	struct bcache *cache = dev->cache;
+	int err = discard ? 0 : bcache_sync(dev);
+	u32 held;
+
+	cache_hold_writeback(cache);
+	held = drop_all(cache, dev);
+	cache_release_writeback(cache);
+	if (held) {
+		log_error("%s: %u buffers still held at detach", dev->name, held);
+#ifdef WERUNOS_DEBUG
+		abort();
+#endif
+		return fail(-EBUSY, "%s: %u buffers are still held", dev->name, held);
+	}
+	mutex_lock(&cache->lock);
+	cache->device[dev->cache_slot] = NULL;
+	mutex_unlock(&cache->lock);
+	dev->cache = NULL;
+	dev->cache_block_bytes = 0;
+	return err;
+}

@@ -1,0 +1,53 @@
+#!/bin/sh
+# Small sound volumes for the fuzz targets: images.sh DIR. Needs mke2fs and debugfs, no root.
+set -eu
+dir=$1
+mkdir -p "$dir"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+src=$work/src
+mkdir -p "$src/d/e" "$src/many"
+printf 'some text\n' >"$src/small"
+head -c 3000 /dev/zero | tr '\0' x >"$src/d/three"
+: >"$src/empty"
+ln -s small "$src/short"
+ln -s "$(printf 'long/%.0s' 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)" "$src/long"
+mkfifo "$src/pipe"
+i=0
+while [ $i -lt 60 ]; do
+	: >"$src/many/a-file-with-a-rather-long-name-$i"
+	i=$((i + 1))
+done
+# Every other block is a hole: the file has many extents, hence a tree.
+i=0
+while [ $i -lt 24 ]; do
+	printf 'block %d' $i | dd of="$src/holes" bs=1024 seek=$((i * 2)) conv=notrunc status=none
+	i=$((i + 1))
+done
+
+make_image() { # name, features, further arguments
+	name=$1 features=$2
+	shift 2
+	mke2fs -qq -F -t ext4 -O "none,$features" -E lazy_itable_init=0,hash_seed=11111111-2222-3333-4444-555555555555 \
+		-U 11111111-2222-3333-4444-555555555555 -N 128 -d "$src" "$@" "$work/img" "$blocks"
+	debugfs -w -f - "$work/img" >/dev/null 2>&1 <<EOF
+ea_set small user.note a-value-that-is-kept-in-the-inode-or-beside-it
+ea_set d user.big $(head -c 300 /dev/zero | tr '\0' v)
+ea_set d security.selinux system_u:object_r:unlabeled_t:s0
+mknod dev b 8 1
+EOF
+	# e2fsck -D makes the long directory a hashed one.
+	e2fsck -fyD "$work/img" >/dev/null 2>&1 || true
+	mv "$work/img" "$dir/$name.img"
+}
+blocks=600
+common=ext_attr,dir_index,filetype,sparse_super,large_file
+make_image csum "$common,extent,64bit,flex_bg,metadata_csum,dir_nlink,extra_isize,huge_file" -b 1024 -I 256
+blocks=2200
+make_image seed "$common,extent,64bit,flex_bg,metadata_csum,metadata_csum_seed,orphan_file,has_journal,extra_isize" -b 1024 -I 256 -J size=1
+blocks=600
+make_image ext2 "$common" -b 1024 -I 128
+make_image gdt "$common,extent,uninit_bg,flex_bg,extra_isize" -b 1024 -I 256
+make_image inline "$common,extent,inline_data,metadata_csum,extra_isize" -b 1024 -I 256
+make_image bigalloc "$common,extent,bigalloc,metadata_csum,extra_isize" -b 1024 -C 4096 -I 256
+make_image large "$common,extent,large_dir,ea_inode,metadata_csum,extra_isize,project,quota" -b 1024 -I 256
