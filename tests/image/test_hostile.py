@@ -72,7 +72,7 @@ def pointers(image):
         'bitmap': lambda x: ['set_bg 0 block_bitmap %d' % x, 'set_bg 0 checksum calc'],
         'inode bitmap': lambda x: ['set_bg 0 inode_bitmap %d' % x, 'set_bg 0 checksum calc'],
         'inode table': lambda x: ['set_bg 0 inode_table %d' % x, 'set_bg 0 checksum calc'],
-        'map': lambda x: ['sif holes block[%d] %d' % (4 if extents else 12, x)],
+        'map': lambda x: ['sif holes block[%s] %d' % ('4' if extents else 'IND', x)],
     }
 
 
