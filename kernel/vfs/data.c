@@ -15,7 +15,7 @@
 #include "lib/scope.h"
 #include "lib/trace.h"
 #include <errno.h>
-#include <linux/falloc.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

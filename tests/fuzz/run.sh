@@ -16,9 +16,10 @@ one() {
 }
 
 failed=0 running=0
+declare -a pid=() name=()
 for t in $targets; do
 	one "$t" &
-	pid[${#pid[@]}]=$! name[${#name[@]}]=$t running=$((running + 1))
+	pid+=($!) name+=("$t") running=$((running + 1))
 	[ $running -ge 2 ] && { wait -n; running=$((running - 1)); }
 done
 for i in "${!pid[@]}"; do
