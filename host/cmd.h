@@ -33,4 +33,8 @@ bool cli_size(const char *s, u64 *out) __must_check;
 /* An unsigned number, decimal or 0x. False when it is none or above max. */
 bool cli_number(const char *s, u64 max, u64 *out) __must_check;
 
+int cmd_mount(int argc, char **argv);
+/* The form mount(8) calls: mount.werunos SOURCE DIR [-o LIST]. */
+int cmd_mount_helper(int argc, char **argv);
+
 #endif

@@ -1,13 +1,14 @@
 /* The program's entry: finds the command and runs it. The table is the list of all commands. */
 #include "cmd.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 static int cmd_help(int argc, char **argv);
 
 static const struct command commands[] = {
+	{ "mount", "[-p N | --offset N] [--ro] [-o LIST] [--daemon] [OPTION …] SOURCE DIR",
+	  "show a volume at a directory", cmd_mount },
 	{ "help", "[COMMAND]", "show the commands, or how one is used", cmd_help },
 };
 
@@ -36,11 +37,21 @@ static int cmd_help(int argc, char **argv)
 	return 0;
 }
 
+/* "mount.werunos", "mount.fuse.werunos": how mount(8) calls its helpers. */
+static bool is_mount_helper(const char *argv0)
+{
+	const char *slash = strrchr(argv0, '/');
+
+	return !strncmp(slash ? slash + 1 : argv0, "mount.", 6);
+}
+
 int main(int argc, char **argv)
 {
 	const struct command *c;
 	const char *name;
 
+	if (is_mount_helper(argv[0]))
+		return cmd_mount_helper(argc, argv);
 	if (argc < 2) {
 		cmd_help(1, argv);
 		return EXIT_USAGE;

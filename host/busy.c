@@ -1,0 +1,199 @@
+/*
+ * Two drivers on one volume destroy it. Locks keep two of us apart; this file looks for the kernel: a mount of the
+ * device, of a partition of it, of the disk it is a partition of, and loop devices over the image. Interface:
+ * busy.h.
+ *
+ * Reading beside a reader is fine; anything else is refused. What cannot be found out (no /sys, no /proc) is
+ * taken as free.
+ */
+#include "busy.h"
+
+#include "lib/err.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+/* A small file's first line. False when there is none. */
+static bool read_line(const char *path, char *buf, size_t size)
+{
+	FILE *f = fopen(path, "re");
+	bool ok = f && fgets(buf, (int)size, f);
+
+	if (f)
+		fclose(f);
+	if (ok)
+		buf[strcspn(buf, "\n")] = 0;
+	return ok;
+}
+
+static u64 read_number(const char *dir, const char *name)
+{
+	char path[PATH_MAX], line[32];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	return read_line(path, line, sizeof(line)) ? strtoull(line, NULL, 10) : 0;
+}
+
+/* ---- loop devices ---- */
+
+static int busy_loop(const char *path, const struct stat *st, const char *loop, bool write)
+{
+	char name[PATH_MAX], backing[PATH_MAX];
+	struct stat b;
+	bool loop_writes;
+
+	snprintf(name, sizeof(name), "/sys/block/%s/loop/backing_file", loop);
+	if (!read_line(name, backing, sizeof(backing)) || stat(backing, &b) < 0 || b.st_dev != st->st_dev ||
+	    b.st_ino != st->st_ino)
+		return 0;
+	snprintf(name, sizeof(name), "/sys/block/%s", loop);
+	loop_writes = !read_number(name, "ro");
+	if (!loop_writes && !write)
+		return 0;
+	return fail(-EBUSY, "%s is in use by /dev/%s%s: detach that first (losetup -d /dev/%s)%s", path, loop,
+		    loop_writes ? ", which can write to it" : "", loop, loop_writes ? "" : ", or add --ro");
+}
+
+int busy_image(const char *path, const struct stat *st, bool write)
+{
+	DIR *d = opendir("/sys/block");
+	struct dirent *de;
+	int err = 0;
+
+	while (d && !err && (de = readdir(d)))
+		if (!strncmp(de->d_name, "loop", 4))
+			err = busy_loop(path, st, de->d_name, write);
+	if (d)
+		closedir(d);
+	return err;
+}
+
+/* ---- mounts ---- */
+
+/* Where a device lies: its place in sysfs names its disk, its window the part of it. */
+struct place {
+	char disk[PATH_MAX];
+	u64 off_bytes, len_bytes;
+};
+
+static bool place_of(dev_t dev, struct place *out)
+{
+	char link[64], part[PATH_MAX + 16];
+	char *slash;
+
+	snprintf(link, sizeof(link), "/sys/dev/block/%u:%u", major(dev), minor(dev));
+	if (!realpath(link, out->disk))
+		return false;
+	out->len_bytes = read_number(out->disk, "size") * 512;
+	out->off_bytes = 0;
+	snprintf(part, sizeof(part), "%s/partition", out->disk);
+	if (access(part, F_OK) == 0) {
+		out->off_bytes = read_number(out->disk, "start") * 512;
+		slash = strrchr(out->disk, '/');
+		if (slash)
+			*slash = 0;
+	}
+	return true;
+}
+
+static bool overlap(const struct place *a, const struct place *b)
+{
+	return !strcmp(a->disk, b->disk) && a->off_bytes < b->off_bytes + b->len_bytes &&
+	       b->off_bytes < a->off_bytes + a->len_bytes;
+}
+
+/* Octal escapes of mountinfo, undone in place. */
+static void unescape(char *s)
+{
+	char *to = s;
+
+	while (*s) {
+		if (s[0] == '\\' && s[1] && s[2] && s[3]) {
+			*to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
+			s += 4;
+		} else {
+			*to++ = *s++;
+		}
+	}
+	*to = 0;
+}
+
+struct mount_line {
+	dev_t dev;
+	char *dir, *source;
+	bool writes;
+};
+
+/* "id parent maj:min root dir options … - type source super-options" */
+static bool parse_mount(char *line, struct mount_line *m)
+{
+	char *field[10], *tail = strstr(line, " - "), *rest = line;
+	unsigned maj, min;
+
+	if (!tail)
+		return false;
+	*tail = 0;
+	for (u32 i = 0; i < 6; i++)
+		if (!(field[i] = strsep(&rest, " ")))
+			return false;
+	rest = tail + 3;
+	for (u32 i = 6; i < 9; i++)
+		if (!(field[i] = strsep(&rest, " \n")))
+			return false;
+	if (sscanf(field[2], "%u:%u", &maj, &min) != 2)
+		return false;
+	unescape(field[4]);
+	unescape(field[7]);
+	*m = (struct mount_line){ .dev = makedev(maj, min), .dir = field[4], .source = field[7] };
+	m->writes = !strncmp(field[8], "rw", 2);
+	return true;
+}
+
+/* Is the mount on (a part of) our place? A file system of many devices has a number of its own: then its source tells. */
+static bool is_on(const struct mount_line *m, dev_t rdev, const struct place *ours)
+{
+	struct place theirs;
+	struct stat st;
+	dev_t dev = m->dev;
+
+	if (major(dev) == 0) {
+		if (m->source[0] != '/' || stat(m->source, &st) < 0 || !S_ISBLK(st.st_mode))
+			return false;
+		dev = st.st_rdev;
+	}
+	if (dev == rdev && !ours->disk[0])
+		return true;
+	return ours->disk[0] && place_of(dev, &theirs) && overlap(ours, &theirs);
+}
+
+int busy_device(const char *path, dev_t rdev, u64 off_bytes, u64 len_bytes, bool write)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	struct place ours = { 0 };
+	struct mount_line m;
+	char *line = NULL;
+	size_t cap = 0;
+	int err = 0;
+
+	if (place_of(rdev, &ours)) {
+		ours.off_bytes += off_bytes;
+		ours.len_bytes = len_bytes;
+	}
+	while (f && !err && getline(&line, &cap, f) > 0) {
+		if (!parse_mount(line, &m) || !is_on(&m, rdev, &ours))
+			continue;
+		if (m.writes || write)
+			err = fail(-EBUSY, "%s is mounted on %s: unmount that first%s", path, m.dir,
+				   m.writes ? "" : ", or add --ro");
+	}
+	if (f)
+		fclose(f);
+	free(line);
+	return err;
+}

@@ -1,0 +1,13 @@
+/* Who else uses a source: mounts of this machine and loop devices. See busy.c. */
+#ifndef HOST_BUSY_H
+#define HOST_BUSY_H
+
+#include "lib/types.h"
+#include <sys/stat.h>
+
+/* An image file. -EBUSY with a sentence when a loop device on it would see, or make, changes behind our back. */
+int busy_image(const char *path, const struct stat *st, bool write) __must_check;
+/* The part [off, off + len) of a block device. -EBUSY when it is mounted, unless both only read. */
+int busy_device(const char *path, dev_t rdev, u64 off_bytes, u64 len_bytes, bool write) __must_check;
+
+#endif

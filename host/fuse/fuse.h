@@ -1,0 +1,43 @@
+/*
+ * The FUSE adapter as the rest of host sees it: shows a mounted volume at a directory of this machine.
+ *
+ *   adapter_new → adapter_attach (the mount exists; requests wait) → adapter_serve (answers until unmounted)
+ *   → adapter_free, then vfs_unmount.
+ *
+ * No thread is started before adapter_serve.
+ */
+#ifndef HOST_FUSE_H
+#define HOST_FUSE_H
+
+#include "fuse/idmap.h"
+#include "vfs/vfs.h"
+
+struct adapter;
+
+struct adapter_opts {
+	const char *source;     /* shown as the mount's source: an absolute path */
+	const char *dir;        /* absolute path of the mount point */
+	unsigned long ms_flags; /* MS_* of mount(2) */
+	bool rdonly;            /* the mount is read-only */
+	bool allow_other;       /* users other than the mounter may look */
+	bool allow_root;        /* of those only root */
+	bool noopen;            /* the kernel need not tell of opens; always so on read-only mounts */
+	bool writeback;         /* the kernel may keep writes for a while */
+	u32 threads;            /* 0: by the machine */
+	struct idmap ids;
+};
+
+/* Borrows sb, and the strings of opts, until adapter_free. */
+int adapter_new(struct super_block *sb, const struct adapter_opts *opts, struct adapter **out) __must_check;
+/* Mounts. The sentence of an error says what to do. */
+int adapter_attach(struct adapter *a) __must_check;
+/*
+ * Serves requests until the volume is unmounted: by umount, fusermount3 -u, or because SIGINT, SIGTERM or SIGHUP
+ * came. `ready` (may be NULL) is called once, when the kernel has taken up the mount. SIGUSR1 writes counters and
+ * trace to the log. The caller has no other thread that would take these signals.
+ */
+int adapter_serve(struct adapter *a, void (*ready)(void *ctx), void *ctx) __must_check;
+/* Unmounts what is still mounted. NULL is ignored. */
+void adapter_free(struct adapter *a);
+
+#endif

@@ -1,0 +1,94 @@
+/* Requests about extended attributes. ACLs are attributes with known names; the ids in them are translated. */
+#include "adapter.h"
+
+#include <errno.h>
+#include <string.h>
+
+static bool is_acl(const char *name)
+{
+	return !strcmp(name, "system.posix_acl_access") || !strcmp(name, "system.posix_acl_default");
+}
+
+void ll_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t size)
+{
+	struct adapter *a = req_adapter(req);
+	scoped(vfs_iputp) struct inode *inode = NULL;
+	char *out = this_worker->out;
+	u32 len = 0;
+	int err;
+
+	if (!a->sb->has_xattr) {
+		reply_never(req);
+		return;
+	}
+	err = req_inode(req, nodeid, &inode);
+	if (!err)
+		err = vfs_getxattr(inode, name, out, (u32)MIN(size, (size_t)VFS_XATTR_MAX), &len);
+	if (!err && size && is_acl(name))
+		err = acl_show(&a->opts.ids, out, len);
+	if (err)
+		reply_err(req, err);
+	else if (size)
+		fuse_reply_buf(req, out, len);
+	else
+		fuse_reply_xattr(req, len);
+}
+
+void ll_listxattr(fuse_req_t req, fuse_ino_t nodeid, size_t size)
+{
+	struct adapter *a = req_adapter(req);
+	scoped(vfs_iputp) struct inode *inode = NULL;
+	char *out = this_worker->out;
+	u32 len = 0;
+	int err;
+
+	if (!a->sb->has_xattr) {
+		reply_never(req);
+		return;
+	}
+	err = req_inode(req, nodeid, &inode);
+	if (!err)
+		err = vfs_listxattr(inode, out, (u32)MIN(size, (size_t)REQUEST_MAX), &len);
+	if (err)
+		reply_err(req, err);
+	else if (size)
+		fuse_reply_buf(req, out, len);
+	else
+		fuse_reply_xattr(req, len);
+}
+
+void ll_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const char *value, size_t size,
+		 int flags)
+{
+	struct adapter *a = req_adapter(req);
+	scoped(vfs_iputp) struct inode *inode = NULL;
+	char *copy = this_worker->out;
+	int err;
+
+	if (!a->sb->has_xattr) {
+		reply_never(req);
+		return;
+	}
+	err = size > VFS_XATTR_MAX ? -E2BIG : req_inode(req, nodeid, &inode);
+	if (!err) {
+		memcpy(copy, value, size);
+		if (is_acl(name))
+			err = acl_store(&a->opts.ids, copy, (u32)size);
+	}
+	if (!err)
+		err = vfs_setxattr(inode, name, copy, (u32)size, (u32)flags);
+	reply_err(req, err);
+}
+
+void ll_removexattr(fuse_req_t req, fuse_ino_t nodeid, const char *name)
+{
+	scoped(vfs_iputp) struct inode *inode = NULL;
+	int err;
+
+	if (!req_adapter(req)->sb->has_xattr) {
+		reply_never(req);
+		return;
+	}
+	err = req_inode(req, nodeid, &inode);
+	reply_err(req, err ? err : vfs_removexattr(inode, name));
+}

@@ -1,0 +1,429 @@
+/*
+ * From a name to a stack of devices: the only place in host that knows the kinds of device there are.
+ *
+ * Interface: open.h.
+ *
+ * A file or device is locked while it is open: shared for reading, exclusive for writing, by a lock that belongs
+ * to the open file and ends with it; a block device is also held O_EXCL for writing, which keeps the kernel off
+ * it. What the kernel already does with it, busy.c finds out.
+ */
+#include "open.h"
+
+#include "busy.h"
+#include "cmd.h"
+#include "fs.h"
+#include "lib/log.h"
+#include "probe.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What mkfs and udev do to a new device takes a moment: who finds it held tries again. */
+#define HELD_TRIES 10
+#define HELD_NS    100000000l
+
+/* ---- names ---- */
+
+/* The position of "#pN" at the end, and N; NULL when there is none. */
+static const char *part_suffix(const char *spec, u32 *nr)
+{
+	const char *hash = strrchr(spec, '#');
+	u64 n;
+
+	if (!hash || hash[1] != 'p' || !cli_number(hash + 2, 1024, &n) || !n)
+		return NULL;
+	*nr = (u32)n;
+	return hash;
+}
+
+static bool is_memory(const char *spec)
+{
+	return !strncmp(spec, "mem:", 4) || !strncmp(spec, "memfs:", 6);
+}
+
+/* The path in a spec, and the partition its end names (0: none). A file whose name ends in #p1 is that file. */
+static char *spec_path(const char *spec, u32 *part)
+{
+	const char *hash;
+
+	*part = 0;
+	if (access(spec, F_OK) == 0)
+		return strdup(spec);
+	hash = part_suffix(spec, part);
+	return hash ? strndup(spec, (size_t)(hash - spec)) : strdup(spec);
+}
+
+int operand_split(const char *operand, char **spec, const char **path)
+{
+	*path = "/";
+	for (const char *colon = strstr(operand, ":/"); colon; colon = strstr(colon + 1, ":/")) {
+		char *head = strndup(operand, (size_t)(colon - operand)), *file;
+		bool found;
+		u32 part;
+
+		file = head ? spec_path(head, &part) : NULL;
+		found = file && (is_memory(head) || access(file, F_OK) == 0);
+		free(file);
+		if (found) {
+			*spec = head;
+			*path = colon + 1;
+			return 0;
+		}
+		free(head);
+	}
+	*spec = strdup(operand);
+	return *spec ? 0 : fail(-ENOMEM, "no memory for a name");
+}
+
+/* ---- files and devices ---- */
+
+static int open_error(const char *path, int err, bool write)
+{
+	switch (err) {
+	case ENOENT:
+	case ENOTDIR:
+		return fail(-err, "%s does not exist", path);
+	case EACCES:
+	case EPERM:
+		return fail(-err, "no permission to %s %s: ask its owner, or be root",
+			    write ? "write to" : "read", path);
+	case EBUSY:
+		return fail(-err,
+			    "%s is in use by the kernel or another program: end that first, or add --ro",
+			    path);
+	case EROFS:
+		return fail(-err, "%s cannot be written to: add --ro", path);
+	case ENXIO:
+	case ENOMEDIUM:
+		return fail(-err, "%s has no medium, or no driver", path);
+	default:
+		return fail(-err, "%s cannot be opened: %s", path, strerror(err));
+	}
+}
+
+static int check_kind(const char *path, const struct stat *st)
+{
+	if (S_ISDIR(st->st_mode))
+		return fail(-EISDIR, "%s is a directory: name an image or a device", path);
+	if (!S_ISREG(st->st_mode) && !S_ISBLK(st->st_mode))
+		return fail(-ENOTBLK, "%s is neither a file nor a block device", path);
+	if (S_ISREG(st->st_mode) && !st->st_size)
+		return fail(-ENODATA, "%s is empty", path);
+	return 0;
+}
+
+/* *fd or -errno, unlogged: the caller may have another try. */
+static int open_once(const char *path, const struct stat *st, bool write)
+{
+	int flags = O_CLOEXEC | O_NOCTTY | (write ? O_RDWR : O_RDONLY);
+	int fd = -1;
+
+	if (write && S_ISBLK(st->st_mode))
+		flags |= O_EXCL;
+	for (int i = 0; i < HELD_TRIES; i++) {
+		fd = open(path, flags);
+		if (fd >= 0 || errno != EBUSY)
+			break;
+		nanosleep(&(struct timespec){ .tv_nsec = HELD_NS }, NULL);
+	}
+	return fd < 0 ? -errno : fd;
+}
+
+static bool may_fall_back(int err)
+{
+	return err == -EACCES || err == -EPERM || err == -EROFS;
+}
+
+static int lock_file(int fd, const char *path, bool write)
+{
+	struct flock lk = { .l_type = write ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET };
+
+	if (!fcntl(fd, F_OFD_SETLK, &lk))
+		return 0;
+	if (errno == EAGAIN || errno == EACCES)
+		return fail(-EBUSY, "%s is in use by another program%s", path,
+			    write ? ": end that first, or add --ro" : ", which writes to it: end that first");
+	/* Some network file systems have no locks. */
+	log_warn("%s cannot be locked: %s", path, strerror(errno));
+	return 0;
+}
+
+/* Opens and locks; st is what was opened. */
+static int open_file(const char *path, const struct source_opts *opts, struct source *out, struct stat *st)
+{
+	bool write = opts->write;
+	int fd, err;
+
+	if (stat(path, st) < 0)
+		return open_error(path, errno, false);
+	err = check_kind(path, st);
+	if (err)
+		return err;
+	fd = open_once(path, st, write);
+	if (fd < 0 && write && !opts->must_write && may_fall_back(fd)) {
+		write = false;
+		fd = open_once(path, st, false);
+	}
+	if (fd < 0)
+		return open_error(path, -fd, write);
+	out->fd = fd;
+	out->rdonly = !write;
+	if (fstat(fd, st) < 0)
+		return open_error(path, errno, write);
+	err = lock_file(fd, path, write);
+	if (!err && S_ISREG(st->st_mode))
+		err = busy_image(path, st, write);
+	return err;
+}
+
+static int file_size(const struct source *s, const struct stat *st, u64 *size, u32 *sector)
+{
+	int logical = 0;
+
+	*size = (u64)st->st_size;
+	*sector = 0;
+	if (!S_ISBLK(st->st_mode))
+		return 0;
+	if (ioctl(s->fd, BLKGETSIZE64, size) < 0 || ioctl(s->fd, BLKSSZGET, &logical) < 0)
+		return fail(-errno, "%s does not tell its size: %s", s->name, strerror(errno));
+	if (!*size)
+		return fail(-ENOMEDIUM, "%s has no medium", s->name);
+	*sector = (u32)logical;
+	return 0;
+}
+
+/* ---- partitions ---- */
+
+static void list_numbers(const struct ptable *t, struct text *out)
+{
+	for (u32 i = 0; i < t->count; i++)
+		if (!t->part[i].extended)
+			text_add(out, "%s%u", out->len_bytes ? ", " : "", t->part[i].nr);
+}
+
+static int choose_part(struct source *s, const struct ptable *t, u32 nr, u64 size)
+{
+	const struct part *p = ptable_find(t, nr);
+	struct text have = { 0 };
+	int err = 0;
+
+	if (!t->type[0]) {
+		err = fail(-ENXIO, "%s has no partition table: leave the partition number away", s->name);
+	} else if (!p) {
+		list_numbers(t, &have);
+		err = fail(-ENXIO, "%s has no partition %u: it has %s", s->name, nr,
+			   have.len_bytes ? text_str(&have) : "none");
+	} else if (p->extended) {
+		err = fail(-ENXIO, "partition %u of %s only holds other partitions: choose one of those", nr,
+			   s->name);
+	} else if (p->off_bytes > size || p->len_bytes > size - p->off_bytes) {
+		err = fail(-ERANGE,
+			   "partition %u goes beyond the end of %s: the image is truncated, copy it again",
+			   nr, s->name);
+	} else {
+		s->off_bytes = p->off_bytes;
+		s->len_bytes = p->len_bytes;
+	}
+	text_free(&have);
+	return err;
+}
+
+/* Sets the window that was asked for. */
+static int choose_window(struct source *s, const struct source_opts *opts, u32 part, u64 size, u32 sector)
+{
+	struct ptable t;
+	int err;
+
+	s->len_bytes = size;
+	if (opts->has_offset) {
+		if (opts->offset_bytes >= size)
+			return fail(-ERANGE, "offset %llu is beyond the end of %s, which has %llu bytes",
+				    (unsigned long long)opts->offset_bytes, s->name,
+				    (unsigned long long)size);
+		s->off_bytes = opts->offset_bytes;
+		s->len_bytes = size - opts->offset_bytes;
+		return 0;
+	}
+	if (!part)
+		return 0;
+	err = probe_ptable(s->fd, size, sector, &t);
+	if (err)
+		return err;
+	err = choose_part(s, &t, part, size);
+	ptable_free(&t);
+	return err;
+}
+
+/* ---- sources ---- */
+
+static int open_memory(const char *spec, struct source *out)
+{
+	const char *size = strchr(spec, ':') + 1;
+	u64 bytes;
+
+	if (!cli_size(size, &bytes) || bytes < 65536)
+		return fail(-EINVAL, "%s: a size like 64M is wanted after the colon", spec);
+	if (!strncmp(spec, "memfs:", 6))
+		out->fs = "memfs";
+	out->name = strdup(spec);
+	if (!out->name)
+		return fail(-ENOMEM, "no memory for a name");
+	out->len_bytes = bytes;
+	return dev_mem_new(spec, bytes, 1, &out->dev);
+}
+
+/* The device over the open file: a window of it when one was asked for. */
+static int make_device(struct source *s, u64 size)
+{
+	int fd = fcntl(s->fd, F_DUPFD_CLOEXEC, 3), err;
+	struct blkdev *whole;
+
+	if (fd < 0)
+		return fail(-errno, "%s: %s", s->name, strerror(errno));
+	err = dev_file_fd(fd, s->name, s->rdonly ? 0 : DEV_WRITE, &whole);
+	if (err)
+		return err;
+	if (s->off_bytes || s->len_bytes != size) {
+		err = dev_part_new(whole, s->name, s->off_bytes, s->len_bytes, &s->dev);
+		blkdev_put(whole);
+	} else {
+		s->dev = whole;
+	}
+	return err;
+}
+
+static int open_path(const char *path, u32 part, const struct source_opts *opts, struct source *s)
+{
+	char *real = realpath(path, NULL);
+	struct stat st;
+	u64 size;
+	u32 sector;
+	int err;
+
+	if (asprintf(&s->name, part ? "%s#p%u" : "%s", real ? real : path, part) < 0)
+		s->name = NULL;
+	free(real);
+	if (!s->name)
+		return fail(-ENOMEM, "no memory for a name");
+	err = open_file(path, opts, s, &st);
+	if (!err)
+		err = file_size(s, &st, &size, &sector);
+	if (!err)
+		err = choose_window(s, opts, part, size, sector);
+	if (!err && S_ISBLK(st.st_mode))
+		err = busy_device(path, st.st_rdev, s->off_bytes, s->len_bytes, !s->rdonly);
+	return err ? err : make_device(s, size);
+}
+
+int source_open(const char *spec, const struct source_opts *opts, struct source *out)
+{
+	char *path;
+	u32 part;
+	int err;
+
+	*out = (struct source){ .fd = -1 };
+	if (is_memory(spec)) {
+		err = open_memory(spec, out);
+	} else {
+		path = spec_path(spec, &part);
+		if (!path)
+			return fail(-ENOMEM, "no memory for a name");
+		err = open_path(path, opts->part ? opts->part : part, opts, out);
+		free(path);
+	}
+	if (err)
+		source_close(out);
+	return err;
+}
+
+void source_close(struct source *s)
+{
+	blkdev_put(s->dev);
+	if (s->fd >= 0)
+		close(s->fd);
+	free(s->name);
+	*s = (struct source){ .fd = -1 };
+}
+
+/* ---- what lies there ---- */
+
+/* Nobody of ours knows it: says what it is instead. */
+static int foreign(const struct source *s)
+{
+	struct volume_id v = { .type = "" };
+	struct ptable t = { .type = "" };
+	struct text have = { 0 };
+	char buf[128];
+	int err;
+
+	if (s->fd < 0)
+		return fail(-ENODEV, "%s holds no file system", s->name);
+	err = probe_volume(s->fd, s->off_bytes, s->len_bytes, &v);
+	if (!err && !v.type[0] && !s->off_bytes)
+		err = probe_ptable(s->fd, s->len_bytes, 0, &t);
+	list_numbers(&t, &have);
+	if (err)
+		;
+	else if (v.type[0])
+		err = fail(-ENODEV, "%s holds %s; werunos reads ext2, ext3 and ext4", s->name,
+			   volume_says(&v, buf, sizeof(buf)));
+	else if (t.type[0] && have.len_bytes)
+		err = fail(-ENODEV, "%s is a disk with partitions: choose one with -p (it has %s)", s->name,
+			   text_str(&have));
+	else
+		err = fail(-ENODEV, "%s holds no file system that is known", s->name);
+	text_free(&have);
+	ptable_free(&t);
+	return err;
+}
+
+int source_probe(const struct source *s, const struct fs_type **out)
+{
+	struct fs_probe info = { 0 };
+	int err;
+
+	if (s->fs) {
+		*out = fs_find(s->fs);
+		return *out ? 0 : fail(-ENODEV, "there is no file system %s", s->fs);
+	}
+	err = fs_probe(s->dev, out, &info);
+	if (err == -ENODEV)
+		return foreign(s);
+	if (err)
+		return err;
+	if (info.size_bytes > s->dev->size_bytes)
+		return fail(-ENOSPC,
+			    "%s is truncated: the %s volume on it has %llu bytes, and %llu are there",
+			    s->name, (*out)->name, (unsigned long long)info.size_bytes,
+			    (unsigned long long)s->dev->size_bytes);
+	return 0;
+}
+
+/* A superblock copy was named, so the first one may be gone, and with it what a probe looks for. */
+static int mount_any(struct blkdev *dev, const struct mount_opts *opts, struct super_block **out)
+{
+	int err = -ENODEV;
+
+	for (const struct fs_type *const *t = fs_types(); err && *t; t++)
+		if ((*t)->probe)
+			err = (*t)->mount(&dev, 1, opts, out);
+	return err;
+}
+
+int source_mount(const struct source *s, const struct mount_opts *opts, struct super_block **out)
+{
+	const struct fs_type *type;
+	struct blkdev *dev = s->dev;
+	int err = source_probe(s, &type);
+
+	if (err == -ENODEV && opts->sb_block)
+		return mount_any(dev, opts, out);
+	return err ? err : type->mount(&dev, 1, opts, out);
+}

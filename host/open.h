@@ -1,0 +1,35 @@
+/* Names of volumes, as people type them, made into devices: see open.c. */
+#ifndef HOST_OPEN_H
+#define HOST_OPEN_H
+
+#include "vfs/vfs.h"
+
+struct source_opts {
+	bool write;      /* wanted; when it cannot be, the source is opened read-only */
+	bool must_write; /* then that is an error */
+	u32 part;        /* 0: as the name says */
+	bool has_offset;
+	u64 offset_bytes; /* instead of a partition */
+};
+
+struct source {
+	char *name;         /* absolute path with #pN, or mem:… */
+	struct blkdev *dev; /* referenced */
+	const char *fs;     /* this type and no other; NULL: what is found */
+	bool rdonly;
+	int fd;                   /* holds the lock; -1: memory */
+	u64 off_bytes, len_bytes; /* what dev is of fd */
+};
+
+/* SPEC: a file, a device, either with #pN for a partition, mem:SIZE, memfs:SIZE. Locks it. */
+int source_open(const char *spec, const struct source_opts *opts, struct source *out) __must_check;
+void source_close(struct source *s);
+/* The type that lies there. -ENODEV with a sentence that names what lies there instead. */
+int source_probe(const struct source *s, const struct fs_type **out) __must_check;
+int source_mount(const struct source *s, const struct mount_opts *opts,
+		 struct super_block **out) __must_check;
+
+/* SPEC[:/PATH]: *spec is to be freed; *path points into the operand and is "/" when there is none. */
+int operand_split(const char *operand, char **spec, const char **path) __must_check;
+
+#endif
