@@ -208,25 +208,25 @@ static void list_numbers(const struct ptable *t, struct text *out)
 			text_add(out, "%s%u", out->len_bytes ? ", " : "", t->part[i].nr);
 }
 
-static int choose_part(struct source *s, const struct ptable *t, u32 nr, u64 size)
+static int choose_part(struct source *s, const char *path, const struct ptable *t, u32 nr, u64 size)
 {
 	const struct part *p = ptable_find(t, nr);
 	struct text have = { 0 };
 	int err = 0;
 
 	if (!t->type[0]) {
-		err = fail(-ENXIO, "%s has no partition table: leave the partition number away", s->name);
+		err = fail(-ENXIO, "%s has no partition table: leave the partition number away", path);
 	} else if (!p) {
 		list_numbers(t, &have);
-		err = fail(-ENXIO, "%s has no partition %u: it has %s", s->name, nr,
+		err = fail(-ENXIO, "%s has no partition %u: it has %s", path, nr,
 			   have.len_bytes ? text_str(&have) : "none");
 	} else if (p->extended) {
 		err = fail(-ENXIO, "partition %u of %s only holds other partitions: choose one of those", nr,
-			   s->name);
+			   path);
 	} else if (p->off_bytes > size || p->len_bytes > size - p->off_bytes) {
 		err = fail(-ERANGE,
 			   "partition %u goes beyond the end of %s: the image is truncated, copy it again",
-			   nr, s->name);
+			   nr, path);
 	} else {
 		s->off_bytes = p->off_bytes;
 		s->len_bytes = p->len_bytes;
@@ -236,7 +236,8 @@ static int choose_part(struct source *s, const struct ptable *t, u32 nr, u64 siz
 }
 
 /* Sets the window that was asked for. */
-static int choose_window(struct source *s, const struct source_opts *opts, u32 part, u64 size, u32 sector)
+static int choose_window(struct source *s, const char *path, const struct source_opts *opts, u32 part,
+			 u64 size, u32 sector)
 {
 	struct ptable t;
 	int err;
@@ -245,8 +246,7 @@ static int choose_window(struct source *s, const struct source_opts *opts, u32 p
 	if (opts->has_offset) {
 		if (opts->offset_bytes >= size)
 			return fail(-ERANGE, "offset %llu is beyond the end of %s, which has %llu bytes",
-				    (unsigned long long)opts->offset_bytes, s->name,
-				    (unsigned long long)size);
+				    (unsigned long long)opts->offset_bytes, path, (unsigned long long)size);
 		s->off_bytes = opts->offset_bytes;
 		s->len_bytes = size - opts->offset_bytes;
 		return 0;
@@ -256,7 +256,7 @@ static int choose_window(struct source *s, const struct source_opts *opts, u32 p
 	err = probe_ptable(s->fd, size, sector, &t);
 	if (err)
 		return err;
-	err = choose_part(s, &t, part, size);
+	err = choose_part(s, path, &t, part, size);
 	ptable_free(&t);
 	return err;
 }
@@ -316,7 +316,7 @@ static int open_path(const char *path, u32 part, const struct source_opts *opts,
 	if (!err)
 		err = file_size(s, &st, &size, &sector);
 	if (!err)
-		err = choose_window(s, opts, part, size, sector);
+		err = choose_window(s, path, opts, part, size, sector);
 	if (!err && S_ISBLK(st.st_mode))
 		err = busy_device(path, st.st_rdev, s->off_bytes, s->len_bytes, !s->rdonly);
 	return err ? err : make_device(s, size);
