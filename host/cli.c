@@ -9,6 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const struct command *current;
+
+void cli_begin(const struct command *c)
+{
+	current = c;
+}
+
 int cli_fail(const char *fmt, ...)
 {
 	va_list ap;
@@ -31,21 +38,19 @@ int cli_error(int err, const char *what)
 	return cli_fail("%s: %s", what, strerror(-err));
 }
 
-int cli_usage(const char *command, const char *fmt, ...)
+int cli_usage(const char *fmt, ...)
 {
-	const struct command *c = command_find(command);
 	va_list ap;
 
 	fflush(stdout);
 	if (fmt) {
-		fprintf(stderr, "werunos %s: ", command);
+		fprintf(stderr, "werunos %s: ", current->name);
 		va_start(ap, fmt);
 		vfprintf(stderr, fmt, ap);
 		va_end(ap);
 		fputc('\n', stderr);
 	}
-	if (c)
-		fprintf(stderr, "usage: werunos %s %s\n", c->name, c->args);
+	fprintf(stderr, "usage: werunos %s %s\n", current->name, current->args);
 	return EXIT_USAGE;
 }
 

@@ -19,15 +19,15 @@ struct command {
 	int (*run)(int argc, char **argv);
 };
 
-/* The row of main.c's table; NULL when there is none. */
-const struct command *command_find(const char *name);
+/* What the process is about: cli_usage speaks of it. */
+void cli_begin(const struct command *c);
 
 /* "werunos: …" on stderr, one line. Returns EXIT_ERROR. */
 int cli_fail(const char *fmt, ...) __printf_like(1, 2);
 /* The same for an error that came up from below: its own sentence, or what the errno means. */
 int cli_error(int err, const char *what);
 /* "werunos COMMAND: …" and how the command is used. Returns EXIT_USAGE. fmt NULL: the usage alone. */
-int cli_usage(const char *command, const char *fmt, ...) __printf_like(2, 3);
+int cli_usage(const char *fmt, ...) __printf_like(1, 2);
 /* A number of bytes: digits with K, M, G or T (powers of 1024). False when it is none. */
 bool cli_size(const char *s, u64 *out) __must_check;
 /* An unsigned number, decimal or 0x. False when it is none or above max. */

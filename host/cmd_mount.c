@@ -360,7 +360,7 @@ static void cmd_init(struct mount_cmd *c)
 static int usage(struct mount_cmd *c, const char *fmt, const char *what)
 {
 	mount_args_fini(&c->args);
-	return cli_usage("mount", fmt, what);
+	return cli_usage(fmt, what);
 }
 
 int cmd_mount(int argc, char **argv)

@@ -12,7 +12,7 @@ static const struct command commands[] = {
 	{ "help", "[COMMAND]", "show the commands, or how one is used", cmd_help },
 };
 
-const struct command *command_find(const char *name)
+static const struct command *command_find(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		if (!strcmp(commands[i].name, name))
@@ -25,7 +25,7 @@ static int cmd_help(int argc, char **argv)
 	const struct command *c = argc > 1 ? command_find(argv[1]) : NULL;
 
 	if (argc > 1 && !c)
-		return cli_usage("help", "there is no command \"%s\"", argv[1]);
+		return cli_usage("there is no command \"%s\"", argv[1]);
 	if (c) {
 		printf("usage: werunos %s %s\n%s\n", c->name, c->args, c->help);
 		return 0;
@@ -50,8 +50,11 @@ int main(int argc, char **argv)
 	const struct command *c;
 	const char *name;
 
-	if (is_mount_helper(argv[0]))
+	cli_begin(command_find("help"));
+	if (is_mount_helper(argv[0])) {
+		cli_begin(command_find("mount"));
 		return cmd_mount_helper(argc, argv);
+	}
 	if (argc < 2) {
 		cmd_help(1, argv);
 		return EXIT_USAGE;
@@ -61,6 +64,7 @@ int main(int argc, char **argv)
 		name = "help";
 	c = command_find(name);
 	if (!c)
-		return cli_usage("help", "there is no command \"%s\"", name);
+		return cli_usage("there is no command \"%s\"", name);
+	cli_begin(c);
 	return c->run(argc - 1, argv + 1);
 }
