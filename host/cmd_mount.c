@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,9 +41,11 @@ struct mount_cmd {
 static int check_dir(struct mount_cmd *c)
 {
 	const char *dir = c->dir_arg;
+	struct statvfs fs;
 	struct stat st;
 
-	if (stat(dir, &st) < 0) {
+	/* statvfs, because a dead server's mount may still have its directory's attributes cached. */
+	if (stat(dir, &st) < 0 || statvfs(dir, &fs) < 0) {
 		if (errno == ENOENT)
 			return fail(-ENOENT, "mount point %s does not exist: make it with mkdir", dir);
 		if (errno == ENOTCONN)
@@ -132,6 +135,8 @@ static void mount_ready(void *ctx)
 		return;
 	if (!c->log && log_open("syslog"))
 		err_clear();
+	if (chdir("/"))
+		log_warn("the working directory stays in use");
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null >= 0) {
 		dup2(null, STDIN_FILENO);

@@ -158,7 +158,8 @@ static int device_error(int err)
 	if (err == ENOENT || err == ENODEV || err == ENXIO)
 		return fail(-err, "there is no /dev/fuse: load the module (modprobe fuse), or give the "
 				  "container the device");
-	return fail(-err, "/dev/fuse cannot be opened (%s): run as root, or give its owner the right to",
+	return fail(-err,
+		    "/dev/fuse cannot be opened (%s): run as root, or let root open it to all (chmod 666)",
 		    strerror(err));
 }
 
@@ -197,7 +198,8 @@ int attach(const struct adapter_opts *opts, int *fd)
 {
 	int err;
 
-	if (access("/dev/fuse", F_OK) < 0)
+	/* fusermount3 opens it as the user, too. */
+	if (access("/dev/fuse", R_OK | W_OK) < 0)
 		return device_error(errno);
 	if (geteuid() == 0) {
 		err = attach_by_kernel(opts, fd);
