@@ -65,15 +65,20 @@ struct worker {
 	u32 luck;            /* how often a request came soon after the last, lately */
 };
 
+/* worker.c */
+int worker_init(struct worker *w, struct adapter *a) __must_check;
+/* After a failed worker_init too. */
+void worker_fini(struct worker *w);
 /* The worker of this thread. */
 extern _Thread_local struct worker *this_worker;
+/* The body of the request as the kernel sent it: some of its flags are unknown to libfuse. */
+const void *req_body(void);
 
 /* attach.c: a mounted FUSE descriptor, and its end. */
 int attach(const struct adapter_opts *opts, int *fd) __must_check;
 /* Unmounts; when files are in use, detaches and says so in *busy. */
 int detach(const struct adapter_opts *opts, bool *busy) __must_check;
 
-/* session.c */
 extern const struct fuse_lowlevel_ops adapter_ops; /* ops.c */
 
 /* reply.c: every reply goes out here, except plain data. */
@@ -126,7 +131,4 @@ static inline int req_inode(fuse_req_t req, fuse_ino_t nodeid, struct inode **ou
 {
 	return node_inode(req_adapter(req)->nodes, nodeid, out);
 }
-/* The body of the request as the kernel sent it: some of its flags are unknown to libfuse. */
-const void *req_body(void);
-
 #endif

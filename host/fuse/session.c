@@ -44,39 +44,6 @@
 #define TICK_MS     1u
 #define QUIET_TICKS 16u
 #define WORKERS_MAX 16u
-#define PAGE_BYTES  ((size_t)sysconf(_SC_PAGESIZE))
-
-_Thread_local struct worker *this_worker;
-
-const void *req_body(void)
-{
-	return (const char *)this_worker->buf.mem + sizeof(struct fuse_in_header);
-}
-
-/* ---- memory of a worker ---- */
-
-/* libfuse reads up to 256 pages and a header's 4 KiB at a time. WRITE's payload follows two headers. */
-static int worker_init(struct worker *w, struct adapter *a)
-{
-	const size_t heads = sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in);
-	size_t page = PAGE_BYTES;
-
-	w->a = a;
-	w->recv_mem = os_alloc_aligned(page, page + 256 * page + 4096 + page);
-	w->out = os_alloc_aligned(page, REQUEST_MAX);
-	w->names = os_alloc_aligned(page, REQUEST_MAX);
-	if (!w->recv_mem || !w->out || !w->names)
-		return fail(-ENOMEM, "no memory for a FUSE worker");
-	w->buf.mem = (char *)w->recv_mem + page - heads;
-	return 0;
-}
-
-static void worker_fini(struct worker *w)
-{
-	free(w->recv_mem);
-	free(w->out);
-	free(w->names);
-}
 
 /* ---- who waits how ---- */
 
