@@ -9,6 +9,15 @@ static int cmd_help(int argc, char **argv);
 static const struct command commands[] = {
 	{ "mount", "[-p N | --offset N] [--ro] [-o LIST] [--daemon] [OPTION …] SOURCE DIR",
 	  "show a volume at a directory", cmd_mount },
+	{ "devices", "[--json] [IMAGE …]", "list disks and partitions, of this machine or of images",
+	  cmd_devices },
+	{ "info", "[--json] [-p N] [--sb N] IMAGE", "say what a volume is", cmd_info },
+	{ "ls", "[-a] [-l] [-R] [--json] [-p N] IMAGE[:/PATH] …", "list directories", cmd_ls },
+	{ "tree", "[-a] [--json] [-p N] IMAGE[:/PATH] …", "list a directory and all below it", cmd_tree },
+	{ "stat", "[--extents] [--json] [-p N] IMAGE[:/PATH] …", "show all attributes of a file", cmd_stat },
+	{ "cat", "[-p N] IMAGE:/PATH …", "write files to standard output", cmd_cat },
+	{ "dump", "[--json] [-p N] [--sb N] IMAGE WORD …", "show one object as it lies on the disk",
+	  cmd_dump },
 	{ "help", "[COMMAND]", "show the commands, or how one is used", cmd_help },
 };
 

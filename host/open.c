@@ -384,46 +384,54 @@ static int foreign(const struct source *s)
 	return err;
 }
 
-int source_probe(const struct source *s, const struct fs_type **out)
+/* The type that can read the superblock copy that was named. */
+static const struct fs_type *type_by_copy(const struct source *s, const struct mount_opts *opts)
 {
-	struct fs_probe info = { 0 };
+	const struct fs_type *found = NULL;
+
+	for (const struct fs_type *const *t = fs_types(); !found && *t; t++) {
+		struct doc *d = (*t)->info ? doc_new() : NULL;
+
+		if (d && !(*t)->info(s->dev, opts, d))
+			found = *t;
+		doc_free(d);
+	}
+	return found;
+}
+
+int source_probe(const struct source *s, const struct mount_opts *opts, const struct fs_type **out,
+		 struct fs_probe *info)
+{
 	int err;
 
+	memset(info, 0, sizeof(*info));
 	if (s->fs) {
 		*out = fs_find(s->fs);
 		return *out ? 0 : fail(-ENODEV, "there is no file system %s", s->fs);
 	}
-	err = fs_probe(s->dev, out, &info);
-	if (err == -ENODEV)
-		return foreign(s);
-	if (err)
-		return err;
-	if (info.size_bytes > s->dev->size_bytes)
-		return fail(-ENOSPC,
-			    "%s is truncated: the %s volume on it has %llu bytes, and %llu are there",
-			    s->name, (*out)->name, (unsigned long long)info.size_bytes,
-			    (unsigned long long)s->dev->size_bytes);
-	return 0;
-}
-
-/* A superblock copy was named, so the first one may be gone, and with it what a probe looks for. */
-static int mount_any(struct blkdev *dev, const struct mount_opts *opts, struct super_block **out)
-{
-	int err = -ENODEV;
-
-	for (const struct fs_type *const *t = fs_types(); err && *t; t++)
-		if ((*t)->probe)
-			err = (*t)->mount(&dev, 1, opts, out);
-	return err;
+	err = fs_probe(s->dev, out, info);
+	if (err == -ENODEV && opts->sb_block) {
+		*out = type_by_copy(s, opts);
+		if (*out)
+			return 0;
+	}
+	return err == -ENODEV ? foreign(s) : err;
 }
 
 int source_mount(const struct source *s, const struct mount_opts *opts, struct super_block **out)
 {
 	const struct fs_type *type;
 	struct blkdev *dev = s->dev;
-	int err = source_probe(s, &type);
+	struct fs_probe info;
+	int err = source_probe(s, opts, &type, &info);
 
-	if (err == -ENODEV && opts->sb_block)
-		return mount_any(dev, opts, out);
-	return err ? err : type->mount(&dev, 1, opts, out);
+	if (err)
+		return err;
+	if (info.size_bytes > dev->size_bytes)
+		return fail(-ENOSPC,
+			    "%s is truncated: the %s volume on it has %llu bytes, and %llu are there; copy "
+			    "it again",
+			    s->name, type->name, (unsigned long long)info.size_bytes,
+			    (unsigned long long)dev->size_bytes);
+	return type->mount(&dev, 1, opts, out);
 }

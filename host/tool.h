@@ -1,0 +1,75 @@
+/* What the commands that read a volume without mounting it share: options, opening, listing, output. */
+#ifndef HOST_TOOL_H
+#define HOST_TOOL_H
+
+#include "lib/doc.h"
+#include "open.h"
+#include <getopt.h>
+
+struct tool_opts {
+	bool json;
+	u32 part;
+	bool has_offset;
+	u64 offset_bytes;
+	struct mount_opts mount; /* always read-only */
+};
+
+/* Rows of a command's long options, and its short ones. */
+#define TOOL_LONG                                                                                    \
+	{ "json", no_argument, NULL, 'J' }, { "part", required_argument, NULL, 'p' },                \
+		{ "offset", required_argument, NULL, 'O' }, { "sb", required_argument, NULL, 'S' },  \
+		{ "norecovery", no_argument, NULL, 'N' }, { "cache", required_argument, NULL, 'C' }, \
+	{                                                                                            \
+		NULL, 0, NULL, 0                                                                     \
+	}
+#define TOOL_SHORT "p:"
+
+void tool_init(struct tool_opts *o);
+/* Takes what getopt_long returned. 0, or after cli_usage the exit code. */
+int tool_option(struct tool_opts *o, int opt, char **argv) __must_check;
+
+/* A volume mounted for a command, and the path its operand names. */
+struct volume {
+	struct source src;
+	struct super_block *sb;
+	char *spec;
+	const char *path; /* "/" when none was given */
+};
+/* Opens and mounts read-only what OPERAND (IMAGE[#pN][:/PATH]) names. Says on stderr what the user should know. */
+int volume_open(const struct tool_opts *o, const char *operand, struct volume *out) __must_check;
+void volume_close(struct volume *v);
+/* Only the source, for what needs no mount. out->sb stays NULL. */
+int volume_source(const struct tool_opts *o, const char *operand, struct volume *out) __must_check;
+
+/* One name of a directory. */
+struct listed {
+	char *name; /* NUL-terminated */
+	u32 len;
+	u8 type; /* DT_* */
+	u64 ino;
+};
+struct listing {
+	struct listed *e;
+	u32 count, room;
+};
+/* The names in a directory, sorted; "." and ".." only with dots. Freed with listing_free, also after an error. */
+int listing_read(struct inode *dir, bool dots, struct listing *out) __must_check;
+void listing_free(struct listing *l);
+
+/* "drwxr-xr-x" */
+void mode_text(u32 mode, char out[11]);
+/* "directory", "regular file", … */
+const char *mode_kind(u32 mode);
+/* The target of a symlink, appended as a name. -errno when it cannot be read. */
+int add_target(struct inode *link, struct text *t) __must_check;
+
+/* Everything about an inode that has one value. */
+void stat_doc(struct inode *inode, struct doc *out);
+
+/* Writes all of it to stdout; -EPIPE and others as they come. */
+int put_bytes(const void *p, size_t len_bytes) __must_check;
+int put_text(struct text *t) __must_check;
+/* Shows a document the way that was asked for. */
+int put_doc(const struct doc *d, bool json) __must_check;
+
+#endif
