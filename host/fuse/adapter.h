@@ -95,6 +95,12 @@ void stat_fill(const struct adapter *a, struct inode *inode, struct stat *out);
 void entry_fill(const struct adapter *a, struct inode *dir, struct inode *inode,
 		struct fuse_entry_param *out);
 
+/* raw.c: answers the request if libfuse could not. */
+bool raw_request(struct worker *w);
+
+/* Who makes a new file, in ids of the volume. umask is heeded where the kernel leaves it to us. */
+int make_cred(const struct adapter *a, u32 uid, u32 gid, u32 umask, struct cred *out) __must_check;
+
 /* ops_dir.c */
 void ll_readdir(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t pos, struct fuse_file_info *fi);
 void ll_readdirplus(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t pos, struct fuse_file_info *fi);

@@ -189,28 +189,16 @@ struct new_file {
 	struct fuse_file_info *fi;
 };
 
-static int req_cred(fuse_req_t req, struct cred *out)
-{
-	const struct adapter *a = req_adapter(req);
-	const struct fuse_ctx *ctx = fuse_req_ctx(req);
-
-	if (!id_store(&a->opts.ids.uid, ctx->uid, &out->uid))
-		return fail(-EOVERFLOW, "user %u has no partner on the volume", ctx->uid);
-	if (!id_store(&a->opts.ids.gid, ctx->gid, &out->gid))
-		return fail(-EOVERFLOW, "group %u has no partner on the volume", ctx->gid);
-	out->umask = a->dont_mask ? ctx->umask : 0;
-	return 0;
-}
-
 static void make(fuse_req_t req, fuse_ino_t parent, const struct new_file *f)
 {
 	scoped(vfs_iputp) struct inode *dir = NULL, *inode = NULL;
 	struct name target = NAME(f->target ? f->target : "");
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct cred cred;
 	int err = req_inode(req, parent, &dir);
 
 	if (!err)
-		err = req_cred(req, &cred);
+		err = make_cred(req_adapter(req), ctx->uid, ctx->gid, ctx->umask, &cred);
 	if (!err)
 		err = vfs_create(dir, &NAME(f->name), f->mode, major(f->rdev), minor(f->rdev),
 				 f->target ? &target : NULL, &cred, &inode);

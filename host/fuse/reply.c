@@ -1,5 +1,5 @@
 /*
- * Replies: attributes, entries, errors.
+ * Between the two sides: attributes, entries and errors on their way out, ids on their way in.
  *
  * An entry counts a lookup before it is sent, since the kernel may forget it at once; when the reply does not
  * arrive (the caller was killed meanwhile) the count is taken back.
@@ -19,6 +19,16 @@ void reply_err(fuse_req_t req, int err)
 void reply_never(fuse_req_t req)
 {
 	fuse_reply_err(req, ENOSYS);
+}
+
+int make_cred(const struct adapter *a, u32 uid, u32 gid, u32 umask, struct cred *out)
+{
+	if (!id_store(&a->opts.ids.uid, uid, &out->uid))
+		return fail(-EOVERFLOW, "user %u has no partner on the volume", uid);
+	if (!id_store(&a->opts.ids.gid, gid, &out->gid))
+		return fail(-EOVERFLOW, "group %u has no partner on the volume", gid);
+	out->umask = a->dont_mask ? umask : 0;
+	return 0;
 }
 
 static struct timespec to_timespec(struct timespec64 t)

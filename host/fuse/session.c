@@ -102,7 +102,8 @@ static void serve(struct worker *w)
 		rouse_deputy(a);
 	if (!atomic_load(&a->watching) && (is_slow(w) || a->way->pending(a)))
 		call_one(a);
-	fuse_session_process_buf(a->se, &w->buf);
+	if (!raw_request(w))
+		fuse_session_process_buf(a->se, &w->buf);
 	err_clear();
 }
 
