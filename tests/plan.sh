@@ -15,5 +15,6 @@ plan() {
 		t=${t#./} t=${t%.c}
 		job "unit/$t" 60 "$B/tests/unit/$t"
 	done
+	[ "$1" = fast ] || job fuse 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/fuse
 	job house 60 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/house
 }

@@ -85,7 +85,7 @@ static inline void mutex_unlockp(struct mutex **m)
 /* Holds the mutex until the end of the scope. */
 #define GUARD_CAT2(a, b) a##b
 #define GUARD_CAT(a, b)  GUARD_CAT2(a, b)
-#define mutex_guard(mtx)                                                                    \
+#define mutex_guard(mtx)                                                                            \
 	__attribute__((cleanup(mutex_unlockp), unused)) struct mutex *GUARD_CAT(guard_, __LINE__) = \
 		(mutex_lock(mtx), (mtx))
 

@@ -223,17 +223,19 @@ def test_bad_usage(tmp):
 
 @pytest.mark.parametrize("make,words", [
     (["mkswap"], ["swap space"]),
-    (["mkfs.xfs", "-q"], ["an xfs file system"]),
-    (["mkfs.vfat"], ["a FAT file system"]),
-    (["mkfs.ntfs", "-F", "-Q"], ["NTFS"]),
-    (["mkfs.btrfs", "-q"], ["a btrfs file system"]),
+    (["mkfs.btrfs", "-q"], ["btrfs"]),
+    (b"LUKS\xba\xbe\0\1", ["a LUKS volume", "cryptsetup"]),
 ])
 def test_foreign_volumes_are_named(tmp, make, words):
-    need_tools(make[0])
     image = tmp / "image"
     with open(image, "wb") as f:
-        f.truncate(320 << 20)
-    subprocess.run([*make, image], check=True, capture_output=True, env={"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"})
+        f.truncate(128 << 20)
+        if isinstance(make, bytes):
+            f.write(make)
+    if isinstance(make, list):
+        need_tools(make[0])
+        subprocess.run([*make, image], check=True, capture_output=True,
+                       env={"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"})
     one_line(run("mount", image, tmp / "m"), 1, *words)
 
 
