@@ -17,7 +17,7 @@ UNIT    := $(patsubst %.c,$(B)/%,$(sort $(shell find tests/unit -name 'test_*.c'
 # Test programs that are no unit tests: one source each.
 TPROG   := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/conform/*.c tests/model/*.c tests/tools/*.c)))
 
-PKGS     := fuse3 liburing jansson blkid uuid libutf8proc
+PKGS     := fuse3 liburing jansson blkid uuid libutf8proc libgcrypt
 # Asked only when something is compiled, so that `make deps` works on a bare machine.
 PKG_CF    = $(shell pkg-config --cflags $(PKGS))
 PKG_LD    = $(shell pkg-config --libs $(PKGS)) -lisal

@@ -50,23 +50,35 @@ int ext4_dir_block(struct ext4_inode *dir, u64 lblk, bool ahead, struct buffer_h
 	return bh_read(dev, blk, &ext4_dir_ops, &ctx, out);
 }
 
-void ext4_want(struct ext4_inode *dir, const struct name *name, struct ext4_want *want)
+bool ext4_want(struct ext4_inode *dir, const struct name *name, struct ext4_want *want)
 {
 	want->name = *name;
-	want->fold = dir->flags & EXT4_FL_CASEFOLD &&
-		     ext4_has_incompat(ext4_inode_super(dir), EXT4_INCOMPAT_CASEFOLD) &&
-		     ext4_casefold(name->s, name->len, want->folded, &want->folded_len);
+	want->kind = EXT4_WANT_BYTES;
+	if (ext4_is_dot_or_dotdot(name->s, name->len))
+		return true;
+	if (dir->flags & EXT4_FL_ENCRYPT) {
+		want->kind = EXT4_WANT_NOKEY;
+		return ext4_nokey_parse(name, &want->nokey);
+	}
+	if (dir->flags & EXT4_FL_CASEFOLD &&
+	    ext4_has_incompat(ext4_inode_super(dir), EXT4_INCOMPAT_CASEFOLD) &&
+	    ext4_casefold(name->s, name->len, want->folded.s, &want->folded.len))
+		want->kind = EXT4_WANT_FOLDED;
+	return true;
 }
 
 static bool is_wanted(const struct ext4_want *want, const struct ext4_disk_dirent *de)
 {
+	const char *s = ext4_dirent_name(de);
 	char folded[EXT4_FOLD_MAX];
 	u32 len;
 
-	if (de->name_len == want->name.len && !memcmp(ext4_dirent_name(de), want->name.s, want->name.len))
+	if (want->kind == EXT4_WANT_NOKEY)
+		return ext4_nokey_is(&want->nokey, s, de->name_len);
+	if (de->name_len == want->name.len && !memcmp(s, want->name.s, want->name.len))
 		return true;
-	return want->fold && ext4_casefold(ext4_dirent_name(de), de->name_len, folded, &len) &&
-	       len == want->folded_len && !memcmp(folded, want->folded, len);
+	return want->kind == EXT4_WANT_FOLDED && ext4_casefold(s, de->name_len, folded, &len) &&
+	       len == want->folded.len && !memcmp(folded, want->folded.s, len);
 }
 
 int ext4_dirent_search(struct ext4_inode *dir, const void *base, u32 len, const struct ext4_want *want,

@@ -224,7 +224,6 @@ extern const struct bh_ops ext4_extent_ops;       /* ctx: ext4_ctx_map */
 extern const struct bh_ops ext4_indirect_ops;     /* ctx: ext4_ctx_map */
 extern const struct bh_ops ext4_dir_ops;          /* ctx: ext4_ctx_dir */
 extern const struct bh_ops ext4_xattr_ops;        /* ctx: none, it may be shared */
-extern const struct bh_ops ext4_mmp_ops;          /* ctx: none */
 
 static inline struct bh_ctx ext4_ctx_group(u32 group)
 {
@@ -354,7 +353,9 @@ int ext4_read_content(struct ext4_inode *ei, u64 off_bytes, void *buf, u64 len_b
 struct ext4_hash {
 	u32 hash, minor;
 };
-/* version: EXT4_HASH_*, of the unsigned ones where the volume says so. -EOPNOTSUPP: no such hash. */
+/* The version that a superblock or an index root says, as the volume means it: unsigned where it says so. */
+u32 ext4_hash_version(const struct ext4_super *es, u32 version);
+/* version: EXT4_HASH_*. -EOPNOTSUPP: no such hash. */
 int ext4_name_hash(const struct ext4_super *es, u32 version, const char *name, u32 len,
 		   struct ext4_hash *out) __must_check;
 
@@ -365,6 +366,24 @@ int ext4_name_hash(const struct ext4_super *es, u32 version, const char *name, u
 /* The name as it is compared and hashed where case does not matter. False: it is not UTF-8 and means only itself. */
 bool ext4_casefold(const char *name, u32 len, char folded[EXT4_FOLD_MAX], u32 *folded_len);
 
+/* ---- nokey.c ---- */
+
+#define EXT4_NOKEY_DIGEST 32u
+
+/* An encrypted name as it is shown, taken apart. */
+struct ext4_nokey {
+	struct ext4_hash hash; /* in its directory, 0 where that has none */
+	u32 len;
+	u8 bytes[EXT4_NAME_MAX]; /* all of it, or its beginning when there is a digest */
+	bool has_digest;
+	u8 digest[EXT4_NOKEY_DIGEST]; /* of the rest */
+};
+/* How the encrypted name is shown; its length. */
+u32 ext4_nokey_name(const struct ext4_hash *hash, const char *name, u32 len, char out[EXT4_NAME_MAX]);
+/* False: no encrypted name is shown so. */
+bool ext4_nokey_parse(const struct name *name, struct ext4_nokey *out);
+bool ext4_nokey_is(const struct ext4_nokey *want, const char *name, u32 len);
+
 /* ---- dirblock.c ---- */
 
 /* Block lblk of a directory, verified. -ENOENT: a hole. `ahead`: the blocks behind it will be wanted too. */
@@ -372,14 +391,24 @@ int ext4_dir_block(struct ext4_inode *dir, u64 lblk, bool ahead, struct buffer_h
 /* A name that is looked for. */
 struct ext4_want {
 	struct name name;
-	bool fold; /* compare folded names too */
-	char folded[EXT4_FOLD_MAX];
-	u32 folded_len;
+	enum { EXT4_WANT_BYTES, EXT4_WANT_FOLDED, EXT4_WANT_NOKEY } kind;
+	union {
+		struct {
+			char s[EXT4_FOLD_MAX];
+			u32 len;
+		} folded; /* FOLDED: the name without regard to case, or else exactly the name */
+		struct ext4_nokey nokey; /* NOKEY: an encrypted name, nothing else */
+	};
 };
-void ext4_want(struct ext4_inode *dir, const struct name *name, struct ext4_want *want);
+/* False: the directory cannot hold such a name. */
+bool ext4_want(struct ext4_inode *dir, const struct name *name, struct ext4_want *want);
 /* Looks through records. 1: found, *ino is set. 0: not there. -EUCLEAN: found, but it leads nowhere; or a record is broken. */
 int ext4_dirent_search(struct ext4_inode *dir, const void *base, u32 len, const struct ext4_want *want,
 		       u64 *ino) __must_check;
+static inline bool ext4_is_dot_or_dotdot(const char *s, u32 len)
+{
+	return len && s[0] == '.' && (len == 1 || (len == 2 && s[1] == '.'));
+}
 
 /* ---- htree.c ---- */
 

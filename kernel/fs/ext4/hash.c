@@ -91,6 +91,11 @@ static void half_md4(u32 buf[4], const u32 in[8])
 	buf[3] += d;
 }
 
+u32 ext4_hash_version(const struct ext4_super *es, u32 version)
+{
+	return version <= EXT4_HASH_TEA && es->hash_unsigned ? version + EXT4_HASH_LEGACY_UNSIGNED : version;
+}
+
 int ext4_name_hash(const struct ext4_super *es, u32 version, const char *name, u32 len, struct ext4_hash *out)
 {
 	bool is_unsigned = version >= EXT4_HASH_LEGACY_UNSIGNED;

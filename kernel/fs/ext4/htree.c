@@ -97,18 +97,18 @@ static int hash_of(struct search *s, const struct ext4_dx *root, const struct ex
 {
 	struct ext4_super *es = ext4_inode_super(s->dir);
 	u32 levels = ext4_has_incompat(es, EXT4_INCOMPAT_LARGEDIR) ? LEVELS_MAX : LEVELS_MAX - 1;
-	u32 version = root->info->hash_version;
+	u32 version = ext4_hash_version(es, root->info->hash_version);
 	struct ext4_hash h;
-	int err;
+	int err = 0;
 
 	if (root->info->unused_flags & 1)
 		return bad_index(s, "unknown flags");
 	if (root->info->indirect_levels >= levels)
 		return bad_index(s, "too many levels");
-	if (version <= EXT4_HASH_TEA && es->hash_unsigned)
-		version += EXT4_HASH_LEGACY_UNSIGNED;
-	if (want->fold)
-		err = ext4_name_hash(es, version, want->folded, want->folded_len, &h);
+	if (want->kind == EXT4_WANT_NOKEY)
+		h = want->nokey.hash;
+	else if (want->kind == EXT4_WANT_FOLDED)
+		err = ext4_name_hash(es, version, want->folded.s, want->folded.len, &h);
 	else
 		err = ext4_name_hash(es, version, want->name.s, want->name.len, &h);
 	if (err)

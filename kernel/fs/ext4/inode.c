@@ -72,7 +72,7 @@ int ext4_read_inode(struct inode *inode)
 		inode->ops = &symlink_ops;
 	else
 		inode->ops = &special_ops;
-	if (is_dir(inode) && ei->flags & (EXT4_FL_CASEFOLD | EXT4_FL_ENCRYPT))
+	if (is_dir(inode) && ei->flags & EXT4_FL_CASEFOLD)
 		inode->iflags |= I_NO_DCACHE;
 	return 0;
 }

@@ -16,11 +16,6 @@
 #include <dirent.h>
 #include <errno.h>
 
-static bool is_dot_or_dotdot(const char *s, u32 len)
-{
-	return s[0] == '.' && (len == 1 || (len == 2 && s[1] == '.'));
-}
-
 static u8 entry_type(const struct ext4_super *es, const struct ext4_disk_dirent *de)
 {
 	static const u8 type[] = { DT_UNKNOWN, DT_REG, DT_DIR, DT_CHR, DT_BLK, DT_FIFO, DT_SOCK, DT_LNK };
@@ -70,7 +65,7 @@ static int inline_lookup(struct ext4_inode *dir, const struct ext4_want *want, u
 
 	if (err)
 		return err;
-	if (is_dot_or_dotdot(want->name.s, want->name.len)) {
+	if (ext4_is_dot_or_dotdot(want->name.s, want->name.len)) {
 		*ino = want->name.len == 1 ? dir->vfs.ino : d.parent;
 		found = 1;
 	}
@@ -105,13 +100,9 @@ static int linear_lookup(struct ext4_inode *dir, u64 blocks, const struct ext4_w
 	return bad;
 }
 
-/* "." and ".." stand in block 0 and in no index. An index over names both folded and encrypted needs the key. */
-static bool use_index(const struct ext4_inode *dir, const struct name *name)
+static bool use_index(const struct ext4_inode *dir)
 {
-	const u32 keyed = EXT4_FL_CASEFOLD | EXT4_FL_ENCRYPT;
-
-	return dir->flags & EXT4_FL_INDEX && ext4_has_compat(ext4_inode_super(dir), EXT4_COMPAT_DIR_INDEX) &&
-	       (dir->flags & keyed) != keyed && !is_dot_or_dotdot(name->s, name->len);
+	return dir->flags & EXT4_FL_INDEX && ext4_has_compat(ext4_inode_super(dir), EXT4_COMPAT_DIR_INDEX);
 }
 
 int ext4_lookup(struct inode *inode, const struct name *name, u64 *ino)
@@ -122,13 +113,14 @@ int ext4_lookup(struct inode *inode, const struct name *name, u64 *ino)
 
 	if (name->len > EXT4_NAME_MAX)
 		return -ENAMETOOLONG;
-	ext4_want(dir, name, &want);
+	if (!ext4_want(dir, name, &want))
+		return -ENOENT;
 	if (dir->flags & EXT4_FL_INLINE_DATA) {
 		found = inline_lookup(dir, &want, ino);
-	} else if (is_dot_or_dotdot(name->s, name->len)) {
-		found = linear_lookup(dir, 1, &want, ino);
+	} else if (ext4_is_dot_or_dotdot(name->s, name->len)) {
+		found = linear_lookup(dir, 1, &want, ino); /* they stand in block 0 and in no index */
 	} else {
-		found = use_index(dir, name) ? ext4_htree_search(dir, &want, ino) : -EUCLEAN;
+		found = use_index(dir) ? ext4_htree_search(dir, &want, ino) : -EUCLEAN;
 		if (found == -EUCLEAN)
 			found = linear_lookup(dir, UINT64_MAX, &want, ino);
 	}
@@ -145,11 +137,62 @@ struct lister {
 	void *ctx;
 	u64 pos;     /* entries before it were listed */
 	bool at_top; /* "." and ".." belong here */
+	bool hashed; /* encrypted names are shown with the directory's hash */
+	u32 hash_version;
 };
 
 static void left_out(struct lister *l)
 {
 	atomic_store_explicit(&l->dir->holes_in_dir, true, memory_order_relaxed);
+}
+
+/* Encrypted names carry the hash that the kernel would find them by. */
+static void hash_choose(struct lister *l)
+{
+	struct ext4_super *es = ext4_inode_super(l->dir);
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	u32 version = es->disk.def_hash_version;
+	struct ext4_dx dx;
+
+	if (!(l->dir->flags & EXT4_FL_ENCRYPT) || !ext4_has_compat(es, EXT4_COMPAT_DIR_INDEX))
+		return;
+	l->hashed = ext4_size(l->dir) >> es->block_bits == 1 || l->dir->flags & EXT4_FL_INLINE_DATA;
+	if (l->dir->flags & EXT4_FL_INDEX && !ext4_dir_block(l->dir, 0, false, &bh) &&
+	    ext4_dx_parse(es, bh->data, true, &dx)) {
+		version = dx.info->hash_version;
+		l->hashed = true;
+	}
+	l->hash_version = ext4_hash_version(es, version);
+}
+
+static void show_nokey(struct lister *l, const struct ext4_disk_dirent *de, u32 rec_len, char *shown,
+		       struct name *name)
+{
+	u32 hash_at = ext4_dirent_bytes(de->name_len);
+	struct ext4_hash h = { 0 };
+
+	if (l->hashed && l->dir->flags & EXT4_FL_CASEFOLD) {
+		const struct ext4_disk_dirent_hash *dh = (const void *)((const u8 *)de + hash_at);
+
+		if (rec_len >= hash_at + sizeof(*dh))
+			h = (struct ext4_hash){ le32_get(dh->hash), le32_get(dh->minor_hash) };
+	} else if (l->hashed) {
+		(void)!ext4_name_hash(ext4_inode_super(l->dir), l->hash_version, name->s, name->len, &h);
+	}
+	name->len = ext4_nokey_name(&h, name->s, name->len, shown);
+	name->s = shown;
+}
+
+/* An entry that may be shown. */
+static bool entry_ok(const struct lister *l, const struct ext4_disk_dirent *de, u32 off)
+{
+	const char *s = ext4_dirent_name(de);
+
+	if (!ext4_ino_public(ext4_inode_super(l->dir), le32_get(de->inode)))
+		return false;
+	if (ext4_is_dot_or_dotdot(s, de->name_len))
+		return l->at_top && off <= EXT4_DIRENT_MIN;
+	return l->dir->flags & EXT4_FL_ENCRYPT ? de->name_len : ext4_dirent_name_ok(de);
 }
 
 /* A region of records that begins at position `at`. 0: went on to its end. */
@@ -158,6 +201,7 @@ static int list_region(struct lister *l, const void *p, u32 len, u64 at)
 	struct ext4_super *es = ext4_inode_super(l->dir);
 	const struct ext4_disk_dirent *de;
 	struct ext4_dirent_iter it;
+	char shown[EXT4_NAME_MAX];
 	const char *bad;
 
 	ext4_dirent_iter(&it, p, len, ext4_block_bytes(es));
@@ -170,12 +214,12 @@ static int list_region(struct lister *l, const void *p, u32 len, u64 at)
 
 		if (at + it.off < l->pos || !out.ino)
 			continue;
-		if (!ext4_dirent_name_ok(de) || !ext4_ino_public(es, out.ino) ||
-		    (is_dot_or_dotdot(out.name.s, out.name.len) &&
-		     !(l->at_top && it.off <= EXT4_DIRENT_MIN))) {
+		if (!entry_ok(l, de, it.off)) {
 			left_out(l);
 			continue;
 		}
+		if (l->dir->flags & EXT4_FL_ENCRYPT && !ext4_is_dot_or_dotdot(out.name.s, out.name.len))
+			show_nokey(l, de, it.next - it.off, shown, &out.name);
 		err = l->emit(l->ctx, &out);
 		if (err)
 			return err;
@@ -235,8 +279,10 @@ static int list_inline(struct lister *l)
 int ext4_readdir(struct inode *inode, u64 pos, dirent_fn emit, void *ctx)
 {
 	struct lister l = { .dir = ext4_inode(inode), .emit = emit, .ctx = ctx, .pos = pos };
-	int err = l.dir->flags & EXT4_FL_INLINE_DATA ? list_inline(&l) : list_blocks(&l);
+	int err;
 
+	hash_choose(&l);
+	err = l.dir->flags & EXT4_FL_INLINE_DATA ? list_inline(&l) : list_blocks(&l);
 	if (err)
 		return err > 0 ? 0 : err;
 	if (l.dir->holes_in_dir)

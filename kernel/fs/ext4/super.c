@@ -421,6 +421,8 @@ int ext4_super_open(struct blkdev *dev, const struct mount_opts *opts, struct ex
 		err = bcache_attach(es->vfs.cache, dev, es->vfs.block_bytes);
 	if (!err)
 		err = ext4_group_load(es, &bad, &backup);
+	if (!err && !opts->norecovery)
+		err = ext4_mmp_check(es);
 	if (err) {
 		ext4_put_super(&es->vfs);
 		return err;

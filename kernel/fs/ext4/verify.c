@@ -262,21 +262,6 @@ static int verify_xattr(const struct buffer_head *bh, const void *data, const st
 	return bad ? wrong(bh, 0, bad) : 0;
 }
 
-/* ---- multiple mount protection ---- */
-
-static int verify_mmp(const struct buffer_head *bh, const void *data, const struct bh_ctx *ctx)
-{
-	struct ext4_super *es = ext4_bh_super(bh);
-	const struct ext4_disk_mmp *m = data;
-
-	(void)ctx;
-	if (le32_get(m->magic) != EXT4_MMP_MAGIC)
-		return wrong(bh, 0, "not a block of multiple mount protection");
-	if (es->metadata_csum && ext4_csum_mmp(es, m) != le32_get(m->checksum))
-		return wrong(bh, 0, "wrong checksum of multiple mount protection");
-	return 0;
-}
-
 const struct bh_ops ext4_gdt_ops = { .name = "group descriptors" };
 const struct bh_ops ext4_itable_ops = { .name = "inode table" };
 const struct bh_ops ext4_block_bitmap_ops = { .name = "block bitmap", .verify = verify_block_bitmap };
@@ -285,4 +270,3 @@ const struct bh_ops ext4_extent_ops = { .name = "extent node", .verify = verify_
 const struct bh_ops ext4_indirect_ops = { .name = "indirect block", .verify = verify_indirect };
 const struct bh_ops ext4_dir_ops = { .name = "directory block", .verify = verify_dir };
 const struct bh_ops ext4_xattr_ops = { .name = "extended attributes", .verify = verify_xattr };
-const struct bh_ops ext4_mmp_ops = { .name = "multiple mount protection", .verify = verify_mmp };
