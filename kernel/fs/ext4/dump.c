@@ -612,7 +612,7 @@ static int dump_superblock(struct blkdev *dev, const struct mount_opts *opts, st
 {
 	struct ext4_disk_super d;
 	u64 off;
-	int err = ext4_super_read(dev, opts, &d, &off);
+	int err = ext4_sb_read(dev, opts, &d, &off);
 
 	if (err && le16_get(d.magic) != EXT4_MAGIC)
 		return err;
@@ -623,12 +623,15 @@ static int dump_superblock(struct blkdev *dev, const struct mount_opts *opts, st
 	return 0;
 }
 
+/* What a volume is of that is opened for its structures only. */
+static const struct fs_type opened = { .name = "ext4" };
+
 /* Opens the volume, and the inode where there is one. */
 static int dump_opened(struct blkdev *dev, const struct mount_opts *opts, u32 which, u64 nr, struct doc *out)
 {
 	scoped(freep) struct ext4_inode *ei = calloc(1, sizeof(*ei));
 	struct dumper d = { .ei = ei, .out = out, .left = DUMP_MAX, .nr = nr };
-	int err = ei ? ext4_super_open(dev, opts, &d.es) : fail(-ENOMEM, "no memory for an inode");
+	int err = ei ? ext4_super_open(dev, &opened, opts, &d.es) : fail(-ENOMEM, "no memory for an inode");
 
 	if (err)
 		return err;

@@ -66,6 +66,7 @@ struct ext4_inode {
 	u64 xattr_blk;               /* [const] 0: none */
 	u16 xattr_off;               /* [const] of the attributes in the raw inode, 0: none */
 	_Atomic bool holes_in_dir;   /* a part of the directory could not be shown */
+	_Atomic bool index_bad;      /* the index of the directory was found damaged */
 	u8 block[EXT4_IBLOCK_BYTES]; /* [const] extent root, block map, symlink or inline data; checked */
 };
 
@@ -440,13 +441,23 @@ int ext4_read_inode(struct inode *inode);
 /* -EBUSY, naming the node, when another machine has the volume mounted. May wait for some seconds. */
 int ext4_mmp_check(struct ext4_super *es) __must_check;
 
+/* ---- sb.c ---- */
+
+/* The first copy of the superblock that can be believed; its place. On error *out has what was read last, or zeros. */
+int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_disk_super *out,
+		 u64 *off_bytes) __must_check;
+/* Numbers whose fields depend on revision and features. */
+u64 ext4_sb_blocks(const struct ext4_disk_super *d);
+u32 ext4_sb_inode_bytes(const struct ext4_disk_super *d);
+u32 ext4_sb_desc_bytes(const struct ext4_disk_super *d);
+u32 ext4_sb_cluster_bits(const struct ext4_disk_super *d);
+u32 ext4_sb_first_ino(const struct ext4_disk_super *d);
+
 /* ---- super.c ---- */
 
-/* The first usable copy of the superblock: *blk_off is its byte offset, *block_bits what was assumed there. */
-int ext4_super_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_disk_super *out,
-		    u64 *off_bytes) __must_check;
-/* Everything of mount but the root inode. */
-int ext4_super_open(struct blkdev *dev, const struct mount_opts *opts, struct ext4_super **out) __must_check;
+/* Everything of mount but the root directory. Ended by vfs_unmount. */
+int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
+		    struct ext4_super **out) __must_check;
 
 /* ---- info.c ---- */
 
@@ -478,6 +489,8 @@ int ext4_info(struct blkdev *dev, const struct mount_opts *opts, struct doc *out
 /* fs_type.dump */
 int ext4_dump(struct blkdev *dev, const struct mount_opts *opts, u32 words, const char *const *word,
 	      struct doc *out);
+
+/* ---- ext4.c: all that is seen outside ---- */
 
 extern const struct fs_type ext4_fs_type;
 

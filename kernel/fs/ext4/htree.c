@@ -39,8 +39,10 @@ static void search_end(struct search *s)
 		bh_put(s->frame[i].bh);
 }
 
+/* Said once; from then on the directory is searched as if it had none. */
 static int bad_index(struct search *s, const char *what)
 {
+	atomic_store_explicit(&s->dir->index_bad, true, memory_order_relaxed);
 	return corrupt(&s->dir->vfs.sb->health, "directory", s->dir->vfs.ino, "its index is damaged: %s",
 		       what);
 }

@@ -182,7 +182,7 @@ int ext4_info(struct blkdev *dev, const struct mount_opts *opts, struct doc *out
 {
 	struct ext4_disk_super d;
 	u64 off;
-	int err = ext4_super_read(dev, opts, &d, &off);
+	int err = ext4_sb_read(dev, opts, &d, &off);
 	u32 block = 1024u << (le32_get(d.log_block_size) & 15);
 
 	if (err && (err != -EOPNOTSUPP || le16_get(d.magic) != EXT4_MAGIC))
@@ -198,7 +198,7 @@ int ext4_info(struct blkdev *dev, const struct mount_opts *opts, struct doc *out
 	doc_u64(out, "size_bytes", count(&d, d.blocks_count_lo, d.blocks_count_hi) * block);
 	doc_u64(out, "inodes", le32_get(d.inodes_count));
 	doc_u64(out, "inodes_free", le32_get(d.free_inodes_count));
-	doc_u64(out, "inode_bytes", le32_get(d.rev_level) ? le16_get(d.inode_size) : EXT4_INODE_BYTES_OLD);
+	doc_u64(out, "inode_bytes", ext4_sb_inode_bytes(&d));
 	ext4_feature_doc(&d, doc_array(out, "features"));
 	if (err)
 		doc_str(out, "refused", err_text());

@@ -102,7 +102,8 @@ static int linear_lookup(struct ext4_inode *dir, u64 blocks, const struct ext4_w
 
 static bool use_index(const struct ext4_inode *dir)
 {
-	return dir->flags & EXT4_FL_INDEX && ext4_has_compat(ext4_inode_super(dir), EXT4_COMPAT_DIR_INDEX);
+	return dir->flags & EXT4_FL_INDEX && ext4_has_compat(ext4_inode_super(dir), EXT4_COMPAT_DIR_INDEX) &&
+	       !atomic_load_explicit(&dir->index_bad, memory_order_relaxed);
 }
 
 int ext4_lookup(struct inode *inode, const struct name *name, u64 *ino)

@@ -462,7 +462,7 @@ DISK_SIZE(struct ext4_disk_dx_tail, 8);
 #define EXT4_XATTR_ENCRYPTION  9u
 #define EXT4_XATTR_HURD        10u
 
-/* At the start of an xattr block. Entries follow, values are packed from the block's end. */
+/* At the start of an xattr block. Entries follow; values fill it from the end. */
 struct ext4_disk_xattr_header {
 	le32 magic;    /* 0x00 */
 	le32 refcount; /* 0x04 inodes that share the block */

@@ -94,9 +94,16 @@ static void extents(void **state)
 	(void)state;
 	assert_null(ext4_extent_node_wrong(es, &r, 60, 0));
 	assert_non_null(ext4_extent_node_wrong(es, &r, 60, 1));
-	r.h.depth = le16_put(1); /* the same entries as an index: they point to blocks 20, 40, … */
+	/* An index: lblk, low half and high half of the child's block. */
+	r.h.depth = le16_put(1);
+	for (u32 i = 0; i < 4; i++)
+		r.e[i] =
+			(struct ext4_disk_extent){ .lblk = le32_put(i * 10), .len = le16_put((u16)(20 + i)) };
 	assert_null(ext4_extent_node_wrong(es, &r, 60, 1));
 	r.e[1].lblk = le32_put(0);
+	assert_non_null(ext4_extent_node_wrong(es, &r, 60, 1));
+	r.e[1].lblk = le32_put(10);
+	r.e[1].len = le16_put(5); /* the zone */
 	assert_non_null(ext4_extent_node_wrong(es, &r, 60, 1));
 #define REFUSED(change)                                                 \
 	do {                                                            \
