@@ -81,6 +81,22 @@ static struct entry *entry_at(const struct gather *g, u32 at)
 	return (struct entry *)(g->mem + at);
 }
 
+/* The inodes of all entries are read at once, where the volume is slow. */
+static void read_ahead(const struct gather *g, struct adapter *a)
+{
+	u64 inos[128];
+	u32 n = 0;
+
+	for (u32 at = 0; at < g->used_bytes; at += entry_at(g, at)->stride_bytes) {
+		inos[n++] = entry_at(g, at)->ino;
+		if (n == ARRAY_SIZE(inos)) {
+			vfs_readahead_inodes(a->sb, inos, n);
+			n = 0;
+		}
+	}
+	vfs_readahead_inodes(a->sb, inos, n);
+}
+
 /* Puts the reply together in out. */
 static void assemble(const struct gather *g, struct adapter *a, struct inode *dir, char *out)
 {
@@ -122,6 +138,8 @@ static void list(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t pos, bool
 		reply_err(req, err);
 		return;
 	}
+	if (plus)
+		read_ahead(&g, a);
 	assemble(&g, a, dir, w->out);
 	if (fuse_reply_buf(req, w->out, g.reply_bytes))
 		take_back(&g, a);

@@ -70,6 +70,12 @@ int vfs_statfs(struct super_block *sb, struct kstatfs *out)
 	return sb->ops->statfs(sb, out);
 }
 
+void vfs_readahead_inodes(struct super_block *sb, const u64 *inos, u32 n)
+{
+	if (sb->ops->readahead_inodes)
+		sb->ops->readahead_inodes(sb, inos, n);
+}
+
 void vfs_shrink(struct super_block *sb)
 {
 	icache_shrink(sb);

@@ -362,6 +362,8 @@ int vfs_iget(struct super_block *sb, u64 ino, struct inode **out) __must_check;
 struct inode *vfs_igrab(struct inode *inode); /* one more reference */
 void vfs_iput(struct inode *inode);           /* NULL is ignored. Locks: none above HANDLE held */
 void vfs_iputp(struct inode **inode);
+/* These inodes will be asked for soon: a hint. */
+void vfs_readahead_inodes(struct super_block *sb, const u64 *inos, u32 n);
 /* Drops idle inodes and names. */
 void vfs_shrink(struct super_block *sb);
 
