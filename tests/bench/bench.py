@@ -8,7 +8,7 @@ run of each contestant after the other. Cold: mounted anew, and the page cache d
 after each timed run. werunos runs as `werunos mount IMAGE DIR` with nothing added; each row ends with the bar it is
 held to and whether it was met.
 """
-import argparse, hashlib, json, os, re, shutil, signal, statistics, subprocess, sys, time
+import argparse, fcntl, hashlib, json, os, re, shutil, signal, statistics, subprocess, sys, time
 
 ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 ap.add_argument('werunos')
@@ -70,7 +70,10 @@ class Contestant:
         if not self.proc:
             return 0
         with open('/proc/%d/status' % self.proc.pid) as f:
-            return int(re.search(r'VmHWM:\s+(\d+)', f.read()).group(1))
+            found = re.search(r'VmHWM:\s+(\d+)', f.read())
+        if not found:
+            raise RuntimeError('%s ended by itself' % self.name)
+        return int(found.group(1))
 
     def unmount(self):
         if self.dir and os.path.ismount(self.dir):
@@ -271,6 +274,11 @@ def main():
     words = [w for w in A.only.split(',') if w]
     rows = [r for r in ROWS if not words or any(w in r[0] for w in words)]
     os.makedirs(A.dir, exist_ok=True)
+    lock = open(A.dir + '/lock', 'w')
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit('bench: another run uses %s: wait for it, or name another --dir and --shm' % A.dir)
     img = {'disk': build(A.dir + '/img'), 'shm': build(A.shm + '/img')}
     good = {}
     for where in img:

@@ -34,6 +34,6 @@ done
 if command -v llvm-profdata-14 >/dev/null && ls "$build"/*.profraw >/dev/null 2>&1; then
 	llvm-profdata-14 merge -o "$build/all.profdata" "$build"/*.profraw &&
 		llvm-cov-14 report "$build/fuzz_ext4" -instr-profile="$build/all.profdata" kernel/fs/ext4 kernel/jbd2 2>/dev/null |
-		awk '/^Filename|\.c |^TOTAL/ { print $1, $(NF-3) }' | column -t
+		awk 'BEGIN { print "file", "lines" } /\.c |^TOTAL/ { print $1, $(NF-3) }' | column -t
 fi
 exit $((failed > 0))
