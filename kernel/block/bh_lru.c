@@ -285,8 +285,23 @@ void cache_set_checked(struct buffer_head *bh, const struct bh_ops *ops, const s
 	mutex_lock(&s->lock);
 	bh->ops = ops;
 	bh->ctx = *ctx;
+	atomic_fetch_and(&bh->state, ~BH_SHOWN);
 	atomic_fetch_or(&bh->state, BH_UPTODATE | BH_CHECKED);
 	mutex_unlock(&s->lock);
+}
+
+bool cache_take_back(struct buffer_head *bh)
+{
+	struct cache_shard *s = cache_shard_of(bh);
+	bool alone;
+
+	mutex_lock(&s->lock);
+	/* Others with a reference look at it if they were given it, and wait for the lock if they were not. */
+	alone = atomic_load(&bh->refs) == 1 || !(bh_state(bh) & (BH_CHECKED | BH_SHOWN));
+	if (alone)
+		atomic_fetch_and(&bh->state, ~(BH_UPTODATE | BH_CHECKED | BH_SHOWN));
+	mutex_unlock(&s->lock);
+	return alone;
 }
 
 /* ---- references ---- */

@@ -53,18 +53,24 @@ void bh_dirty(struct buffer_head *bh)
 {
 	struct cache_shard *s = cache_shard_of(bh);
 	struct bcache *cache = bh->dev->cache;
+	bool gone;
 
 	lock_assert_held(bh);
 	atomic_fetch_and(&bh->state, ~BH_SEALED);
 	if (bh_is_dirty(bh))
 		return;
 	mutex_lock(&s->lock);
-	atomic_fetch_or(&bh->state, BH_DIRTY);
-	bh->dirty_since_ns = os_monotonic_ns();
-	list_add_tail(&s->dirty, &bh->dirty);
+	/* A block that was forgotten belongs to somebody else now. */
+	gone = bh_state(bh) & BH_GONE;
+	if (!gone) {
+		atomic_fetch_or(&bh->state, BH_DIRTY);
+		bh->dirty_since_ns = os_monotonic_ns();
+		list_add_tail(&s->dirty, &bh->dirty);
+		atomic_fetch_add(&cache->dirty_bytes, bh->size_bytes);
+	}
 	mutex_unlock(&s->lock);
-	atomic_fetch_add(&cache->dirty_bytes, bh->size_bytes);
-	start_writeback(cache);
+	if (!gone)
+		start_writeback(cache);
 }
 
 void bh_clean(struct buffer_head *bh)
@@ -180,8 +186,9 @@ static void write_locked(struct buffer_head **bh, u32 n)
 	free(runs);
 }
 
-/* Writes what is dirty among `n` referenced buffers in block order, and puts them. Those that somebody holds come last, alone. */
-static void write_and_put(struct buffer_head **bh, u32 n)
+/* Writes what is dirty among `n` referenced buffers in block order, and puts them. Those that somebody holds come
+ * last, alone, if we may `wait`. */
+static void write_and_put(struct buffer_head **bh, u32 n, bool wait)
 {
 	struct buffer_head *locked[WRITE_BUFFERS];
 	u32 now = 0;
@@ -200,7 +207,7 @@ static void write_and_put(struct buffer_head **bh, u32 n)
 		bh_unlock(locked[i]);
 	for (u32 i = 0; i < n; i++) {
 		/* Clean by now, unless its lock was busy. The error stays with the device. */
-		if (must_write(bh[i]) && bh_write(bh[i]))
+		if (wait && must_write(bh[i]) && bh_write(bh[i]))
 			err_clear();
 		bh_put(bh[i]);
 	}
@@ -253,7 +260,7 @@ static void write_dirty(struct bcache *cache, const struct blkdev *dev, u64 unti
 
 		n = gather(cache, dev, until_ns, list, bh ? max : WRITE_BUFFERS);
 		for (u32 at = 0; at < n; at += WRITE_BUFFERS)
-			write_and_put(list + at, MIN(n - at, WRITE_BUFFERS));
+			write_and_put(list + at, MIN(n - at, WRITE_BUFFERS), true);
 	} while (n == (bh ? max : WRITE_BUFFERS));
 	free(bh);
 }
@@ -275,6 +282,37 @@ static bool too_much_dirty(struct bcache *cache)
 	return atomic_load(&cache->dirty_bytes) > cache->limit_bytes / 4;
 }
 
+/* False: somebody detaches a device, and nothing may be held. Locks: cache->lock. */
+static bool round_begin(struct bcache *cache)
+{
+	if (cache->wb_holds)
+		return false;
+	cache->wb_rounds++;
+	return true;
+}
+
+static void round_end(struct bcache *cache)
+{
+	if (!--cache->wb_rounds)
+		cond_broadcast(&cache->wb_idle);
+}
+
+void cache_reclaim(struct bcache *cache)
+{
+	struct buffer_head *bh[WRITE_BUFFERS];
+	bool go;
+
+	mutex_lock(&cache->lock);
+	go = round_begin(cache);
+	mutex_unlock(&cache->lock);
+	if (!go)
+		return;
+	write_and_put(bh, gather(cache, NULL, UINT64_MAX, bh, WRITE_BUFFERS), false);
+	mutex_lock(&cache->lock);
+	round_end(cache);
+	mutex_unlock(&cache->lock);
+}
+
 static void *writeback(void *arg)
 {
 	struct bcache *cache = arg;
@@ -284,15 +322,13 @@ static void *writeback(void *arg)
 		u64 now;
 
 		cond_wait_ms(&cache->wake, &cache->lock, WRITEBACK_MS);
-		if (cache->wb_stop || cache->wb_holds || !atomic_load(&cache->dirty_bytes))
+		if (cache->wb_stop || !atomic_load(&cache->dirty_bytes) || !round_begin(cache))
 			continue;
-		cache->wb_active = true;
 		mutex_unlock(&cache->lock);
 		now = os_monotonic_ns();
 		write_dirty(cache, NULL, too_much_dirty(cache) ? now : now - MIN(now, DIRTY_AGE_NS));
 		mutex_lock(&cache->lock);
-		cache->wb_active = false;
-		cond_broadcast(&cache->wb_idle);
+		round_end(cache);
 	}
 	mutex_unlock(&cache->lock);
 	return NULL;
@@ -316,7 +352,7 @@ void cache_hold_writeback(struct bcache *cache)
 {
 	mutex_lock(&cache->lock);
 	cache->wb_holds++;
-	while (cache->wb_active)
+	while (cache->wb_rounds)
 		cond_wait(&cache->wb_idle, &cache->lock);
 	mutex_unlock(&cache->lock);
 }

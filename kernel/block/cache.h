@@ -13,6 +13,7 @@
 #define BH_SEALED   0x08u /* fit for the disk as it is */
 #define BH_GONE     0x10u /* unhashed: freed with its last reference */
 #define BH_IDLE     0x20u /* on the shard's LRU */
+#define BH_SHOWN    0x40u /* somebody got the bytes without a check that passed */
 #define BH_PIN_ONE  0x100u
 
 #define CACHE_SHARDS  32u
@@ -47,8 +48,9 @@ struct bcache {
 	_Atomic int write_err[CACHE_DEVICES]; /* the first failed write of the device */
 	struct cond wake;
 	struct cond wb_idle;
-	bool wb_running, wb_stop, wb_active; /* [lock] */
-	u32 wb_holds;                        /* [lock] while not 0 no round starts */
+	bool wb_running, wb_stop; /* [lock] */
+	u32 wb_rounds;            /* [lock] under way */
+	u32 wb_holds;             /* [lock] while not 0 no round starts */
 	_Atomic bool wb_started;
 	pthread_t wb_thread; /* [lock] */
 };
@@ -66,6 +68,8 @@ void cache_unhash(struct buffer_head *bh);
 u32 cache_drop_idle(struct bcache *cache, const struct blkdev *dev, struct buffer_head **busy) __must_check;
 /* Remembers what the content passed. Locks: the buffer. */
 void cache_set_checked(struct buffer_head *bh, const struct bh_ops *ops, const struct bh_ctx *ctx);
+/* Makes the content void if nobody but the holder of the lock can be looking at it. Locks: the buffer. */
+bool cache_take_back(struct buffer_head *bh) __must_check;
 
 static inline u32 bh_state(const struct buffer_head *bh)
 {
@@ -82,7 +86,9 @@ void bh_unlock_raw(struct buffer_head *bh);
 
 /* ---- bh_write.c ---- */
 
-/* Keeps the writeback thread from holding buffers, until released. */
+/* For one who needs memory while most of it is dirty: writes some that nobody has locked. */
+void cache_reclaim(struct bcache *cache);
+/* Keeps rounds of writeback from holding buffers, until released. */
 void cache_hold_writeback(struct bcache *cache);
 void cache_release_writeback(struct bcache *cache);
 /* Ends the writeback thread. */
