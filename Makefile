@@ -14,8 +14,10 @@ HOBJ    := $(HSRC:%.c=$(B)/%.o)
 TSUP    := $(sort $(wildcard tests/support/*.c))
 TSUPOBJ := $(TSUP:%.c=$(B)/%.o)
 UNIT    := $(patsubst %.c,$(B)/%,$(sort $(shell find tests/unit -name 'test_*.c')))
-# Test programs that are no unit tests: one source each.
-TPROG   := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/conform/*.c tests/model/*.c tests/tools/*.c)))
+# Suites: the sources of tests/SUITE make the program tests/SUITE/SUITE. Tools: one source each.
+SUITES  := $(foreach s,conform model,$(if $(wildcard tests/$(s)/*.c),$(s)))
+TOOLS   := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/tools/*.c)))
+TPROG   := $(TOOLS) $(foreach s,$(SUITES),$(B)/tests/$(s)/$(s))
 
 PKGS     := fuse3 liburing jansson blkid uuid libutf8proc libgcrypt
 # Asked only when something is compiled, so that `make deps` works on a bare machine.
@@ -54,11 +56,21 @@ $(B)/host.a: $(filter-out $(B)/host/main.o,$(HOBJ))
 	@rm -f $@
 	ar rcs $@ $^
 
-$(B)/tests/unit/%: $(B)/tests/unit/%.o $(TSUPOBJ) $(B)/host.a $(B)/kernel.a
+$(B)/support.a: $(TSUPOBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/support.a $(B)/host.a $(B)/kernel.a
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
 
-$(TPROG): $(B)/tests/%: $(B)/tests/%.o $(TSUPOBJ) $(B)/host.a $(B)/kernel.a
+$(TOOLS): $(B)/tests/%: $(B)/tests/%.o $(B)/support.a $(B)/host.a $(B)/kernel.a
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
+
+define SUITE
+$(B)/tests/$(1)/$(1): $(patsubst %.c,$(B)/%.o,$(sort $(wildcard tests/$(1)/*.c))) $(B)/support.a $(B)/host.a $(B)/kernel.a
+	$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ $$(PKG_LD) -lpthread
+endef
+$(foreach s,$(SUITES),$(eval $(call SUITE,$(s))))
 
 objects: $(KOBJ) $(HOBJ)
 unit: $(UNIT) ## build the unit tests

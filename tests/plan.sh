@@ -16,5 +16,18 @@ plan() {
 		job "unit/$t" 60 "$B/tests/unit/$t"
 	done
 	[ "$1" = fast ] || job fuse 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/fuse
-	job house 60 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/house
+	job house 120 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/house
+	plan_conform "$1"
+}
+
+# In process on every writable type; on the kernel's own file systems, which judges the suite; through a mount.
+plan_conform() {
+	local conform=$B/tests/conform/conform t
+	for t in ${FS:-memfs}; do
+		job "conform/vfs:$t" 120 "$conform" "vfs:$t"
+	done
+	[ "$1" = fast ] && return
+	job conform/ext4 120 tests/with.sh ext4 "$conform" dir:@ext4
+	job conform/tmpfs 60 tests/with.sh tmpfs "$conform" dir:@tmpfs
+	job conform/mount:memfs 180 tests/with.sh werunos:memfs:128M "$conform" dir:@werunos
 }

@@ -73,7 +73,7 @@ for i in "${!names[@]}"; do
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 	if [ "$f" -gt 0 ]; then
 		echo "=== FAILED: ${names[$i]}${why:+: $why}    (${commands[$i]})"
-		tail -n 200 "$logs/$i.out"
+		grep -v '^ok ' "$logs/$i.out" | tail -n 200
 		echo "==="
 	fi
 done
