@@ -425,13 +425,5 @@ int source_mount(const struct source *s, const struct mount_opts *opts, struct s
 	struct fs_probe info;
 	int err = source_probe(s, opts, &type, &info);
 
-	if (err)
-		return err;
-	if (info.size_bytes > dev->size_bytes)
-		return fail(-ENOSPC,
-			    "%s is truncated: the %s volume on it has %llu bytes, and %llu are there; copy "
-			    "it again",
-			    s->name, type->name, (unsigned long long)info.size_bytes,
-			    (unsigned long long)dev->size_bytes);
-	return type->mount(&dev, 1, opts, out);
+	return err ? err : type->mount(&dev, 1, opts, out);
 }
