@@ -26,7 +26,6 @@ static int parse(int argc, char **argv, struct tool_opts *o, int operands_min, i
 int cmd_info(int argc, char **argv)
 {
 	const struct fs_type *type;
-	struct fs_probe probe;
 	struct tool_opts o;
 	struct volume v;
 	struct doc *d;
@@ -38,7 +37,7 @@ int cmd_info(int argc, char **argv)
 	if (err)
 		return cli_error(err, argv[first]);
 	d = doc_new();
-	err = d ? source_probe(&v.src, &o.mount, &type, &probe) : fail(-ENOMEM, "no memory for the output");
+	err = d ? source_probe(&v.src, &o.mount, &type) : fail(-ENOMEM, "no memory for the output");
 	if (!err && !type->info)
 		err = fail(-EOPNOTSUPP, "%s has nothing to say of itself", type->name);
 	if (!err) {
@@ -57,7 +56,6 @@ int cmd_info(int argc, char **argv)
 int cmd_dump(int argc, char **argv)
 {
 	const struct fs_type *type;
-	struct fs_probe probe;
 	struct tool_opts o;
 	struct volume v;
 	struct doc *d;
@@ -69,7 +67,7 @@ int cmd_dump(int argc, char **argv)
 	if (err)
 		return cli_error(err, argv[first]);
 	d = doc_new();
-	err = d ? source_probe(&v.src, &o.mount, &type, &probe) : fail(-ENOMEM, "no memory for the output");
+	err = d ? source_probe(&v.src, &o.mount, &type) : fail(-ENOMEM, "no memory for the output");
 	if (!err && !type->dump)
 		err = fail(-EOPNOTSUPP, "%s has nothing to show", type->name);
 	if (!err)

@@ -70,31 +70,45 @@ static int check_not_below(const struct mount_cmd *c, const struct source *s)
 	return 0;
 }
 
-static int open_volume(const struct mount_cmd *c, struct source *src, struct super_block **sb)
+static int open_source(const struct mount_cmd *c, bool write, struct source *src)
 {
 	const struct mount_args *m = &c->args;
 	const struct source_opts so = {
-		.write = !m->rdonly,
+		.write = write,
 		.must_write = m->readwrite,
 		.part = m->part,
 		.has_offset = m->has_offset,
 		.offset_bytes = m->offset_bytes,
 	};
+
+	return source_open(c->spec, &so, src);
+}
+
+/* Opens for reading first: only who will write needs the source for himself. */
+static int open_volume(const struct mount_cmd *c, struct source *src, struct super_block **sb)
+{
+	const struct mount_args *m = &c->args;
 	struct mount_opts mo = {
+		.rdonly = m->rdonly,
 		.norecovery = m->norecovery,
 		.sb_block = m->sb_block,
 		.cache_bytes = m->cache_bytes,
 		.fs_opts = m->fs_opts.len_bytes ? text_str(&m->fs_opts) : NULL,
 	};
-	int err = source_open(c->spec, &so, src);
+	const struct fs_type *type;
+	int err = open_source(c, false, src);
 
 	if (err)
 		return err;
-	mo.rdonly = src->rdonly || m->rdonly;
 	err = check_not_below(c, src);
 	if (!err)
-		err = source_mount(src, &mo, sb);
-	return err;
+		err = source_probe(src, &mo, &type);
+	if (!err && !m->rdonly && !type->rdonly && src->fd >= 0) {
+		source_close(src);
+		err = open_source(c, true, src);
+		mo.rdonly = src->rdonly;
+	}
+	return err ? err : source_mount(src, &mo, sb);
 }
 
 static int make_adapter(const struct mount_cmd *c, const struct source *src, struct super_block *sb,

@@ -399,17 +399,16 @@ static const struct fs_type *type_by_copy(const struct source *s, const struct m
 	return found;
 }
 
-int source_probe(const struct source *s, const struct mount_opts *opts, const struct fs_type **out,
-		 struct fs_probe *info)
+int source_probe(const struct source *s, const struct mount_opts *opts, const struct fs_type **out)
 {
+	struct fs_probe info;
 	int err;
 
-	memset(info, 0, sizeof(*info));
 	if (s->fs) {
 		*out = fs_find(s->fs);
 		return *out ? 0 : fail(-ENODEV, "there is no file system %s", s->fs);
 	}
-	err = fs_probe(s->dev, out, info);
+	err = fs_probe(s->dev, out, &info);
 	if (err == -ENODEV && opts->sb_block) {
 		*out = type_by_copy(s, opts);
 		if (*out)
@@ -422,8 +421,7 @@ int source_mount(const struct source *s, const struct mount_opts *opts, struct s
 {
 	const struct fs_type *type;
 	struct blkdev *dev = s->dev;
-	struct fs_probe info;
-	int err = source_probe(s, opts, &type, &info);
+	int err = source_probe(s, opts, &type);
 
 	return err ? err : type->mount(&dev, 1, opts, out);
 }

@@ -24,10 +24,10 @@ struct source {
 /* SPEC: a file, a device, either with #pN for a partition, mem:SIZE, memfs:SIZE. Locks it. */
 int source_open(const char *spec, const struct source_opts *opts, struct source *out) __must_check;
 void source_close(struct source *s);
-/* The type that lies there, and what its probe says. With opts->sb_block the first superblock may be gone. -ENODEV
- * with a sentence that names what lies there instead. */
-int source_probe(const struct source *s, const struct mount_opts *opts, const struct fs_type **out,
-		 struct fs_probe *info) __must_check;
+/* The type that lies there. With opts->sb_block the first superblock may be gone. -ENODEV with a sentence that
+ * names what lies there instead. */
+int source_probe(const struct source *s, const struct mount_opts *opts,
+		 const struct fs_type **out) __must_check;
 int source_mount(const struct source *s, const struct mount_opts *opts,
 		 struct super_block **out) __must_check;
 

@@ -253,6 +253,7 @@ struct mount_opts {
 
 struct fs_type {
 	const char *name;
+	bool rdonly; /* the module cannot write: its mounts are read-only, whatever is asked */
 	/* Reads a few blocks; 0 with info->score. NULL: not to be found on a device. */
 	int (*probe)(struct blkdev *dev, struct fs_probe *info);
 	/* Takes its own references on the devices. On error everything is as before. */

@@ -264,8 +264,7 @@ def test_locks(tmp):
     image.write_bytes(b"\0" * 65536)
     with open(image, "r+b") as f:
         fcntl.lockf(f, fcntl.LOCK_SH)
-        one_line(run("mount", image, tmp / "m"), 1, "in use by another program")
-        one_line(run("mount", "--ro", image, tmp / "m"), 1, "no file system that is known")
+        one_line(run("mount", image, tmp / "m"), 1, "no file system that is known")
         fcntl.lockf(f, fcntl.LOCK_EX)
         one_line(run("mount", "--ro", image, tmp / "m"), 1, "in use by another program")
         fcntl.lockf(f, fcntl.LOCK_UN)
@@ -277,14 +276,14 @@ def test_loop_devices(tmp):
     need_tools("losetup")
     image = tmp / "image"
     image.write_bytes(b"\0" * (1 << 20))
-    for mode, rw, ro in ("", "detach", "detach"), ("-r", "detach", "no file system"):
+    for mode, words in ("", "detach"), ("-r", "no file system"):
         made = subprocess.run(["losetup", "-f", "--show", *mode.split(), image], capture_output=True, text=True)
         if made.returncode:
             pytest.skip("no loop devices")
         loop = made.stdout.strip()
         try:
-            one_line(run("mount", image, tmp / "m"), 1, rw)
-            one_line(run("mount", "--ro", image, tmp / "m"), 1, ro)
+            one_line(run("mount", image, tmp / "m"), 1, words)
+            one_line(run("mount", "--ro", image, tmp / "m"), 1, words)
         finally:
             subprocess.run(["losetup", "-d", loop], check=True)
 
@@ -311,7 +310,6 @@ def test_mounted_devices(tmp):
                 else:
                     assert "unmount that first" not in r.stderr
                     unmount(tmp / "m")
-                one_line(run("mount", "-o", "rw", loop, tmp / "m"), 1, loop)
             finally:
                 subprocess.run(["umount", tmp / "k"], check=True)
     finally:
@@ -332,8 +330,8 @@ def test_no_permission(tmp):
     r = subprocess.run([*as_user, program, "mount", image, tmp / "m"], capture_output=True, text=True)
     one_line(r, 1, "no permission to read", image)
     image.chmod(0o644)
-    r = subprocess.run([*as_user, program, "mount", "-o", "rw", image, tmp / "m"], capture_output=True, text=True)
-    one_line(r, 1, "no permission to write to", image)
+    r = subprocess.run([*as_user, program, "mount", image, tmp / "m"], capture_output=True, text=True)
+    one_line(r, 1, "no file system that is known")
 
 
 # ---- an ordinary user ----
