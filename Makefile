@@ -5,6 +5,9 @@ CC     := gcc
 endif
 PREFIX ?= /usr/local
 B      := build/$(MODE)
+# V=1 shows the commands.
+Q      := $(if $(V),,@)
+say     = $(if $(V),,@echo '  $(1) $@')
 
 LAYERS  := lib block jbd2 vfs fs/memfs fs/ext4 fs/btrfs fs
 KSRC    := $(foreach l,$(LAYERS),$(sort $(wildcard kernel/$(l)/*.c)))
@@ -42,33 +45,41 @@ all: $(B)/werunos ## build the program (MODE=release|debug|asan|tsan)
 
 $(B)/kernel.a: $(KOBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR)
+	$(Q)ar rcs $@ $^
 
 $(B)/werunos: $(HOBJ) $(B)/kernel.a
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) -lpthread
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) -lpthread
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # Host code without main(), for tests that need it.
 $(B)/host.a: $(filter-out $(B)/host/main.o,$(HOBJ))
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR)
+	$(Q)ar rcs $@ $^
 
 $(B)/support.a: $(TSUPOBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR)
+	$(Q)ar rcs $@ $^
 
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/support.a $(B)/host.a $(B)/kernel.a
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
 
 $(TOOLS): $(B)/tests/%: $(B)/tests/%.o $(B)/support.a $(B)/host.a $(B)/kernel.a
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
 
 define SUITE
 $(B)/tests/$(1)/$(1): $(patsubst %.c,$(B)/%.o,$(sort $(wildcard tests/$(1)/*.c))) $(B)/support.a $(B)/host.a $(B)/kernel.a
-	$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ $$(PKG_LD) -lpthread
+	$$(call say,LD)
+	$$(Q)$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ $$(PKG_LD) -lpthread
 endef
 $(foreach s,$(SUITES),$(eval $(call SUITE,$(s))))
 
@@ -109,8 +120,9 @@ bench: deps ## speed, side by side with the kernel and fuse2fs (root; BENCH=opti
 
 # What answers for every checksum of ext4 with the stored one, so that hostile content reaches the parsers.
 ANY_SUM := $(foreach s,super group inode extent dir dx xattr mmp,-Wl,--wrap=ext4_csum_$(s))
-$(B)/tests/tools/explore_any_sum: $(B)/tests/tools/explore.o $(B)/tests/fuzz/valid_sums.o $(TSUPOBJ) $(B)/host.a $(B)/kernel.a
-	$(CC) $(ALL_LDFLAGS) $(ANY_SUM) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
+$(B)/tests/tools/explore_any_sum: $(B)/tests/tools/explore.o $(B)/tests/fuzz/valid_sums.o $(B)/support.a $(B)/host.a $(B)/kernel.a
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_LDFLAGS) $(ANY_SUM) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
 
 # The kernel directory once more, instrumented; the checksums answer what is stored (tests/fuzz/valid_sums.c).
 FUZZ_FLAGS := -std=gnu11 -O1 -g -DWERUNOS_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined \
@@ -118,9 +130,11 @@ FUZZ_FLAGS := -std=gnu11 -O1 -g -DWERUNOS_DEBUG -fsanitize=address,undefined -fn
 FUZZ_OBJ   := $(KSRC:%.c=build/fuzz/%.o) build/fuzz/tests/support/explore.o $(patsubst %.c,build/fuzz/%.o,$(wildcard tests/fuzz/*.c))
 build/fuzz/%.o: %.c
 	@mkdir -p $(@D)
-	clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link $(CPPFLAGS) $(PKG_CF) -MMD -MP -c -o $@ $<
+	$(call say,CC)
+	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link $(CPPFLAGS) $(PKG_CF) -MMD -MP -c -o $@ $<
 build/fuzz/fuzz_ext4: $(FUZZ_OBJ)
-	clang $(FUZZ_FLAGS) -fsanitize=fuzzer $(ANY_SUM) -o $@ $^ $(PKG_LD) -lpthread
+	$(call say,CC)
+	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer $(ANY_SUM) -o $@ $^ $(PKG_LD) -lpthread
 build/fuzz/images: tests/fuzz/images.sh
 	tests/fuzz/images.sh $@
 
