@@ -25,6 +25,10 @@ while [ $i -lt 24 ]; do
 	i=$((i + 1))
 done
 
+# The form of system.posix_acl_access: version 2, then tag, permissions, id of each entry.
+printf '\002\000\000\000\001\000\007\000\377\377\377\377\002\000\006\000\350\003\000\000\004\000\005\000\377\377\377\377\010\000\004\000\062\000\000\000\020\000\007\000\377\377\377\377\040\000\004\000\377\377\377\377' >"$work/acl"
+folding=
+
 make_image() { # name, features, further arguments
 	name=$1 features=$2
 	shift 2
@@ -34,7 +38,10 @@ make_image() { # name, features, further arguments
 ea_set small user.note a-value-that-is-kept-in-the-inode-or-beside-it
 ea_set d user.big $(head -c 300 /dev/zero | tr '\0' v)
 ea_set d security.selinux system_u:object_r:unlabeled_t:s0
+ea_set -f $work/acl d system.posix_acl_access
+ea_set -f $work/acl many system.posix_acl_default
 mknod dev b 8 1
+$folding
 EOF
 	# e2fsck -D makes the long directory a hashed one.
 	e2fsck -fyD "$work/img" >/dev/null 2>&1 || true
@@ -51,3 +58,15 @@ make_image gdt "$common,extent,uninit_bg,flex_bg,extra_isize" -b 1024 -I 256
 make_image inline "$common,extent,inline_data,metadata_csum,extra_isize" -b 1024 -I 256
 make_image bigalloc "$common,extent,bigalloc,metadata_csum,extra_isize" -b 1024 -C 4096 -I 256
 make_image large "$common,extent,large_dir,ea_inode,metadata_csum,extra_isize,project,quota" -b 1024 -I 256
+make_image legacy "$common,extent,extra_isize" -b 1024 -I 256
+for hash in legacy tea; do
+	tune2fs -E hash_alg=$hash "$dir/legacy.img" >/dev/null
+	cp "$dir/legacy.img" "$dir/$hash.new"
+	e2fsck -fyD "$dir/$hash.new" >/dev/null 2>&1 || true
+	mv "$dir/$hash.new" "$dir/hash-$hash.img"
+done
+rm "$dir/legacy.img"
+# Directory 12 ("d") without regard to case; made empty of entries that would be in the wrong place.
+folding='mkdir fold
+sif fold flags 0x40080000'
+make_image fold "$common,extent,casefold,metadata_csum,extra_isize" -b 1024 -I 256 -E encoding=utf8
