@@ -74,9 +74,11 @@ int vfs_setattr(struct inode *inode, const struct iattr *attr)
 	}
 	rw_write_lock(&inode->lock);
 	flags = inode->flags;
-	/* The flags themselves may change on a file that is immutable or append-only; nothing else may. */
+	/* The flags themselves may change on a file that is immutable or append-only; times of the latter too. */
 	if (flags & (INO_IMMUTABLE | INO_APPEND) &&
 	    a.valid & (ATTR_MODE | ATTR_UID | ATTR_GID | ATTR_PROJECT))
+		err = -EPERM;
+	if (flags & INO_IMMUTABLE && a.valid & (ATTR_ATIME | ATTR_MTIME))
 		err = -EPERM;
 	if (!err && a.valid & ATTR_KILL_PRIV)
 		err = inode_kill_priv(inode);

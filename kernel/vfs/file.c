@@ -1,6 +1,7 @@
 /* Open files, for engines and tests: what open(2), read(2), write(2) and lseek(2) say, over the calls of vfs.h. */
 #include "internal.h"
 
+#include "lib/scope.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -11,24 +12,57 @@ static bool wants_write(u32 flags)
 	return (flags & O_ACCMODE) != O_RDONLY;
 }
 
-/* The inode for O_CREAT: made, or found when O_EXCL does not forbid it. */
-static int open_create(struct super_block *sb, struct inode *start, const char *path, u32 flags, u32 mode,
-		       const struct cred *cred, struct inode **out)
+/* One try at O_CREAT: made, or what has the name already, which may be a symlink. *dir is where the path ends. */
+static int create_at(struct super_block *sb, struct inode *start, const char *path, u32 flags, u32 mode,
+		     const struct cred *cred, struct inode **dir, struct inode **out)
 {
-	struct inode *dir;
 	struct name last;
-	int err = vfs_path_parent(sb, start, path, &dir, &last);
+	int err = vfs_path_parent(sb, start, path, dir, &last);
 
 	if (err)
 		return err == -EINVAL ? -EISDIR : err;
-	if (last.s[last.len] == '/') {
-		vfs_iput(dir);
-		return -EISDIR;
-	}
-	err = vfs_create(dir, &last, S_IFREG | (mode & 07777), 0, 0, NULL, cred, out);
-	vfs_iput(dir);
+	if (last.s[last.len] == '/')
+		err = -EISDIR;
+	else
+		err = vfs_create(*dir, &last, S_IFREG | (mode & 07777), 0, 0, NULL, cred, out);
 	if (err == -EEXIST && !(flags & O_EXCL))
-		err = vfs_path(sb, start, path, !(flags & O_NOFOLLOW), out);
+		err = vfs_lookup(*dir, &last, out);
+	if (err)
+		vfs_iput(*dir);
+	return err;
+}
+
+/* The inode for O_CREAT: a symlink that leads nowhere leads to what is made. */
+static int open_create(struct super_block *sb, struct inode *start, const char *path, u32 flags, u32 mode,
+		       const struct cred *cred, struct inode **out)
+{
+	scoped(freep) char *target = malloc(VFS_PATH_MAX + 1);
+	struct inode *at = start ? vfs_igrab(start) : NULL;
+	int err;
+
+	if (!target)
+		return -ENOMEM;
+	for (u32 links = 0;; links++) {
+		struct inode *dir, *found;
+		u32 len;
+
+		err = create_at(sb, at, path, flags, mode, cred, &dir, &found);
+		if (err)
+			break;
+		vfs_iput(at);
+		at = dir;
+		if (!is_symlink(found) || flags & (O_NOFOLLOW | O_EXCL)) {
+			*out = found;
+			break;
+		}
+		err = links < VFS_SYMLINKS_MAX ? vfs_readlink(found, target, VFS_PATH_MAX, &len) : -ELOOP;
+		vfs_iput(found);
+		if (err)
+			break;
+		target[len] = 0;
+		path = target;
+	}
+	vfs_iput(at);
 	return err;
 }
 
@@ -43,6 +77,8 @@ static int open_inode(struct super_block *sb, struct inode *start, const char *p
 			return err;
 		err = is_dir(dir) ? vfs_create(dir, NULL, S_IFREG | (mode & 07777), 0, 0, NULL, cred, out)
 				  : -ENOTDIR;
+		if (!err && flags & O_EXCL)
+			atomic_fetch_and(&(*out)->state, ~I_LINKABLE);
 		vfs_iput(dir);
 		return err;
 	}

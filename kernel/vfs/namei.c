@@ -430,12 +430,14 @@ static int rename_check(const struct renaming *r)
 		return -EINVAL; /* into itself */
 	if (to && r->trap[1] && to->ino == r->trap[1])
 		return r->flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
-	if (!to)
-		return r->flags & RENAME_EXCHANGE ? -ENOENT : 0;
-	if (r->flags & RENAME_NOREPLACE)
+	if (!to && r->flags & RENAME_EXCHANGE)
+		return -ENOENT;
+	if (to && r->flags & RENAME_NOREPLACE)
 		return -EEXIST;
-	if (from->flags & (INO_IMMUTABLE | INO_APPEND) || to->flags & (INO_IMMUTABLE | INO_APPEND))
+	if ((from->flags | (to ? to->flags : 0)) & (INO_IMMUTABLE | INO_APPEND))
 		return -EPERM;
+	if (!to)
+		return 0;
 	if (r->flags & RENAME_EXCHANGE)
 		return 0;
 	if (is_dir(from) && !is_dir(to))
