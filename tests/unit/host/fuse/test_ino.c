@@ -91,14 +91,14 @@ static void a_million_fit(void **state)
 		remember(t, 11 + i);
 		/* One shard's old array beside the new one while it grows: less than a sixteenth more. */
 		if (i % 997 == 0 && i > 100000)
-			assert_true(nodes_bytes(t) <= i * 42);
+			assert_true(nodes_bytes(t) <= i * 29);
 	}
 	assert_int_equal(nodes_count(t), 1000000);
-	assert_true(nodes_bytes(t) <= 39u << 20);
+	assert_true(nodes_bytes(t) <= 27u << 20);
 	for (u64 i = 0; i < 1000000; i++)
 		node_forget(t, 11 + i, 1);
 	assert_int_equal(nodes_count(t), 0);
-	assert_true(nodes_bytes(t) < 200000);
+	assert_true(nodes_bytes(t) < 150000);
 	nodes_free(t);
 }
 
