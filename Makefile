@@ -94,6 +94,7 @@ check: deps ## run all tests of the fast set (installs what it needs)
 	@$(MAKE) --no-print-directory check-run
 
 check-run: all tests
+	@$(MAKE) --no-print-directory MODE=asan build/asan/tests/tools/explore build/asan/tests/tools/explore_any_sum
 	@tests/run.sh all
 
 check-fast: deps ## the tests that need neither root nor a mount, under a minute
