@@ -18,6 +18,7 @@ plan() {
 	[ "$1" = fast ] || job fuse 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/fuse
 	job house 120 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/house
 	plan_conform "$1"
+	[ "$1" = fast ] || job interop 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop
 	# Under ASan and UBSan: `make check` builds these tools so as well.
 	[ "$1" = fast ] || job image 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image
 }
