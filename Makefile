@@ -145,6 +145,7 @@ fuzz: deps ## fuzz every parser, T=target for one, TIME=seconds each (600)
 
 install: all ## install to DESTDIR and PREFIX
 	install -Dm755 $(B)/werunos $(DESTDIR)$(PREFIX)/bin/werunos
+	mkdir -p $(DESTDIR)$(PREFIX)/sbin && ln -sf ../bin/werunos $(DESTDIR)$(PREFIX)/sbin/mount.werunos
 	for m in $(wildcard host/man/*.8 host/man/*.1); do install -Dm644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$(basename $$m); done
 
 clean: ## remove build/

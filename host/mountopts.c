@@ -243,20 +243,24 @@ int mount_args_map(struct mount_args *m, const char *s)
 	return fail(-EINVAL, "map \"%s\": none, uid:DISK=HOST or gid:DISK=HOST is wanted", s);
 }
 
-/* Who a volume belongs to when its root directory does not say. */
+/* The first ordinary user of most machines. */
 #define USUAL_OWNER 1000u
 
+/* Whoever the volume probably belongs to is shown as the one who mounts it; new files belong to `owner`. */
 static void side_default(struct id_side *s, u32 owner, u32 me)
 {
 	if (owner == ID_OVERFLOW)
 		owner = USUAL_OWNER;
 	s->pair[s->count++] = (struct id_pair){ owner, me };
+	id_also(s, me, me);
+	id_also(s, USUAL_OWNER, me);
+	id_also(s, 0, me);
 }
 
 static void side_squash(struct id_side *s, u32 owner, u32 shown)
 {
 	*s = (struct id_side){ .squash = true, .shown = shown };
-	side_default(s, owner, shown);
+	s->pair[s->count++] = (struct id_pair){ owner, shown };
 }
 
 void mount_args_ids(const struct mount_args *m, u32 root_uid, u32 root_gid, u32 my_uid, u32 my_gid,

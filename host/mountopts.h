@@ -32,7 +32,8 @@ int mount_args_add(struct mount_args *m, const char *list) __must_check;
 int mount_args_map(struct mount_args *m, const char *s) __must_check;
 /*
  * The map to use, given who owns the volume's root directory and who mounts. Root sees ids as they are; another
- * user is shown as the owner of the root directory; pairs, uid= and gid= come instead of that.
+ * user is shown as owner of what belongs to the root directory's owner, to that very user, to 1000 and to 0; pairs,
+ * uid= and gid= come instead of that.
  */
 void mount_args_ids(const struct mount_args *m, u32 root_uid, u32 root_gid, u32 my_uid, u32 my_gid,
 		    struct idmap *out);

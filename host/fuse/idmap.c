@@ -7,7 +7,7 @@
  *
  * A side (users or groups) is a set of pairs, in which each disk id and each host id has at most one partner. A
  * side without pairs and squash changes nothing. Otherwise an id on disk without a partner is shown as one fixed
- * id (the overflow id, or the squash target), which cannot be told back into an id on disk; so it is never
+ * id (the overflow id, or the squash target; a few ids may be shown as the mounter), which cannot be told back into an id on disk; so it is never
  * written: a change of owner to what is shown already changes nothing, and any other is refused.
  */
 #include "idmap.h"
@@ -35,11 +35,21 @@ int id_pair_add(struct id_side *s, u32 disk, u32 host)
 	return 0;
 }
 
+void id_also(struct id_side *s, u32 disk, u32 host)
+{
+	s->also_shown = host;
+	if (s->also_count < ARRAY_SIZE(s->also))
+		s->also[s->also_count++] = disk;
+}
+
 u32 id_show(const struct id_side *s, u32 disk)
 {
 	for (u32 i = 0; i < s->count; i++)
 		if (s->pair[i].disk == disk)
 			return s->pair[i].host;
+	for (u32 i = 0; i < s->also_count; i++)
+		if (s->also[i] == disk)
+			return s->also_shown;
 	if (s->squash)
 		return s->shown;
 	return s->count ? ID_OVERFLOW : disk;

@@ -15,6 +15,8 @@ struct id_pair {
 struct id_side {
 	u32 count;
 	struct id_pair pair[ID_PAIRS];
+	u32 also_count; /* disk ids that are shown as also_shown too, and cannot be stored */
+	u32 also[4], also_shown;
 	bool squash; /* an id that no pair names is shown as `shown` and cannot be stored; implied by count */
 	u32 shown;   /* with count and without squash: ID_OVERFLOW */
 };
@@ -26,6 +28,8 @@ struct idmap {
 
 /* -EEXIST: the disk or the host id has a partner already. -E2BIG: too many. */
 int id_pair_add(struct id_side *s, u32 disk, u32 host) __must_check;
+/* Shows a disk id that has no partner as `host`, too; one that has keeps it. At most four. */
+void id_also(struct id_side *s, u32 disk, u32 host);
 bool id_is_mapped(const struct id_side *s);
 u32 id_show(const struct id_side *s, u32 disk);
 /* False: no id on disk stands for it. */

@@ -11,7 +11,7 @@ import time
 import pytest
 
 WERUNOS = os.environ.get("WERUNOS") or str(pathlib.Path(__file__).parents[2] / "build/release/werunos")
-USER = 65534  # an ordinary user
+USER = 1  # an ordinary user that every Debian has (fusermount3 asks for a name): daemon
 
 
 def need_fuse():

@@ -392,3 +392,22 @@ def test_user_map_none(tmp):
     u = Unprivileged(tmp)
     r = u.sh('"$W" mount --daemon --map none memfs:19M "$M"; stat -c %u "$M"; fusermount3 -u "$M"')
     assert (r.returncode, r.stdout) == (0, "0\n"), r.stderr
+
+
+def test_user_owns_his_files_on_an_image(tmp):
+    need_tools("mke2fs")
+    u = Unprivileged(tmp)
+    (tmp / "src/other").mkdir(parents=True)
+    for name, owner in ("mine", USER), ("first", 1000), ("roots", 0), ("strange", 33):
+        (tmp / "src" / name).write_text(name)
+        (tmp / "src" / name).chmod(0o600)
+        os.chown(tmp / "src" / name, owner, owner)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", tmp / "src", tmp / "image", "16M"], check=True,
+                   env={"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"})
+    (tmp / "image").chmod(0o644)
+    r = u.sh('"$W" mount --daemon --ro image "$M"; cd "$M"; cat mine first roots; ! cat strange 2>/dev/null;'
+             ' stat -c %u mine first roots strange; cd /; fusermount3 -u "$M"')
+    assert (r.returncode, r.stderr) == (0, "")
+    assert r.stdout == f"minefirstroots{USER}\n{USER}\n{USER}\n65534\n"
+    r = u.sh('"$W" mount --daemon --ro --map none image "$M"; stat -c %u "$M/mine" "$M/first" "$M/strange"; fusermount3 -u "$M"')
+    assert (r.returncode, r.stdout) == (0, f"{USER}\n1000\n33\n"), r.stderr

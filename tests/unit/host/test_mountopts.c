@@ -97,6 +97,7 @@ static void wrong_words_are_named(void **state)
 static void maps(void **state)
 {
 	struct idmap ids;
+	u32 disk;
 
 	(void)state;
 	/* Root sees what is there; another user owns what the root directory's owner owns. */
@@ -105,7 +106,15 @@ static void maps(void **state)
 	mount_args_ids(&m, 500, 501, 1000, 1001, &ids);
 	assert_int_equal(id_show(&ids.uid, 500), 1000);
 	assert_int_equal(id_show(&ids.gid, 501), 1001);
-	assert_int_equal(id_show(&ids.uid, 1000), ID_OVERFLOW);
+	assert_int_equal(id_show(&ids.uid, 1000), 1000);
+	assert_int_equal(id_show(&ids.gid, 1000), 1001);
+	assert_int_equal(id_show(&ids.uid, 0), 1000);
+	assert_int_equal(id_show(&ids.uid, 33), ID_OVERFLOW);
+	assert_true(id_store(&ids.uid, 1000, &disk));
+	assert_int_equal(disk, 500);
+	assert_true(id_change(&ids.uid, 0, 1000, &disk));
+	assert_int_equal(disk, 0);
+	assert_false(id_store(&ids.uid, 0, &disk));
 	mount_args_ids(&m, ID_OVERFLOW, ID_OVERFLOW, 7, 7, &ids);
 	assert_int_equal(id_show(&ids.uid, 1000), 7);
 
