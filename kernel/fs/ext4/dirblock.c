@@ -10,12 +10,14 @@
 #include "lib/scope.h"
 #include <errno.h>
 
-#define AHEAD_BLOCKS 32u
+#define AHEAD_MIN 16ull /* blocks */
+#define AHEAD_MAX 256ull
 
-/* Starts reading what follows in the directory, however it is scattered. */
+/* Starts reading what follows in the directory, however it is scattered; the further in, the more. */
 static void read_ahead(struct ext4_inode *dir, u64 lblk)
 {
-	u64 end = MIN(lblk + AHEAD_BLOCKS, DIV_ROUND_UP(ext4_size(dir), (u64)dir->vfs.sb->block_bytes));
+	u64 end = MIN(lblk + MIN(MAX(lblk, AHEAD_MIN), AHEAD_MAX),
+		      DIV_ROUND_UP(ext4_size(dir), (u64)dir->vfs.sb->block_bytes));
 	struct ext4_run run;
 
 	while (lblk < end && !ext4_map_blocks(dir, lblk, end - lblk, &run)) {

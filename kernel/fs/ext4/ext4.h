@@ -27,8 +27,9 @@ struct ext4_group {
 	u64 block_bitmap, inode_bitmap, inode_table; /* blocks, where such a thing can be; 0: unknown */
 	u32 free_clusters, free_inodes, used_dirs, itable_unused;
 	u32 block_bitmap_csum, inode_bitmap_csum;
-	u16 flags; /* EXT4_GROUP_* */
-	bool bad;  /* no copy of the descriptor is right */
+	u16 flags;        /* EXT4_GROUP_* */
+	bool bad;         /* no copy of the descriptor is right */
+	_Atomic u8 ahead; /* how far the table was read ahead the last time: see raw_inode.c */
 };
 
 /* A mounted volume. Everything is [const] after mount. */

@@ -187,7 +187,7 @@ int ext4_info(struct blkdev *dev, const struct mount_opts *opts, struct doc *out
 
 	if (err && (err != -EOPNOTSUPP || le16_get(d.magic) != EXT4_MAGIC))
 		return err;
-	doc_str(out, "type", ext4_feature_variant(&d));
+	doc_str(out, "variant", ext4_feature_variant(&d));
 	text_doc(out, "label", d.volume_name, sizeof(d.volume_name));
 	doc_uuid(out, "uuid", d.uuid);
 	state_doc(&d, out);

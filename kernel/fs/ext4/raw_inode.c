@@ -14,8 +14,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define WINDOW_BLOCKS 32u
-#define NSEC_PER_SEC  1000000000u
+#define WINDOW_MIN   16ull /* blocks */
+#define WINDOW_STEPS 5u    /* doublings */
+#define NSEC_PER_SEC 1000000000u
 
 /* ---- where ---- */
 
@@ -35,16 +36,22 @@ int ext4_inode_where(const struct ext4_super *es, u64 ino, u64 *blk, u32 *off)
 	return 0;
 }
 
-/* Starts reading the part in use of the table around blk. Returns the window's end. */
+/*
+ * Starts reading the part in use of the table around blk. The window doubles with each miss in the same group: one
+ * file costs little, a whole tree few requests. Returns the window's end.
+ */
 static u64 read_window(struct ext4_super *es, u64 ino, u64 blk)
 {
-	const struct ext4_group *g = &es->group[ext4_ino_group(es, ino)];
+	struct ext4_group *g = &es->group[ext4_ino_group(es, ino)];
 	u32 used = es->inodes_per_group - MIN(g->itable_unused, es->inodes_per_group);
-	u64 end = g->inode_table + DIV_ROUND_UP(used, es->inodes_per_block),
-	    start = ALIGN_DOWN(blk, WINDOW_BLOCKS);
+	u64 table_end = g->inode_table + DIV_ROUND_UP(used, es->inodes_per_block), start, end;
+	u32 step = atomic_load_explicit(&g->ahead, memory_order_relaxed);
+	u64 blocks = WINDOW_MIN << step;
 
-	start = MAX(start, g->inode_table);
-	end = MIN(end, ALIGN_DOWN(blk, WINDOW_BLOCKS) + WINDOW_BLOCKS);
+	if (step < WINDOW_STEPS)
+		atomic_store_explicit(&g->ahead, (u8)(step + 1), memory_order_relaxed);
+	start = MAX(g->inode_table, ALIGN_DOWN(blk, blocks));
+	end = MIN(table_end, ALIGN_DOWN(blk, blocks) + blocks);
 	if (blk < end)
 		bh_readahead(es->vfs.dev, start, (u32)(end - start));
 	return end;
