@@ -21,6 +21,7 @@ plan() {
 	[ "$1" = fast ] || job interop 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop
 	# Under ASan and UBSan: `make check` builds these tools so as well.
 	[ "$1" = fast ] || job image 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image
+	plan_model "$1"
 }
 
 # In process on every writable type; on the kernel's own file systems, which judges the suite; through a mount.
@@ -33,4 +34,21 @@ plan_conform() {
 	job conform/ext4 120 tests/with.sh ext4 "$conform" dir:@ext4
 	job conform/tmpfs 60 tests/with.sh tmpfs "$conform" dir:@tmpfs
 	job conform/mount:memfs 180 tests/with.sh werunos:memfs:128M "$conform" dir:@werunos
+}
+
+# Random operations against the kernel. Fixed seeds and one that changes: SEED=N runs that one alone.
+plan_model() {
+	local model=$B/tests/model/model target seed fresh=${SEED:-$((EPOCHSECONDS % 1000000))}
+	for target in ${FS:-memfs}; do
+		# Without root tmpfs is the oracle; it says less about times and holes.
+		job "model/vfs:$target/tmpfs" 60 tests/with.sh dir "$model" --oracle dir:@dir --target "vfs:$target" \
+			--seed "$fresh" --ops 2500 --runs 2
+		[ "$1" = fast ] && continue
+		for seed in ${SEED:-1 1001 2001 "$fresh"}; do
+			job "model/vfs:$target/$seed" 200 tests/with.sh ext4 "$model" --oracle dir:@ext4 \
+				--target "vfs:$target" --seed "$seed" --ops 2500 --runs 4
+			job "model/mount:$target/$seed" 300 tests/with.sh ext4 tests/with.sh "werunos:$target:512M" \
+				"$model" --oracle dir:@ext4 --target dir:@werunos --seed "$seed" --ops 2500 --runs 3
+		done
+	done
 }

@@ -53,7 +53,7 @@ case $kind in
 dir) ;;
 ext4)
 	[ "$(id -u)" = 0 ] || skip "a loop mount needs root"
-	truncate -s 192M "$work/img"
+	truncate -s 512M "$work/img"
 	# shellcheck disable=SC2086
 	mke2fs -q -F -t ext4 -b 4096 $arg "$work/img" || fail "mke2fs failed"
 	mount -o loop "$work/img" "$at" 2>"$work/err" || skip "no loop mount here: $(head -1 "$work/err")"

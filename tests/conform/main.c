@@ -223,7 +223,7 @@ int main(int argc, char **argv)
 	}
 	signal(SIGXFSZ, SIG_IGN);
 	fs = fs_by_name(argv[1]);
-	if (!fs)
+	if (!fs || fs_plant_env_fault(fs))
 		return 1;
 	for (u32 r = 0; rooms[r]; r++)
 		for (const struct conform_test *test = rooms[r]; test->name; test++)

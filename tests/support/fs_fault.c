@@ -279,6 +279,13 @@ const char *const *fs_faults(void)
 	return names;
 }
 
+int fs_plant_env_fault(struct fs *fs)
+{
+	const char *fault = getenv("FS_FAULT");
+
+	return fault && *fault ? fs_plant_fault(fs, fault) : 0;
+}
+
 static struct fs_ops planted; /* one tree with a fault in a process */
 
 int fs_plant_fault(struct fs *fs, const char *name)

@@ -11,7 +11,6 @@
 
 struct fs *fs_by_name(const char *spec)
 {
-	const char *fault = getenv("FS_FAULT");
 	struct fs *fs = NULL;
 	char type[32];
 	const char *image;
@@ -23,11 +22,6 @@ struct fs *fs_by_name(const char *spec)
 		image = strchr(spec + 4, ':');
 		snprintf(type, sizeof(type), "%.*s", image ? (int)(image - spec - 4) : 31, spec + 4);
 		err = fs_vfs_new(type, image ? image + 1 : NULL, VOLUME_BYTES, &fs);
-	}
-	if (!err && fault && *fault) {
-		err = fs_plant_fault(fs, fault);
-		if (err)
-			fs_free(fs);
 	}
 	if (err) {
 		fprintf(stderr, "%s: %s\n", spec, strerror(-err));

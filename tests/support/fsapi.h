@@ -111,11 +111,13 @@ struct fs {
 int fs_dir_new(const char *dir, struct fs **out);
 /* A volume of `type` ("memfs") on size_bytes of fresh memory, or, with image, on that file. */
 int fs_vfs_new(const char *type, const char *image, u64 size_bytes, struct fs **out);
-/* "dir:PATH", "vfs:TYPE" or "vfs:TYPE:IMAGE". The environment's FS_FAULT plants a fault (fs_fault.c). On failure says why on stderr. */
+/* "dir:PATH", "vfs:TYPE" or "vfs:TYPE:IMAGE". On failure says why on stderr. */
 struct fs *fs_by_name(const char *spec);
 void fs_free(struct fs *fs);
 /* From now on the tree misbehaves as `name` says. -ENOENT: no such fault. */
 int fs_plant_fault(struct fs *fs, const char *name);
+/* The fault that the environment's FS_FAULT names, if it does. */
+int fs_plant_env_fault(struct fs *fs);
 /* The names of all faults, NULL-terminated. */
 const char *const *fs_faults(void);
 

@@ -1,0 +1,225 @@
+/*
+ * model --target TREE --oracle dir:PATH [--seed N] [--ops N] [--runs N]
+ *
+ * Runs `runs` sequences of `ops` operations with the seeds from N on (default: from the clock). A sequence whose
+ * sides differ is cut down to what is needed to make them differ and printed with its seed; exit code 1.
+ * TREE is "vfs:TYPE" or "dir:PATH". FS_FAULT plants a fault in the target.
+ */
+#include "model/model.h"
+
+#include "lib/err.h"
+#include "lib/os.h"
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
+
+#define WORK       "model.d"
+#define TREE_EVERY 400u /* operations between two comparisons of the whole tree */
+#define SHRINK_NS  (40ull * 1000000000)
+
+static struct side sides[2];
+/* Its directories take their times from the files in them, not from when they change. */
+static bool oracle_is_tmpfs;
+
+static void must(int err, const char *what)
+{
+	if (!err)
+		return;
+	printf("# %s: %s\nnot ok - model\n", what, strerror(-err));
+	exit(1);
+}
+
+/* Empty trees on both sides. */
+static void begin(void)
+{
+	for (u32 s = 0; s < 2; s++) {
+		struct fs *fs = sides[s].fs;
+
+		side_close_all(&sides[s]);
+		must(FS_CALL(fs, enter, NULL), "entering the root");
+		must(fs_clear(fs, ""), "clearing the tree");
+		must(FS_CALL(fs, mkdir, WORK, 0755), "mkdir");
+		must(FS_CALL(fs, enter, WORK), "entering");
+	}
+}
+
+/* Opening a fifo, socket or device, and seeking in a directory, are left out: what they mean is not agreed. */
+static bool is_special(const struct op *op)
+{
+	struct slot *slot = &sides[0].slot[op->slot];
+	struct fs_stat st;
+
+	if (op->kind == OP_SEEK)
+		return slot->used && !FS_CALL(sides[0].fs, fstat, &slot->f, &st) && S_ISDIR(st.mode);
+	return op->kind == OP_OPEN && !FS_CALL(sides[0].fs, stat, op->path, true, &st) && !S_ISREG(st.mode) &&
+	       !S_ISDIR(st.mode);
+}
+
+/* One operation on both sides. False: they differ. */
+static bool step(const struct op *op, struct result r[2], const struct rules *rules, char *why, size_t size)
+{
+	static struct touched t;
+
+	memset(r, 0, 2 * sizeof(*r));
+	if (is_special(op)) {
+		r[0].err = r[1].err = -EOPNOTSUPP;
+		return true;
+	}
+	touched_before(sides, op, &t);
+	for (u32 s = 0; s < 2; s++)
+		op_run(&sides[s], op, &r[s]);
+	if (r[0].err == -ENOSPC && r[1].err == -ENOSPC) {
+		snprintf(why, size, "both volumes are full: the trees are too small for the test");
+		return false;
+	}
+	return check_step(sides, op, r, &t, rules, why, size);
+}
+
+/* Repeats a sequence. Returns how many operations it took to differ, 0 when they all agree. */
+static u32 replay(const struct op *ops, u32 n, const struct rules *rules, char *why, size_t size)
+{
+	struct result r[2];
+
+	begin();
+	for (u32 i = 0; i < n; i++)
+		if (!step(&ops[i], r, rules, why, size))
+			return i + 1;
+	return check_tree(sides, why, size) ? 0 : n;
+}
+
+/* Leaves out ever smaller pieces for as long as the rest still fails. */
+static u32 shrink(struct op *ops, u32 n, const struct rules *rules, char *why, size_t size)
+{
+	struct op *try = malloc(n * sizeof(*try));
+	u64 end = os_monotonic_ns() + SHRINK_NS;
+	char said[512];
+
+	for (u32 piece = n / 2; piece; piece = piece > 1 ? (piece + 1) / 2 : 0) {
+		for (u32 at = 0; at < n && os_monotonic_ns() < end;) {
+			u32 cut = MIN(piece, n - at), rest = n - cut, failed;
+
+			memcpy(try, ops, at * sizeof(*ops));
+			memcpy(try + at, ops + at + cut, (rest - at) * sizeof(*ops));
+			failed = rest ? replay(try, rest, rules, said, sizeof(said)) : 0;
+			if (failed) {
+				n = failed;
+				memcpy(ops, try, n * sizeof(*ops));
+				snprintf(why, size, "%s", said);
+			} else {
+				at += cut;
+			}
+		}
+	}
+	free(try);
+	return n;
+}
+
+static void report(const struct op *ops, u32 n, u64 seed, const char *why)
+{
+	char line[700];
+
+	printf("# seed %llu fails after %u operations: %s\n", (unsigned long long)seed, n, why);
+	for (u32 i = 0; i < n; i++) {
+		op_print(&ops[i], line, sizeof(line));
+		printf("#   %u: %s\n", i + 1, line);
+	}
+}
+
+static bool run(u64 seed, u32 count)
+{
+	static struct gen g;
+	struct rules rules;
+	struct op *ops = malloc(count * sizeof(*ops));
+	char why[512] = "";
+	u32 n = 0, again;
+	bool ok = true;
+
+	gen_init(&g, seed, !geteuid(), oracle_is_tmpfs);
+	rules.exact_seek = g.exact_seek;
+	rules.times = !oracle_is_tmpfs;
+	begin();
+	while (ok && n < count) {
+		struct result r[2];
+
+		gen_next(&g, &ops[n]);
+		ok = step(&ops[n], r, &rules, why, sizeof(why));
+		gen_learn(&g, &ops[n], &r[0]);
+		n++;
+		if (ok && (n % TREE_EVERY == 0 || n == count))
+			ok = check_tree(sides, why, sizeof(why));
+	}
+	if (!ok) {
+		printf("# seed %llu, operation %u: %s\n", (unsigned long long)seed, n, why);
+		again = replay(ops, n, &rules, why, sizeof(why));
+		if (again)
+			n = shrink(ops, again, &rules, why, sizeof(why));
+		else
+			printf("# the same operations agree when repeated\n");
+		report(ops, again ? n : MIN(n, 10u), seed, why);
+	}
+	free(ops);
+	printf("%s - seed %llu, %u operations\n", ok ? "ok" : "not ok", (unsigned long long)seed, count);
+	fflush(stdout);
+	return ok;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "target", required_argument, NULL, 't' }, { "oracle", required_argument, NULL, 'o' },
+		{ "seed", required_argument, NULL, 's' },   { "ops", required_argument, NULL, 'n' },
+		{ "runs", required_argument, NULL, 'r' },   { NULL, 0, NULL, 0 }
+	};
+	u64 seed = (u64)time(NULL), runs = 1, ops = 5000;
+	const char *target = NULL, *oracle = NULL;
+	struct statfs sfs;
+	bool ok = true;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (c) {
+		case 't':
+			target = optarg;
+			break;
+		case 'o':
+			oracle = optarg;
+			break;
+		case 's':
+			seed = strtoull(optarg, NULL, 0);
+			break;
+		case 'n':
+			ops = strtoull(optarg, NULL, 0);
+			break;
+		case 'r':
+			runs = strtoull(optarg, NULL, 0);
+			break;
+		default:
+			return 64;
+		}
+	}
+	if (!target || !oracle || !ops || ops > 1000000) {
+		fprintf(stderr,
+			"usage: model --target TREE --oracle dir:PATH [--seed N] [--ops N] [--runs N]\n");
+		return 64;
+	}
+	sides[0].fs = fs_by_name(oracle);
+	sides[1].fs = fs_by_name(target);
+	if (!sides[0].fs || !sides[1].fs)
+		return 1;
+	oracle_is_tmpfs =
+		!strncmp(oracle, "dir:", 4) && !statfs(oracle + 4, &sfs) && sfs.f_type == TMPFS_MAGIC;
+	must(fs_plant_env_fault(sides[1].fs), "FS_FAULT");
+	for (u64 i = 0; ok && i < runs; i++)
+		ok = run(seed + i, (u32)ops);
+	begin();
+	for (u32 s = 0; s < 2; s++) {
+		side_close_all(&sides[s]);
+		must(FS_CALL(sides[s].fs, enter, NULL), "entering the root");
+		must(fs_clear(sides[s].fs, ""), "clearing the tree");
+		fs_free(sides[s].fs);
+	}
+	return ok ? 0 : 1;
+}
