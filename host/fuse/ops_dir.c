@@ -39,6 +39,9 @@ static int gather_entry(void *ctx, const struct dirent_out *de)
 
 	if (g->used_bytes + stride > REQUEST_MAX)
 		return 1;
+	/* A name that no path can say, as a damaged volume may have it, would make the kernel refuse them all. */
+	if (!de->name.len || memchr(de->name.s, '/', de->name.len) || memchr(de->name.s, 0, de->name.len))
+		return 0;
 	memcpy(e->name, de->name.s, de->name.len);
 	e->name[de->name.len] = 0;
 	room = g->plus ? fuse_add_direntry_plus(g->req, NULL, 0, e->name, NULL, 0)
