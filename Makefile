@@ -103,6 +103,8 @@ check-fast: deps ## the tests that need neither root nor a mount, under a minute
 
 check-long: deps ## everything, also what takes longer than ten minutes
 	@$(MAKE) --no-print-directory all tests
+	@$(MAKE) --no-print-directory MODE=asan tests
+	@$(MAKE) --no-print-directory MODE=tsan tests
 	@tests/run.sh long
 
 tidy: all ## layers, lengths, format

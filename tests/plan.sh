@@ -22,6 +22,17 @@ plan() {
 	# Under ASan and UBSan: `make check` builds these tools so as well.
 	[ "$1" = fast ] || job image 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image
 	plan_model "$1"
+	[ "$1" = long ] && plan_long
+	return 0
+}
+
+# All of the feature matrix; the threaded parts under the thread sanitizer.
+plan_long() {
+	job interop/all 600 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_matrix.py
+	for t in kernel/block/test_bh kernel/vfs/test_namei kernel/vfs/test_inode kernel/vfs/test_stage; do
+		job "tsan/$t" 600 "build/tsan/tests/unit/$t"
+	done
+	job asan/conform 300 build/asan/tests/conform/conform vfs:memfs
 }
 
 # In process on every writable type; on the kernel's own file systems, which judges the suite; through a mount.
