@@ -20,6 +20,8 @@ void ll_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 		return;
 	}
 	err = req_inode(req, nodeid, &inode);
+	if (!err)
+		err = vfs_may_open(inode, (u32)fi->flags);
 	if (!err && (fi->flags & O_TRUNC)) {
 		struct iattr attr = { .valid = ATTR_SIZE };
 
@@ -31,6 +33,9 @@ void ll_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 		reply_err(req, err);
 		return;
 	}
+	/* What the kernel writes back from its cache does not say that it was appended. */
+	if (a->opts.writeback && inode->flags & INO_APPEND)
+		fi->direct_io = 1;
 	fi->keep_cache = 1;
 	fi->noflush = 1;
 	fuse_reply_open(req, fi);
@@ -72,11 +77,14 @@ void ll_write(fuse_req_t req, fuse_ino_t nodeid, const char *buf, size_t size, o
 {
 	const struct fuse_write_in *in = req_body();
 	u32 flags = in->write_flags & FUSE_WRITE_KILL_SUIDGID ? WRITE_KILL_PRIV : 0;
+	bool appends = fi->flags & O_APPEND && !(in->write_flags & FUSE_WRITE_CACHE);
 	scoped(vfs_iputp) struct inode *inode = NULL;
 	u64 done = 0;
 	int err = req_inode(req, nodeid, &inode);
 
-	(void)fi;
+	/* An append-only file takes nothing else. Others: the kernel has placed the bytes where it believes the end. */
+	if (!err && appends && inode->flags & INO_APPEND)
+		flags |= WRITE_APPEND;
 	if (!err)
 		err = vfs_write(inode, (u64)off, buf, size, flags, &done);
 	if (err)

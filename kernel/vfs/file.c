@@ -87,7 +87,7 @@ static int open_inode(struct super_block *sb, struct inode *start, const char *p
 	return vfs_path(sb, start, path, !(flags & O_NOFOLLOW), out);
 }
 
-static int open_check(const struct inode *inode, u32 flags)
+int vfs_may_open(const struct inode *inode, u32 flags)
 {
 	if (is_symlink(inode))
 		return -ELOOP;
@@ -119,7 +119,7 @@ int vfs_open(struct super_block *sb, struct inode *start, const char *path, u32 
 		free(f);
 		return err;
 	}
-	err = open_check(inode, flags);
+	err = vfs_may_open(inode, flags);
 	if (!err && flags & O_TRUNC && is_reg(inode) && wants_write(flags))
 		err = vfs_truncate(inode, 0);
 	if (err) {

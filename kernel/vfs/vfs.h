@@ -428,6 +428,8 @@ struct file {
 /* O_CREAT with mode and cred; O_EXCL, O_TRUNC, O_APPEND, O_DIRECTORY, O_NOFOLLOW, O_TMPFILE. */
 int vfs_open(struct super_block *sb, struct inode *start, const char *path, u32 flags, u32 mode,
 	     const struct cred *cred, struct file **out) __must_check;
+/* What open(2) with these flags says to the inode's type, its flags and a read-only volume; no permission bits. */
+int vfs_may_open(const struct inode *inode, u32 flags) __must_check;
 void vfs_close(struct file *f);
 int vfs_file_read(struct file *f, void *buf, u64 len_bytes, u64 *done) __must_check;
 int vfs_file_write(struct file *f, const void *buf, u64 len_bytes, u64 *done) __must_check;

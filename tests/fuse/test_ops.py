@@ -279,6 +279,25 @@ def test_inode_flags(m):
     assert r.returncode == 0, r.stderr
 
 
+def test_files_that_may_only_grow(m):
+    need_root()
+    need_tools("chattr")
+    (m / "a").write_text("1")
+    if subprocess.run(["chattr", "+a", m / "a"], capture_output=True).returncode:
+        pytest.skip("no flags here")
+    for _ in range(3):
+        with open(m / "a", "a") as f:
+            f.write("2")
+    fails(errno.EPERM, os.unlink, m / "a")
+    fails(errno.EPERM, os.truncate, m / "a", 0)
+    with pytest.raises(OSError):
+        with open(m / "a", "r+b", 0) as f:
+            f.write(b"x")
+            os.fsync(f.fileno())
+    subprocess.run(["chattr", "-a", m / "a"], check=True)
+    assert (m / "a").read_text() == "1222"
+
+
 def test_shared_mapping(m):
     import mmap
     (m / "a").write_bytes(bytes(3 * 4096))
