@@ -21,7 +21,7 @@ int bcache_new(u64 limit_bytes, struct bcache **out)
 	cache->buckets = 1u << ilog2(MAX(cache->limit_bytes / 8192 / CACHE_SHARDS, (u64)16));
 	mutex_init(&cache->lock, RANK_LRU);
 	cond_init(&cache->wake);
-	cond_init(&cache->wb_idle);
+	cond_init(&cache->idle);
 	for (u32 i = 0; i < CACHE_SIZES; i++)
 		mutex_init(&cache->pool[i].lock, RANK_LRU);
 	for (u32 i = 0; i < CACHE_SHARDS; i++) {
@@ -56,7 +56,7 @@ void bcache_free(struct bcache *cache)
 		mutex_fini(&cache->pool[i].lock);
 	}
 	cond_fini(&cache->wake);
-	cond_fini(&cache->wb_idle);
+	cond_fini(&cache->idle);
 	mutex_fini(&cache->lock);
 	free(cache);
 }
@@ -99,35 +99,17 @@ int bcache_attach(struct bcache *cache, struct blkdev *dev, u32 block_bytes)
 	return err ? fail(err, "%s: more than %u devices in one cache", dev->name, CACHE_DEVICES) : 0;
 }
 
-/* Waits for what is in flight, then frees the device's buffers. Returns how many are held by somebody. */
-static u32 drop_all(struct bcache *cache, const struct blkdev *dev)
-{
-	struct buffer_head *busy = NULL;
-	u32 held = cache_drop_idle(cache, dev, &busy);
-
-	/* A background read holds its buffers with their lock: getting the lock means that it has ended. */
-	for (u32 tries = 0; held && tries < held + 1000; tries++) {
-		bh_lock(busy);
-		bh_unlock(busy);
-		bh_put(busy);
-		held = cache_drop_idle(cache, dev, &busy);
-		if (held && atomic_load(&busy->lock) == 0 && tries > 100)
-			break;
-	}
-	if (held)
-		bh_put(busy);
-	return held;
-}
-
 int bcache_detach(struct blkdev *dev, bool discard)
 {
 	struct bcache *cache = dev->cache;
 	int err = discard ? 0 : bcache_sync(dev);
+	struct buffer_head *busy;
 	u32 held;
 
-	cache_hold_writeback(cache);
-	held = drop_all(cache, dev);
-	cache_release_writeback(cache);
+	cache_quiesce(cache);
+	held = cache_drop_idle(cache, dev, &busy);
+	bh_put(busy);
+	cache_resume(cache);
 	if (held) {
 		log_error("%s: %u buffers still held at detach", dev->name, held);
 #ifdef WERUNOS_DEBUG

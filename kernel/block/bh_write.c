@@ -294,7 +294,7 @@ static bool round_begin(struct bcache *cache)
 static void round_end(struct bcache *cache)
 {
 	if (!--cache->wb_rounds)
-		cond_broadcast(&cache->wb_idle);
+		cond_broadcast(&cache->idle);
 }
 
 void cache_reclaim(struct bcache *cache)
@@ -348,16 +348,16 @@ static void start_writeback(struct bcache *cache)
 	mutex_unlock(&cache->lock);
 }
 
-void cache_hold_writeback(struct bcache *cache)
+void cache_quiesce(struct bcache *cache)
 {
 	mutex_lock(&cache->lock);
 	cache->wb_holds++;
 	while (cache->wb_rounds)
-		cond_wait(&cache->wb_idle, &cache->lock);
+		cond_wait(&cache->idle, &cache->lock);
 	mutex_unlock(&cache->lock);
 }
 
-void cache_release_writeback(struct bcache *cache)
+void cache_resume(struct bcache *cache)
 {
 	mutex_lock(&cache->lock);
 	cache->wb_holds--;

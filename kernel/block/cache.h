@@ -47,10 +47,11 @@ struct bcache {
 	struct blkdev *device[CACHE_DEVICES]; /* [lock] by cache_slot */
 	_Atomic int write_err[CACHE_DEVICES]; /* the first failed write of the device */
 	struct cond wake;
-	struct cond wb_idle;
+	struct cond idle;
 	bool wb_running, wb_stop; /* [lock] */
 	u32 wb_rounds;            /* [lock] under way */
 	u32 wb_holds;             /* [lock] while not 0 no round starts */
+	u32 aheads;               /* [lock] background reads under way */
 	_Atomic bool wb_started;
 	pthread_t wb_thread; /* [lock] */
 };
@@ -89,8 +90,8 @@ void bh_unlock_raw(struct buffer_head *bh);
 /* For one who needs memory while most of it is dirty: writes some that nobody has locked. */
 void cache_reclaim(struct bcache *cache);
 /* Keeps rounds of writeback from holding buffers, until released. */
-void cache_hold_writeback(struct bcache *cache);
-void cache_release_writeback(struct bcache *cache);
+void cache_quiesce(struct bcache *cache);
+void cache_resume(struct bcache *cache);
 /* Ends the writeback thread. */
 void cache_stop_writeback(struct bcache *cache);
 

@@ -23,6 +23,7 @@ struct ahead {
 static void ahead_done(struct bio *bio)
 {
 	struct ahead *a = bio->private;
+	struct bcache *cache = a->bh[0]->dev->cache;
 
 	for (u32 i = 0; i < a->count; i++) {
 		if (!bio->err)
@@ -31,6 +32,11 @@ static void ahead_done(struct bio *bio)
 		bh_put(a->bh[i]);
 	}
 	free(a);
+	/* Last, since detach waits for it and the cache may go then. */
+	mutex_lock(&cache->lock);
+	cache->aheads--;
+	cond_broadcast(&cache->idle);
+	mutex_unlock(&cache->lock);
 }
 
 /* The buffer of an absent block, locked and referenced; NULL when it is there, or somebody is at it, or there is no room. */
@@ -78,6 +84,9 @@ static void submit_run(struct ahead *a)
 	a->bio.iov_count = a->count;
 	a->bio.private = a;
 	a->bio.done = ahead_done;
+	mutex_lock(&first->dev->cache->lock);
+	first->dev->cache->aheads++;
+	mutex_unlock(&first->dev->cache->lock);
 	bio_submit_background(&a->bio);
 }
 
