@@ -1,0 +1,192 @@
+/* Opening a log: its superblock, read and checked, and where its blocks lie on the device. */
+#include "journal.h"
+
+#include "lib/crc.h"
+#include "lib/os.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INCOMPAT_KNOWN                                                                                     \
+	(JBD2_INCOMPAT_REVOKE | JBD2_INCOMPAT_64BIT | JBD2_INCOMPAT_ASYNC_COMMIT | JBD2_INCOMPAT_CSUM_V2 | \
+	 JBD2_INCOMPAT_CSUM_V3 | JBD2_INCOMPAT_FAST_COMMIT)
+
+#define LOG_BLOCKS_MIN 1024u /* beside a fast-commit area */
+
+/* Finds the piece of the device that holds the log's blocks from lblk on, at most *count of them. */
+static int piece(struct jbd2 *j, u64 lblk, u64 *blk, u64 *count)
+{
+	const struct jbd2_where *w = &j->where;
+	u64 last = w->dev->size_bytes / w->block_bytes, n = *count;
+	int err;
+
+	if (w->map) {
+		err = w->map(w->priv, lblk, blk, &n);
+		if (err)
+			return err;
+		n = MIN(n, *count);
+	} else {
+		*blk = w->first_blk + lblk;
+	}
+	if (!n || !*blk || *blk >= last || n > last - *blk)
+		return corrupt(j->health, "journal block", lblk, "does not lie on the device");
+	*count = n;
+	return 0;
+}
+
+int jbd2_read(struct jbd2 *j, u64 lblk, u64 n, void *buf)
+{
+	u64 bytes = j->where.block_bytes;
+
+	while (n) {
+		u64 blk, now = n;
+		int err = piece(j, lblk, &blk, &now);
+
+		if (!err)
+			err = blkdev_read(j->where.dev, blk * bytes, buf, now * bytes);
+		if (err)
+			return err;
+		buf = (u8 *)buf + now * bytes;
+		lblk += now;
+		n -= now;
+	}
+	return 0;
+}
+
+static int bad(const struct jbd2 *j, const char *what)
+{
+	return corrupt(j->health, "journal block", 0, "%s", what);
+}
+
+/* Features, and the checksum that they promise. */
+static int check_features(struct jbd2 *j, const struct jbd2_disk_super *sb)
+{
+	struct jbd2_info *i = &j->info;
+	u32 both = JBD2_INCOMPAT_CSUM_V2 | JBD2_INCOMPAT_CSUM_V3;
+
+	if (be32_get(sb->h.type) == JBD2_SUPER_V1)
+		return 0;
+	i->compat = be32_get(sb->compat);
+	i->incompat = be32_get(sb->incompat);
+	if (i->incompat & ~INCOMPAT_KNOWN || be32_get(sb->ro_compat))
+		return fail(-EOPNOTSUPP,
+			    "the journal has features that are not known: incompat 0x%x, ro_compat 0x%x",
+			    i->incompat & ~INCOMPAT_KNOWN, be32_get(sb->ro_compat));
+	if ((i->incompat & both) == both)
+		return bad(j, "checksum v2 and v3 exclude each other");
+	if (!(i->incompat & both))
+		return 0;
+	if (i->compat & JBD2_COMPAT_CHECKSUM)
+		return bad(j, "checksum v1 and later ones exclude each other");
+	if (sb->checksum_type != JBD2_CSUM_TYPE_CRC32C)
+		return fail(-EOPNOTSUPP, "the journal has checksums of type %u, which is not known",
+			    sb->checksum_type);
+	if (be32_get(sb->checksum) != jbd2_super_csum(sb))
+		return bad(j, "the superblock's checksum is wrong");
+	return 0;
+}
+
+/* The log's extent, and what of it is for fast commits. */
+static int check_extent(struct jbd2 *j, const struct jbd2_disk_super *sb)
+{
+	struct jbd2_info *i = &j->info;
+	u64 fc = be32_get(sb->fc_blocks);
+
+	if (be32_get(sb->block_bytes) != j->where.block_bytes)
+		return corrupt(j->health, "journal block", 0, "blocks of %u bytes on a volume with %u",
+			       be32_get(sb->block_bytes), j->where.block_bytes);
+	i->blocks = be32_get(sb->blocks);
+	if (i->blocks > j->where.blocks)
+		return corrupt(j->health, "journal block", 0, "a log of %llu blocks has room for %llu",
+			       (unsigned long long)i->blocks, (unsigned long long)j->where.blocks);
+	i->first = be32_get(sb->first);
+	i->end = i->blocks;
+	if (jbd2_has(j, JBD2_INCOMPAT_FAST_COMMIT)) {
+		fc = fc ? fc : JBD2_FC_BLOCKS_DEFAULT;
+		if (i->blocks < LOG_BLOCKS_MIN || fc > i->blocks - LOG_BLOCKS_MIN)
+			return bad(j, "the fast-commit area leaves no room for the log");
+		/* The block between log and area is nobody's. */
+		i->end = i->blocks - fc;
+		i->fc_first = i->end + 1;
+		i->fc_count = fc - 1;
+	}
+	if (!i->first || i->first >= i->end)
+		return bad(j, "the log begins where it cannot");
+	i->start = be32_get(sb->start);
+	if (i->start && (i->start < i->first || i->start >= i->end))
+		return bad(j, "the oldest transaction begins outside of the log");
+	return 0;
+}
+
+static int read_super(struct jbd2 *j)
+{
+	struct jbd2_disk_super *sb;
+	void *block = malloc(j->where.block_bytes);
+	int err;
+
+	if (!block)
+		return fail(-ENOMEM, "no memory for a journal");
+	sb = block;
+	err = jbd2_read(j, 0, 1, block);
+	if (err)
+		goto out;
+	if (be32_get(sb->h.magic) != JBD2_MAGIC ||
+	    (be32_get(sb->h.type) != JBD2_SUPER_V1 && be32_get(sb->h.type) != JBD2_SUPER_V2)) {
+		err = bad(j, "no journal superblock");
+		goto out;
+	}
+	err = check_features(j, sb);
+	if (!err)
+		err = check_extent(j, sb);
+	j->info.block_bytes = j->where.block_bytes;
+	j->info.sequence = be32_get(sb->sequence);
+	j->info.err = (s32)be32_get(sb->err);
+	j->info.needs_recovery = j->info.start;
+	memcpy(j->info.uuid, sb->uuid, sizeof(sb->uuid));
+	j->seed = crc32c(~0u, sb->uuid, sizeof(sb->uuid));
+out:
+	free(block);
+	return err;
+}
+
+int jbd2_open(const struct jbd2_where *where, struct health *health, struct jbd2 **out)
+{
+	struct jbd2 *j;
+	int err;
+
+	if (!is_pow2(where->block_bytes) || where->block_bytes < 1024 || where->block_bytes > 65536)
+		return fail(-EINVAL, "a journal with blocks of %u bytes", where->block_bytes);
+	j = calloc(1, sizeof(*j));
+	if (!j)
+		return fail(-ENOMEM, "no memory for a journal");
+	j->where = *where;
+	j->health = health;
+	blkdev_get(where->dev);
+	err = where->blocks ? read_super(j) : bad(j, "the log has no blocks");
+	if (err) {
+		jbd2_close(j);
+		return err;
+	}
+	*out = j;
+	return 0;
+}
+
+void jbd2_close(struct jbd2 *j)
+{
+	if (!j)
+		return;
+	blkdev_put(j->where.dev);
+	free(j);
+}
+
+const struct jbd2_info *jbd2_info(const struct jbd2 *j)
+{
+	return &j->info;
+}
+
+int jbd2_fc_read(struct jbd2 *j, u64 index, void *buf)
+{
+	if (index >= j->info.fc_count)
+		return fail(-EINVAL, "the fast-commit area has no block %llu", (unsigned long long)index);
+	return jbd2_read(j, j->info.fc_first + index, 1, buf);
+}
