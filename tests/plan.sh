@@ -57,9 +57,9 @@ plan_model() {
 		[ "$1" = fast ] && continue
 		for seed in ${SEED:-1 1001 2001 "$fresh"}; do
 			job "model/vfs:$target/$seed" 200 tests/with.sh ext4 "$model" --oracle dir:@ext4 \
-				--target "vfs:$target" --seed "$seed" --ops 2500 --runs 4
+				--target "vfs:$target" --seed "$seed" --ops 2500 --runs 10
 			job "model/mount:$target/$seed" 300 tests/with.sh ext4 tests/with.sh "werunos:$target:512M" \
-				"$model" --oracle dir:@ext4 --target dir:@werunos --seed "$seed" --ops 2500 --runs 3
+				"$model" --oracle dir:@ext4 --target dir:@werunos --seed "$seed" --ops 2500 --runs 8
 		done
 	done
 }

@@ -259,7 +259,7 @@ static void gen_one(struct gen *g, struct op *o)
 		gen_utimens(g, o);
 		break;
 	case OP_MKDIR:
-		o->mode = (u32)below(g, 02000);
+		o->mode = (u32)below(g, 01000);
 		new_path(g, o->path);
 		break;
 	case OP_LINK:
@@ -274,7 +274,8 @@ static void gen_one(struct gen *g, struct op *o)
 		new_path(g, o->path);
 		break;
 	case OP_CHMOD:
-		o->mode = (u32)below(g, 010000);
+		/* In a sticky directory the kernel protects links and files of others (sysctl fs.protected_*). */
+		o->mode = (u32)below(g, 010000) & ~01000u;
 		some_path(g, o->path);
 		break;
 	case OP_CHOWN:

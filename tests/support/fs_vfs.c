@@ -104,10 +104,10 @@ static int v_ftruncate(struct fs *fs, struct fs_file *f, u64 size)
 static int v_fallocate(struct fs *fs, struct fs_file *f, int mode, u64 off, u64 len)
 {
 	(void)fs;
-	if (!writable(f))
-		return -EBADF;
 	if (!len || (s64)off < 0 || (s64)len < 0)
 		return -EINVAL;
+	if (!writable(f))
+		return -EBADF;
 	return vfs_fallocate(inode_of(f), (u32)mode, off, len);
 }
 
@@ -122,6 +122,8 @@ static int v_copy_range(struct fs *fs, struct fs_file *in, u64 in_off, struct fs
 {
 	(void)fs;
 	*done = 0;
+	if (is_dir(inode_of(in)) || is_dir(inode_of(out)))
+		return -EISDIR;
 	if (!readable(in) || !writable(out) || out->flags & O_APPEND)
 		return -EBADF;
 	return vfs_copy_range(inode_of(in), in_off, inode_of(out), out_off, len, done);
