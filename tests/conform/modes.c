@@ -126,6 +126,26 @@ static void write_clears(struct t *t)
 	EQ(06777, STAT("pub/f").mode & 07777);
 }
 
+static void copy_clears(struct t *t)
+{
+	struct fs_file *from, *to;
+	u64 done;
+
+	need_root(t);
+	FILL("from", 100);
+	TOUCH("to");
+	OK(chown, "to", 1000, 1000);
+	OK(chmod, "to", 06777);
+	from = OPEN("from", O_RDONLY, 0);
+	to = OPEN("to", O_RDWR, 0);
+	t_as(t, 1000, 1000, 0);
+	OK_OR_SKIP(copy_range, from, 0, to, 0, 50, &done);
+	EQ(0777, STAT("to").mode & 07777);
+	OK(chmod, "to", 06777);
+	OK_OR_SKIP(fallocate, to, FALLOC_FL_KEEP_SIZE, 0, 5000);
+	EQ(0777, STAT("to").mode & 07777);
+}
+
 static void write_clears_capability(struct t *t)
 {
 	/* cap_net_raw, effective and permitted, in the form of linux/capability.h, revision 2 */
@@ -210,6 +230,7 @@ const struct conform_test conform_modes[] = {
 	{ "modes: set-gid directories", setgid_directory },
 	{ "modes: chown clears set-id", chown_clears },
 	{ "modes: writing and truncating clear set-id", write_clears },
+	{ "modes: copying and allocating clear set-id", copy_clears },
 	{ "modes: writing clears capabilities", write_clears_capability },
 	{ "modes: device numbers", devices },
 	{ "modes: permissions", permissions },

@@ -70,6 +70,19 @@ static void new_path(struct gen *g, char *out)
 	snprintf(out, PATH_LEN, "%.*s%s%s", (int)(PATH_LEN - 90), dir, *dir ? "/" : "", name);
 }
 
+static void some_path_of(struct gen *g, bool dir, char *out)
+{
+	for (u32 tries = 0; g->known && tries < 8; tries++) {
+		const struct known *k = &g->names[below(g, g->known)];
+
+		if (k->dir == dir) {
+			snprintf(out, PATH_LEN, "%s", k->path);
+			return;
+		}
+	}
+	new_path(g, out);
+}
+
 /* A name that exists, or now and then one that does not, or leads through something that is no directory. */
 static void some_path(struct gen *g, char *out)
 {
@@ -99,8 +112,11 @@ static u64 some_size(struct gen *g)
 	}
 }
 
-static u64 some_offset(struct gen *g)
+/* Mostly within what a file of this size holds, or just behind. */
+static u64 some_offset(struct gen *g, u64 size)
 {
+	if (size && chance(g, 60))
+		return below(g, size + 2) & (chance(g, 25) ? ~4095ull : ~0ull);
 	if (chance(g, 25))
 		return 0;
 	if (chance(g, 2))
@@ -146,7 +162,7 @@ static void gen_falloc(struct gen *g, struct op *o)
 				     FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
 
 	o->flags = modes[below(g, g->exact_seek ? 2 : g->tmpfs ? 4 : ARRAY_SIZE(modes))];
-	o->off = some_size(g) - (chance(g, 30) ? 1 : 0);
+	o->off = some_offset(g, g->slot[o->slot].size);
 	o->len = some_size(g);
 }
 
@@ -212,7 +228,7 @@ static void gen_utimens(struct gen *g, struct op *o)
 
 static void gen_data(struct gen *g, struct op *o)
 {
-	o->off = some_offset(g);
+	o->off = some_offset(g, g->slot[o->slot].size);
 	o->len = chance(g, 3) ? 0 : some_size(g) >> below(g, 4);
 	switch (o->kind) {
 	case OP_FTRUNCATE:
@@ -224,8 +240,7 @@ static void gen_data(struct gen *g, struct op *o)
 		o->flags = chance(g, 50) ? SEEK_HOLE : SEEK_DATA;
 		break;
 	case OP_COPY:
-		o->off2 = some_size(g);
-		o->off = some_size(g) & ~1ull;
+		o->off2 = some_offset(g, g->slot[o->slot2].size);
 		break;
 	case OP_FSYNC:
 		o->flags = chance(g, 50);
@@ -276,7 +291,11 @@ static void gen_one(struct gen *g, struct op *o)
 	case OP_CHMOD:
 		/* In a sticky directory the kernel protects links and files of others (sysctl fs.protected_*). */
 		o->mode = (u32)below(g, 010000) & ~01000u;
-		some_path(g, o->path);
+		/* Set-id bits of files go in more cases behind FUSE, where root cannot be told from others. */
+		if (o->mode & 06000)
+			some_path_of(g, true, o->path);
+		else
+			some_path(g, o->path);
 		break;
 	case OP_CHOWN:
 		o->a = chance(g, 30) ? ~0u : g->root ? (u32)below(g, 70000) : geteuid();
@@ -292,6 +311,11 @@ static void gen_one(struct gen *g, struct op *o)
 		break;
 	case OP_UNLINK:
 	case OP_RMDIR:
+		if (chance(g, 85))
+			some_path_of(g, o->kind == OP_RMDIR, o->path);
+		else
+			some_path(g, o->path);
+		break;
 	case OP_READLINK:
 	case OP_LISTXATTR:
 	case OP_STAT:
@@ -301,6 +325,21 @@ static void gen_one(struct gen *g, struct op *o)
 		gen_data(g, o);
 		break;
 	}
+}
+
+/* An open file, nearly always; for OPEN any slot. */
+static u32 some_slot(struct gen *g, enum op_kind kind, bool to_write)
+{
+	u32 s = (u32)below(g, SLOTS);
+
+	for (u32 tries = 0; kind != OP_OPEN && tries < 12 && !chance(g, 3); tries++) {
+		u32 access = (u32)g->slot[s].flags & O_ACCMODE;
+
+		if (g->slot[s].open && (access == O_RDWR || access == (to_write ? O_WRONLY : O_RDONLY)))
+			break;
+		s = (u32)below(g, SLOTS);
+	}
+	return s;
 }
 
 void gen_next(struct gen *g, struct op *out)
@@ -319,8 +358,8 @@ void gen_next(struct gen *g, struct op *out)
 	if (g->exact_seek && kind == OP_COPY)
 		kind = OP_SEEK;
 	out->kind = kind;
-	out->slot = (u32)below(g, SLOTS);
-	out->slot2 = (u32)below(g, SLOTS);
+	out->slot = some_slot(g, kind, kind != OP_PREAD && kind != OP_SEEK && kind != OP_COPY);
+	out->slot2 = some_slot(g, kind, true);
 	out->data = (u32)gen_random(g);
 	gen_one(g, out);
 }
@@ -380,8 +419,43 @@ static void move(struct gen *g, const char *from, const char *to, bool both_ways
 	}
 }
 
+static void learn_slot(struct gen *g, const struct op *op, const struct result *r)
+{
+	u64 end = op->off + op->len;
+
+	switch (op->kind) {
+	case OP_OPEN:
+		g->slot[op->slot].open = !r->err;
+		g->slot[op->slot].flags = op->flags;
+		g->slot[op->slot].size = 0;
+		break;
+	case OP_CLOSE:
+		g->slot[op->slot].open = false;
+		break;
+	case OP_FTRUNCATE:
+		if (!r->err)
+			g->slot[op->slot].size = op->off;
+		break;
+	case OP_PREAD:
+	case OP_PWRITE:
+	case OP_FALLOCATE:
+		if (op->kind == OP_PREAD)
+			end = op->off + r->value;
+		if (!r->err && !(op->kind == OP_FALLOCATE && op->flags & FALLOC_FL_KEEP_SIZE))
+			g->slot[op->slot].size = MAX(g->slot[op->slot].size, end);
+		break;
+	case OP_COPY:
+		if (!r->err)
+			g->slot[op->slot2].size = MAX(g->slot[op->slot2].size, op->off2 + r->value);
+		break;
+	default:
+		break;
+	}
+}
+
 void gen_learn(struct gen *g, const struct op *op, const struct result *r)
 {
+	learn_slot(g, op, r);
 	if (r->err)
 		return;
 	switch (op->kind) {

@@ -186,7 +186,7 @@ static bool run(u64 seed, u32 count)
 	}
 	free(ops);
 	printf("%s - seed %llu, %u operations, %u %% succeeded\n", ok ? "ok" : "not ok",
-	       (unsigned long long)seed, count, good * 100 / MAX(n, 1u));
+	       (unsigned long long)seed, count, ok ? good * 100 / MAX(n, 1u) : 0);
 	fflush(stdout);
 	return ok;
 }

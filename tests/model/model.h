@@ -83,6 +83,11 @@ struct gen {
 	bool root;       /* owners may be changed */
 	bool tmpfs;      /* the oracle lacks ZERO_RANGE */
 	bool exact_seek; /* only operations after which holes are the same everywhere */
+	struct {
+		bool open;
+		int flags;
+		u64 size; /* about */
+	} slot[SLOTS];
 	u32 known;
 	struct known {
 		char path[PATH_LEN];
