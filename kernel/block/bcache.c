@@ -106,6 +106,8 @@ int bcache_detach(struct blkdev *dev, bool discard)
 	struct buffer_head *busy;
 	u32 held;
 
+	if (!cache)
+		return 0;
 	cache_quiesce(cache);
 	held = cache_drop_idle(cache, dev, &busy);
 	bh_put(busy);

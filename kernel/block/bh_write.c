@@ -270,6 +270,8 @@ int bcache_sync(struct blkdev *dev)
 	struct bcache *cache = dev->cache;
 	int err;
 
+	if (!cache)
+		return 0;
 	write_dirty(cache, dev, os_monotonic_ns());
 	err = atomic_load(&cache->write_err[dev->cache_slot]);
 	return err ? fail(err, "%s: metadata could not be written", dev->name) : 0;

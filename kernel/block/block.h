@@ -246,7 +246,7 @@ void bcache_free(struct bcache *cache);
  * Attached already: with another size or cache, the old buffers are written and dropped. */
 int bcache_attach(struct bcache *cache, struct blkdev *dev, u32 block_bytes) __must_check;
 /* Writes what is dirty (unless `discard`) and drops all buffers of the device. None may be referenced: debug builds print the holders and abort. */
-int bcache_detach(struct blkdev *dev, bool discard) __must_check;
+int bcache_detach(struct blkdev *dev, bool discard) __must_check; /* nothing to do without a cache */
 u64 bcache_bytes(const struct bcache *cache);
 u64 bcache_limit_bytes(const struct bcache *cache);
 

@@ -24,11 +24,12 @@ static int piece(struct jbd2 *j, u64 lblk, u64 *blk, u64 *count)
 		err = w->map(w->priv, lblk, blk, &n);
 		if (err)
 			return err;
-		n = MIN(n, *count);
+		/* A hole in the log's file. */
+		n = *blk ? MIN(n, *count) : 0;
 	} else {
 		*blk = w->first_blk + lblk;
 	}
-	if (!n || !*blk || *blk >= last || n > last - *blk)
+	if (!n || *blk >= last || n > last - *blk)
 		return corrupt(j->health, "journal block", lblk, "does not lie on the device");
 	*count = n;
 	return 0;
