@@ -79,6 +79,7 @@ static int open_source(const struct mount_cmd *c, bool write, struct source *src
 		.part = m->part,
 		.has_offset = m->has_offset,
 		.offset_bytes = m->offset_bytes,
+		.dev_flags = m->dev_flags,
 	};
 
 	return source_open(c->spec, &so, src);
@@ -302,6 +303,8 @@ enum {
 	OPT_LOG,
 	OPT_STATS,
 	OPT_THREADS,
+	OPT_DIRECT,
+	OPT_BUFFERED,
 };
 
 static const struct option long_options[] = {
@@ -317,6 +320,8 @@ static const struct option long_options[] = {
 	{ "log", required_argument, NULL, OPT_LOG },
 	{ "stats", no_argument, NULL, OPT_STATS },
 	{ "threads", required_argument, NULL, OPT_THREADS },
+	{ "direct", no_argument, NULL, OPT_DIRECT },
+	{ "buffered", no_argument, NULL, OPT_BUFFERED },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -342,6 +347,10 @@ static int take_option(struct mount_cmd *c, int opt)
 	case 'r':
 	case OPT_RO:
 		return mount_args_add(&c->args, "ro");
+	case OPT_DIRECT:
+		return mount_args_add(&c->args, "direct");
+	case OPT_BUFFERED:
+		return mount_args_add(&c->args, "buffered");
 	case 'p':
 		return as_word(c, "part", optarg);
 	case OPT_OFFSET:

@@ -1,6 +1,8 @@
 /* The words of mount -o. Interface: mountopts.h. One table says what each word does; words with values follow it. */
 #include "mountopts.h"
 
+#include "block/block.h"
+
 #include "cmd.h"
 #include "lib/err.h"
 #include <errno.h>
@@ -100,6 +102,10 @@ static bool bool_word(struct mount_args *m, const char *word)
 		m->noopen = true;
 	else if (!strcmp(word, "writeback"))
 		m->writeback = true;
+	else if (!strcmp(word, "direct"))
+		m->dev_flags = DEV_DIRECT;
+	else if (!strcmp(word, "buffered"))
+		m->dev_flags = DEV_BUFFERED;
 	else if (!strcmp(word, "allow_other"))
 		m->allow_other = true;
 	else if (!strcmp(word, "allow_root"))

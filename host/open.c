@@ -287,7 +287,7 @@ static int make_device(struct source *s, u64 size)
 
 	if (fd < 0)
 		return fail(-errno, "%s: %s", s->name, strerror(errno));
-	err = dev_file_fd(fd, s->name, s->rdonly ? 0 : DEV_WRITE, &whole);
+	err = dev_file_fd(fd, s->name, s->dev_flags | (s->rdonly ? 0 : DEV_WRITE), &whole);
 	if (err)
 		return err;
 	if (s->off_bytes || s->len_bytes != size) {
@@ -328,7 +328,7 @@ int source_open(const char *spec, const struct source_opts *opts, struct source 
 	u32 part;
 	int err;
 
-	*out = (struct source){ .fd = -1 };
+	*out = (struct source){ .fd = -1, .dev_flags = opts->dev_flags };
 	if (is_memory(spec)) {
 		err = open_memory(spec, out);
 	} else {

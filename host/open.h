@@ -10,6 +10,7 @@ struct source_opts {
 	u32 part;        /* 0: as the name says */
 	bool has_offset;
 	u64 offset_bytes; /* instead of a partition */
+	u32 dev_flags;    /* DEV_DIRECT or DEV_BUFFERED, for files */
 };
 
 struct source {
@@ -19,6 +20,7 @@ struct source {
 	bool rdonly;
 	int fd;                   /* holds the lock; -1: memory */
 	u64 off_bytes, len_bytes; /* what dev is of fd */
+	u32 dev_flags;
 };
 
 /* SPEC: a file, a device, either with #pN for a partition, mem:SIZE, memfs:SIZE. Locks it. */

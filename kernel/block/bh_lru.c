@@ -97,11 +97,17 @@ static struct buffer_head **find(struct cache_shard *s, const struct blkdev *dev
 	return p;
 }
 
+/* What a buffer takes of the limit: its head too, with malloc's share. */
+static u64 cost_bytes(u32 block_bytes)
+{
+	return block_bytes + sizeof(struct buffer_head) + 16;
+}
+
 static void bh_free(struct buffer_head *bh)
 {
 	struct bcache *cache = bh->dev->cache;
 
-	atomic_fetch_sub(&cache->bytes, bh->size_bytes);
+	atomic_fetch_sub(&cache->bytes, cost_bytes(bh->size_bytes));
 	pool_put(cache, bh->size_bytes, bh->data);
 	free(bh);
 }
@@ -210,7 +216,7 @@ static struct buffer_head *bh_alloc(struct blkdev *dev, u64 blk)
 
 	if (!bh)
 		return NULL;
-	make_room(dev->cache, dev->cache_block_bytes);
+	make_room(dev->cache, cost_bytes(dev->cache_block_bytes));
 	bh->data = pool_get(dev->cache, dev->cache_block_bytes);
 	if (!bh->data) {
 		free(bh);
@@ -222,7 +228,7 @@ static struct buffer_head *bh_alloc(struct blkdev *dev, u64 blk)
 	atomic_init(&bh->refs, 1);
 	list_init(&bh->lru);
 	list_init(&bh->dirty);
-	atomic_fetch_add(&dev->cache->bytes, bh->size_bytes);
+	atomic_fetch_add(&dev->cache->bytes, cost_bytes(bh->size_bytes));
 	return bh;
 }
 

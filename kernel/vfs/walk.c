@@ -1,10 +1,12 @@
 /*
  * Every file below a directory, for the tools. A directory is listed whole, then its entries are visited in
  * order of inode number, which is the order of the inode tables on the disk. Directories are kept as numbers,
- * not as open inodes, so that memory is bounded by one path's directories.
+ * not as open inodes. Each is entered once: a broken volume may have a directory in two places, or in itself, and
+ * following every path would take for ever.
  */
 #include "internal.h"
 
+#include "lib/hash.h"
 #include "lib/scope.h"
 #include "lib/text.h"
 #include <errno.h>
@@ -28,8 +30,9 @@ struct walker {
 	int (*fn)(void *ctx, const struct walk_entry *e);
 	void *ctx;
 	struct text path;
-	u64 *above; /* numbers of the directories on the path: a loop ends here */
-	u32 depth, depth_room;
+	u64 *seen; /* numbers of the directories entered; 0: an empty slot */
+	u32 seen_count, seen_room;
+	u32 depth;
 };
 
 static void listing_free(struct listing *l)
@@ -72,24 +75,44 @@ static int by_ino(const void *a, const void *b)
 
 static int visit(struct walker *w, struct inode *inode, struct inode *parent);
 
+/* Room for another number in the table of directories entered, which is at most half full. */
+static int seen_grow(struct walker *w)
+{
+	u32 room = w->seen_room ? w->seen_room * 2 : 64;
+	u64 *old = w->seen, *seen = calloc(room, sizeof(*seen));
+
+	if (!seen)
+		return -ENOMEM;
+	for (u32 i = 0; i < w->seen_room; i++)
+		if (old[i]) {
+			u64 at = hash_u64(old[i]);
+
+			while (seen[at & (room - 1)])
+				at++;
+			seen[at & (room - 1)] = old[i];
+		}
+	free(old);
+	w->seen = seen;
+	w->seen_room = room;
+	return 0;
+}
+
 static int enter(struct walker *w, struct inode *dir)
 {
+	u64 at = hash_u64(dir->ino);
+
 	if (w->depth == DEPTH_MAX)
 		return fail(-ELOOP, "directory %llu lies more than %u levels deep",
 			    (unsigned long long)dir->ino, DEPTH_MAX);
-	if (w->depth == w->depth_room) {
-		u32 room = w->depth_room ? w->depth_room * 2 : 32;
-		u64 *above = realloc(w->above, room * sizeof(*above));
-
-		if (!above)
-			return -ENOMEM;
-		w->above = above;
-		w->depth_room = room;
-	}
-	for (u32 i = 0; i < w->depth; i++)
-		if (w->above[i] == dir->ino)
-			return corrupt(&dir->sb->health, "directory", dir->ino, "contains itself");
-	w->above[w->depth++] = dir->ino;
+	if (w->seen_count * 2 >= w->seen_room && seen_grow(w))
+		return -ENOMEM;
+	for (; w->seen[at & (w->seen_room - 1)]; at++)
+		if (w->seen[at & (w->seen_room - 1)] == dir->ino)
+			return corrupt(&dir->sb->health, "directory", dir->ino,
+				       "has more than one place in the tree");
+	w->seen[at & (w->seen_room - 1)] = dir->ino;
+	w->seen_count++;
+	w->depth++;
 	return 0;
 }
 
@@ -156,6 +179,6 @@ int vfs_walk(struct inode *start, int (*fn)(void *ctx, const struct walk_entry *
 	int err = visit(&w, start, NULL);
 
 	text_free(&w.path);
-	free(w.above);
+	free(w.seen);
 	return err;
 }
