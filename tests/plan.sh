@@ -15,6 +15,7 @@ plan() {
 		t=${t#./} t=${t%.c}
 		job "unit/$t" 60 "$B/tests/unit/$t"
 	done
+	[ "$1" = fast ] || job demo 120 bash -c 'tests/demo.sh "$WERUNOS" && echo "ok - make demo"'
 	[ "$1" = fast ] || job fuse 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/fuse
 	job house 120 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/house
 	plan_conform "$1"
