@@ -631,7 +631,12 @@ static int dump_opened(struct blkdev *dev, const struct mount_opts *opts, u32 wh
 {
 	scoped(freep) struct ext4_inode *ei = calloc(1, sizeof(*ei));
 	struct dumper d = { .ei = ei, .out = out, .left = DUMP_MAX, .nr = nr };
-	int err = ei ? ext4_super_open(dev, &opened, opts, &d.es) : fail(-ENOMEM, "no memory for an inode");
+	struct mount_opts as_it_lies = *opts;
+	int err;
+
+	as_it_lies.norecovery = true;
+	err = ei ? ext4_super_open(dev, &opened, &as_it_lies, &d.es)
+		 : fail(-ENOMEM, "no memory for an inode");
 
 	if (err)
 		return err;

@@ -442,6 +442,18 @@ int ext4_read_inode(struct inode *inode);
 /* -EBUSY, naming the node, when another machine has the volume mounted. May wait for some seconds. */
 int ext4_mmp_check(struct ext4_super *es) __must_check;
 
+/* ---- journal.c ---- */
+
+struct ext4_replay {
+	u32 transactions;  /* applied */
+	bool bad_commit;   /* the log ends in a damaged one */
+	bool fast_commits; /* there are changes after them, which were not applied */
+};
+/* The volume has a journal, on itself. */
+bool ext4_journal_is_inside(const struct ext4_super *es);
+/* Applies the journal to target, a device with the volume's blocks. */
+int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext4_replay *out) __must_check;
+
 /* ---- sb.c ---- */
 
 /* The first copy of the superblock that can be believed; its place. On error *out has what was read last, or zeros. */

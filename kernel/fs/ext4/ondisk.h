@@ -528,6 +528,24 @@ DISK_SIZE(struct ext4_disk_mmp, 1024);
 DISK_FIELD(struct ext4_disk_mmp, check_interval, 0x70);
 DISK_FIELD(struct ext4_disk_mmp, checksum, 0x3fc);
 
+/* ---- fast commits: records in their area of the journal, little endian ---- */
+
+#define EXT4_FC_TAG_HEAD 0x0009u
+
+struct ext4_disk_fc_tl {
+	le16 tag; /* 0x0 EXT4_FC_TAG_* */
+	le16 len; /* 0x2 of what follows */
+};
+DISK_SIZE(struct ext4_disk_fc_tl, 4);
+
+/* The first record of the area. */
+struct ext4_disk_fc_head {
+	struct ext4_disk_fc_tl tl; /* 0x0 */
+	le32 features;             /* 0x4 */
+	le32 tid;                  /* 0x8 the full transaction that would come next */
+};
+DISK_SIZE(struct ext4_disk_fc_head, 12);
+
 /* ---- orphan file ---- */
 
 #define EXT4_ORPHAN_MAGIC 0x0b10ca04u

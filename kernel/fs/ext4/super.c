@@ -86,15 +86,13 @@ static void note(struct ext4_super *es, const char *sentence)
 	snprintf(s + len, sizeof(es->vfs.notice) - len, "%s%s", len ? "; " : "", sentence);
 }
 
+/* What was found while opening. */
 static void notices(struct ext4_super *es, const struct mount_opts *opts, u64 super_off, u32 bad, u32 backup)
 {
 	char s[128];
 
 	if (!opts->rdonly)
 		note(es, "shown read-only: this program does not write to ext4 yet");
-	if (ext4_has_incompat(es, EXT4_INCOMPAT_RECOVER) && !opts->norecovery)
-		note(es, "the volume was not unmounted cleanly: the latest changes are in its journal and "
-			 "not shown");
 	if (super_off != EXT4_SUPER_OFF) {
 		snprintf(s, sizeof(s), "a copy of the superblock is used, the one in block %llu",
 			 (unsigned long long)(super_off >> es->block_bits));
@@ -180,8 +178,9 @@ static const struct super_ops ext4_super_ops = {
 	.put_super = ext4_put_super,
 };
 
-int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
-		    struct ext4_super **out)
+/* Everything but multiple mount protection and the journal. `name` is what messages call the volume. */
+static int open_as_it_lies(struct blkdev *dev, const char *name, const struct fs_type *type,
+			   const struct mount_opts *opts, struct ext4_super **out)
 {
 	struct ext4_super *es = calloc(1, sizeof(*es));
 	u32 bad, backup;
@@ -189,7 +188,7 @@ int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct
 	int err = es ? ext4_sb_read(dev, opts, &es->disk, &off) : -ENOMEM;
 
 	if (!err)
-		err = super_init(&es->vfs, type, &ext4_super_ops, dev->name, opts);
+		err = super_init(&es->vfs, type, &ext4_super_ops, name, opts);
 	if (err) {
 		free(es);
 		return err;
@@ -203,8 +202,6 @@ int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct
 		err = bcache_attach(es->vfs.cache, dev, es->vfs.block_bytes);
 	if (!err)
 		err = ext4_group_load(es, &bad, &backup);
-	if (!err && !opts->norecovery)
-		err = ext4_mmp_check(es);
 	if (err) {
 		ext4_put_super(&es->vfs);
 		return err;
@@ -212,5 +209,68 @@ int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct
 	fill_overhead(es);
 	notices(es, opts, off, bad, backup);
 	*out = es;
+	return 0;
+}
+
+static void note_replay(struct ext4_super *es, const struct ext4_replay *r)
+{
+	char s[160];
+
+	snprintf(s, sizeof(s),
+		 "not cleanly unmounted: %u transactions of its journal are applied in memory, the volume is "
+		 "unchanged",
+		 r->transactions);
+	note(es, s);
+	if (r->fast_commits)
+		note(es, "its fast commits are not applied: the very latest changes are missing");
+	if (r->bad_commit)
+		note(es, "the journal ends in a damaged transaction: check the volume");
+}
+
+/* Opens again what *esp is, seen through an overlay to which the journal was applied. *esp is ended in any case. */
+static int open_recovered(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
+			  struct ext4_super **esp)
+{
+	struct ext4_super *es = *esp;
+	struct ext4_replay replay;
+	struct blkdev *snap;
+	char why[256];
+	int err = dev_snap_new(dev, &snap);
+
+	if (!err) {
+		err = ext4_journal_replay(es, snap, &replay);
+		if (err) {
+			snprintf(why, sizeof(why), "%s", err_text());
+			blkdev_put(snap);
+			err = fail(err, "%s (-o norecovery shows the volume without its journal)", why);
+		}
+	}
+	ext4_put_super(&es->vfs);
+	if (err)
+		return err;
+	err = open_as_it_lies(snap, dev->name, type, opts, esp);
+	blkdev_put(snap);
+	if (!err)
+		note_replay(*esp, &replay);
+	return err;
+}
+
+int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
+		    struct ext4_super **out)
+{
+	int err = open_as_it_lies(dev, dev->name, type, opts, out);
+
+	if (err || opts->norecovery)
+		return err;
+	err = ext4_mmp_check(*out);
+	if (err) {
+		ext4_put_super(&(*out)->vfs);
+		return err;
+	}
+	if (!ext4_has_incompat(*out, EXT4_INCOMPAT_RECOVER))
+		return 0;
+	if (ext4_journal_is_inside(*out))
+		return open_recovered(dev, type, opts, out);
+	note(*out, "not cleanly unmounted, and its journal is elsewhere: the latest changes are missing");
 	return 0;
 }

@@ -1,0 +1,120 @@
+/*
+ * The volume's journal, for a reader: where its blocks lie, and applying it in memory.
+ *
+ * The journal is a file whose inode the superblock names. Should that inode be damaged, the superblock has a copy of
+ * its map. What is replayed goes to a device of the caller's choice, never to the volume.
+ */
+#include "ext4.h"
+
+#include "jbd2/jbd2.h"
+#include "lib/scope.h"
+#include <errno.h>
+#include <stdlib.h>
+
+#define SUPER_WORDS_MAP \
+	15u /* words of the superblock's copy that are i_block; then size, high half and low half */
+
+/* The inode as the superblock remembers it. */
+static int inode_from_copy(struct ext4_super *es, struct ext4_inode *ei)
+{
+	const struct ext4_disk_super *d = &es->disk;
+	const struct ext4_disk_extent_header *h = (const void *)ei->block;
+	u64 size = le32_get(d->jnl_blocks[16]) | (u64)le32_get(d->jnl_blocks[15]) << 32;
+	const char *bad = NULL;
+
+	if (d->jnl_backup_type != 1 || !size)
+		return -EUCLEAN;
+	memcpy(ei->block, d->jnl_blocks, SUPER_WORDS_MAP * sizeof(le32));
+	ei->flags = le16_get(h->magic) == EXT4_EXTENT_MAGIC ? EXT4_FL_EXTENTS : 0;
+	ei->vfs.mode = S_IFREG;
+	ei->vfs.generation = 0;
+	atomic_store(&ei->vfs.size_bytes, size);
+	if (ei->flags && le16_get(h->depth) > EXT4_EXTENT_DEPTH_MAX)
+		return -EUCLEAN;
+	if (ei->flags)
+		bad = ext4_extent_node_wrong(es, ei->block, EXT4_IBLOCK_BYTES, le16_get(h->depth));
+	return bad || size >> es->block_bits > es->blocks ? -EUCLEAN : 0;
+}
+
+static int inode_get(struct ext4_super *es, struct ext4_inode *ei)
+{
+	int err;
+
+	ei->vfs.sb = &es->vfs;
+	ei->vfs.ino = le32_get(es->disk.journal_inum);
+	err = ext4_inode_load(ei);
+	if (!err && !is_reg(&ei->vfs))
+		err = corrupt(&es->vfs.health, "inode", ei->vfs.ino, "the journal is not a file");
+	if (err && (err == -EUCLEAN || err == -ESTALE) && !inode_from_copy(es, ei))
+		err = 0;
+	return err;
+}
+
+/* jbd2_where.map */
+static int journal_map(void *priv, u64 lblk, u64 *blk, u64 *count)
+{
+	struct ext4_inode *ei = priv;
+	struct ext4_run run;
+	int err = ext4_map_blocks(ei, lblk, 1024, &run);
+
+	if (err)
+		return err;
+	if (!run.pblk)
+		return corrupt(&ei->vfs.sb->health, "inode", ei->vfs.ino,
+			       "the journal has a hole at block %llu", (unsigned long long)lblk);
+	*blk = run.pblk + lblk - run.lblk;
+	*count = run.len - (lblk - run.lblk);
+	return 0;
+}
+
+/* Does the fast-commit area go on where the log ends? Its first record then names the transaction that is due. */
+static int fast_commits_follow(struct ext4_super *es, struct jbd2 *journal, u32 tid, bool *follow)
+{
+	scoped(freep) u8 *block = malloc(ext4_block_bytes(es));
+	const struct ext4_disk_fc_head *head;
+	int err;
+
+	if (!block)
+		return fail(-ENOMEM, "no memory for a block");
+	err = jbd2_fc_read(journal, 0, block);
+	if (err)
+		return err;
+	head = (const void *)block;
+	*follow = le16_get(head->tl.tag) == EXT4_FC_TAG_HEAD && le32_get(head->tid) == tid;
+	return 0;
+}
+
+bool ext4_journal_is_inside(const struct ext4_super *es)
+{
+	return ext4_has_compat(es, EXT4_COMPAT_HAS_JOURNAL) && le32_get(es->disk.journal_inum);
+}
+
+int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext4_replay *out)
+{
+	scoped(freep) struct ext4_inode *ei = calloc(1, sizeof(*ei));
+	struct jbd2_where where = {
+		.dev = es->vfs.dev, .block_bytes = ext4_block_bytes(es), .map = journal_map, .priv = ei
+	};
+	struct jbd2_recovery r = { 0 };
+	struct jbd2 *journal;
+	int err;
+
+	*out = (struct ext4_replay){ 0 };
+	if (!ei)
+		return fail(-ENOMEM, "no memory for an inode");
+	err = inode_get(es, ei);
+	if (err)
+		return err;
+	where.blocks = ext4_size(ei) >> es->block_bits;
+	err = jbd2_open(&where, &es->vfs.health, &journal);
+	if (err)
+		return err;
+	if (jbd2_info(journal)->needs_recovery || jbd2_info(journal)->fc_count)
+		err = jbd2_recover(journal, target, &r);
+	if (!err && r.has_fast_commits)
+		err = fast_commits_follow(es, journal, r.end, &out->fast_commits);
+	out->transactions = r.end - r.first;
+	out->bad_commit = r.bad_commit;
+	jbd2_close(journal);
+	return err;
+}
