@@ -28,6 +28,8 @@ done
 # The form of system.posix_acl_access: version 2, then tag, permissions, id of each entry.
 printf '\002\000\000\000\001\000\007\000\377\377\377\377\002\000\006\000\350\003\000\000\004\000\005\000\377\377\377\377\010\000\004\000\062\000\000\000\020\000\007\000\377\377\377\377\040\000\004\000\377\377\377\377' >"$work/acl"
 folding=
+head -c 3000 /dev/zero | tr '\0' e >"$work/big-value"
+long=$(head -c 200 /dev/zero | tr '\0' n)
 
 make_image() { # name, features, further arguments
 	name=$1 features=$2
@@ -57,7 +59,9 @@ make_image ext2 "$common" -b 1024 -I 128
 make_image gdt "$common,extent,uninit_bg,flex_bg,extra_isize" -b 1024 -I 256
 make_image inline "$common,extent,inline_data,metadata_csum,extra_isize" -b 1024 -I 256
 make_image bigalloc "$common,extent,bigalloc,metadata_csum,extra_isize" -b 1024 -C 4096 -I 256
+folding="ea_set -f $work/big-value small user.in-an-inode"
 make_image large "$common,extent,large_dir,ea_inode,metadata_csum,extra_isize,project,quota" -b 1024 -I 256
+folding=
 make_image legacy "$common,extent,extra_isize" -b 1024 -I 256
 for hash in legacy tea; do
 	tune2fs -E hash_alg=$hash "$dir/legacy.img" >/dev/null
@@ -66,7 +70,23 @@ for hash in legacy tea; do
 	mv "$dir/$hash.new" "$dir/hash-$hash.img"
 done
 rm "$dir/legacy.img"
-# Directory 12 ("d") without regard to case; made empty of entries that would be in the wrong place.
-folding='mkdir fold
-sif fold flags 0x40080000'
+# More groups than one, so that there are copies of superblock and descriptors; descriptors in their groups.
+make_image groups "$common,extent,metadata_csum,extra_isize" -b 1024 -I 256 -g 256
+make_image metabg "$common,extent,64bit,meta_bg,metadata_csum,extra_isize" -b 1024 -I 256 -g 256
+# A directory without regard to case; its entries are added afterwards, so that they are not in a wrong place.
+folding="mkdir fold
+sif fold flags 0x40080000
+write $src/small fold/Plain
+write $src/small fold/$(printf 'Gr\303\274\303\237e')
+write $src/small fold/$(printf '\377\376')"
 make_image fold "$common,extent,casefold,metadata_csum,extra_isize" -b 1024 -I 256 -E encoding=utf8
+# Encrypted: any bytes will do as names and content, since nothing here has the key.
+folding="mkdir crypt
+write $src/small crypt/short
+write $src/small crypt/$long"
+make_image crypt "$common,extent,encrypt,metadata_csum,extra_isize" -b 1024 -I 256
+debugfs -w -f - "$dir/crypt.img" >/dev/null 2>&1 <<EOF
+sif crypt/short flags 0x80800
+sif long flags 0x80800
+sif crypt flags 0x80800
+EOF

@@ -86,11 +86,13 @@ static int visit(void *ctx, const struct walk_entry *e)
 
 static void dump_all(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *opts)
 {
-	static const char *const words[][2] = { { "superblock", NULL }, { "group", "0" },
-						{ "inode", "2" },       { "inode", "12" },
-						{ "extents", "12" },    { "dir", "2" },
-						{ "htree", "2" },       { "xattr", "12" },
-						{ "journal", NULL } };
+	/* The inodes are those of tests/fuzz/images.sh: "d", a file of many extents, a long directory. Each opens
+	 * the volume anew, so they are few. */
+	static const char *const words[][2] = {
+		{ "superblock", NULL }, { "group", "0" },    { "bitmap", "0" }, { "inode", "12" },
+		{ "dir", "18" },        { "htree", "18" },   { "xattr", "81" }, { "extents", "16" },
+		{ "block", "1" },       { "nonsense", "1" },
+	};
 
 	if (type->info) {
 		struct doc *d = doc_new();
