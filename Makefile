@@ -122,7 +122,8 @@ bench: deps ## speed, side by side with the kernel and fuse2fs (root; BENCH=opti
 	@tests/bench/bench.py $(BENCH) $(B)/werunos
 
 # What answers for every checksum of ext4 with the stored one, so that hostile content reaches the parsers.
-ANY_SUM := $(foreach s,super group inode extent dir dx xattr mmp,-Wl,--wrap=ext4_csum_$(s))
+ANY_SUM := $(foreach s,super group inode extent dir dx xattr mmp,-Wl,--wrap=ext4_csum_$(s)) \
+	$(foreach s,super_csum tail_good commit_good tag_good,-Wl,--wrap=jbd2_$(s))
 $(B)/tests/tools/explore_any_sum: $(B)/tests/tools/explore.o $(B)/tests/fuzz/valid_sums.o $(B)/support.a $(B)/host.a $(B)/kernel.a
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_LDFLAGS) $(ANY_SUM) -o $@ $^ $(PKG_LD) -lcmocka -lpthread

@@ -90,3 +90,20 @@ sif crypt/short flags 0x80800
 sif long flags 0x80800
 sif crypt flags 0x80800
 EOF
+# Volumes that need recovery: blocks 1900 to 1902 are in the log, some of them revoked later.
+folding=
+blocks=2200
+head -c 2048 /dev/zero | tr '\0' j >"$work/two"
+# Begins with the journal's magic, so that it is escaped.
+printf '\300\073\071\230' >"$work/magic" && head -c 1020 /dev/zero >>"$work/magic"
+make_image dirty "$common,extent,has_journal,extra_isize" -b 1024 -I 256 -J size=1
+cp "$dir/seed.img" "$dir/dirty-csum.img"
+for image in dirty dirty-csum; do
+	debugfs -w -f - "$dir/$image.img" >/dev/null 2>&1 <<EOF
+jo $([ $image = dirty ] || echo -c)
+jw -b 1900,1901 $work/two
+jw -r 1901
+jw -b 1902 $work/magic
+jc
+EOF
+done

@@ -4,6 +4,7 @@
  * block after a mutation would come to, so a fuzzer's input is judged by the parsers and not by its checksum.
  */
 #include "ext4/ext4.h"
+#include "jbd2/journal.h"
 
 u32 __wrap_ext4_csum_super(const struct ext4_disk_super *d);
 u16 __wrap_ext4_csum_group(const struct ext4_super *es, u32 group, const void *desc);
@@ -14,6 +15,10 @@ u32 __wrap_ext4_csum_dx(u32 seed, const void *block, u32 entries_off, u32 count,
 			const struct ext4_disk_dx_tail *tail);
 u32 __wrap_ext4_csum_xattr(const struct ext4_super *es, u64 blk, const void *block);
 u32 __wrap_ext4_csum_mmp(const struct ext4_super *es, const struct ext4_disk_mmp *mmp);
+u32 __wrap_jbd2_super_csum(const struct jbd2_disk_super *sb);
+bool __wrap_jbd2_tail_good(const struct jbd2 *j, const void *block);
+bool __wrap_jbd2_commit_good(const struct jbd2 *j, const void *block);
+bool __wrap_jbd2_tag_good(const struct jbd2 *j, const void *tag, u32 sequence, const void *block);
 
 u32 __wrap_ext4_csum_super(const struct ext4_disk_super *d)
 {
@@ -64,4 +69,27 @@ u32 __wrap_ext4_csum_mmp(const struct ext4_super *es, const struct ext4_disk_mmp
 {
 	(void)es;
 	return le32_get(mmp->checksum);
+}
+
+u32 __wrap_jbd2_super_csum(const struct jbd2_disk_super *sb)
+{
+	return be32_get(sb->checksum);
+}
+
+bool __wrap_jbd2_tail_good(const struct jbd2 *j, const void *block)
+{
+	(void)j, (void)block;
+	return true;
+}
+
+bool __wrap_jbd2_commit_good(const struct jbd2 *j, const void *block)
+{
+	(void)j, (void)block;
+	return true;
+}
+
+bool __wrap_jbd2_tag_good(const struct jbd2 *j, const void *tag, u32 sequence, const void *block)
+{
+	(void)j, (void)tag, (void)sequence, (void)block;
+	return true;
 }
