@@ -91,6 +91,8 @@ int vfs_may_open(const struct inode *inode, u32 flags)
 {
 	if (is_symlink(inode))
 		return -ELOOP;
+	if (flags & O_CREAT && is_dir(inode))
+		return -EISDIR;
 	if (flags & O_DIRECTORY && !is_dir(inode) && (flags & O_TMPFILE) != O_TMPFILE)
 		return -ENOTDIR;
 	if (!wants_write(flags))

@@ -166,6 +166,24 @@ static int inherit_acl(struct inode *dir, u32 umask, struct new_inode *what, str
 	return 0;
 }
 
+/* What a new inode takes from its directory. The ACLs are the caller's to free. */
+static int inherit(struct inode *dir, u32 umask, struct new_inode *what, struct acl **dir_acl,
+		   struct acl **acl)
+{
+	int err = inherit_acl(dir, umask, what, dir_acl, acl);
+
+	if (err)
+		return err;
+	if (dir->mode & S_ISGID) {
+		what->gid = dir->gid;
+		if (S_ISDIR(what->mode))
+			what->mode |= S_ISGID;
+	}
+	if (dir->flags & INO_PROJINHERIT)
+		what->project = dir->project;
+	return 0;
+}
+
 static int create_locked(struct inode *dir, const struct name *name, struct new_inode *what, u32 umask,
 			 struct inode **out)
 {
@@ -176,17 +194,9 @@ static int create_locked(struct inode *dir, const struct name *name, struct new_
 	if (!err && name)
 		err = must_be_free(dir, name);
 	if (!err)
-		err = inherit_acl(dir, umask, what, &dir_acl, &acl);
-	if (err)
-		return err;
-	if (dir->mode & S_ISGID) {
-		what->gid = dir->gid;
-		if (S_ISDIR(what->mode))
-			what->mode |= S_ISGID;
-	}
-	if (dir->flags & INO_PROJINHERIT)
-		what->project = dir->project;
-	err = dir->ops->create(dir, name, what, out);
+		err = inherit(dir, umask, what, &dir_acl, &acl);
+	if (!err)
+		err = dir->ops->create(dir, name, what, out);
 	if (err)
 		return err;
 	if (name)
@@ -230,14 +240,14 @@ int vfs_link(struct inode *inode, struct inode *dir, const struct name *name)
 
 	if (err)
 		return err;
-	if (is_dir(inode))
-		return -EPERM;
 	if (!dir->ops->link)
 		return -EPERM;
 	rw_write_lock(&dir->lock);
 	err = may_change(dir, false);
 	if (!err)
 		err = must_be_free(dir, name);
+	if (!err && is_dir(inode))
+		err = -EPERM;
 	if (!err) {
 		rw_write_lock(&inode->lock);
 		if (!inode->nlink && !(atomic_load(&inode->state) & I_LINKABLE))
@@ -426,14 +436,14 @@ static int rename_check(const struct renaming *r)
 {
 	struct inode *from = r->inode[0], *to = r->inode[1];
 
+	if (to && r->flags & RENAME_NOREPLACE)
+		return -EEXIST;
+	if (!to && r->flags & RENAME_EXCHANGE)
+		return -ENOENT;
 	if (r->trap[0] && from->ino == r->trap[0])
 		return -EINVAL; /* into itself */
 	if (to && r->trap[1] && to->ino == r->trap[1])
 		return r->flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
-	if (!to && r->flags & RENAME_EXCHANGE)
-		return -ENOENT;
-	if (to && r->flags & RENAME_NOREPLACE)
-		return -EEXIST;
 	if ((from->flags | (to ? to->flags : 0)) & (INO_IMMUTABLE | INO_APPEND))
 		return -EPERM;
 	if (!to)
@@ -454,7 +464,11 @@ static bool locks_before(const struct inode *a, const struct inode *b)
 static int rename_under_locks(struct renaming *r)
 {
 	struct inode *first = r->inode[0], *second = r->inode[1];
-	int err;
+	/* A character device 0:0 stays at the old name: overlay file systems read it as "removed". */
+	struct new_inode whiteout = { .mode = S_IFCHR };
+	scoped(acl_freep) struct acl *dir_acl = NULL;
+	scoped(acl_freep) struct acl *acl = NULL;
+	int err = 0;
 
 	if (second && locks_before(second, first)) {
 		first = r->inode[1];
@@ -465,8 +479,12 @@ static int rename_under_locks(struct renaming *r)
 		rw_write_lock_nested(&second->lock);
 	else if (second)
 		lock_child(second);
-	err = r->dir[0]->ops->rename(r->dir[0], r->name[0], r->inode[0], r->dir[1], r->name[1], r->inode[1],
-				     r->flags);
+	if (r->flags & RENAME_WHITEOUT)
+		err = inherit(r->dir[0], 0, &whiteout, &dir_acl, &acl);
+	if (!err)
+		err = r->dir[0]->ops->rename(r->dir[0], r->name[0], r->inode[0], r->dir[1], r->name[1],
+					     r->inode[1], r->flags & RENAME_EXCHANGE,
+					     r->flags & RENAME_WHITEOUT ? &whiteout : NULL);
 	if (second)
 		rw_write_unlock(&second->lock);
 	rw_write_unlock(&first->lock);
@@ -492,10 +510,12 @@ static int rename_locked(struct renaming *r)
 		/* The new name is one of the directories themselves: not empty, since it holds the old name. */
 		if (r->flags & RENAME_NOREPLACE)
 			return -EEXIST;
-		return r->flags & RENAME_EXCHANGE ? -EINVAL : is_dir(r->inode[0]) ? -ENOTEMPTY : -EISDIR;
+		return r->flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
 	}
 	if (r->inode[0] == r->dir[1])
-		return -EINVAL;
+		return to_ino && r->flags & RENAME_NOREPLACE   ? -EEXIST
+		       : !to_ino && r->flags & RENAME_EXCHANGE ? -ENOENT
+							       : -EINVAL;
 	if (to_ino)
 		err = vfs_iget(r->dir[1]->sb, to_ino, &r->inode[1]);
 	if (!err)

@@ -198,9 +198,11 @@ struct inode_ops {
 	int (*link)(struct inode *dir, const struct name *name, struct inode *inode);
 	/* Removes the name of `inode`, W on its lock too. Directory: -ENOTEMPTY; afterwards nlink is 0. */
 	int (*unlink)(struct inode *dir, const struct name *name, struct inode *inode);
-	/* Moves `inode`; `victim` (or NULL) has the new name. flags: RENAME_EXCHANGE, RENAME_WHITEOUT. W on both directories and both inodes. */
+	/* Moves `inode`; `victim` (or NULL) has the new name. exchange: the two change places; else the victim loses
+	 * its name, and `whiteout` (or NULL) says what is made at the old name. W on both directories and both inodes. */
 	int (*rename)(struct inode *dir, const struct name *name, struct inode *inode, struct inode *new_dir,
-		      const struct name *new_name, struct inode *victim, u32 flags);
+		      const struct name *new_name, struct inode *victim, bool exchange,
+		      const struct new_inode *whiteout);
 	/* -- symlinks; locks: none. At most `size` bytes, not NUL-terminated -- */
 	int (*readlink)(struct inode *inode, char *buf, u32 size, u32 *len);
 	/* -- attributes: inode->lock W. Makes attr (mode, owner, times, flags, project; never size) the inode's, and lasting -- */

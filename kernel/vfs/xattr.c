@@ -90,6 +90,13 @@ static int set_acl(struct inode *inode, bool is_default, const void *value, u32 
 		return err;
 	if (is_default && !is_dir(inode))
 		return acl ? -EACCES : 0;
+	if (!value) { /* taking away what is not there changes nothing */
+		scoped(acl_freep) struct acl *old = NULL;
+
+		err = inode->ops->get_acl(inode, is_default, &old);
+		if (err || !old)
+			return err;
+	}
 	/* An access ACL that the mode can say is kept as the mode. */
 	if (acl && !is_default && acl_to_mode(acl, &mode)) {
 		acl_free(acl);

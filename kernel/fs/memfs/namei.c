@@ -196,31 +196,30 @@ static void exchange(struct memfs_entry *a, struct memfs_entry *b)
 	b->type = type;
 }
 
-/* What stays at the old name: a character device 0:0, which overlay file systems read as "removed". */
-static int leave_whiteout(struct inode *dir, struct memfs_entry *e)
+/* Something new takes the old name's place. */
+static int leave_behind(struct inode *dir, struct memfs_entry *e, const struct new_inode *what)
 {
-	const struct new_inode what = { .mode = S_IFCHR };
 	struct inode *inode;
-	int err = new_inode(memfs_of(dir->sb), &what, &inode);
+	int err = new_inode(memfs_of(dir->sb), what, &inode);
 
 	if (err)
 		return err;
 	add_nlink(inode, 1);
 	e->ino = inode->ino;
-	e->type = DT_CHR;
+	e->type = type_of(inode);
 	vfs_iput(inode);
 	return 0;
 }
 
 static int memfs_rename(struct inode *dir, const struct name *name, struct inode *inode,
-			struct inode *new_dir, const struct name *new_name, struct inode *victim, u32 flags)
+			struct inode *new_dir, const struct name *new_name, struct inode *victim,
+			bool exchange_names, const struct new_inode *whiteout)
 {
-	const u32 want_exchange = 2, want_whiteout = 4; /* RENAME_* of linux/fs.h */
 	struct memfs_entry *from = memfs_dir_find(memfs_i(dir), name),
 			   *to = memfs_dir_find(memfs_i(new_dir), new_name);
 	int err = 0;
 
-	if (flags & want_exchange) {
+	if (exchange_names) {
 		exchange(from, to);
 		move_dir(inode, dir, new_dir);
 		move_dir(victim, new_dir, dir);
@@ -230,8 +229,8 @@ static int memfs_rename(struct inode *dir, const struct name *name, struct inode
 			return -ENOTEMPTY;
 		if (!victim)
 			err = memfs_dir_add(memfs_i(new_dir), new_name, inode->ino, type_of(inode));
-		if (!err && flags & want_whiteout) {
-			err = leave_whiteout(dir, from);
+		if (!err && whiteout) {
+			err = leave_behind(dir, from, whiteout);
 			if (err && !victim)
 				memfs_dir_remove(memfs_i(new_dir),
 						 memfs_dir_find(memfs_i(new_dir), new_name));
@@ -245,7 +244,7 @@ static int memfs_rename(struct inode *dir, const struct name *name, struct inode
 				add_nlink(new_dir, -1);
 			lose_name(victim);
 		}
-		if (!(flags & want_whiteout))
+		if (!whiteout)
 			memfs_dir_remove(memfs_i(dir), from);
 		move_dir(inode, dir, new_dir);
 	}
