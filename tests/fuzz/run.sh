@@ -1,5 +1,5 @@
 #!/bin/bash
-# run.sh BUILD [TARGET] [SECONDS]: each fuzz target for so long, two at a time; then the parsers' line coverage.
+# run.sh BUILD [TARGET] [SECONDS]: each fuzz target for so long, JOBS (2) at a time; then the parsers' line coverage.
 # Ends non-zero when a target found something; the input that shows it is named.
 set -u
 build=$1 only=$2 seconds=$3
@@ -20,7 +20,7 @@ declare -a pid=() name=()
 for t in $targets; do
 	one "$t" &
 	pid+=($!) name+=("$t") running=$((running + 1))
-	[ $running -ge 2 ] && { wait -n; running=$((running - 1)); }
+	[ $running -ge "${JOBS:-2}" ] && { wait -n; running=$((running - 1)); }
 done
 for i in "${!pid[@]}"; do
 	t=${name[i]}
