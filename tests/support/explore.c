@@ -91,7 +91,7 @@ static void dump_all(const struct fs_type *type, struct blkdev *dev, const struc
 	static const char *const words[][2] = {
 		{ "superblock", NULL }, { "group", "0" },    { "bitmap", "0" }, { "inode", "12" },
 		{ "dir", "18" },        { "htree", "18" },   { "xattr", "81" }, { "extents", "16" },
-		{ "block", "1" },       { "nonsense", "1" },
+		{ "block", "1" },       { "journal", NULL },
 	};
 
 	if (type->info) {

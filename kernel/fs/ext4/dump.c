@@ -579,6 +579,38 @@ static int dump_xattr(struct dumper *d)
 	return 0;
 }
 
+/* ---- journal ---- */
+
+static int dump_journal(struct dumper *d)
+{
+	const struct jbd2_info *info;
+	struct jbd2 *journal;
+	int err;
+
+	if (!ext4_journal_is_inside(d->es))
+		return fail(-EINVAL, "the volume has no journal on itself");
+	err = ext4_journal_open(d->es, d->ei, &journal);
+	if (err)
+		return err;
+	info = jbd2_info(journal);
+	doc_u64(d->out, "inode", d->ei->vfs.ino);
+	doc_uuid(d->out, "uuid", info->uuid);
+	doc_u64(d->out, "block_bytes", info->block_bytes);
+	doc_u64(d->out, "blocks", info->blocks);
+	doc_u64(d->out, "first", info->first);
+	doc_u64(d->out, "end", info->end);
+	doc_u64(d->out, "start", info->start);
+	doc_u64(d->out, "sequence", info->sequence);
+	doc_hex(d->out, "compat", info->compat);
+	doc_hex(d->out, "incompat", info->incompat);
+	doc_u64(d->out, "fast_commit_first", info->fc_first);
+	doc_u64(d->out, "fast_commit_blocks", info->fc_count);
+	doc_s64(d->out, "error", info->err);
+	doc_bool(d->out, "needs_recovery", info->needs_recovery);
+	jbd2_close(journal);
+	return 0;
+}
+
 /* ---- anything ---- */
 
 static int dump_block(struct dumper *d)
@@ -596,16 +628,18 @@ static const struct {
 	bool of_inode; /* the number is an inode's, which is loaded first */
 	int (*fn)(struct dumper *d);
 } dumps[] = {
-	{ "group", false, dump_group },    { "bitmap", false, dump_bitmap }, { "inode", false, dump_inode },
-	{ "extents", true, dump_extents }, { "dir", true, dump_dir },        { "htree", true, dump_htree },
-	{ "xattr", true, dump_xattr },     { "block", false, dump_block },
+	{ "group", false, dump_group },     { "bitmap", false, dump_bitmap },
+	{ "inode", false, dump_inode },     { "extents", true, dump_extents },
+	{ "dir", true, dump_dir },          { "htree", true, dump_htree },
+	{ "xattr", true, dump_xattr },      { "block", false, dump_block },
+	{ "journal", false, dump_journal },
 };
 
 static int usage(void)
 {
-	return fail(-EINVAL,
-		    "dump what? superblock; or group, bitmap (of a group), inode, extents, dir, htree, "
-		    "xattr (of an inode), block, each with a number");
+	return fail(-EINVAL, "dump what? superblock or journal; or group, bitmap (of a group), inode, "
+			     "extents, dir, htree, "
+			     "xattr (of an inode), block, each with a number");
 }
 
 static int dump_superblock(struct blkdev *dev, const struct mount_opts *opts, struct doc *out)
@@ -656,17 +690,20 @@ static int dump_opened(struct blkdev *dev, const struct mount_opts *opts, u32 wh
 int ext4_dump(struct blkdev *dev, const struct mount_opts *opts, u32 words, const char *const *word,
 	      struct doc *out)
 {
-	u64 nr;
+	bool numbered = !words || strcmp(word[0], "journal") != 0;
+	u64 nr = 0;
 	char *end;
 
 	if (words == 1 && !strcmp(word[0], "superblock"))
 		return dump_superblock(dev, opts, out);
-	if (words != 2 || !word[1][0])
+	if (words != 1u + numbered)
 		return usage();
-	errno = 0;
-	nr = strtoull(word[1], &end, 0);
-	if (*end || errno || word[1][0] == '-')
-		return fail(-EINVAL, "\"%s\" is not a number", word[1]);
+	if (numbered) {
+		errno = 0;
+		nr = strtoull(word[1], &end, 0);
+		if (*end || errno || end == word[1] || word[1][0] == '-')
+			return fail(-EINVAL, "\"%s\" is not a number", word[1]);
+	}
 	for (u32 i = 0; i < ARRAY_SIZE(dumps); i++)
 		if (!strcmp(word[0], dumps[i].word))
 			return dump_opened(dev, opts, i, nr, out);

@@ -12,6 +12,7 @@
 
 #include "ondisk.h"
 
+#include "jbd2/jbd2.h"
 #include "vfs/vfs.h"
 
 /* The blocks that hold metadata of groups, as sorted, disjoint ranges: no file may claim them. */
@@ -451,6 +452,8 @@ struct ext4_replay {
 };
 /* The volume has a journal, on itself. */
 bool ext4_journal_is_inside(const struct ext4_super *es);
+/* ei is memory for its inode, and must outlive the journal. */
+int ext4_journal_open(struct ext4_super *es, struct ext4_inode *ei, struct jbd2 **out) __must_check;
 /* Applies the journal to target, a device with the volume's blocks. */
 int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext4_replay *out) __must_check;
 

@@ -6,7 +6,6 @@
  */
 #include "ext4.h"
 
-#include "jbd2/jbd2.h"
 #include "lib/scope.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -89,12 +88,22 @@ bool ext4_journal_is_inside(const struct ext4_super *es)
 	return ext4_has_compat(es, EXT4_COMPAT_HAS_JOURNAL) && le32_get(es->disk.journal_inum);
 }
 
-int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext4_replay *out)
+int ext4_journal_open(struct ext4_super *es, struct ext4_inode *ei, struct jbd2 **out)
 {
-	scoped(freep) struct ext4_inode *ei = calloc(1, sizeof(*ei));
 	struct jbd2_where where = {
 		.dev = es->vfs.dev, .block_bytes = ext4_block_bytes(es), .map = journal_map, .priv = ei
 	};
+	int err = inode_get(es, ei);
+
+	if (err)
+		return err;
+	where.blocks = ext4_size(ei) >> es->block_bits;
+	return jbd2_open(&where, &es->vfs.health, out);
+}
+
+int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext4_replay *out)
+{
+	scoped(freep) struct ext4_inode *ei = calloc(1, sizeof(*ei));
 	struct jbd2_recovery r = { 0 };
 	struct jbd2 *journal;
 	int err;
@@ -102,11 +111,7 @@ int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext
 	*out = (struct ext4_replay){ 0 };
 	if (!ei)
 		return fail(-ENOMEM, "no memory for an inode");
-	err = inode_get(es, ei);
-	if (err)
-		return err;
-	where.blocks = ext4_size(ei) >> es->block_bits;
-	err = jbd2_open(&where, &es->vfs.health, &journal);
+	err = ext4_journal_open(es, ei, &journal);
 	if (err)
 		return err;
 	if (jbd2_info(journal)->needs_recovery || jbd2_info(journal)->fc_count)
