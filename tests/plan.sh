@@ -17,7 +17,7 @@ plan() {
 	done
 	[ "$1" = fast ] || job demo 120 bash -c 'tests/demo.sh "$WERUNOS" && echo "ok - make demo"'
 	[ "$1" = fast ] || job fuse 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/fuse
-	job house 120 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/house
+	[ "$1" = fast ] || job house 120 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/house
 	plan_conform "$1"
 	[ "$1" = fast ] || job interop 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop
 	# Under ASan and UBSan: `make check` builds these tools so as well.

@@ -369,7 +369,7 @@ static void old_dirt_goes_by_itself(void **state)
 	for (u32 i = 0; i < 5000; i++)
 		bh_put(dirtied(i, 9));
 	for (int i = 0; i < 500 && !dev_writes; i++)
-		os_wait(&(_Atomic u32){ 0 }, 0, 10);
+		os_wait(&dev_writes, 0, 10);
 	assert_true(dev_writes > 0);
 }
 
