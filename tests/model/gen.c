@@ -1,4 +1,7 @@
-/* The next operation: a mix as programs make it, on names that mostly exist. Everything follows from the seed. */
+/*
+ * The next operation: a mix as programs make it, on names that mostly exist. Everything follows from the seed, so no
+ * expression draws two random numbers whose order the language leaves open.
+ */
 #include "model/model.h"
 
 #include "lib/hash.h"
@@ -56,15 +59,18 @@ static void new_path(struct gen *g, char *out)
 	static const char *const odd[] = { " ", "\xff\xfe", "\xc3\xa4\xc3\xb6", "-rf", "a\nb", "..." };
 	const char *dir = some_dir(g);
 	char name[80];
+	int len;
 
-	if (chance(g, 4))
+	if (chance(g, 4)) {
 		snprintf(name, sizeof(name), "%s", odd[below(g, ARRAY_SIZE(odd))]);
-	else if (chance(g, 8))
-		snprintf(name, sizeof(name), "%.*s%llu", (int)below(g, 60),
+	} else if (chance(g, 8)) {
+		len = (int)below(g, 60);
+		snprintf(name, sizeof(name), "%.*s%llu", len,
 			 "a_long_name_that_takes_more_room_in_its_directory_block_0123456789",
 			 (unsigned long long)below(g, 20));
-	else
+	} else {
 		snprintf(name, sizeof(name), "n%llu", (unsigned long long)below(g, 40));
+	}
 	if (strlen(dir) + strlen(name) + 2 > PATH_LEN)
 		dir = "";
 	snprintf(out, PATH_LEN, "%.*s%s%s", (int)(PATH_LEN - 90), dir, *dir ? "/" : "", name);
@@ -115,18 +121,26 @@ static u64 some_size(struct gen *g)
 /* Mostly within what a file of this size holds, or just behind. */
 static u64 some_offset(struct gen *g, u64 size)
 {
-	if (size && chance(g, 60))
-		return below(g, size + 2) & (chance(g, 25) ? ~4095ull : ~0ull);
+	u64 off;
+
+	if (size && chance(g, 60)) {
+		off = below(g, size + 2);
+		return chance(g, 25) ? off & ~4095ull : off;
+	}
 	if (chance(g, 25))
 		return 0;
-	if (chance(g, 2))
-		return (1ull << (30 + below(g, 8))) + some_size(g);
-	return some_size(g);
+	off = some_size(g);
+	return chance(g, 2) ? off + (1ull << (30 + below(g, 8))) : off;
 }
 
 static void gen_open(struct gen *g, struct op *o)
 {
 	static const int access[] = { O_RDWR, O_RDWR, O_RDWR, O_RDONLY, O_WRONLY };
+	static const struct {
+		u32 percent;
+		int flag;
+	} more[] = { { 70, O_CREAT }, { 10, O_EXCL },    { 12, O_APPEND },
+		     { 8, O_TRUNC },  { 5, O_NOFOLLOW }, { 2, O_DIRECTORY } };
 
 	o->flags = access[below(g, ARRAY_SIZE(access))];
 	o->mode = (u32)below(g, 01000);
@@ -140,9 +154,8 @@ static void gen_open(struct gen *g, struct op *o)
 		new_path(g, o->path);
 	else
 		some_path(g, o->path);
-	o->flags |= (chance(g, 70) ? O_CREAT : 0) | (chance(g, 10) ? O_EXCL : 0) |
-		    (chance(g, 12) ? O_APPEND : 0) | (chance(g, 8) ? O_TRUNC : 0) |
-		    (chance(g, 5) ? O_NOFOLLOW : 0) | (chance(g, 2) ? O_DIRECTORY : 0);
+	for (u32 i = 0; i < ARRAY_SIZE(more); i++)
+		o->flags |= chance(g, more[i].percent) ? more[i].flag : 0;
 	/* What these three mean together changed between kernels. */
 	if (o->flags & O_CREAT)
 		o->flags &= ~O_DIRECTORY;
@@ -195,9 +208,10 @@ static void gen_xattr(struct gen *g, struct op *o)
 {
 	static const char *const space[] = { "user", "user", "user", "trusted", "security" };
 
+	const char *prefix = space[below(g, g->root ? 5 : 3)];
+
 	some_path(g, o->path);
-	snprintf(o->path2, PATH_LEN, "%s.x%llu", space[below(g, g->root ? 5 : 3)],
-		 (unsigned long long)below(g, 5));
+	snprintf(o->path2, PATH_LEN, "%s.x%llu", prefix, (unsigned long long)below(g, 5));
 	o->len = chance(g, 10) ? 0 : below(g, 180);
 	o->flags = chance(g, 70) ? 0 : chance(g, 50) ? XATTR_CREATE : XATTR_REPLACE;
 	/* A minimal default ACL, so that what is created below is judged too. */
@@ -229,7 +243,8 @@ static void gen_utimens(struct gen *g, struct op *o)
 static void gen_data(struct gen *g, struct op *o)
 {
 	o->off = some_offset(g, g->slot[o->slot].size);
-	o->len = chance(g, 3) ? 0 : some_size(g) >> below(g, 4);
+	o->len = some_size(g);
+	o->len = chance(g, 3) ? 0 : o->len >> below(g, 4);
 	switch (o->kind) {
 	case OP_FTRUNCATE:
 	case OP_TRUNCATE:
@@ -250,29 +265,10 @@ static void gen_data(struct gen *g, struct op *o)
 	}
 }
 
-static void gen_one(struct gen *g, struct op *o)
+/* Operations that need a path and little else. */
+static void gen_path(struct gen *g, struct op *o)
 {
 	switch (o->kind) {
-	case OP_OPEN:
-		gen_open(g, o);
-		break;
-	case OP_FALLOCATE:
-		gen_falloc(g, o);
-		break;
-	case OP_RENAME:
-		gen_rename(g, o);
-		break;
-	case OP_MKNOD:
-		gen_mknod(g, o);
-		break;
-	case OP_SETXATTR:
-	case OP_GETXATTR:
-	case OP_REMOVEXATTR:
-		gen_xattr(g, o);
-		break;
-	case OP_UTIMENS:
-		gen_utimens(g, o);
-		break;
 	case OP_MKDIR:
 		o->mode = (u32)below(g, 01000);
 		new_path(g, o->path);
@@ -288,26 +284,8 @@ static void gen_one(struct gen *g, struct op *o)
 	case OP_FLINK:
 		new_path(g, o->path);
 		break;
-	case OP_CHMOD:
-		/* In a sticky directory the kernel protects links and files of others (sysctl fs.protected_*). */
-		o->mode = (u32)below(g, 010000) & ~01000u;
-		/* Set-id bits of files go in more cases behind FUSE, where root cannot be told from others. */
-		if (o->mode & 06000)
-			some_path_of(g, true, o->path);
-		else
-			some_path(g, o->path);
-		break;
-	case OP_CHOWN:
-		o->a = chance(g, 30) ? ~0u : g->root ? (u32)below(g, 70000) : geteuid();
-		o->b = chance(g, 30) && o->a != ~0u ? ~0u : g->root ? (u32)below(g, 70000) : getegid();
-		some_path(g, o->path);
-		break;
 	case OP_LIST:
 		snprintf(o->path, PATH_LEN, "%s", some_dir(g));
-		break;
-	case OP_TRUNCATE:
-		gen_data(g, o);
-		some_path(g, o->path);
 		break;
 	case OP_UNLINK:
 	case OP_RMDIR:
@@ -316,16 +294,47 @@ static void gen_one(struct gen *g, struct op *o)
 		else
 			some_path(g, o->path);
 		break;
-	case OP_READLINK:
-	case OP_LISTXATTR:
-	case OP_STAT:
-		some_path(g, o->path);
-		break;
 	default:
-		gen_data(g, o);
+		some_path(g, o->path);
 		break;
 	}
 }
+
+static void gen_chmod(struct gen *g, struct op *o)
+{
+	/* In a sticky directory the kernel protects links and files of others (sysctl fs.protected_*). */
+	o->mode = (u32)below(g, 010000) & ~01000u;
+	if (o->mode & 06000)
+		some_path_of(g, true, o->path);
+	else
+		some_path(g, o->path);
+}
+
+static void gen_chown(struct gen *g, struct op *o)
+{
+	o->a = chance(g, 30) ? ~0u : g->root ? (u32)below(g, 70000) : geteuid();
+	o->b = chance(g, 30) && o->a != ~0u ? ~0u : g->root ? (u32)below(g, 70000) : getegid();
+	some_path(g, o->path);
+}
+
+static void gen_truncate(struct gen *g, struct op *o)
+{
+	gen_data(g, o);
+	some_path(g, o->path);
+}
+
+static void (*const generate[OP_COUNT])(struct gen *g, struct op *o) = {
+	[OP_OPEN] = gen_open,         [OP_CLOSE] = gen_data,     [OP_PREAD] = gen_data,
+	[OP_PWRITE] = gen_data,       [OP_FTRUNCATE] = gen_data, [OP_FALLOCATE] = gen_falloc,
+	[OP_SEEK] = gen_data,         [OP_COPY] = gen_data,      [OP_FSYNC] = gen_data,
+	[OP_FLINK] = gen_path,        [OP_MKDIR] = gen_path,     [OP_RMDIR] = gen_path,
+	[OP_UNLINK] = gen_path,       [OP_RENAME] = gen_rename,  [OP_LINK] = gen_path,
+	[OP_SYMLINK] = gen_path,      [OP_READLINK] = gen_path,  [OP_MKNOD] = gen_mknod,
+	[OP_TRUNCATE] = gen_truncate, [OP_CHMOD] = gen_chmod,    [OP_CHOWN] = gen_chown,
+	[OP_UTIMENS] = gen_utimens,   [OP_SETXATTR] = gen_xattr, [OP_GETXATTR] = gen_xattr,
+	[OP_REMOVEXATTR] = gen_xattr, [OP_LISTXATTR] = gen_path, [OP_STAT] = gen_path,
+	[OP_LIST] = gen_path,         [OP_FORGET] = gen_data,
+};
 
 /* An open file, nearly always; for OPEN any slot. */
 static u32 some_slot(struct gen *g, enum op_kind kind, bool to_write)
@@ -361,7 +370,7 @@ void gen_next(struct gen *g, struct op *out)
 	out->slot = some_slot(g, kind, kind != OP_PREAD && kind != OP_SEEK && kind != OP_COPY);
 	out->slot2 = some_slot(g, kind, true);
 	out->data = (u32)gen_random(g);
-	gen_one(g, out);
+	generate[kind](g, out);
 }
 
 /* ---- what exists ---- */
