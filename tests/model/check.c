@@ -223,12 +223,6 @@ bool check_step(struct side sides[2], const struct op *op, const struct result r
 	return r[0].err || check_window(sides, op, &r[0], why, size);
 }
 
-/* What RENAME_WHITEOUT leaves behind: whether it inherits an ACL is its maker's choice. */
-bool is_whiteout(const struct fs_stat *st)
-{
-	return S_ISCHR(st->mode) && !st->rdev_major && !st->rdev_minor;
-}
-
 /* ---- the whole tree ---- */
 
 static bool same_xattrs(struct side sides[2], const char *path, char *why, size_t size)
@@ -300,8 +294,6 @@ static bool same_file(struct side sides[2], const char *path, char *why, size_t 
 	}
 	if (!same_stat(path, &st[0], &st[1], why, size))
 		return false;
-	if (is_whiteout(&st[0]))
-		return true;
 	if (!same_xattrs(sides, path, why, size))
 		return false;
 	if (S_ISREG(st[0].mode))

@@ -47,8 +47,8 @@ static void begin(void)
 }
 
 /*
- * What is left out, since its meaning is not agreed: opening a fifo, socket or device; seeking in a directory;
- * attributes of whiteouts. RENAME_WHITEOUT over a file, since ext4 moves times even when it refuses that. Set-id
+ * What is left out, since its meaning is not agreed: opening a fifo, socket or device; seeking in a directory.
+ * RENAME_WHITEOUT over a file, since ext4 moves times even when it refuses that. Set-id
  * bits of files, which go in more cases behind FUSE, where root cannot be told from others.
  */
 static bool left_out(const struct op *op)
@@ -62,11 +62,6 @@ static bool left_out(const struct op *op)
 		return slot->used && !FS_CALL(fs, fstat, &slot->f, &st) && S_ISDIR(st.mode);
 	case OP_RENAME:
 		return op->flags & RENAME_WHITEOUT && !FS_CALL(fs, stat, op->path2, false, &st);
-	case OP_SETXATTR:
-	case OP_GETXATTR:
-	case OP_REMOVEXATTR:
-	case OP_LISTXATTR:
-		return !FS_CALL(fs, stat, op->path, false, &st) && is_whiteout(&st);
 	case OP_CHMOD:
 		return op->mode & 06000 && !FS_CALL(fs, stat, op->path, true, &st) && !S_ISDIR(st.mode);
 	case OP_OPEN:
