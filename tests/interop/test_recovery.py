@@ -1,0 +1,116 @@
+"""
+Volumes that were in use when they were copied: our read-only mount, which applies the journal in memory, shows what the
+kernel shows after it has replayed the journal, and the image is not touched.
+"""
+import hashlib, os, random, subprocess, threading, time
+import pytest
+import manifest, mounts
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason='not root: the kernel has to write the images')
+
+EXT4 = ('none,has_journal,ext_attr,dir_index,filetype,sparse_super,large_file,extent,huge_file,dir_nlink,extra_isize,flex_bg,'
+        'resize_inode')
+KINDS = {
+    'csum-v3': (EXT4 + ',64bit,metadata_csum', ['-b', '4096']),
+    'csum-v3-1k-seed': (EXT4 + ',64bit,metadata_csum,metadata_csum_seed', ['-b', '1024']),
+    'no-csum-32bit': (EXT4, ['-b', '4096']),
+    'no-csum-64bit-1k': (EXT4 + ',64bit', ['-b', '1024']),
+    'ext3': ('none,has_journal,ext_attr,dir_index,filetype,sparse_super,large_file', ['-b', '1024', '-I', '128']),
+}
+
+
+def work_on(root, seed, until):
+    """Creates, writes, renames, removes and syncs at random."""
+    r, names, n = random.Random(seed), [], 0
+    while time.monotonic() < until:
+        n += 1
+        path = '%s/d%d/f%d' % (root, r.randrange(8), n)
+        kind = r.randrange(10)
+        if kind < 5 or not names:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, 'wb') as f:
+                f.write(os.urandom(r.choice([0, 10, 5000, 70000])))
+                if r.randrange(4) == 0:
+                    f.flush()
+                    os.fsync(f.fileno())
+            names.append(path)
+        elif kind < 7:
+            old = names.pop(r.randrange(len(names)))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.rename(old, path)
+            names.append(path)
+        elif kind < 9:
+            os.unlink(names.pop(r.randrange(len(names))))
+        else:
+            os.setxattr(r.choice(names), 'user.n', b'%d' % n * 20)
+
+
+def sha(path):
+    with open(path, 'rb') as f:
+        return hashlib.file_digest(f, 'sha256').hexdigest()
+
+
+def copies_under_load(tmp_path, kind, count):
+    """Copies of the image taken while it is written: as a power cut would leave it, since the copy is of what lies in the file."""
+    features, args = KINDS[kind]
+    image, d = tmp_path / 'live.img', tmp_path / 'k'
+    d.mkdir()
+    with open(image, 'wb') as f:
+        f.truncate(64 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', '-O', features, '-J', 'size=4', *args, str(image))
+    out = []
+    # Direct I/O below the loop device: a write is in the file, in order, or it is not.
+    with mounts.loop(image, '--direct-io=on') as dev, mounts.kernel(dev, d, 'commit=1'):
+        end = time.monotonic() + 1.5 * count
+        t = threading.Thread(target=work_on, args=(str(d), kind, end))
+        t.start()
+        for i in range(count):
+            time.sleep(1)
+            copy = tmp_path / ('copy%d.img' % i)
+            mounts.run('cp', '--reflink=never', '--sparse=always', str(image), str(copy))
+            out.append(copy)
+        t.join()
+    return out
+
+
+def needs_recovery(image):
+    return b'needs_recovery' in subprocess.run(['dumpe2fs', '-h', str(image)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+
+
+def replayed(image):
+    """What e2fsck's journal replay alone makes of it."""
+    subprocess.run(['e2fsck', '-y', '-E', 'journal_only', str(image)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+
+
+@pytest.mark.parametrize('kind', list(KINDS))
+def test_journal_applied_in_memory(tmp_path, kind):
+    seen = 0
+    (tmp_path / 'w').mkdir()
+    (tmp_path / 'r').mkdir()
+    for copy in copies_under_load(tmp_path, kind, 2):
+        if not needs_recovery(copy):
+            continue
+        seen += 1
+        before = sha(copy)
+        with mounts.werunos(copy, tmp_path / 'w', '--ro'):
+            got = manifest.take(tmp_path / 'w')
+        assert sha(copy) == before, 'a read-only mount changed the image'
+        replayed(copy)
+        assert not needs_recovery(copy)
+        with mounts.kernel(copy, tmp_path / 'r', 'loop,ro'):
+            want = manifest.take(tmp_path / 'r')
+        diff = manifest.differences(want, got)
+        assert not diff, '\n'.join(diff)
+        copy.unlink()
+    assert seen, 'no copy needed recovery: nothing was tested'
+
+
+def test_without_recovery_the_volume_is_shown_as_it_lies(tmp_path):
+    for name in ('w', 'r'):
+        (tmp_path / name).mkdir()
+    copy = copies_under_load(tmp_path, 'csum-v3', 1)[0]
+    with mounts.werunos(copy, tmp_path / 'w', '--ro', '-o', 'norecovery'):
+        os.listdir(tmp_path / 'w')
+    assert needs_recovery(copy)
