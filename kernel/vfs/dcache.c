@@ -66,24 +66,6 @@ int dcache_new(u32 entries_max, struct dcache **out)
 	return 0;
 }
 
-void dcache_free(struct dcache *dc)
-{
-	if (!dc)
-		return;
-	for (u32 i = 0; i < DCACHE_SHARDS; i++) {
-		if (!dc->shard[i].bucket)
-			break;
-		for (u32 b = 0; b < dc->buckets; b++)
-			for (struct dentry *d = dc->shard[i].bucket[b], *next; d; d = next) {
-				next = d->hash_next;
-				free(d);
-			}
-		free(dc->shard[i].bucket);
-		mutex_fini(&dc->shard[i].lock);
-	}
-	free(dc);
-}
-
 static u64 dentry_hash(const struct dcache *dc, const struct inode *dir, const struct name *name)
 {
 	return hash_bytes(name->s, name->len, dc->seed ^ hash_u64(dir->ino) ^ dir->generation);
@@ -202,4 +184,17 @@ void dcache_clear(struct dcache *dc)
 			shard_evict_oldest(dc, s);
 		mutex_unlock(&s->lock);
 	}
+}
+
+void dcache_free(struct dcache *dc)
+{
+	if (!dc)
+		return;
+	for (u32 i = 0; i < DCACHE_SHARDS && dc->shard[i].bucket; i++) {
+		for (struct list *l; (l = list_pop(&dc->shard[i].lru));)
+			free(list_entry(l, struct dentry, lru));
+		free(dc->shard[i].bucket);
+		mutex_fini(&dc->shard[i].lock);
+	}
+	free(dc);
 }

@@ -26,6 +26,7 @@ struct icache_shard {
 	struct list idle;      /* [lock] oldest first */
 	u32 idle_count;        /* [lock] */
 	u32 held_count;        /* [lock] */
+	u32 hashed_count;      /* [lock] */
 	struct inode **bucket; /* [lock] */
 };
 
@@ -78,8 +79,10 @@ static void unhash(struct icache *ic, struct icache_shard *s, struct inode *inod
 {
 	struct inode **p = find(ic, s, inode->ino);
 
-	if (*p == inode)
+	if (*p == inode) {
 		*p = inode->hash_next;
+		s->hashed_count--;
+	}
 }
 
 static void inode_free(struct inode *inode)
@@ -103,7 +106,7 @@ void icache_free(struct icache *ic)
 		if (!s->bucket)
 			break;
 		/* Resident ones are left. */
-		for (u32 b = 0; b < ic->buckets; b++)
+		for (u32 b = 0; b < ic->buckets && s->hashed_count; b++)
 			for (struct inode *inode = s->bucket[b], *next; inode; inode = next) {
 				next = inode->hash_next;
 				inode_free(inode);
@@ -145,6 +148,7 @@ static bool hash_insert(struct icache *ic, struct icache_shard *s, struct inode 
 	inode->hash_next = NULL;
 	*p = inode;
 	s->held_count++;
+	s->hashed_count++;
 	return true;
 }
 
