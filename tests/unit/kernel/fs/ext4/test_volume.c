@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define NAMES 400u
+#define NAMES       400u
+#define COMB_BLOCKS 1500u /* of 1 KiB: into the second level of pointers, and of extents */
 
 static struct blkdev *dev;
 
@@ -29,7 +30,24 @@ static void run(const char *fmt, ...)
 	assert_int_equal(system(cmd), 0);
 }
 
-/* A volume with a long directory "many" (hashed), and a sparse file. */
+/* A file in which every other KiB is a hole, the rest begins with its own number: as many extents as data blocks. */
+static void make_comb(const char *dir)
+{
+	char path[64], block[1024] = { 0 };
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/src/comb", dir);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	for (u32 i = 0; i < COMB_BLOCKS; i += 2) {
+		snprintf(block, sizeof(block), "block %u", i);
+		assert_int_equal(fseek(f, (long)i * 1024, SEEK_SET), 0);
+		assert_int_equal(fwrite(block, sizeof(block), 1, f), 1);
+	}
+	fclose(f);
+}
+
+/* A volume with a long directory "many" (hashed), and sparse files. */
 static void make(const char *args, u32 mib)
 {
 	char dir[] = "/tmp/test_volume.XXXXXX", path[64];
@@ -41,6 +59,7 @@ static void make(const char *args, u32 mib)
 	    ">name-that-is-long-$i; done",
 	    dir, dir, dir, NAMES);
 	run("truncate -s 3G %s/src/sparse && echo end >>%s/src/sparse", dir, dir);
+	make_comb(dir);
 	run("PATH=$PATH:/sbin:/usr/sbin; mke2fs -qF %s -d %s/src %s/img %uM >/dev/null 2>&1", args, dir, dir,
 	    mib);
 	run("PATH=$PATH:/sbin:/usr/sbin; e2fsck -fyD %s/img >/dev/null 2>&1; test $? -le 1", dir);
@@ -344,6 +363,43 @@ static void hole_in_one(void **state)
 	}
 }
 
+static void comb(void **state)
+{
+	static const char *const kinds[] = { "-t ext4 -b 1024 -O ^has_journal,metadata_csum",
+					     "-t ext2 -b 1024",
+					     "-t ext4 -b 1024 -O bigalloc,^has_journal -C 4096" };
+
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		struct super_block *sb;
+		struct inode *inode;
+		u64 pos = 0, done;
+		char text[32], want[32];
+		struct mapping m;
+
+		make(kinds[k], 8);
+		sb = mounted();
+		assert_int_equal(vfs_path(sb, NULL, "comb", true, &inode), 0);
+		for (u32 i = 0; i < COMB_BLOCKS - 1; i++) {
+			assert_int_equal(ext4_map(inode, pos, 1u << 20, &m), 0);
+			assert_int_equal(m.kind, i % 2 ? MAP_HOLE : MAP_DATA);
+			assert_int_equal(m.off_bytes, pos);
+			assert_int_equal(m.len_bytes, 1024);
+			/* The same from the middle of it. */
+			assert_int_equal(ext4_map(inode, pos + 700, 1, &m), 0);
+			assert_true(m.off_bytes == pos && m.len_bytes >= 1024);
+			if (m.kind == MAP_DATA) {
+				snprintf(want, sizeof(want), "block %u", i);
+				assert_int_equal(vfs_read(inode, pos, text, sizeof(text), &done), 0);
+				assert_string_equal(text, want);
+			}
+			pos += 1024;
+		}
+		vfs_iput(inode);
+		vfs_unmount(sb);
+		drop(state);
+	}
+}
+
 /* Reserved inodes, and those beyond the last, are no answer to a name. */
 static void bad_numbers(void **state)
 {
@@ -387,6 +443,7 @@ int main(void)
 		cmocka_unit_test_teardown(copies, drop),
 		cmocka_unit_test_teardown(refusals, drop),
 		cmocka_unit_test(hole_in_one),
+		cmocka_unit_test(comb),
 		cmocka_unit_test_teardown(bad_numbers, drop),
 	};
 
