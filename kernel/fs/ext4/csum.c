@@ -128,11 +128,3 @@ u32 ext4_csum_mmp(const struct ext4_super *es, const struct ext4_disk_mmp *mmp)
 {
 	return crc32c(es->csum_seed, mmp, offsetof(struct ext4_disk_mmp, checksum));
 }
-
-/* `seed` is that of the orphan file's inode. */
-u32 ext4_csum_orphan(u32 seed, u64 blk, const void *block, u32 tail_off)
-{
-	le64 nr = le64_put(blk);
-
-	return crc32c(crc32c(seed, &nr, sizeof(nr)), block, tail_off);
-}

@@ -151,16 +151,10 @@ u32 ext4_csum_dx(u32 seed, const void *block, u32 entries_off, u32 count,
 u32 ext4_csum_xattr(const struct ext4_super *es, u64 blk, const void *block);
 u32 ext4_csum_bitmap(const struct ext4_super *es, const void *bitmap, u32 bits);
 u32 ext4_csum_mmp(const struct ext4_super *es, const struct ext4_disk_mmp *mmp);
-u32 ext4_csum_orphan(u32 seed, u64 blk, const void *block, u32 tail_off);
 
 /* ---- feature.c ---- */
 
-enum ext4_feature_set { EXT4_COMPAT, EXT4_INCOMPAT, EXT4_RO_COMPAT };
-
-/* "metadata_csum", or NULL for a bit without a name. */
-const char *ext4_feature_name(enum ext4_feature_set set, u32 bit);
-/* All set bits, in order, separated by spaces. */
-void ext4_feature_text(const struct ext4_disk_super *d, struct text *t);
+/* The names of all set bits, in order. */
 void ext4_feature_doc(const struct ext4_disk_super *d, struct doc *out);
 /* -EOPNOTSUPP, with the names, when the volume has what cannot even be read around. */
 int ext4_feature_check(const struct ext4_disk_super *d) __must_check;

@@ -11,6 +11,8 @@
 
 #include <errno.h>
 
+enum feature_set { EXT4_COMPAT, EXT4_INCOMPAT, EXT4_RO_COMPAT };
+
 enum support {
 	ANY,  /* reading needs to know nothing of it */
 	READ, /* understood by the reader */
@@ -18,7 +20,7 @@ enum support {
 };
 
 struct feature {
-	enum ext4_feature_set set;
+	enum feature_set set;
 	u32 bit;
 	enum support support;
 	const char *name;
@@ -77,7 +79,7 @@ static const struct feature features[] = {
 #define EXT3_INCOMPAT  (EXT4_INCOMPAT_FILETYPE | EXT4_INCOMPAT_RECOVER | EXT4_INCOMPAT_META_BG)
 #define EXT3_RO_COMPAT (EXT4_RO_COMPAT_SPARSE_SUPER | EXT4_RO_COMPAT_LARGE_FILE | EXT4_RO_COMPAT_BTREE_DIR)
 
-static const struct feature *feature_find(enum ext4_feature_set set, u32 bit)
+static const struct feature *feature_find(enum feature_set set, u32 bit)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(features); i++)
 		if (features[i].set == set && features[i].bit == bit)
@@ -85,14 +87,7 @@ static const struct feature *feature_find(enum ext4_feature_set set, u32 bit)
 	return NULL;
 }
 
-const char *ext4_feature_name(enum ext4_feature_set set, u32 bit)
-{
-	const struct feature *f = feature_find(set, bit);
-
-	return f ? f->name : NULL;
-}
-
-static u32 feature_bits(const struct ext4_disk_super *d, enum ext4_feature_set set)
+static u32 feature_bits(const struct ext4_disk_super *d, enum feature_set set)
 {
 	switch (set) {
 	case EXT4_COMPAT:
@@ -105,25 +100,17 @@ static u32 feature_bits(const struct ext4_disk_super *d, enum ext4_feature_set s
 	return 0;
 }
 
-static void text_add_feature(struct text *t, enum ext4_feature_set set, u32 bit)
+static void text_add_feature(struct text *t, enum feature_set set, u32 bit)
 {
 	static const char *const prefix[] = { "compat", "incompat", "ro_compat" };
-	const char *name = ext4_feature_name(set, bit);
+	const struct feature *f = feature_find(set, bit);
 
 	if (t->len_bytes)
 		text_add(t, " ");
-	if (name)
-		text_add(t, "%s", name);
+	if (f)
+		text_add(t, "%s", f->name);
 	else
 		text_add(t, "%s-0x%x", prefix[set], bit);
-}
-
-void ext4_feature_text(const struct ext4_disk_super *d, struct text *t)
-{
-	for (int set = EXT4_COMPAT; set <= EXT4_RO_COMPAT; set++)
-		for (u32 bit = 1; bit; bit <<= 1)
-			if (feature_bits(d, set) & bit)
-				text_add_feature(t, set, bit);
 }
 
 void ext4_feature_doc(const struct ext4_disk_super *d, struct doc *out)
