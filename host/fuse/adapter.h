@@ -52,6 +52,7 @@ struct adapter {
 	_Atomic u32 deputy_out;   /* 1: its clock does not run */
 	_Atomic u32 deputy_leave; /* 1: it is called to serve */
 	_Atomic u64 received;     /* requests so far */
+	_Atomic u32 serving;      /* workers with a request */
 };
 
 /* One thread that serves requests. */
@@ -64,6 +65,13 @@ struct worker {
 	void *names;         /* REQUEST_MAX bytes: a directory's entries on their way to out */
 	u32 luck;            /* how often a request came soon after the last, lately */
 };
+
+/*
+ * For a request that met a full volume: true when it should be tried once more. The kernel says only later, by FORGET,
+ * that a file removed before is out of use, and its space comes back then; so the requests under way are let finish
+ * first, for a moment at most.
+ */
+bool settled(struct adapter *a, int err) __must_check;
 
 /* worker.c */
 int worker_init(struct worker *w, struct adapter *a) __must_check;

@@ -192,16 +192,22 @@ struct new_file {
 static void make(fuse_req_t req, fuse_ino_t parent, const struct new_file *f)
 {
 	scoped(vfs_iputp) struct inode *dir = NULL, *inode = NULL;
-	struct name target = NAME(f->target ? f->target : "");
+	struct name target = NAME(f->target ? f->target : ""), name = NAME(f->name);
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct adapter *a = req_adapter(req);
 	struct cred cred;
 	int err = req_inode(req, parent, &dir);
 
 	if (!err)
-		err = make_cred(req_adapter(req), ctx->uid, ctx->gid, ctx->umask, &cred);
-	if (!err)
-		err = vfs_create(dir, &NAME(f->name), f->mode, major(f->rdev), minor(f->rdev),
-				 f->target ? &target : NULL, &cred, &inode);
+		err = make_cred(a, ctx->uid, ctx->gid, ctx->umask, &cred);
+	if (!err) {
+		const u32 maj = major(f->rdev), min = minor(f->rdev);
+
+		err = vfs_create(dir, &name, f->mode, maj, min, f->target ? &target : NULL, &cred, &inode);
+		if (settled(a, err))
+			err = vfs_create(dir, &name, f->mode, maj, min, f->target ? &target : NULL, &cred,
+					 &inode);
+	}
 	if (err)
 		reply_err(req, err);
 	else

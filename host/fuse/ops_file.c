@@ -87,6 +87,8 @@ void ll_write(fuse_req_t req, fuse_ino_t nodeid, const char *buf, size_t size, o
 		flags |= WRITE_APPEND;
 	if (!err)
 		err = vfs_write(inode, (u64)off, buf, size, flags, &done);
+	if (settled(req_adapter(req), err))
+		err = vfs_write(inode, (u64)off, buf, size, flags, &done);
 	if (err)
 		reply_err(req, err);
 	else
@@ -109,7 +111,11 @@ void ll_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t off, off_t 
 	int err = req_inode(req, nodeid, &inode);
 
 	(void)fi;
-	reply_err(req, err ? err : vfs_fallocate(inode, (u32)mode, (u64)off, (u64)len));
+	if (!err)
+		err = vfs_fallocate(inode, (u32)mode, (u64)off, (u64)len);
+	if (settled(req_adapter(req), err))
+		err = vfs_fallocate(inode, (u32)mode, (u64)off, (u64)len);
+	reply_err(req, err);
 }
 
 void ll_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t off, int whence, struct fuse_file_info *fi)

@@ -120,6 +120,8 @@ static int make_nameless(struct adapter *a, const struct fuse_in_header *h, stru
 		err = make_cred(a, h->uid, h->gid, in->umask, &cred);
 	if (!err)
 		err = vfs_create(dir, NULL, S_IFREG | (in->mode & 07777), 0, 0, NULL, &cred, out);
+	if (settled(a, err))
+		err = vfs_create(dir, NULL, S_IFREG | (in->mode & 07777), 0, 0, NULL, &cred, out);
 	return err;
 }
 

@@ -44,6 +44,7 @@
 #define TICK_MS     1u
 #define QUIET_TICKS 16u
 #define WORKERS_MAX 16u
+#define SETTLE_MS   20u
 
 /* ---- who waits how ---- */
 
@@ -102,9 +103,25 @@ static void serve(struct worker *w)
 		rouse_deputy(a);
 	if (!atomic_load(&a->watching) && (is_slow(w) || a->way->pending(a)))
 		call_one(a);
+	atomic_fetch_add(&a->serving, 1);
 	if (!raw_request(w))
 		fuse_session_process_buf(a->se, &w->buf);
+	atomic_fetch_sub(&a->serving, 1);
 	err_clear();
+}
+
+bool settled(struct adapter *a, int err)
+{
+	_Atomic u32 never = 0;
+
+	if (err != -ENOSPC)
+		return false;
+	for (u32 ms = 0; ms < SETTLE_MS && (a->way->pending(a) || atomic_load(&a->serving) > 1); ms++) {
+		if (!atomic_load(&a->watching))
+			call_one(a);
+		os_wait(&never, 0, 1);
+	}
+	return true;
 }
 
 /* Spins for a request while that has paid lately. As transport.receive. */

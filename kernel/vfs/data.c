@@ -323,8 +323,8 @@ static int punch_locked(struct inode *inode, u64 off_bytes, u64 end)
 	u64 bs = inode->sb->block_bytes, first = ALIGN_UP(off_bytes, bs), last;
 	int err;
 
-	/* Up to the end of file: the last block goes whole, since nothing follows in it. */
-	if (end >= atomic_load(&inode->size_bytes))
+	/* Beyond the end of file: the last block goes whole, since nothing follows in it. */
+	if (end > atomic_load(&inode->size_bytes))
 		end = ALIGN_UP(end, bs);
 	last = ALIGN_DOWN(end, bs);
 	if (first > last) /* inside one block */

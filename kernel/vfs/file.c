@@ -89,6 +89,8 @@ static int open_inode(struct super_block *sb, struct inode *start, const char *p
 
 int vfs_may_open(const struct inode *inode, u32 flags)
 {
+	if (flags & O_DIRECTORY && is_symlink(inode))
+		return -ENOTDIR;
 	if (is_symlink(inode))
 		return -ELOOP;
 	if (flags & O_CREAT && is_dir(inode))
