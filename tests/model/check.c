@@ -94,8 +94,8 @@ static bool same_time(struct timespec a, struct timespec b)
 			       (unsigned long long)(t));                                                    \
 	} while (0)
 
-static bool same_stat(const char *path, const struct fs_stat *o, const struct fs_stat *t, char *why,
-		      size_t size)
+static bool same_stat(const char *path, const struct fs_stat *o, const struct fs_stat *t, bool times,
+		      char *why, size_t size)
 {
 	SAME("mode", o->mode, t->mode);
 	SAME("nlink", o->nlink, t->nlink);
@@ -105,7 +105,7 @@ static bool same_stat(const char *path, const struct fs_stat *o, const struct fs
 	SAME("rdev_minor", o->rdev_minor, t->rdev_minor);
 	if (!S_ISDIR(o->mode))
 		SAME("size", o->size, t->size);
-	if (was_set(o->mtime) || was_set(t->mtime)) {
+	if (times && (was_set(o->mtime) || was_set(t->mtime))) {
 		SAME("mtime seconds", o->mtime.tv_sec, t->mtime.tv_sec);
 		SAME("mtime nanoseconds", o->mtime.tv_nsec, t->mtime.tv_nsec);
 	}
@@ -211,7 +211,7 @@ bool check_step(struct side sides[2], const struct op *op, const struct result r
 			       v->err[0] ? err_name(v->err[0]) : "0", v->err[1] ? err_name(v->err[1]) : "0");
 		if (v->err[0])
 			continue;
-		if (!same_stat(path, &v->st[0], &v->st[1], why, size))
+		if (!same_stat(path, &v->st[0], &v->st[1], rules->times, why, size))
 			return false;
 		/* The slot held another file before, perhaps of the same number. */
 		if (op->kind == OP_OPEN && v->slot >= 0)
@@ -282,7 +282,7 @@ static bool same_content(struct side sides[2], const char *path, u64 file_size, 
 	return ok;
 }
 
-static bool same_file(struct side sides[2], const char *path, char *why, size_t size)
+static bool same_file(struct side sides[2], const char *path, bool times, char *why, size_t size)
 {
 	struct fs_stat st[2];
 
@@ -292,7 +292,7 @@ static bool same_file(struct side sides[2], const char *path, char *why, size_t 
 		if (err)
 			DIFFER("stat of %s on side %u: %s", path, s, err_name(err));
 	}
-	if (!same_stat(path, &st[0], &st[1], why, size))
+	if (!same_stat(path, &st[0], &st[1], times, why, size))
 		return false;
 	if (!same_xattrs(sides, path, why, size))
 		return false;
@@ -309,7 +309,7 @@ static bool same_file(struct side sides[2], const char *path, char *why, size_t 
 	return true;
 }
 
-static bool same_dir(struct side sides[2], const char *dir, char *why, size_t size)
+static bool same_dir(struct side sides[2], const char *dir, bool times, char *why, size_t size)
 {
 	struct fs_dirent *list[2];
 	u32 n[2];
@@ -334,9 +334,9 @@ static bool same_dir(struct side sides[2], const char *dir, char *why, size_t si
 			break;
 		}
 		snprintf(path, sizeof(path), "%s%s%s", dir, *dir ? "/" : "", list[0][i].name);
-		ok = strlen(path) >= PATH_LEN || same_file(sides, path, why, size);
+		ok = strlen(path) >= PATH_LEN || same_file(sides, path, times, why, size);
 		if (ok && list[0][i].type == DT_DIR && strlen(path) < PATH_LEN)
-			ok = same_dir(sides, path, why, size);
+			ok = same_dir(sides, path, times, why, size);
 	}
 	if (ok && n[0] != n[1]) {
 		snprintf(why, size, "directory \"%s\": oracle has %u names, target %u", dir, n[0], n[1]);
@@ -347,7 +347,7 @@ static bool same_dir(struct side sides[2], const char *dir, char *why, size_t si
 	return ok;
 }
 
-bool check_tree(struct side sides[2], char *why, size_t size)
+bool check_tree(struct side sides[2], const struct rules *rules, char *why, size_t size)
 {
-	return same_dir(sides, "", why, size);
+	return same_dir(sides, "", rules->times, why, size);
 }

@@ -125,6 +125,6 @@ struct rules {
 };
 bool check_step(struct side sides[2], const struct op *op, const struct result r[2], struct touched *t,
 		const struct rules *rules, char *why, size_t size);
-bool check_tree(struct side sides[2], char *why, size_t size);
+bool check_tree(struct side sides[2], const struct rules *rules, char *why, size_t size);
 
 #endif
