@@ -126,12 +126,12 @@ static void inherited(struct t *t)
 	DO(set(t, "d", DEFAULT, e, 5));
 	EQ(0777, STAT("d").mode & 07777);
 	/* The umask does not count where there is a default ACL. */
-	t_as(t, geteuid(), getegid(), 077);
+	t_as(t, t->fs->uid, t->fs->gid, 077);
 	OK(mkdir, "d/sub", 0775);
 	t_close(t, OPEN("d/f", O_CREAT | O_WRONLY, 0640));
 	OK(mknod, "d/p", S_IFIFO | 0666, 0, 0);
 	OK(symlink, "x", "d/l");
-	t_as(t, geteuid(), getegid(), 0);
+	t_as(t, t->fs->uid, t->fs->gid, 0);
 	expect(t, "d/sub", DEFAULT, e, 5);
 	memcpy(want, e, sizeof(e));
 	want[3].perm = 7;

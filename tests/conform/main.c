@@ -180,7 +180,7 @@ static int run(struct fs *fs, const struct conform_test *test)
 	}
 	if (!setjmp(t.end))
 		test->fn(&t);
-	fs->ops->as(fs, geteuid(), getegid(), 0);
+	fs->ops->as(fs, fs->uid, fs->gid, 0);
 	for (u32 i = 0; i < t.opens; i++)
 		if (t.open[i].flags != -1)
 			fs_close(fs, &t.open[i]);

@@ -108,7 +108,7 @@ static void of_files(struct t *t)
 	MOVES(BOTH, "f", ftruncate, f, 2);
 	MOVES(BOTH, "f", ftruncate, f, 100);
 	MOVES(CTIME, "f", chmod, "f", 0600);
-	MOVES(CTIME, "f", chown, "f", geteuid(), getegid());
+	MOVES(CTIME, "f", chown, "f", t->fs->uid, t->fs->gid);
 	MOVES(CTIME, "f", link, "f", "g");
 	MOVES(CTIME, "f", rename, "g", "h", 0);
 	MOVES(CTIME, "f", unlink, "h");

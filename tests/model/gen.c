@@ -33,13 +33,21 @@ static bool chance(struct gen *g, u32 percent)
 	return below(g, 100) < percent;
 }
 
-void gen_init(struct gen *g, u64 seed, bool root, bool tmpfs)
+void gen_init(struct gen *g, u64 seed, const struct fs *oracle, bool tmpfs)
 {
 	memset(g, 0, sizeof(*g));
 	g->random = seed * 0x2545f4914f6cdd1dull;
-	g->root = root;
+	g->uid = oracle->uid;
+	g->gid = oracle->gid;
+	g->root = !g->uid;
 	g->tmpfs = tmpfs;
 	g->exact_seek = seed % 2;
+}
+
+/* Permission bits. Who is not root keeps his own, so that he can go on. */
+static u32 some_mode(struct gen *g, u32 limit)
+{
+	return (u32)below(g, limit) | (g->root ? 0 : 0700);
 }
 
 /* A directory that exists, or mostly does. "" is the root. */
@@ -143,7 +151,7 @@ static void gen_open(struct gen *g, struct op *o)
 		     { 8, O_TRUNC },  { 5, O_NOFOLLOW }, { 2, O_DIRECTORY } };
 
 	o->flags = access[below(g, ARRAY_SIZE(access))];
-	o->mode = (u32)below(g, 01000);
+	o->mode = some_mode(g, 01000);
 	if (chance(g, 10)) {
 		snprintf(o->path, PATH_LEN, "%s", some_dir(g));
 		o->flags =
@@ -196,7 +204,7 @@ static void gen_mknod(struct gen *g, struct op *o)
 	static const u32 types[] = { S_IFIFO, S_IFSOCK, S_IFREG, S_IFCHR, S_IFBLK };
 	u32 type = types[below(g, g->root ? 5 : 3)];
 
-	o->mode = type | (u32)below(g, 01000);
+	o->mode = type | some_mode(g, 01000);
 	if (type == S_IFCHR || type == S_IFBLK) {
 		o->a = (u32)below(g, 4096);
 		o->b = (u32)below(g, 1 << 20);
@@ -218,7 +226,7 @@ static void gen_xattr(struct gen *g, struct op *o)
 	if (o->kind == OP_SETXATTR && chance(g, 15)) {
 		snprintf(o->path, PATH_LEN, "%s", some_dir(g));
 		strcpy(o->path2, chance(g, 50) ? "system.posix_acl_default" : "system.posix_acl_access");
-		o->mode = (u32)below(g, 01000);
+		o->mode = some_mode(g, 01000);
 		o->flags = 0;
 	} else if (chance(g, 5)) {
 		strcpy(o->path2, chance(g, 50) ? "system.posix_acl_default" : "system.posix_acl_access");
@@ -270,7 +278,7 @@ static void gen_path(struct gen *g, struct op *o)
 {
 	switch (o->kind) {
 	case OP_MKDIR:
-		o->mode = (u32)below(g, 01000);
+		o->mode = some_mode(g, 01000);
 		new_path(g, o->path);
 		break;
 	case OP_LINK:
@@ -303,7 +311,7 @@ static void gen_path(struct gen *g, struct op *o)
 static void gen_chmod(struct gen *g, struct op *o)
 {
 	/* In a sticky directory the kernel protects links and files of others (sysctl fs.protected_*). */
-	o->mode = (u32)below(g, 010000) & ~01000u;
+	o->mode = some_mode(g, 010000) & ~01000u;
 	if (o->mode & 06000)
 		some_path_of(g, true, o->path);
 	else
@@ -312,8 +320,8 @@ static void gen_chmod(struct gen *g, struct op *o)
 
 static void gen_chown(struct gen *g, struct op *o)
 {
-	o->a = chance(g, 30) ? ~0u : g->root ? (u32)below(g, 70000) : geteuid();
-	o->b = chance(g, 30) && o->a != ~0u ? ~0u : g->root ? (u32)below(g, 70000) : getegid();
+	o->a = chance(g, 30) ? ~0u : g->root ? (u32)below(g, 70000) : g->uid;
+	o->b = chance(g, 30) && o->a != ~0u ? ~0u : g->root ? (u32)below(g, 70000) : g->gid;
 	some_path(g, o->path);
 }
 

@@ -169,7 +169,7 @@ static bool run(u64 seed, u32 count)
 	u32 n = 0, again, good = 0;
 	bool ok = true;
 
-	gen_init(&g, seed, !geteuid(), oracle_is_tmpfs);
+	gen_init(&g, seed, sides[0].fs, oracle_is_tmpfs);
 	rules.exact_seek = g.exact_seek && !oracle_is_tmpfs;
 	rules.times = !oracle_is_tmpfs;
 	begin();
@@ -245,6 +245,7 @@ int main(int argc, char **argv)
 		return 1;
 	oracle_is_tmpfs =
 		!strncmp(oracle, "dir:", 4) && !statfs(oracle + 4, &sfs) && sfs.f_type == TMPFS_MAGIC;
+	must(FS_CALL(sides[1].fs, as, sides[0].fs->uid, sides[0].fs->gid, 0), "acting as the oracle's user");
 	must(fs_plant_env_fault(sides[1].fs), "FS_FAULT");
 	for (u64 i = 0; ok && i < runs; i++)
 		ok = run(seed + i, (u32)ops);

@@ -80,6 +80,7 @@ struct side {
 /* The names that exist, as far as the generator knows; and its random state. */
 struct gen {
 	u64 random;
+	u32 uid, gid;    /* who acts */
 	bool root;       /* owners may be changed */
 	bool tmpfs;      /* the oracle lacks ZERO_RANGE */
 	bool exact_seek; /* only operations after which holes are the same everywhere */
@@ -96,7 +97,7 @@ struct gen {
 };
 
 u64 gen_random(struct gen *g);
-void gen_init(struct gen *g, u64 seed, bool root, bool tmpfs);
+void gen_init(struct gen *g, u64 seed, const struct fs *oracle, bool tmpfs);
 void gen_next(struct gen *g, struct op *out);
 /* The oracle's answer, from which the generator learns what exists. */
 void gen_learn(struct gen *g, const struct op *op, const struct result *r);

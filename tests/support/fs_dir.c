@@ -436,6 +436,8 @@ int fs_dir_new(const char *dir, struct fs **out)
 	umask(0);
 	p->top = p->root = fd;
 	fs->ops = &dir_ops;
+	fs->uid = geteuid();
+	fs->gid = getegid();
 	fs->priv = p;
 	*out = fs;
 	return 0;

@@ -105,6 +105,7 @@ struct fs {
 	const struct fs_ops *ops;
 	const struct fs_ops *under; /* what a planted fault replaced; else NULL */
 	void *priv;                 /* the back end's */
+	u32 uid, gid;               /* who acts, unless `as` says otherwise */
 	u64 fault_state;
 };
 
