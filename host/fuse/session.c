@@ -116,7 +116,10 @@ bool settled(struct adapter *a, int err)
 
 	if (err != -ENOSPC)
 		return false;
-	for (u32 ms = 0; ms < SETTLE_MS && (a->way->pending(a) || atomic_load(&a->serving) > 1); ms++) {
+	/* At least two ticks: a request just received counts as served only a moment later. */
+	for (u32 ms = 0; ms < SETTLE_MS; ms++) {
+		if (ms >= 2 && !a->way->pending(a) && atomic_load(&a->serving) == 1)
+			break;
 		if (!atomic_load(&a->watching))
 			call_one(a);
 		os_wait(&never, 0, 1);
