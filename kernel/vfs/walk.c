@@ -120,10 +120,9 @@ static int visit_children(struct walker *w, struct inode *dir)
 {
 	scoped(listing_free) struct listing l = { 0 };
 	size_t len = w->path.len_bytes;
-	int err = vfs_readdir(dir, 0, listing_add, &l);
+	/* What was listed before an error is visited all the same; the error comes last. */
+	int list_err = vfs_readdir(dir, 0, listing_add, &l), err = 0;
 
-	if (err)
-		return err;
 	if (l.count)
 		qsort(l.e, l.count, sizeof(l.e[0]), by_ino);
 	for (u32 i = 0; i < l.count && !err; i++) {
@@ -148,7 +147,7 @@ static int visit_children(struct walker *w, struct inode *dir)
 		w->path.len_bytes = len;
 		w->path.buf[len] = 0;
 	}
-	return err;
+	return err ? err : list_err;
 }
 
 static int visit(struct walker *w, struct inode *inode, struct inode *parent)
