@@ -354,7 +354,7 @@ void cache_quiesce(struct bcache *cache)
 {
 	mutex_lock(&cache->lock);
 	cache->wb_holds++;
-	while (cache->wb_rounds)
+	while (cache->wb_rounds || cache->aheads)
 		cond_wait(&cache->idle, &cache->lock);
 	mutex_unlock(&cache->lock);
 }
