@@ -24,7 +24,15 @@ static u8 *copy_data[2];
 static struct blkdev toy;
 static struct health health;
 static struct bcache *cache;
+static _Atomic bool dev_slow; /* background reads end later, on another thread */
 static _Atomic u32 dev_reads, dev_writes, dev_fail_writes;
+
+static void *end_later(void *bio)
+{
+	os_wait(&dev_reads, dev_reads, 20);
+	bio_complete(bio, 0);
+	return NULL;
+}
 
 static void toy_submit(struct blkdev *dev, struct bio *bio)
 {
@@ -51,6 +59,13 @@ static void toy_submit(struct blkdev *dev, struct bio *bio)
 		dev_reads++;
 	else
 		dev_writes++;
+	if (dev_slow && !bio->batch) {
+		pthread_t t;
+
+		assert_int_equal(pthread_create(&t, NULL, end_later, bio), 0);
+		pthread_detach(t);
+		return;
+	}
 	bio_complete(bio, err);
 }
 
@@ -261,6 +276,16 @@ static void readahead_saves_reads(void **state)
 	bh_readahead(&toy, BLOCKS - 2, 100); /* over the end */
 }
 
+static void detach_waits_for_reads_under_way(void **state)
+{
+	(void)state;
+	dev_slow = true;
+	bh_readahead(&toy, 5, 10);
+	assert_int_equal(bcache_detach(&toy, false), 0);
+	assert_int_equal(bcache_bytes(cache), 0);
+	dev_slow = false;
+}
+
 /* ---- writing ---- */
 
 static struct buffer_head *dirtied(u64 blk, u8 byte)
@@ -462,6 +487,7 @@ int main(void)
 		T(many_at_once),
 		T(memory_is_bounded),
 		T(readahead_saves_reads),
+		T(detach_waits_for_reads_under_way),
 		T(sync_writes_sealed_blocks_together),
 		T(pinned_stays),
 		T(failed_write_is_told_and_not_repeated),
