@@ -66,6 +66,10 @@ struct worker {
 	u32 luck;            /* how often a request came soon after the last, lately */
 };
 
+/* calls.c */
+void rouse_deputy(struct adapter *a);
+/* Calls one worker that has nothing to do. */
+void call_one(struct adapter *a);
 /*
  * For a request that met a full volume: true when it should be tried once more. The kernel says only later, by FORGET,
  * that a file removed before is out of use, and its space comes back then; so the requests under way are let finish

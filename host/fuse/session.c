@@ -44,27 +44,8 @@
 #define TICK_MS     1u
 #define QUIET_TICKS 16u
 #define WORKERS_MAX 16u
-#define SETTLE_MS   20u
 
-/* ---- who waits how ---- */
-
-static void rouse_deputy(struct adapter *a)
-{
-	atomic_fetch_add(&a->deputy_calls, 1);
-	os_wake_one(&a->deputy_calls);
-}
-
-/* Calls one worker that has nothing to do. */
-static void call_one(struct adapter *a)
-{
-	if (atomic_load(&a->sleepers)) {
-		atomic_fetch_add(&a->calls, 1);
-		os_wake_one(&a->calls);
-	} else {
-		atomic_store(&a->deputy_leave, 1);
-		rouse_deputy(a);
-	}
-}
+/* ---- who waits how; calling one: calls.c ---- */
 
 static void end(struct adapter *a)
 {
@@ -108,23 +89,6 @@ static void serve(struct worker *w)
 		fuse_session_process_buf(a->se, &w->buf);
 	atomic_fetch_sub(&a->serving, 1);
 	err_clear();
-}
-
-bool settled(struct adapter *a, int err)
-{
-	_Atomic u32 never = 0;
-
-	if (err != -ENOSPC)
-		return false;
-	/* At least two ticks: a request just received counts as served only a moment later. */
-	for (u32 ms = 0; ms < SETTLE_MS; ms++) {
-		if (ms >= 2 && !a->way->pending(a) && atomic_load(&a->serving) == 1)
-			break;
-		if (!atomic_load(&a->watching))
-			call_one(a);
-		os_wait(&never, 0, 1);
-	}
-	return true;
 }
 
 /* Spins for a request while that has paid lately. As transport.receive. */
