@@ -25,6 +25,8 @@ void stage_advance(struct inode *inode, u64 off_bytes, u64 len_bytes);
 u64 stage_take(struct inode *inode, u64 off_bytes, void *dst, u64 len_bytes, int *err);
 /* Forgets everything at or after off, waiting for what is in flight. */
 void stage_drop(struct inode *inode);
+/* Frees the spare buffers. No stage is left. */
+void stage_fini(struct super_block *sb);
 
 /* ---- inode.c ---- */
 

@@ -8,6 +8,7 @@
  *     before any mapping goes away: so no piece holds bytes of a block that is no longer the file's.
  *  2. A file stages at most STAGE_FILE_MAX, a volume STAGE_VOLUME_MAX bytes.
  *  3. A piece is freed by whoever takes it off the list, after its read is done.
+ *  4. Spare buffers belong to nobody, are all of PIECE_MAX bytes, and no more than their table holds.
  */
 #include "internal.h"
 
@@ -52,11 +53,39 @@ static void piece_wait(struct piece *p)
 		os_wait(&p->done, 0, 0);
 }
 
+/* Fresh memory costs a page fault for every 4 KiB, more than the copy out of it: buffers go round. */
+static void *buf_get(struct super_block *sb, u64 len_bytes)
+{
+	void *buf = NULL;
+
+	for (u32 i = 0; i < ARRAY_SIZE(sb->stage_spare) && !buf && len_bytes == PIECE_MAX; i++)
+		if (atomic_load(&sb->stage_spare[i]))
+			buf = atomic_exchange(&sb->stage_spare[i], NULL);
+	return buf ? buf : os_alloc_aligned(4096, len_bytes);
+}
+
+static void buf_put(struct super_block *sb, void *buf, u64 len_bytes)
+{
+	for (u32 i = 0; i < ARRAY_SIZE(sb->stage_spare) && len_bytes == PIECE_MAX; i++) {
+		void *none = NULL;
+
+		if (atomic_compare_exchange_strong(&sb->stage_spare[i], &none, buf))
+			return;
+	}
+	free(buf);
+}
+
+void stage_fini(struct super_block *sb)
+{
+	for (u32 i = 0; i < ARRAY_SIZE(sb->stage_spare); i++)
+		free(atomic_exchange(&sb->stage_spare[i], NULL));
+}
+
 static void piece_free(struct inode *inode, struct piece *p)
 {
 	piece_wait(p);
 	atomic_fetch_sub(&inode->sb->stage_bytes, p->len_bytes);
-	free(p->buf);
+	buf_put(inode->sb, p->buf, p->len_bytes);
 	free(p);
 }
 
@@ -73,7 +102,7 @@ static u64 piece_start(struct inode *inode, const struct mapping *m, u64 off_byt
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return 0;
-	p->buf = os_alloc_aligned(4096, len_bytes);
+	p->buf = buf_get(inode->sb, len_bytes);
 	if (!p->buf) {
 		free(p);
 		return 0;

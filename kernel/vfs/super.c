@@ -37,6 +37,7 @@ void super_fini(struct super_block *sb)
 		icache_free(sb->icache);
 		sb->icache = NULL;
 	}
+	stage_fini(sb);
 	dcache_free(sb->dcache);
 	sb->dcache = NULL;
 	mutex_fini(&sb->rename);

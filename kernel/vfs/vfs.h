@@ -288,6 +288,8 @@ struct super_block {
 	struct dcache *dcache;   /* [const] */
 	bool readahead_off;      /* [const] */
 	_Atomic u64 stage_bytes; /* held by all read stages */
+
+	_Atomic(void *) stage_spare[8]; /* buffers of stages that were read, for the next */
 };
 
 #define I_NO_DCACHE 0x1u /* names are not byte strings here (casefold): ask the module each time */

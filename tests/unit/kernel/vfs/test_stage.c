@@ -62,6 +62,31 @@ static void sequential(void **state)
 	free(want);
 }
 
+/* Buffers go round: reading a file again needs no other memory than the first time. */
+static void buffers_are_reused(void **state)
+{
+	static u8 buf[PIECE];
+	u32 spare = 0, same = 0;
+	void *before[ARRAY_SIZE(sb->stage_spare)];
+	u64 done;
+
+	(void)state;
+	for (u64 off = 0; off < FILE_BYTES; off += PIECE)
+		assert_int_equal(vfs_read(f->inode, off, buf, PIECE, &done), 0);
+	for (u32 i = 0; i < ARRAY_SIZE(before); i++) {
+		before[i] = atomic_load(&sb->stage_spare[i]);
+		spare += before[i] != NULL;
+	}
+	assert_true(spare >= 2);
+	for (u64 off = 0; off < FILE_BYTES; off += PIECE)
+		assert_int_equal(vfs_read(f->inode, off, buf, PIECE, &done), 0);
+	for (u32 i = 0; i < ARRAY_SIZE(before); i++)
+		for (u32 j = 0; j < ARRAY_SIZE(before); j++)
+			same += before[i] && atomic_load(&sb->stage_spare[j]) == before[i];
+	assert_int_equal(same, spare);
+	assert_int_equal(atomic_load(&sb->stage_bytes), 0);
+}
+
 static void change_ahead_is_seen(void **state)
 {
 	static u8 buf[PIECE];
@@ -137,6 +162,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(sequential, setup, teardown),
+		cmocka_unit_test_setup_teardown(buffers_are_reused, setup, teardown),
 		cmocka_unit_test_setup_teardown(change_ahead_is_seen, setup, teardown),
 		cmocka_unit_test_setup_teardown(never_older_than_written, setup, teardown)
 	};
