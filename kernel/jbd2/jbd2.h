@@ -11,7 +11,32 @@
  *
  *   jbd2_open ──► jbd2_info: does it need recovery? ──► jbd2_recover ──► jbd2_close
  *
- * Errors: -EUCLEAN (the log is broken, by corrupt()), -EOPNOTSUPP (features that we do not know), -EIO, -ENOMEM.
+ * Writing. A handle is one change that must happen whole: it joins the running transaction, says which buffers it
+ * changes, and ends. Many handles make a transaction; committing it writes its blocks to the log, then one commit
+ * block that makes them count. Home they go later, by the cache's writeback or by a checkpoint, which makes room in
+ * the log.
+ *
+ *   jbd2_begin ─► { jbd2_access ─► change bh->data ─► jbd2_dirty } … jbd2_forget … ─► jbd2_end
+ *
+ *   running ── locked: no new handle, open ones end ── precommit() ── frozen: sealed and copied ──► committing ──►
+ *   durable: committed() ── its blocks go home ──► checkpointed: its room in the log is free
+ *
+ *  1. Between jbd2_access and jbd2_end the buffer is pinned: nobody writes it home, so its bytes may be changed
+ *     without its lock. What orders changers and readers of the bytes is the caller's lock above them.
+ *  2. A transaction is frozen while no handle is open: every buffer is sealed in place and copied. The copy goes to the
+ *     log, and the next transaction may change the buffer at once. No reader and no writer waits for log I/O.
+ *  3. The buffer is unpinned, dirty and sealed once its transaction is durable, unless a later one has it.
+ *  4. A block freed as metadata is forgotten: its image is revoked, its buffer is dropped unwritten when the transaction is
+ *     durable, and only after that committed() says that the block may be used again.
+ *  5. The order on the devices: blocks of the log, flush (of the volume's device too), commit block with FUA. So what was
+ *     written to the volume before the commit, file data above all, is durable with it.
+ *  6. The log's tail moves only after the blocks of what it leaves behind were written home and flushed. Sequence
+ *     numbers go on for ever; an empty log keeps the next one.
+ *  7. The first failed write or flush aborts the journal: nothing more is committed, health says ABORTED, the log's
+ *     superblock gets the errno if it can be written.
+ *
+ * Errors: -EUCLEAN (the log is broken, by corrupt()), -EOPNOTSUPP (features that we do not know), -EIO, -ENOMEM; when
+ * writing also -EROFS (aborted) and -ENOSPC (the handle can never fit into this log).
  */
 #ifndef JBD2_H
 #define JBD2_H
@@ -85,7 +110,93 @@ const struct jbd2_info *jbd2_info(const struct jbd2 *journal);
  */
 int jbd2_recover(struct jbd2 *journal, struct blkdev *target, struct jbd2_recovery *out) __must_check;
 
+/* After recovery, on a device that is kept: flushes target, then writes the log's superblock as empty, with `next` as the
+ * next transaction's number (jbd2_recovery.end, or later). Clears a recorded error. */
+int jbd2_mark_empty(struct jbd2 *journal, struct blkdev *target, u32 next) __must_check;
+
 /* The fast-commit area's block `index`, below fc_count, into buf (block_bytes). */
 int jbd2_fc_read(struct jbd2 *journal, u64 index, void *buf) __must_check;
+
+/* ---- writing ---- */
+
+struct jbd2_handle;
+
+struct jbd2_ops {
+	/* The transaction is locked, no handle is open, nothing is frozen. Brings up to date what is kept elsewhere (bitmap sums,
+	 * descriptors, counters) in buffers that handles of this transaction have joined: their bytes may be changed, and
+	 * jbd2_access and jbd2_dirty be called with h, whose credits are those that the handles left unused. An
+	 * error aborts the journal. Locks: none held above ALLOC. */
+	int (*precommit)(void *priv, struct jbd2_handle *h);
+	/* Transaction tid is durable: what was freed in it may be used again. In order of tid. Locks: none held; may not begin a
+	 * handle. */
+	void (*committed)(void *priv, u32 tid);
+};
+
+struct jbd2_config {
+	struct blkdev *target;      /* the volume, whose blocks are in its buffer cache. Borrowed */
+	const struct jbd2_ops *ops; /* NULL members: nothing to do */
+	void *priv;
+	u32 commit_ms; /* age at which a transaction is committed without being asked; 0: 5000 */
+};
+
+/* A change under way. On the caller's stack; a thread has at most one. */
+struct jbd2_handle {
+	struct jbd2 *journal;
+	u32 tid;     /* of the transaction that it is part of */
+	u32 credits; /* blocks that it may still join */
+	u32 revokes; /* blocks that it may still forget */
+};
+
+/* The log is empty and the volume may be written: from here on handles may begin. Writes nothing. */
+int jbd2_start(struct jbd2 *journal, const struct jbd2_config *config) __must_check;
+/* Commits, writes everything home, flushes, marks the log empty: then the volume needs no recovery. No handle is open and
+ * none begins. On error (or when aborted before) the log stays as it is. Afterwards as after jbd2_open. */
+int jbd2_stop(struct jbd2 *journal) __must_check;
+/* The largest number of credits and of blocks to forget that one handle may ask for. */
+u32 jbd2_credits_max(const struct jbd2 *journal);
+
+/*
+ * credits: buffers that the handle will join at most, those that its transaction has already included. Waits while the
+ * transaction is being locked, or for a commit or a checkpoint when there is no room; so the caller holds no lock of rank
+ * HANDLE or below. On error nothing is open.
+ */
+int jbd2_begin(struct jbd2 *journal, u32 credits, u32 revokes, struct jbd2_handle *h) __must_check;
+/* Ends the handle; what it did is part of its transaction. */
+void jbd2_end(struct jbd2_handle *h);
+/* More of both, in the same transaction. -ENOSPC: the transaction has no room: end what must stay whole, then
+ * jbd2_restart. */
+int jbd2_extend(struct jbd2_handle *h, u32 credits, u32 revokes) __must_check;
+/* Ends the handle and begins it anew, perhaps in a later transaction. Locks of rank HANDLE or below are not held. On
+ * error the handle is closed. */
+int jbd2_restart(struct jbd2_handle *h, u32 credits, u32 revokes) __must_check;
+
+/* The buffer will be changed: joins the transaction and is pinned, after a write home under way has ended. Costs one credit when
+ * the transaction does not have it yet. Cancels an earlier forget of the block in the same transaction. */
+int jbd2_access(struct jbd2_handle *h, struct buffer_head *bh) __must_check;
+/* It was changed. The buffer is one that jbd2_access joined. */
+void jbd2_dirty(struct jbd2_handle *h, struct buffer_head *bh);
+/* The block of the target is free, and was metadata: see 4. Costs one of `revokes`. It must not be read or joined again before
+ * committed(). */
+int jbd2_forget(struct jbd2_handle *h, u64 blk) __must_check;
+
+/* The running transaction's number: what a change made now will be part of. */
+u32 jbd2_running(struct jbd2 *journal);
+/* Is the transaction durable? */
+bool jbd2_is_durable(struct jbd2 *journal, u32 tid);
+/* Returns when transaction tid is durable; commits it if it runs. Shared with others who wait. Locks: none of rank HANDLE or
+ * below. -EROFS: aborted. */
+int jbd2_commit(struct jbd2 *journal, u32 tid) __must_check;
+/* All that has ended is durable, and (checkpoint) home, with an empty log. */
+int jbd2_flush(struct jbd2 *journal, bool checkpoint) __must_check;
+/* Something went wrong half way through a change: nothing of the running transaction may become durable. */
+void jbd2_abort(struct jbd2 *journal, int err);
+/* 0, or the errno of the abort. */
+int jbd2_error(const struct jbd2 *journal);
+
+struct jbd2_stats {
+	u64 commits, blocks_logged, blocks_revoked, checkpoints;
+	u64 log_bytes_free;
+};
+void jbd2_stats(struct jbd2 *journal, struct jbd2_stats *out);
 
 #endif

@@ -4,6 +4,18 @@
 #include <errno.h>
 #include <string.h>
 
+static _Thread_local bool unprivileged;
+
+bool vfs_privileged(void)
+{
+	return !unprivileged;
+}
+
+void vfs_set_privileged(bool privileged)
+{
+	unprivileged = !privileged;
+}
+
 struct timespec64 inode_now(const struct inode *inode)
 {
 	struct timespec64 now = os_now();

@@ -223,7 +223,8 @@ struct inode_ops {
 	int (*unmap)(struct inode *inode, u64 off_bytes, u64 len_bytes);
 	/* Holes in the block-aligned range become unwritten. -EOPNOTSUPP: cannot. Locks: lock W, map_lock W. */
 	int (*prealloc)(struct inode *inode, u64 off_bytes, u64 len_bytes);
-	/* The file is size_bytes long; mappings beyond were taken away before. Locks: lock W, map_lock W. */
+	/* The file is size_bytes long. When that is shorter than before, unmap(end, ~0) of what lies beyond follows, and the
+	 * module sees to it that a crash in between completes it. Locks: lock W, map_lock W. */
 	int (*set_size)(struct inode *inode, u64 size_bytes);
 	/* The inode, with its data, becomes durable. NULL: super_ops.sync. Locks: none. */
 	int (*fsync)(struct inode *inode, bool data_only);
@@ -355,6 +356,10 @@ struct timespec64 inode_now(const struct inode *inode);
 void inode_touch(struct inode *inode, u32 which);
 /* Copies the valid members into the inode, in memory: the common part of every setattr. */
 void inode_apply(struct inode *inode, const struct iattr *attr);
+
+/* Whether this thread acts for somebody who may use what is kept back for the superuser (reserved blocks). True unless told otherwise. */
+bool vfs_privileged(void);
+void vfs_set_privileged(bool privileged);
 
 /* ---- for the host ---- */
 

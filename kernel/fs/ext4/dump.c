@@ -663,7 +663,7 @@ static const struct fs_type opened = { .name = "ext4" };
 /* Opens the volume, and the inode where there is one. */
 static int dump_opened(struct blkdev *dev, const struct mount_opts *opts, u32 which, u64 nr, struct doc *out)
 {
-	scoped(freep) struct ext4_inode *ei = calloc(1, sizeof(*ei));
+	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
 	struct dumper d = { .ei = ei, .out = out, .left = DUMP_MAX, .nr = nr };
 	struct mount_opts as_it_lies = *opts;
 	int err;

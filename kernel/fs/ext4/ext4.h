@@ -6,6 +6,19 @@
  *   es, ei     struct ext4_super and struct ext4_inode
  *   lblk       block in a file; pblk (or blk) block on the volume
  *   *_ok       a pure question; the caller reports
+ *   h          struct ext4_handle: the change under way
+ *
+ * How a volume is changed
+ *   - Every change of a metadata block: ext4_access, change the bytes, ext4_dirty, within one handle that holds all that must
+ *     happen together. Checksums inside a block are set by its bh_ops.seal; an inode's by ext4_inode_write; those of bitmaps and
+ *     descriptors, and the superblock's counters, by ext4_precommit.
+ *   - Plan, then change: what can fail (reading blocks, reserving space, credits) is done before the first byte is changed.
+ *     Should something fail after that all the same, ext4_abort makes sure that nothing half done becomes durable.
+ *   - A handle is bounded. What may touch more than a quarter of the journal is cut into steps, each of which leaves the volume
+ *     whole, with the inode on the orphan list in between.
+ *   - Blocks: reserved (memory only) → taken (in a handle, with what makes them reachable) → freed (in a handle) → free for
+ *     others once that handle's transaction is durable.
+ *   - Order of locks: dir/inode lock, map lock, handle, ei->tree, a group's lock, es->orphan_lock, buffer.
  */
 #ifndef EXT4_H
 #define EXT4_H
@@ -30,10 +43,16 @@ struct ext4_group {
 	u32 block_bitmap_csum, inode_bitmap_csum;
 	u16 flags;        /* EXT4_GROUP_* */
 	bool bad;         /* no copy of the descriptor is right */
+	bool changed;     /* [lock] since ext4_precommit wrote it */
 	_Atomic u8 ahead; /* how far the table was read ahead the last time: see raw_inode.c */
 };
 
-/* A mounted volume. Everything is [const] after mount. */
+struct ext4_balloc; /* balloc.c: what is free, reserved, or waits for a commit */
+
+/*
+ * A mounted volume. [const] after mount but for what says otherwise. On a read-write mount a group's counters, flags and sums are
+ * [its lock], which is es->group_lock[group]; disk's counters and states are [super_lock].
+ */
 struct ext4_super {
 	struct super_block vfs; /* first */
 	struct ext4_disk_super disk;
@@ -58,18 +77,36 @@ struct ext4_super {
 	u64 overhead_clusters;    /* not for files, for statfs */
 	struct ext4_group *group; /* [groups] */
 	struct ext4_zone zone;
+	/* Of a read-write mount; else NULL, 0: */
+	struct mutex *group_lock; /* [groups] rank ALLOC; one at a time */
+	struct ext4_balloc *balloc;
+	struct jbd2 *journal;             /* NULL: none */
+	struct ext4_inode *journal_inode; /* what the journal's map lives in */
+	struct buffer_head *super_bh;     /* of the block with the primary superblock */
+	struct mutex super_lock;          /* rank LEAF: disk's changing members */
+	bool super_changed;               /* [super_lock] since ext4_precommit wrote it */
+	struct mutex orphan_lock; /* rank ALLOC, before a group's: the orphan list and the orphan file */
+	_Atomic u32 next_generation;
 };
 
 /* An inode in memory. */
 struct ext4_inode {
-	struct inode vfs;            /* first */
-	u32 flags;                   /* [const] EXT4_FL_* */
-	u32 csum_seed;               /* [const] of everything that belongs to this inode */
-	u64 xattr_blk;               /* [const] 0: none */
-	u16 xattr_off;               /* [const] of the attributes in the raw inode, 0: none */
+	struct inode vfs; /* first */
+	u32 flags;        /* [vfs.lock W, and tree W for EXTENTS and INLINE_DATA] EXT4_FL_* */
+	u32 csum_seed;    /* [const] of everything that belongs to this inode */
+	u64 xattr_blk;    /* [vfs.lock W] 0: none */
+	u16 xattr_off;    /* [vfs.lock W] of the attributes in the raw inode, 0: none */
+	u16 extra_isize;  /* [vfs.lock W] bytes of fields behind the first 128; 0: none */
+	_Atomic u32 tid,
+		data_tid; /* the last transaction that changed it; that changed where or how long its data is */
+	struct list orphan; /* [orphan_lock] in memory's copy of the orphan list */
+	struct rwlock tree; /* rank EXTENT: block[] as a map, and the blocks of the map */
+	struct ext4_window {
+		u64 lblk, pblk, len;
+	} window;                    /* [tree] blocks reserved ahead of an appending writer; len 0: none */
 	_Atomic bool holes_in_dir;   /* a part of the directory could not be shown */
 	_Atomic bool index_bad;      /* the index of the directory was found damaged */
-	u8 block[EXT4_IBLOCK_BYTES]; /* [const] extent root, block map, symlink or inline data; checked */
+	u8 block[EXT4_IBLOCK_BYTES]; /* [tree] extent root, block map, symlink or inline data; checked */
 };
 
 static inline struct ext4_super *ext4_super(struct super_block *sb)
@@ -81,6 +118,11 @@ static inline struct ext4_inode *ext4_inode(struct inode *inode)
 {
 	return container_of(inode, struct ext4_inode, vfs);
 }
+
+/* Memory for an inode, zeroed; for one that no icache knows, until ext4_inode_freep. NULL: no memory. */
+struct ext4_inode *ext4_inode_alloc(void);
+void ext4_inode_free(struct ext4_inode *ei); /* NULL is ignored */
+void ext4_inode_freep(struct ext4_inode **ei);
 
 static inline struct ext4_super *ext4_inode_super(const struct ext4_inode *ei)
 {
@@ -431,6 +473,187 @@ int ext4_readdir(struct inode *dir, u64 pos, dirent_fn emit, void *ctx);
 /* ---- inode.c ---- */
 
 int ext4_read_inode(struct inode *inode);
+
+/* ======== writing ======== */
+
+/* ---- trans.c: changes ---- */
+
+/* A change under way; a thread has at most one. */
+struct ext4_handle {
+	struct ext4_super *es;
+	struct jbd2_handle jh; /* unused without a journal */
+};
+
+/*
+ * What one step costs, in blocks joined. The superblock and a group's descriptor block are joined with its bitmap.
+ */
+#define EXT4_CREDITS_INODE  1u /* its table block */
+#define EXT4_CREDITS_GROUP  3u /* a bitmap, its descriptor block, the superblock */
+#define EXT4_CREDITS_ORPHAN 3u /* superblock, the neighbour in the list, or a block of the orphan file */
+/* An extent or pointer goes in: at most the path, and a split on every level with its new block's group. */
+#define EXT4_CREDITS_INSERT (2 * EXT4_EXTENT_DEPTH_MAX + EXT4_EXTENT_DEPTH_MAX * EXT4_CREDITS_GROUP)
+/* A name goes in: leaf, index blocks, a split on each of them with its new block, and its place in the map. */
+#define EXT4_CREDITS_DIR_ADD (8u + 3 * EXT4_CREDITS_GROUP + EXT4_CREDITS_INSERT)
+#define EXT4_CREDITS_DIR_DEL 2u
+#define EXT4_CREDITS_XATTR   (3u + 2 * EXT4_CREDITS_GROUP)
+
+/* Locks: none of rank HANDLE or below. On error nothing is open. */
+int ext4_begin(struct ext4_super *es, u32 credits, u32 revokes, struct ext4_handle *h) __must_check;
+/* Returns err, or that the journal is aborted. */
+int ext4_end(struct ext4_handle *h, int err) __must_check;
+/* -ENOSPC: no room in this transaction; bring the volume into a whole state, drop locks of rank EXTENT and below, ext4_restart. */
+int ext4_extend(struct ext4_handle *h, u32 credits, u32 revokes) __must_check;
+/* On error the handle is closed. */
+int ext4_restart(struct ext4_handle *h, u32 credits, u32 revokes) __must_check;
+int ext4_access(struct ext4_handle *h, struct buffer_head *bh) __must_check;
+void ext4_dirty(struct ext4_handle *h, struct buffer_head *bh);
+/* A metadata block was freed. */
+int ext4_forget(struct ext4_handle *h, u64 blk) __must_check;
+/* A change failed half way: the journal aborts, the volume is read-only from now on. Returns err. */
+int ext4_abort(struct ext4_super *es, int err) __must_check;
+/* After ext4_end with -ENOSPC: true, once, when space or inodes that were freed have become usable by a commit. *tried
+ * is false at first. Locks: none of rank HANDLE or below. */
+bool ext4_retry(struct ext4_super *es, int err, bool *tried);
+
+/* ---- group_edit.c: groups that change ---- */
+
+/* Makes es->group_lock and counters ready. */
+int ext4_groups_open(struct ext4_super *es) __must_check;
+void ext4_groups_close(struct ext4_super *es);
+/* The group's bitmap, verified; computed and its UNINIT flag dropped from memory when it was never written. Locks: the group's. */
+int ext4_block_bitmap(struct ext4_super *es, u32 group, struct buffer_head **out) __must_check;
+int ext4_inode_bitmap(struct ext4_super *es, u32 group, struct buffer_head **out) __must_check;
+/* Joins the group's descriptor block and the superblock: to be called before the group's members change in this handle. Locks: the group's. */
+int ext4_group_change(struct ext4_handle *h, u32 group) __must_check;
+/* jbd2_ops.precommit, and at each ext4_end without a journal: bitmap sums, descriptors, the superblock's counters. */
+int ext4_precommit(void *es, struct jbd2_handle *jh);
+
+/* ---- balloc.c: blocks ---- */
+
+int ext4_balloc_open(struct ext4_super *es) __must_check;
+void ext4_balloc_close(struct ext4_super *es);
+#define EXT4_RESERVE_META 0x1u /* metadata: may use what is kept back for it */
+/*
+ * Reserves 1 to `want` blocks in one piece, in memory, at `goal` if that is free, else near it, the longest piece that is not far.
+ * -ENOSPC. Not part of any handle. Locks: none of rank ALLOC.
+ */
+int ext4_blocks_reserve(struct ext4_super *es, u64 goal, u32 want, u32 flags, u64 *blk,
+			u32 *len) __must_check;
+/* Gives back what was reserved and not taken. */
+void ext4_blocks_unreserve(struct ext4_super *es, u64 blk, u32 len);
+/* Reserved blocks become taken, on the volume too. At most EXT4_CREDITS_GROUP for each group they lie in; a reserved piece lies in one. */
+int ext4_blocks_take(struct ext4_handle *h, u64 blk, u32 len) __must_check;
+/* Blocks of a file become free, for others when the handle's transaction is durable. metadata: each is forgotten too (costs revokes). */
+int ext4_blocks_free(struct ext4_handle *h, u64 blk, u32 len, bool metadata) __must_check;
+/* One block of metadata near goal: reserve and take. */
+int ext4_block_new(struct ext4_handle *h, u64 goal, u64 *blk) __must_check;
+/* Where the file's next block would best lie. */
+u64 ext4_goal(const struct ext4_inode *ei, u64 lblk);
+/* Blocks that can be had: free, without what is reserved, kept back, or waiting for a commit. */
+u64 ext4_blocks_avail(struct ext4_super *es);
+/* Some were freed and wait for a commit. */
+bool ext4_blocks_pending(struct ext4_super *es);
+/* jbd2_ops.committed */
+void ext4_committed(void *es, u32 tid);
+
+/* ---- inode_edit.c: inodes, memory to disk ---- */
+
+/* Writes the inode's members and i_block into its table block. Locks: none of rank BUFFER; what guards the members is held. */
+int ext4_inode_write(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
+/* Adds blocks (or, negative, takes them away) to what the inode counts. In memory. */
+void ext4_inode_add_blocks(struct ext4_inode *ei, s64 blocks);
+
+/* ---- orphan.c: inodes to be finished after a crash ---- */
+
+int ext4_orphan_add(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
+int ext4_orphan_del(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
+/* At mount, after replay: truncates and frees what a crash left behind. *count: how many. */
+int ext4_orphan_cleanup(struct ext4_super *es, u32 *count) __must_check;
+
+/* ---- extents_edit.c, indirect_edit.c, map_edit.c: maps that change ---- */
+
+/* The range, a hole, becomes mapped to pblk. Locks: tree W. The inode's block count is brought along, the inode is not written. */
+int ext4_map_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk,
+		    bool unwritten) __must_check;
+/* A block of metadata at lblk, a hole, for directories and symlinks: new, mapped, and its buffer of zeros, joined. Locks: takes tree W. */
+int ext4_map_new_block(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, const struct bh_ops *ops,
+		       const struct bh_ctx *ctx, struct buffer_head **out) __must_check;
+/* Frees every block at or after lblk, in as many handles as it takes, each leaving the inode whole and written. Locks:
+ * map_lock W, or nobody else knows the inode. Not within a handle. */
+int ext4_map_cut(struct ext4_inode *ei, u64 lblk) __must_check;
+/* inode_ops */
+int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out);
+int ext4_commit(struct inode *inode, const struct mapping *m, u64 size_bytes);
+void ext4_abort_alloc(struct inode *inode, const struct mapping *m);
+int ext4_unmap(struct inode *inode, u64 off_bytes, u64 len_bytes);
+int ext4_prealloc(struct inode *inode, u64 off_bytes, u64 len_bytes);
+int ext4_set_size(struct inode *inode, u64 size_bytes);
+/* The window of blocks reserved ahead is given back. */
+void ext4_window_drop(struct ext4_inode *ei);
+
+/* ---- ialloc.c ---- */
+
+/* A free number, taken on the volume: for directories spread out, for files near their directory. 4 credits and EXT4_CREDITS_GROUP. */
+int ext4_ino_take(struct ext4_handle *h, struct ext4_inode *dir, u32 mode, u64 *ino) __must_check;
+/* The number is free again. The inode has no blocks any more and was written with its deletion time. */
+int ext4_ino_free(struct ext4_handle *h, u64 ino, bool is_dir) __must_check;
+/* A new inode: number, members, symlink target, ACLs; written, nlink 0, not on the orphan list, in memory and referenced. The caller gives it a name,
+ * its links (ext4_inode_write again), and calls inode_ready. On error nothing is left. Its credits: */
+#define EXT4_CREDITS_NEW_INODE (4u + 2 * EXT4_CREDITS_GROUP + 2 * EXT4_CREDITS_XATTR + EXT4_CREDITS_INSERT)
+int ext4_inode_create(struct ext4_handle *h, struct ext4_inode *dir, const struct new_inode *what,
+		      struct ext4_inode **out) __must_check;
+
+/* ---- xattr_edit.c, acl.c ---- */
+
+/* value NULL removes. flags: XATTR_CREATE, XATTR_REPLACE. EXT4_CREDITS_XATTR, 1 revoke. The inode is written. Locks: vfs.lock W, or nobody else knows the inode. */
+int ext4_xattr_set(struct ext4_handle *h, struct ext4_inode *ei, u32 index, const char *name, u32 name_len,
+		   const void *value, u32 len, u32 flags) __must_check;
+/* All attributes outside of the inode go: before it is freed. */
+int ext4_xattr_drop(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
+int ext4_setxattr(struct inode *inode, const char *name, const void *value, u32 len, u32 flags);
+int ext4_set_acl(struct inode *inode, bool is_default, const struct acl *acl, u32 mode);
+/* The on-disk form; *value is freed by the caller. */
+int ext4_acl_encode(const struct acl *acl, u8 **value, u32 *len) __must_check;
+
+/* ---- dir_edit.c, htree_edit.c ---- */
+
+/* The first block of a new directory: "." and "..". Costs as a map insert with a new block. */
+int ext4_dir_init(struct ext4_handle *h, struct ext4_inode *dir, u64 parent) __must_check;
+/* Adds a name that is not there. May grow the directory. -ENOSPC: full disk, or the index cannot grow. EXT4_CREDITS_DIR_ADD. Times and links
+ * are the caller's; the directory's size and flags are in memory, and the caller writes the inode. Locks: dir W, for all of these. */
+int ext4_dir_add(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name, u64 ino,
+		 u32 mode) __must_check;
+int ext4_dir_del(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name) __must_check;
+/* The name, which is there, means another inode; ".." too. */
+int ext4_dir_set(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name, u64 ino,
+		 u32 mode) __must_check;
+/* 1: nothing but "." and "..", 0: more. */
+int ext4_dir_is_empty(struct ext4_inode *dir) __must_check;
+
+/* ---- namei_edit.c ---- */
+
+int ext4_create(struct inode *dir, const struct name *name, const struct new_inode *what, struct inode **out);
+int ext4_link(struct inode *dir, const struct name *name, struct inode *inode);
+int ext4_unlink(struct inode *dir, const struct name *name, struct inode *inode);
+int ext4_rename(struct inode *dir, const struct name *name, struct inode *inode, struct inode *new_dir,
+		const struct name *new_name, struct inode *victim, bool exchange,
+		const struct new_inode *whiteout);
+
+/* ---- inode_life.c ---- */
+
+int ext4_setattr(struct inode *inode, const struct iattr *attr);
+int ext4_evict_inode(struct inode *inode);
+int ext4_fsync(struct inode *inode, bool data_only);
+
+/* ---- mount_rw.c ---- */
+
+/* What keeps the volume from being written, by name, in a sentence; NULL: nothing. */
+const char *ext4_write_refusal(const struct ext4_super *es);
+/* From read-only to read-write: journal, allocator, orphans, marks in the superblock. */
+int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts) __must_check;
+/* All is durable and home, and the volume is marked clean. */
+int ext4_write_close(struct ext4_super *es) __must_check;
+int ext4_sync(struct super_block *sb);
 
 /* ---- mmp.c ---- */
 

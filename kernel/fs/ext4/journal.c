@@ -103,7 +103,7 @@ int ext4_journal_open(struct ext4_super *es, struct ext4_inode *ei, struct jbd2 
 
 int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext4_replay *out)
 {
-	scoped(freep) struct ext4_inode *ei = calloc(1, sizeof(*ei));
+	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
 	struct jbd2_recovery r = { 0 };
 	struct jbd2 *journal;
 	int err;

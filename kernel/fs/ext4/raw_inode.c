@@ -18,6 +18,32 @@
 #define WINDOW_STEPS 5u    /* doublings */
 #define NSEC_PER_SEC 1000000000u
 
+/* ---- memory ---- */
+
+struct ext4_inode *ext4_inode_alloc(void)
+{
+	struct ext4_inode *ei = calloc(1, sizeof(*ei));
+
+	if (!ei)
+		return NULL;
+	rw_init(&ei->tree, RANK_EXTENT);
+	list_init(&ei->orphan);
+	return ei;
+}
+
+void ext4_inode_free(struct ext4_inode *ei)
+{
+	if (!ei)
+		return;
+	rw_fini(&ei->tree);
+	free(ei);
+}
+
+void ext4_inode_freep(struct ext4_inode **ei)
+{
+	ext4_inode_free(*ei);
+}
+
 /* ---- where ---- */
 
 int ext4_inode_where(const struct ext4_super *es, u64 ino, u64 *blk, u32 *off)

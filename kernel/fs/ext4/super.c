@@ -110,7 +110,7 @@ static void notices(struct ext4_super *es, const struct mount_opts *opts, u64 su
 
 static struct inode *ext4_alloc_inode(struct super_block *sb)
 {
-	struct ext4_inode *ei = calloc(1, sizeof(*ei));
+	struct ext4_inode *ei = ext4_inode_alloc();
 
 	(void)sb;
 	return ei ? &ei->vfs : NULL;
@@ -118,7 +118,7 @@ static struct inode *ext4_alloc_inode(struct super_block *sb)
 
 static void ext4_free_inode(struct inode *inode)
 {
-	free(ext4_inode(inode));
+	ext4_inode_free(ext4_inode(inode));
 }
 
 static int ext4_statfs(struct super_block *sb, struct kstatfs *out)

@@ -55,7 +55,7 @@ static int value_inode_check(struct ext4_inode *ei, const struct ext4_inode *own
 /* The value of `len` bytes that is the content of inode `ino`. */
 static int value_inode_read(struct ext4_inode *owner, u32 ino, void *value, u32 len)
 {
-	scoped(freep) struct ext4_inode *ei = calloc(1, sizeof(*ei));
+	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
 	int err;
 
 	if (!ei)
