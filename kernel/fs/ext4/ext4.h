@@ -81,6 +81,7 @@ struct ext4_super {
 	struct mutex *group_lock; /* [groups] rank ALLOC; one at a time */
 	struct ext4_balloc *balloc;
 	struct jbd2 *journal;             /* NULL: none */
+	const struct jbd2_ops *trans_ops; /* what is called before and after a change becomes durable */
 	struct ext4_inode *journal_inode; /* what the journal's map lives in */
 	struct buffer_head *super_bh;     /* of the block with the primary superblock */
 	struct mutex super_lock;          /* rank LEAF: disk's changing members */
@@ -481,7 +482,10 @@ int ext4_read_inode(struct inode *inode);
 /* A change under way; a thread has at most one. */
 struct ext4_handle {
 	struct ext4_super *es;
-	struct jbd2_handle jh; /* unused without a journal */
+	struct jbd2_handle jh;
+	/* Without a journal: what was joined, pinned and referenced until the end. */
+	struct buffer_head **joined;
+	u32 joined_count, joined_room;
 };
 
 /*

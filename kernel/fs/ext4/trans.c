@@ -1,0 +1,121 @@
+/*
+ * Changes: a handle holds all that must happen together. Without a journal a handle pins what it joins until its end, so that no block goes home half changed; more than
+ * that is not promised: a crash needs e2fsck.
+ */
+#include "ext4.h"
+
+#include "lib/log.h"
+#include <errno.h>
+#include <stdlib.h>
+
+#define JOINED_ROOM 16u
+
+static int not_writable(struct ext4_super *es)
+{
+	if (es->vfs.rdonly || health_state(&es->vfs.health) >= HEALTH_ABORTED)
+		return fail(-EROFS, "%s is read-only", es->vfs.health.name);
+	return 0;
+}
+
+int ext4_begin(struct ext4_super *es, u32 credits, u32 revokes, struct ext4_handle *h)
+{
+	int err = not_writable(es);
+
+	*h = (struct ext4_handle){ .es = es };
+	if (err)
+		return err;
+	(void)credits;
+	(void)revokes;
+	lock_note_acquire(h, RANK_HANDLE, false);
+	return 0;
+}
+
+/* Without a journal: the end of the handle is the end of its transaction. */
+static int finish(struct ext4_handle *h)
+{
+	struct ext4_super *es = h->es;
+	int err = es->trans_ops->precommit(es, &h->jh);
+
+	for (u32 i = 0; i < h->joined_count; i++) {
+		bh_lock(h->joined[i]);
+		bh_unpin(h->joined[i]);
+		bh_unlock(h->joined[i]);
+		bh_put(h->joined[i]);
+	}
+	free(h->joined);
+	lock_note_release(h);
+	es->trans_ops->committed(es, 0);
+	return err;
+}
+
+int ext4_end(struct ext4_handle *h, int err)
+{
+	int end = finish(h);
+
+	return err ? err : end;
+}
+
+int ext4_extend(struct ext4_handle *h, u32 credits, u32 revokes)
+{
+	(void)h;
+	(void)credits;
+	(void)revokes;
+	return 0;
+}
+
+int ext4_restart(struct ext4_handle *h, u32 credits, u32 revokes)
+{
+	struct ext4_super *es = h->es;
+	int err = ext4_end(h, 0);
+
+	return err ? err : ext4_begin(es, credits, revokes, h);
+}
+
+/* Without a journal: remembers the buffer until the handle's end. */
+static int join(struct ext4_handle *h, struct buffer_head *bh)
+{
+	for (u32 i = h->joined_count; i--;)
+		if (h->joined[i] == bh)
+			return 0;
+	if (h->joined_count == h->joined_room) {
+		u32 room = h->joined_room ? 2 * h->joined_room : JOINED_ROOM;
+		struct buffer_head **more = realloc(h->joined, room * sizeof(*more));
+
+		if (!more)
+			return fail(-ENOMEM, "no memory for a change");
+		h->joined = more;
+		h->joined_room = room;
+	}
+	bh_lock(bh); /* a write home under way ends first */
+	bh_pin(bh);
+	bh_unlock(bh);
+	h->joined[h->joined_count++] = bh_get(bh);
+	return 0;
+}
+
+int ext4_access(struct ext4_handle *h, struct buffer_head *bh)
+{
+	return join(h, bh);
+}
+
+void ext4_dirty(struct ext4_handle *h, struct buffer_head *bh)
+{
+	(void)h;
+	bh_lock(bh);
+	bh_dirty(bh);
+	bh_unlock(bh);
+}
+
+int ext4_forget(struct ext4_handle *h, u64 blk)
+{
+	bh_forget(h->es->vfs.dev, blk);
+	return 0;
+}
+
+int ext4_abort(struct ext4_super *es, int err)
+{
+	log_error("%s: a change failed half way (%s): the volume is read-only from now on",
+		  es->vfs.health.name, err_name(err));
+	health_raise(&es->vfs.health, HEALTH_ABORTED);
+	return err;
+}
