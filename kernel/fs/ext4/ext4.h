@@ -519,6 +519,18 @@ int ext4_abort(struct ext4_super *es, int err) __must_check;
  * is false at first. Locks: none of rank HANDLE or below. */
 bool ext4_retry(struct ext4_super *es, int err, bool *tried);
 
+/* ---- super_edit.c: the superblock that changes. es->disk is what counts; its block is made from it ---- */
+
+/* Reads and holds the primary superblock's block: es->super_bh. The volume's superblock may be a copy: it is repaired by the first write. */
+int ext4_super_hold(struct ext4_super *es) __must_check;
+void ext4_super_release(struct ext4_super *es);
+/* es->disk will change, or has, in this handle: joins the block (1 credit); ext4_precommit brings it along. */
+int ext4_super_change(struct ext4_handle *h) __must_check;
+/* es->disk into the block, which is joined, when it changed. For ext4_precommit. */
+void ext4_super_fill(struct ext4_super *es);
+/* Outside of all handles, before the first and after the last: writes es->disk now, and flushes. */
+int ext4_super_write(struct ext4_super *es) __must_check;
+
 /* ---- group_edit.c: groups that change ---- */
 
 /* Makes es->group_lock and counters ready. */
