@@ -77,6 +77,7 @@ struct ext4_super {
 	u64 overhead_clusters;    /* not for files, for statfs */
 	struct ext4_group *group; /* [groups] */
 	struct ext4_zone zone;
+	void (*set_ops)(struct inode *inode); /* ext4_inode_set_ops */
 	/* Of a read-write mount; else NULL, 0: */
 	struct mutex *group_lock; /* [groups] rank ALLOC; one at a time */
 	struct ext4_balloc *balloc;
@@ -88,6 +89,11 @@ struct ext4_super {
 	bool super_changed;               /* [super_lock] since ext4_precommit wrote it */
 	struct mutex orphan_lock; /* rank ALLOC, before a group's: the orphan list and the orphan file */
 	_Atomic u32 next_generation;
+	u16 errors;                  /* policy: EXT4_ERRORS_* */
+	_Atomic u64 errors_recorded; /* of health's corrupt_count, in the superblock */
+	bool from_copy;              /* the superblock is a copy's */
+	bool was_valid;              /* the superblock said that it is clean when it was opened */
+	bool discard;                /* tell the device what was freed */
 };
 
 /* An inode in memory. */
@@ -201,6 +207,8 @@ u32 ext4_csum_mmp(const struct ext4_super *es, const struct ext4_disk_mmp *mmp);
 void ext4_feature_doc(const struct ext4_disk_super *d, struct doc *out);
 /* -EOPNOTSUPP, with the names, when the volume has what cannot even be read around. */
 int ext4_feature_check(const struct ext4_disk_super *d) __must_check;
+/* The names of those that keep it from being written. */
+void ext4_feature_unwritable(const struct ext4_disk_super *d, struct text *out);
 /* "ext2", "ext3" or "ext4", after what its features were first of. */
 const char *ext4_feature_variant(const struct ext4_disk_super *d);
 
@@ -474,6 +482,8 @@ int ext4_readdir(struct inode *dir, u64 pos, dirent_fn emit, void *ctx);
 /* ---- inode.c ---- */
 
 int ext4_read_inode(struct inode *inode);
+/* The operations that fit its type and flags. Those who stand below call it as es->set_ops. */
+void ext4_inode_set_ops(struct inode *inode);
 
 /* ======== writing ======== */
 
@@ -526,6 +536,8 @@ int ext4_super_hold(struct ext4_super *es) __must_check;
 void ext4_super_release(struct ext4_super *es);
 /* es->disk will change, or has, in this handle: joins the block (1 credit); ext4_precommit brings it along. */
 int ext4_super_change(struct ext4_handle *h) __must_check;
+/* New errors that health has seen go into es->disk. */
+void ext4_errors_record(struct ext4_super *es);
 /* es->disk into the block, which is joined, when it changed. For ext4_precommit. */
 void ext4_super_fill(struct ext4_super *es);
 /* Outside of all handles, before the first and after the last: writes es->disk now, and flushes. */
@@ -661,16 +673,6 @@ int ext4_setattr(struct inode *inode, const struct iattr *attr);
 int ext4_evict_inode(struct inode *inode);
 int ext4_fsync(struct inode *inode, bool data_only);
 
-/* ---- mount_rw.c ---- */
-
-/* What keeps the volume from being written, by name, in a sentence; NULL: nothing. */
-const char *ext4_write_refusal(const struct ext4_super *es);
-/* From read-only to read-write: journal, allocator, orphans, marks in the superblock. */
-int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts) __must_check;
-/* All is durable and home, and the volume is marked clean. */
-int ext4_write_close(struct ext4_super *es) __must_check;
-int ext4_sync(struct super_block *sb);
-
 /* ---- mmp.c ---- */
 
 /* -EBUSY, naming the node, when another machine has the volume mounted. May wait for some seconds. */
@@ -682,6 +684,7 @@ struct ext4_replay {
 	u32 transactions;  /* applied */
 	bool bad_commit;   /* the log ends in a damaged one */
 	bool fast_commits; /* there are changes after them, which were not applied */
+	u32 next;          /* the number of the next transaction */
 };
 /* The volume has a journal, on itself. */
 bool ext4_journal_is_inside(const struct ext4_super *es);
@@ -689,6 +692,24 @@ bool ext4_journal_is_inside(const struct ext4_super *es);
 int ext4_journal_open(struct ext4_super *es, struct ext4_inode *ei, struct jbd2 **out) __must_check;
 /* Applies the journal to target, a device with the volume's blocks. */
 int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext4_replay *out) __must_check;
+
+/* ---- mount_rw.c: from read-only to read-write, and back ---- */
+
+/* Why the volume is not to be written, in a sentence that names it. False: it may be written. */
+bool ext4_write_refused(const struct ext4_super *es, struct text *why);
+/*
+ * On a volume just opened: applies its journal to the device, whose caches are void afterwards: open it again. *replay says
+ * what was done; *again: whether it must be opened again.
+ */
+int ext4_write_recover(struct ext4_super *es, struct ext4_replay *replay, bool *again) __must_check;
+/* Journal, allocator, marks in the superblock, orphans. On error the volume is as it was, but for orphans dealt with. */
+int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *orphans) __must_check;
+/* All is durable and home, and the volume is marked clean. Does nothing on a read-only mount. */
+int ext4_write_close(struct ext4_super *es) __must_check;
+/* super_ops.sync */
+int ext4_sync(struct super_block *sb);
+/* 0, or -EINVAL naming the option that is none of ours. */
+int ext4_options_check(const char *fs_opts) __must_check;
 
 /* ---- sb.c ---- */
 

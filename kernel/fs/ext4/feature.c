@@ -5,7 +5,8 @@
  *   ro_compat   must be understood to write; reading is safe
  *   incompat    must be understood to read
  *
- * A volume with an incompat bit that is not in the table below as READ is refused by name.
+ * A volume with an incompat bit that is not in the table below, or there as NO, is refused by name; with an incompat or ro_compat
+ * bit that is not there as WRITE it is shown read-only.
  */
 #include "ext4.h"
 
@@ -14,9 +15,9 @@
 enum feature_set { EXT4_COMPAT, EXT4_INCOMPAT, EXT4_RO_COMPAT };
 
 enum support {
-	ANY,  /* reading needs to know nothing of it */
-	READ, /* understood by the reader */
-	NO,   /* incompat and not understood */
+	NO,    /* not understood: an incompat of this kind cannot even be read around */
+	READ,  /* read, or of no concern to a reader; not written */
+	WRITE, /* read and written */
 };
 
 struct feature {
@@ -27,52 +28,52 @@ struct feature {
 };
 
 static const struct feature features[] = {
-	{ EXT4_COMPAT, EXT4_COMPAT_DIR_PREALLOC, ANY, "dir_prealloc" },
-	{ EXT4_COMPAT, EXT4_COMPAT_IMAGIC_INODES, ANY, "imagic_inodes" },
-	{ EXT4_COMPAT, EXT4_COMPAT_HAS_JOURNAL, ANY, "has_journal" },
-	{ EXT4_COMPAT, EXT4_COMPAT_EXT_ATTR, ANY, "ext_attr" },
-	{ EXT4_COMPAT, EXT4_COMPAT_RESIZE_INODE, ANY, "resize_inode" },
-	{ EXT4_COMPAT, EXT4_COMPAT_DIR_INDEX, ANY, "dir_index" },
-	{ EXT4_COMPAT, EXT4_COMPAT_LAZY_BG, ANY, "lazy_bg" },
-	{ EXT4_COMPAT, EXT4_COMPAT_EXCLUDE_INODE, ANY, "exclude_inode" },
-	{ EXT4_COMPAT, EXT4_COMPAT_EXCLUDE_BITMAP, ANY, "exclude_bitmap" },
-	{ EXT4_COMPAT, EXT4_COMPAT_SPARSE_SUPER2, ANY, "sparse_super2" },
-	{ EXT4_COMPAT, EXT4_COMPAT_FAST_COMMIT, ANY, "fast_commit" },
-	{ EXT4_COMPAT, EXT4_COMPAT_STABLE_INODES, ANY, "stable_inodes" },
-	{ EXT4_COMPAT, EXT4_COMPAT_ORPHAN_FILE, ANY, "orphan_file" },
+	{ EXT4_COMPAT, EXT4_COMPAT_DIR_PREALLOC, WRITE, "dir_prealloc" },
+	{ EXT4_COMPAT, EXT4_COMPAT_IMAGIC_INODES, WRITE, "imagic_inodes" },
+	{ EXT4_COMPAT, EXT4_COMPAT_HAS_JOURNAL, WRITE, "has_journal" },
+	{ EXT4_COMPAT, EXT4_COMPAT_EXT_ATTR, WRITE, "ext_attr" },
+	{ EXT4_COMPAT, EXT4_COMPAT_RESIZE_INODE, WRITE, "resize_inode" },
+	{ EXT4_COMPAT, EXT4_COMPAT_DIR_INDEX, WRITE, "dir_index" },
+	{ EXT4_COMPAT, EXT4_COMPAT_LAZY_BG, WRITE, "lazy_bg" },
+	{ EXT4_COMPAT, EXT4_COMPAT_EXCLUDE_INODE, WRITE, "exclude_inode" },
+	{ EXT4_COMPAT, EXT4_COMPAT_EXCLUDE_BITMAP, WRITE, "exclude_bitmap" },
+	{ EXT4_COMPAT, EXT4_COMPAT_SPARSE_SUPER2, WRITE, "sparse_super2" },
+	{ EXT4_COMPAT, EXT4_COMPAT_FAST_COMMIT, WRITE, "fast_commit" },
+	{ EXT4_COMPAT, EXT4_COMPAT_STABLE_INODES, WRITE, "stable_inodes" },
+	{ EXT4_COMPAT, EXT4_COMPAT_ORPHAN_FILE, WRITE, "orphan_file" },
 	{ EXT4_INCOMPAT, EXT4_INCOMPAT_COMPRESSION, NO, "compression" },
-	{ EXT4_INCOMPAT, EXT4_INCOMPAT_FILETYPE, READ, "filetype" },
-	{ EXT4_INCOMPAT, EXT4_INCOMPAT_RECOVER, READ, "needs_recovery" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_FILETYPE, WRITE, "filetype" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_RECOVER, WRITE, "needs_recovery" },
 	{ EXT4_INCOMPAT, EXT4_INCOMPAT_JOURNAL_DEV, NO, "journal_dev" },
-	{ EXT4_INCOMPAT, EXT4_INCOMPAT_META_BG, READ, "meta_bg" },
-	{ EXT4_INCOMPAT, EXT4_INCOMPAT_EXTENTS, READ, "extent" },
-	{ EXT4_INCOMPAT, EXT4_INCOMPAT_64BIT, READ, "64bit" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_META_BG, WRITE, "meta_bg" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_EXTENTS, WRITE, "extent" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_64BIT, WRITE, "64bit" },
 	{ EXT4_INCOMPAT, EXT4_INCOMPAT_MMP, READ, "mmp" },
-	{ EXT4_INCOMPAT, EXT4_INCOMPAT_FLEX_BG, READ, "flex_bg" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_FLEX_BG, WRITE, "flex_bg" },
 	{ EXT4_INCOMPAT, EXT4_INCOMPAT_EA_INODE, READ, "ea_inode" },
 	{ EXT4_INCOMPAT, EXT4_INCOMPAT_DIRDATA, NO, "dirdata" },
-	{ EXT4_INCOMPAT, EXT4_INCOMPAT_CSUM_SEED, READ, "metadata_csum_seed" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_CSUM_SEED, WRITE, "metadata_csum_seed" },
 	{ EXT4_INCOMPAT, EXT4_INCOMPAT_LARGEDIR, READ, "large_dir" },
-	{ EXT4_INCOMPAT, EXT4_INCOMPAT_INLINE_DATA, READ, "inline_data" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_INLINE_DATA, WRITE, "inline_data" },
 	{ EXT4_INCOMPAT, EXT4_INCOMPAT_ENCRYPT, READ, "encrypt" },
 	{ EXT4_INCOMPAT, EXT4_INCOMPAT_CASEFOLD, READ, "casefold" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_SPARSE_SUPER, ANY, "sparse_super" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_LARGE_FILE, ANY, "large_file" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_BTREE_DIR, ANY, "btree_dir" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_HUGE_FILE, ANY, "huge_file" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_GDT_CSUM, ANY, "uninit_bg" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_DIR_NLINK, ANY, "dir_nlink" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_EXTRA_ISIZE, ANY, "extra_isize" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_HAS_SNAPSHOT, ANY, "has_snapshot" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_QUOTA, ANY, "quota" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_BIGALLOC, ANY, "bigalloc" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_METADATA_CSUM, ANY, "metadata_csum" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_REPLICA, ANY, "replica" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_READONLY, ANY, "read-only" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_PROJECT, ANY, "project" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_SHARED_BLOCKS, ANY, "shared_blocks" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_VERITY, ANY, "verity" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_ORPHAN_PRESENT, ANY, "orphan_present" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_SPARSE_SUPER, WRITE, "sparse_super" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_LARGE_FILE, WRITE, "large_file" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_BTREE_DIR, WRITE, "btree_dir" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_HUGE_FILE, WRITE, "huge_file" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_GDT_CSUM, WRITE, "uninit_bg" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_DIR_NLINK, WRITE, "dir_nlink" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_EXTRA_ISIZE, WRITE, "extra_isize" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_HAS_SNAPSHOT, READ, "has_snapshot" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_QUOTA, READ, "quota" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_BIGALLOC, READ, "bigalloc" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_METADATA_CSUM, WRITE, "metadata_csum" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_REPLICA, READ, "replica" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_READONLY, READ, "read-only" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_PROJECT, READ, "project" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_SHARED_BLOCKS, READ, "shared_blocks" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_VERITY, READ, "verity" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_ORPHAN_PRESENT, WRITE, "orphan_present" },
 };
 
 /* What an ext2 or an ext3 may have; anything else makes it an ext4. */
@@ -150,6 +151,19 @@ int ext4_feature_check(const struct ext4_disk_super *d)
 			   text_str(&t));
 	text_free(&t);
 	return err;
+}
+
+void ext4_feature_unwritable(const struct ext4_disk_super *d, struct text *out)
+{
+	static const enum feature_set sets[] = { EXT4_INCOMPAT, EXT4_RO_COMPAT };
+
+	for (size_t i = 0; i < ARRAY_SIZE(sets); i++)
+		for (u32 bit = 1; bit; bit <<= 1) {
+			const struct feature *f = feature_find(sets[i], bit);
+
+			if (feature_bits(d, sets[i]) & bit && (!f || f->support != WRITE))
+				text_add_feature(out, sets[i], bit);
+		}
 }
 
 const char *ext4_feature_variant(const struct ext4_disk_super *d)

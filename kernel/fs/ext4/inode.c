@@ -47,6 +47,20 @@ static const struct inode_ops special_ops = {
 	.get_acl = ext4_get_acl,
 };
 
+void ext4_inode_set_ops(struct inode *inode)
+{
+	if (is_dir(inode))
+		inode->ops = &dir_ops;
+	else if (is_reg(inode))
+		inode->ops = &file_ops;
+	else if (is_symlink(inode))
+		inode->ops = &symlink_ops;
+	else
+		inode->ops = &special_ops;
+	if (is_dir(inode) && ext4_inode(inode)->flags & EXT4_FL_CASEFOLD)
+		inode->iflags |= I_NO_DCACHE;
+}
+
 int ext4_read_inode(struct inode *inode)
 {
 	struct ext4_super *es = ext4_super(inode->sb);
@@ -64,15 +78,6 @@ int ext4_read_inode(struct inode *inode)
 	/* A file without blocks looks like one hole to tar and the like; inline data is none. */
 	if (is_reg(inode) && ei->flags & EXT4_FL_INLINE_DATA)
 		inode->blocks_512 += DIV_ROUND_UP(ext4_size(ei), 512);
-	if (is_dir(inode))
-		inode->ops = &dir_ops;
-	else if (is_reg(inode))
-		inode->ops = &file_ops;
-	else if (is_symlink(inode))
-		inode->ops = &symlink_ops;
-	else
-		inode->ops = &special_ops;
-	if (is_dir(inode) && ei->flags & EXT4_FL_CASEFOLD)
-		inode->iflags |= I_NO_DCACHE;
+	ext4_inode_set_ops(inode);
 	return 0;
 }

@@ -119,6 +119,8 @@ int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext
 	if (!err && r.has_fast_commits)
 		err = fast_commits_follow(es, journal, r.end, &out->fast_commits);
 	out->transactions = r.end - r.first;
+	/* One is left out, lest what an unfinished transaction left in the log be taken for a later one. */
+	out->next = r.end + 1;
 	out->bad_commit = r.bad_commit;
 	jbd2_close(journal);
 	return err;

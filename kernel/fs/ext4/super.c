@@ -195,6 +195,7 @@ static int open_as_it_lies(struct blkdev *dev, const char *name, const struct fs
 	}
 	es->vfs.dev = blkdev_get(dev);
 	dev->health = &es->vfs.health;
+	es->set_ops = ext4_inode_set_ops;
 	fill_features(es);
 	fill_geometry(es);
 	err = bcache_new(opts->cache_bytes, &es->vfs.cache);

@@ -48,6 +48,30 @@ int ext4_super_change(struct ext4_handle *h)
 	return 0;
 }
 
+void ext4_errors_record(struct ext4_super *es)
+{
+	static const char who[] = "werunos";
+	u64 count = atomic_load(&es->vfs.health.corrupt_count),
+	    before = atomic_exchange(&es->errors_recorded, count), now = (u64)os_now().sec;
+	struct ext4_disk_super *d = &es->disk;
+
+	if (count == before)
+		return;
+	mutex_lock(&es->super_lock);
+	d->state = le16_put(le16_get(d->state) | EXT4_STATE_ERROR);
+	if (!le32_get(d->error_count)) {
+		d->first_error_time = le32_put((u32)now);
+		d->first_error_time_hi = (u8)(now >> 32);
+		memcpy(d->first_error_func, who, sizeof(who));
+	}
+	d->error_count = le32_put(le32_get(d->error_count) + (u32)(count - before));
+	d->last_error_time = le32_put((u32)now);
+	d->last_error_time_hi = (u8)(now >> 32);
+	memcpy(d->last_error_func, who, sizeof(who));
+	es->super_changed = true;
+	mutex_unlock(&es->super_lock);
+}
+
 void ext4_super_fill(struct ext4_super *es)
 {
 	mutex_lock(&es->super_lock);
