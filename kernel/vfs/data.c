@@ -9,6 +9,14 @@
  *  2. The bytes between the end of file and the end of its last block are zeros in what we write, and are read
  *     as zeros whatever a volume holds there.
  *  3. A mapping is used only while the map lock is held, R for moving bytes, W for taking mappings away.
+ *  4. Each call of the module is one change that a crash leaves done or not done, and after each of them the file is one
+ *     that the callers may find:
+ *     - a file gets shorter by set_size; then its last block's rest becomes zeros, then what lies beyond is unmapped. A
+ *       crash in between leaves the new size, and blocks that the module's own recovery frees (vfs.h, set_size);
+ *     - it gets longer by zeros behind the old end, then, where blocks are promised, prealloc, and set_size last: before
+ *       that the old size, perhaps with blocks beyond it that read as zeros once they are part of the file;
+ *     - a hole is punched by zeros in its first and last block, then unmap: each byte of it is the old one or zero.
+ *       Zeroing a range is that, then prealloc.
  */
 #include "internal.h"
 
@@ -135,7 +143,7 @@ static int write_run(struct inode *inode, u64 pos, const u8 *src, u64 len_bytes,
 	if (err)
 		inode->ops->abort(inode, &m);
 	else
-		err = inode->ops->commit(inode, &m, MAX(MIN(size, pos + n), atomic_load(&inode->size_bytes)));
+		err = inode->ops->commit(inode, &m, MAX(MIN(size, pos + n), inode_disk_size(inode)));
 	map_done(&m);
 	*done = err ? 0 : n;
 	return err;
@@ -274,16 +282,20 @@ static int truncate_locked(struct inode *inode, u64 size_bytes)
 {
 	u64 old = atomic_load(&inode->size_bytes), bs = inode->sb->block_bytes,
 	    end = ALIGN_UP(size_bytes, bs);
-	int err = 0;
+	int err = 0, unmap_err;
 
 	stage_drop(inode);
 	if (size_bytes > old)
 		err = zero_old_tail(inode, size_bytes);
-	else if (size_bytes < end && size_bytes < old)
+	if (!err)
+		err = inode->ops->set_size(inode, size_bytes);
+	if (err || size_bytes > old)
+		return err;
+	if (size_bytes < end && size_bytes < old)
 		err = data_zero_partial(inode, size_bytes, MIN(end, old) - size_bytes);
-	if (!err && size_bytes <= old)
-		err = inode->ops->unmap(inode, end, ~0ull);
-	return err ? err : inode->ops->set_size(inode, size_bytes);
+	/* Also when the zeros could not be written: the module waits for it. Nobody reads what lies behind the end. */
+	unmap_err = inode->ops->unmap(inode, end, ~0ull);
+	return err ? err : unmap_err;
 }
 
 static int change_check(struct inode *inode)

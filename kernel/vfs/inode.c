@@ -129,6 +129,7 @@ static int inode_alloc(struct super_block *sb, u64 ino, struct inode **out)
 	inode->ino = ino;
 	atomic_init(&inode->refs, 1);
 	atomic_init(&inode->state, I_NEW);
+	atomic_init(&inode->tail_from, ~0ull);
 	rw_init(&inode->lock, RANK_INODE);
 	rw_init(&inode->map_lock, RANK_MAP);
 	mutex_init(&inode->attr, RANK_LEAF);

@@ -24,6 +24,23 @@ struct timespec64 inode_now(const struct inode *inode)
 	return now;
 }
 
+void inode_set_size(struct inode *inode, u64 size_bytes)
+{
+	atomic_store(&inode->tail_from, ~0ull);
+	atomic_store(&inode->size_bytes, size_bytes);
+}
+
+bool inode_grow(struct inode *inode, u64 size_bytes)
+{
+	if (size_bytes <= inode_disk_size(inode))
+		return false;
+	/* Readers may know of a part of this already. */
+	if (size_bytes > atomic_load(&inode->size_bytes))
+		atomic_store(&inode->size_bytes, size_bytes);
+	atomic_store(&inode->tail_from, ~0ull);
+	return true;
+}
+
 void inode_touch(struct inode *inode, u32 which)
 {
 	struct timespec64 now = inode_now(inode);

@@ -178,6 +178,11 @@ struct super_ops {
 	int (*statfs)(struct super_block *sb, struct kstatfs *out);
 	/* Reading these inodes is near: a hint, starts background reads. NULL: no hint. */
 	void (*readahead_inodes)(struct super_block *sb, const u64 *inos, u32 n);
+	/* Tells the device which of the bytes [off, off + len) of the volume are free, in pieces of at least min_bytes. NULL: -EOPNOTSUPP. */
+	int (*trim)(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes, u64 *trimmed_bytes);
+	/* From now on nothing is written to the volume any more, as if the power had gone; what was acknowledged before is durable if it
+	 * was. health is ABORTED already. NULL: that is enough. */
+	void (*shutdown)(struct super_block *sb);
 	/* Last call: super_fini, then everything of the module goes, sb and the references on devices included. No
 	 * inode is left. */
 	void (*put_super)(struct super_block *sb);
@@ -215,7 +220,11 @@ struct inode_ops {
 	int (*decode)(struct inode *inode, const struct mapping *m, u64 off_bytes, void *dst, u64 len_bytes);
 	/* Where to write [off, off + len): block-aligned. One MAP_DATA mapping from off on, perhaps shorter. MAP_NEW: not part of the file yet. Locks: lock W, map_lock R. */
 	int (*alloc)(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out);
-	/* The bytes of an alloc are on the device: make the mapping part of the file, and the file at least size_bytes long. */
+	/*
+	 * The bytes of an alloc are on the device: make the mapping part of the file, and the file at least size_bytes long
+	 * (inode_grow). Between alloc and commit or abort of a MAP_NEW mapping seconds may go by, and other changes of the file that
+	 * do not meet its range; no lock is held all the time. What commit needs was set aside by alloc: no -ENOSPC.
+	 */
 	int (*commit)(struct inode *inode, const struct mapping *m, u64 size_bytes);
 	/* An alloc whose write failed. */
 	void (*abort)(struct inode *inode, const struct mapping *m);
@@ -223,8 +232,8 @@ struct inode_ops {
 	int (*unmap)(struct inode *inode, u64 off_bytes, u64 len_bytes);
 	/* Holes in the block-aligned range become unwritten. -EOPNOTSUPP: cannot. Locks: lock W, map_lock W. */
 	int (*prealloc)(struct inode *inode, u64 off_bytes, u64 len_bytes);
-	/* The file is size_bytes long. When that is shorter than before, unmap(end, ~0) of what lies beyond follows, and the
-	 * module sees to it that a crash in between completes it. Locks: lock W, map_lock W. */
+	/* The file is size_bytes long (inode_set_size). When that is shorter than before, unmap(end, ~0) of what lies beyond follows,
+	 * and the module sees to it that a crash in between completes it. Locks: lock W, map_lock W. */
 	int (*set_size)(struct inode *inode, u64 size_bytes);
 	/* The inode, with its data, becomes durable. NULL: super_ops.sync. Locks: none. */
 	int (*fsync)(struct inode *inode, bool data_only);
@@ -315,6 +324,7 @@ struct inode {
 	u64 blocks_512;                               /* [attr] [read_inode] */
 	struct timespec64 atime, mtime, ctime, btime; /* [attr] [read_inode] */
 	/* vfs's own: */
+	_Atomic u64 tail_from; /* [lock W to change] bytes from here on are in memory only; ~0: none */
 	_Atomic u32 refs;
 	_Atomic u32 state;
 	struct inode *hash_next;     /* [icache shard] */
@@ -354,6 +364,18 @@ void inode_ready(struct inode *inode, int err);
 struct timespec64 inode_now(const struct inode *inode);
 /* Sets these times (ATTR_ATIME, _MTIME, _CTIME) to now, in memory. */
 void inode_touch(struct inode *inode, u32 which);
+/*
+ * How long the volume may say the file is: size_bytes, less what lies in the tail stage alone. That is what a module
+ * writes into its own inode.
+ */
+static inline u64 inode_disk_size(const struct inode *inode)
+{
+	return MIN(atomic_load(&inode->size_bytes), atomic_load(&inode->tail_from));
+}
+/* For set_size: the file is so long, and the volume may say so. */
+void inode_set_size(struct inode *inode, u64 size_bytes);
+/* For commit: the same, when that makes it longer. True: the volume's size changes, so the inode must be written. */
+bool inode_grow(struct inode *inode, u64 size_bytes);
 /* Copies the valid members into the inode, in memory: the common part of every setattr. */
 void inode_apply(struct inode *inode, const struct iattr *attr);
 

@@ -217,8 +217,7 @@ int memfs_commit(struct inode *inode, const struct mapping *m, u64 size_bytes)
 			blocks_give(memfs_of(inode->sb), first + done, count - done);
 		return err;
 	}
-	if (size_bytes > atomic_load(&inode->size_bytes))
-		atomic_store(&inode->size_bytes, size_bytes);
+	inode_grow(inode, size_bytes);
 	inode_touch(inode, ATTR_MTIME | ATTR_CTIME);
 	return 0;
 }
@@ -300,7 +299,7 @@ int memfs_prealloc(struct inode *inode, u64 off_bytes, u64 len_bytes)
 
 int memfs_set_size(struct inode *inode, u64 size_bytes)
 {
-	atomic_store(&inode->size_bytes, size_bytes);
+	inode_set_size(inode, size_bytes);
 	inode_touch(inode, ATTR_MTIME | ATTR_CTIME);
 	return 0;
 }
