@@ -173,6 +173,7 @@ int node_remember(struct nodes *t, struct inode *inode)
 {
 	struct shard *s = shard_of(t, inode->ino);
 	struct node *n;
+	u32 nlink;
 
 	if (inode->ino == t->sb->root_ino)
 		return 0;
@@ -192,7 +193,10 @@ int node_remember(struct nodes *t, struct inode *inode)
 	n->generation = inode->generation;
 	if (n->lookups < LOOKUPS_MAX)
 		n->lookups++;
-	if (!inode->nlink)
+	mutex_lock(&inode->attr);
+	nlink = inode->nlink;
+	mutex_unlock(&inode->attr);
+	if (!nlink)
 		hold(n, inode);
 	return 0;
 }

@@ -156,6 +156,8 @@ static void ll_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *st, int s
 		err = attr_owner(req_adapter(req), inode, st, set, &attr);
 	if (!err)
 		err = vfs_setattr(inode, &attr);
+	if (settled(req_adapter(req), err))
+		err = vfs_setattr(inode, &attr);
 	if (err)
 		reply_err(req, err);
 	else
@@ -246,6 +248,8 @@ static void ll_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t new_parent, co
 		err = req_inode(req, new_parent, &dir);
 	if (!err)
 		err = vfs_link(inode, dir, &NAME(name));
+	if (settled(req_adapter(req), err))
+		err = vfs_link(inode, dir, &NAME(name));
 	if (err)
 		reply_err(req, err);
 	else
@@ -298,6 +302,8 @@ static void ll_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	if (!err)
 		err = vfs_lookup(new_dir, &NAME(new_name), &victim);
 	if (!err || err == -ENOENT)
+		err = vfs_rename(dir, &NAME(name), new_dir, &NAME(new_name), flags);
+	if (settled(req_adapter(req), err))
 		err = vfs_rename(dir, &NAME(name), new_dir, &NAME(new_name), flags);
 	if (!err && victim)
 		keep_nameless(req_adapter(req), victim);

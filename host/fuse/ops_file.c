@@ -147,6 +147,8 @@ void ll_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off, struct fuse
 		err = req_inode(req, out, &to);
 	if (!err)
 		err = vfs_copy_range(from, (u64)in_off, to, (u64)out_off, len, &done);
+	if (settled(req_adapter(req), err))
+		err = vfs_copy_range(from, (u64)in_off, to, (u64)out_off, len, &done);
 	if (err)
 		reply_err(req, err);
 	else

@@ -77,6 +77,8 @@ void ll_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const char
 	}
 	if (!err)
 		err = vfs_setxattr(inode, name, copy, (u32)size, (u32)flags);
+	if (settled(a, err))
+		err = vfs_setxattr(inode, name, copy, (u32)size, (u32)flags);
 	reply_err(req, err);
 }
 

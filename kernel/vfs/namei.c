@@ -292,15 +292,17 @@ static int get_child(struct inode *dir, const struct name *name, struct inode **
 	return vfs_iget(dir->sb, ino, out);
 }
 
-static int remove_locked(struct inode *dir, const struct name *name, bool want_dir)
+/* *out is what lost its name. It is put without locks: that may free a large file. */
+static int remove_locked(struct inode *dir, const struct name *name, bool want_dir, struct inode **out)
 {
-	scoped(vfs_iputp) struct inode *inode = NULL;
+	struct inode *inode;
 	int err = may_change(dir, true);
 
 	if (!err)
-		err = get_child(dir, name, &inode);
+		err = get_child(dir, name, out);
 	if (err)
 		return err;
+	inode = *out;
 	if (is_dir(inode) != want_dir)
 		return want_dir ? -ENOTDIR : -EISDIR;
 	if (inode->ino == dir->sb->root_ino)
@@ -318,6 +320,7 @@ static int remove_locked(struct inode *dir, const struct name *name, bool want_d
 
 static int vfs_remove(struct inode *dir, const struct name *name, bool want_dir)
 {
+	scoped(vfs_iputp) struct inode *inode = NULL;
 	int err = vfs_check_writable(dir->sb);
 
 	if (err)
@@ -332,7 +335,7 @@ static int vfs_remove(struct inode *dir, const struct name *name, bool want_dir)
 	if (!dir->ops->unlink)
 		return -EPERM;
 	rw_write_lock(&dir->lock);
-	err = remove_locked(dir, name, want_dir);
+	err = remove_locked(dir, name, want_dir, &inode);
 	rw_write_unlock(&dir->lock);
 	return err;
 }

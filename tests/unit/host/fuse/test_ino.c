@@ -14,7 +14,10 @@ static void remember(struct nodes *t, u64 ino)
 {
 	struct inode inode = { .ino = ino, .nlink = 1, .generation = 7 };
 
+	mutex_init(&inode.attr, RANK_LEAF);
+
 	assert_int_equal(node_remember(t, &inode), 0);
+	mutex_fini(&inode.attr);
 }
 
 static void root_changes_places(void **state)
@@ -208,6 +211,7 @@ static void another_generation_is_stale(void **state)
 	other.ino = inode->ino;
 	other.generation = inode->generation + 1;
 	other.nlink = 1;
+	mutex_init(&other.attr, RANK_LEAF);
 	assert_int_equal(node_inode(t, node_id(t, inode->ino), &again), -ESTALE);
 	assert_int_equal(node_remember(t, &other), 0);
 	assert_int_equal(node_inode(t, node_id(t, inode->ino), &again), -ESTALE);

@@ -54,6 +54,44 @@ static void loops_are_refused(void **state)
 	assert_int_equal(vfs_unmount(sb), 0);
 }
 
+static struct inode *watched;
+static u32 evictions;
+static const struct super_ops *real_ops;
+
+static int evict_looks(struct inode *inode)
+{
+	evictions++;
+	assert_true(rw_read_trylock(&watched->lock));
+	rw_read_unlock(&watched->lock);
+	return real_ops->evict_inode(inode);
+}
+
+/* Freeing a large file takes its time: the directory that lost it is open to others meanwhile. */
+static void freeing_holds_no_directory(void **state)
+{
+	struct super_ops ops;
+
+	(void)state;
+	sb = mount_mem(1 << 20);
+	real_ops = sb->ops;
+	ops = *real_ops;
+	ops.evict_inode = evict_looks;
+	watched = root_inode();
+	evictions = 0;
+	vfs_iput(make(watched, "f", S_IFREG | 0644));
+	vfs_iput(make(watched, "g", S_IFREG | 0644));
+	vfs_iput(make(watched, "h", S_IFREG | 0644));
+	vfs_iput(make(watched, "d", S_IFDIR | 0755));
+	sb->ops = &ops;
+	assert_int_equal(vfs_unlink(watched, &NAME("f")), 0);
+	assert_int_equal(vfs_rmdir(watched, &NAME("d")), 0);
+	assert_int_equal(vfs_rename(watched, &NAME("g"), watched, &NAME("h"), 0), 0);
+	assert_int_equal(evictions, 3);
+	sb->ops = real_ops;
+	vfs_iput(watched);
+	assert_int_equal(vfs_unmount(sb), 0);
+}
+
 #define THREADS 4
 #define DIRS    6
 #define ROUNDS  4000
@@ -190,6 +228,7 @@ static void symlink_limits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(loops_are_refused),
+					    cmocka_unit_test(freeing_holds_no_directory),
 					    cmocka_unit_test(symlink_limits),
 					    cmocka_unit_test(many_threads) };
 
