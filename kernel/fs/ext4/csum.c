@@ -85,6 +85,15 @@ u32 ext4_csum_inode_stored(const struct ext4_super *es, const struct ext4_disk_i
 	return sum;
 }
 
+void ext4_csum_inode_put(const struct ext4_super *es, u32 seed, struct ext4_disk_inode *raw)
+{
+	u32 sum = ext4_csum_inode(es, seed, raw);
+
+	raw->checksum_lo = le16_put((u16)sum);
+	if (inode_has_csum_hi(es, raw))
+		raw->checksum_hi = le16_put((u16)(sum >> 16));
+}
+
 u32 ext4_csum_extent(u32 seed, const void *block, u32 tail_off)
 {
 	return crc32c(seed, block, tail_off);

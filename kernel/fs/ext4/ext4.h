@@ -193,6 +193,8 @@ u32 ext4_csum_inode_seed(const struct ext4_super *es, u32 ino, u32 generation);
 u32 ext4_csum_inode(const struct ext4_super *es, u32 seed, const struct ext4_disk_inode *raw);
 /* The stored sum. *mask has the bits that are stored. */
 u32 ext4_csum_inode_stored(const struct ext4_super *es, const struct ext4_disk_inode *raw, u32 *mask);
+/* Stores it. */
+void ext4_csum_inode_put(const struct ext4_super *es, u32 seed, struct ext4_disk_inode *raw);
 u32 ext4_csum_extent(u32 seed, const void *block, u32 tail_off);
 u32 ext4_csum_dir(u32 seed, const void *block, u32 tail_off);
 u32 ext4_csum_dx(u32 seed, const void *block, u32 entries_off, u32 count,
@@ -319,6 +321,8 @@ int ext4_raw_inode_get(struct ext4_super *es, u64 ino, struct buffer_head **bh,
 		       const struct ext4_disk_inode **raw) __must_check;
 /* Fills ei from its number: members of struct inode, and its own. Any number, reserved ones too. */
 int ext4_inode_load(struct ext4_inode *ei) __must_check;
+/* The same of an inode that may have no link any more. */
+int ext4_inode_load_orphan(struct ext4_inode *ei) __must_check;
 /* Blocks that the longest file can have, mapped by extents or by pointers. */
 u64 ext4_file_blocks_max(const struct ext4_super *es, bool extents);
 /* The number may stand in a directory. */
@@ -588,8 +592,21 @@ void ext4_committed(void *es, u32 tid);
 
 /* Writes the inode's members and i_block into its table block. Locks: none of rank BUFFER; what guards the members is held. */
 int ext4_inode_write(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
+/* The same over the whole slot, for an inode whose number was just taken. */
+int ext4_inode_write_new(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 /* Adds blocks (or, negative, takes them away) to what the inode counts. In memory. */
 void ext4_inode_add_blocks(struct ext4_inode *ei, s64 blocks);
+/* The slot of any inode, joined. Its bytes change under the buffer's lock, which ext4_inode_slot_done, setting the checksum, gives up. */
+int ext4_inode_slot(struct ext4_handle *h, u64 ino, struct buffer_head **bh,
+		    struct ext4_disk_inode **raw) __must_check;
+void ext4_inode_slot_done(struct ext4_handle *h, u64 ino, struct buffer_head *bh,
+			  struct ext4_disk_inode *raw);
+/* Time of deletion, or the next in the orphan list. */
+int ext4_inode_set_dtime(struct ext4_handle *h, u64 ino, u32 dtime) __must_check;
+/* To what the inode's fields can hold. */
+void ext4_time_clamp(const struct ext4_inode *ei, struct timespec64 *t);
+/* A device number as i_block. */
+void ext4_rdev_put(u32 major, u32 minor, u8 *block);
 
 /* ---- orphan.c: inodes to be finished after a crash ---- */
 

@@ -127,11 +127,21 @@ static bool is_zero(const void *p, u32 len)
 	return !b[0] && !memcmp(b, b + 1, len - 1);
 }
 
+static bool csum_ok(const struct ext4_super *es, u64 ino, const struct ext4_disk_inode *raw)
+{
+	u32 seed = ext4_csum_inode_seed(es, (u32)ino, le32_get(raw->generation)), mask;
+	u32 sum = ext4_csum_inode_stored(es, raw, &mask);
+
+	/* An inode that was never used may be zeros, its sum included. */
+	return (ext4_csum_inode(es, seed, raw) & mask) == sum || is_zero(raw, es->inode_bytes);
+}
+
 int ext4_raw_inode_get(struct ext4_super *es, u64 ino, struct buffer_head **bh,
 		       const struct ext4_disk_inode **raw)
 {
 	const struct bh_ctx ctx = { { 0 } };
-	u32 off, seed, mask, sum;
+	bool ok;
+	u32 off;
 	u64 blk;
 	int err = ext4_inode_where(es, ino, &blk, &off);
 
@@ -145,10 +155,11 @@ int ext4_raw_inode_get(struct ext4_super *es, u64 ino, struct buffer_head **bh,
 	*raw = (const void *)((const u8 *)(*bh)->data + off);
 	if (!es->metadata_csum)
 		return 0;
-	seed = ext4_csum_inode_seed(es, (u32)ino, le32_get((*raw)->generation));
-	sum = ext4_csum_inode_stored(es, *raw, &mask);
-	/* An inode that was never used may be zeros, its sum included. */
-	if ((ext4_csum_inode(es, seed, *raw) & mask) != sum && !is_zero(*raw, es->inode_bytes)) {
+	/* The bytes and their sum change under this lock. */
+	bh_lock(*bh);
+	ok = csum_ok(es, ino, *raw);
+	bh_unlock(*bh);
+	if (!ok) {
 		err = corrupt(&es->vfs.health, "inode", ino, "wrong checksum");
 		bh_put(take(*bh));
 	}
@@ -283,7 +294,7 @@ static const char *type_wrong(const struct ext4_super *es, const struct ext4_ino
 		/* Directories have no holes: who trusts a longer one walks for hours. */
 		return size > es->blocks << es->block_bits ? "a directory longer than the volume" : NULL;
 	case S_IFLNK:
-		if (!size || size > VFS_PATH_MAX)
+		if ((!size && ei->vfs.nlink) || size > VFS_PATH_MAX)
 			return "impossible length of a symbolic link";
 		return NULL;
 	case S_IFCHR:
@@ -341,6 +352,7 @@ static const char *inode_wrong(struct ext4_super *es, struct ext4_inode *ei,
 		return bad;
 	if (ei->xattr_blk && !ext4_blocks_ok(es, ei->xattr_blk, 1))
 		return "its attribute block is not one for files";
+	ei->extra_isize = (u16)extra;
 	ei->xattr_off = 0;
 	if (extra && end + sizeof(struct ext4_disk_xattr_ibody) <= es->inode_bytes) {
 		const struct ext4_disk_xattr_ibody *x = (const void *)((const u8 *)raw + end);
@@ -353,7 +365,7 @@ static const char *inode_wrong(struct ext4_super *es, struct ext4_inode *ei,
 	return map_wrong(es, ei);
 }
 
-int ext4_inode_load(struct ext4_inode *ei)
+static int load(struct ext4_inode *ei, bool orphan)
 {
 	struct ext4_super *es = ext4_inode_super(ei);
 	scoped(bh_putp) struct buffer_head *bh = NULL;
@@ -363,10 +375,20 @@ int ext4_inode_load(struct ext4_inode *ei)
 
 	if (err)
 		return err;
-	if (!le16_get(raw->links_count) || !le16_get(raw->mode))
+	if ((!orphan && !le16_get(raw->links_count)) || !le16_get(raw->mode))
 		return fail(-ESTALE, "inode %llu is not in use", (unsigned long long)ei->vfs.ino);
 	bad = inode_wrong(es, ei, raw);
 	return bad ? corrupt(&es->vfs.health, "inode", ei->vfs.ino, "%s", bad) : 0;
+}
+
+int ext4_inode_load(struct ext4_inode *ei)
+{
+	return load(ei, false);
+}
+
+int ext4_inode_load_orphan(struct ext4_inode *ei)
+{
+	return load(ei, true);
 }
 
 bool ext4_ino_public(const struct ext4_super *es, u64 ino)

@@ -1,0 +1,280 @@
+/*
+ * Inodes, memory to disk: every member that raw_inode.c reads is written back into the inode's slot of its table block, within the
+ * caller's handle.
+ *
+ *   - ext4_inode_write changes an inode that lies there; ext4_inode_write_new overwrites the whole slot, whatever was in it.
+ *   - ext4_inode_set_dtime changes that one field of any inode: it is also the link of the orphan list, so it is not a member of
+ *     struct ext4_inode and ext4_inode_write leaves it alone.
+ *
+ * Invariants
+ *  1. Fields that this program does not know, and those behind extra_isize, keep their bytes.
+ *  2. The bytes of a slot change under the lock of their buffer, checksum included, and ext4_raw_inode_get compares under the same
+ *     lock: who reads an inode's attributes while its times change sees no wrong sum. Slots of a block are independent.
+ *  3. What a field cannot hold is clamped (times) or refused (-EFBIG: blocks), never cut.
+ */
+#include "ext4.h"
+
+#include "lib/scope.h"
+#include <errno.h>
+
+#define LINKS_MAX      65000u
+#define TIME_MIN       ((s64)INT32_MIN)
+#define TIME_MAX       ((s64)INT32_MAX)
+#define TIME_MAX_EXTRA (TIME_MIN + (1ll << 34) - 1)
+#define SIZE_SMALL_MAX 0x7fffffffull
+#define BLOCKS_512_MAX 0xffffffffffffull
+
+/* ---- one field ---- */
+
+static bool fits(const struct ext4_inode *ei, size_t end)
+{
+	return end <= EXT4_INODE_BYTES_OLD + ei->extra_isize;
+}
+#define FITS(ei, field) \
+	fits(ei, offsetof(struct ext4_disk_inode, field) + sizeof(((struct ext4_disk_inode *)0)->field))
+
+static void put_time(struct timespec64 t, le32 *sec, le32 *extra)
+{
+	s64 s = MIN(MAX(t.sec, TIME_MIN), extra ? TIME_MAX_EXTRA : TIME_MAX);
+
+	*sec = le32_put((u32)s);
+	if (extra)
+		*extra = le32_put(t.nsec << 2 | (u32)((s - (s32)s) >> 32 & 3));
+}
+
+void ext4_time_clamp(const struct ext4_inode *ei, struct timespec64 *t)
+{
+	t->sec = MIN(MAX(t->sec, TIME_MIN), FITS(ei, ctime_extra) ? TIME_MAX_EXTRA : TIME_MAX);
+}
+
+/* Locks: attr. */
+static void put_times(const struct ext4_inode *ei, struct ext4_disk_inode *raw)
+{
+	const struct inode *inode = &ei->vfs;
+
+	put_time(inode->atime, &raw->atime, FITS(ei, atime_extra) ? &raw->atime_extra : NULL);
+	put_time(inode->mtime, &raw->mtime, FITS(ei, mtime_extra) ? &raw->mtime_extra : NULL);
+	put_time(inode->ctime, &raw->ctime, FITS(ei, ctime_extra) ? &raw->ctime_extra : NULL);
+	if (FITS(ei, crtime))
+		put_time(inode->btime, &raw->crtime, FITS(ei, crtime_extra) ? &raw->crtime_extra : NULL);
+}
+
+void ext4_rdev_put(u32 major, u32 minor, u8 *block)
+{
+	le32 *w = (void *)block;
+
+	memset(block, 0, EXT4_IBLOCK_BYTES);
+	if (major < 256 && minor < 256)
+		w[0] = le32_put(major << 8 | minor);
+	else
+		w[1] = le32_put((minor & 0xff) | major << 8 | (minor & 0xfff00) << 12);
+}
+
+/*
+ * What the inode counts on the disk. Data in the inode takes no blocks, whatever stat shows for it: there only the attribute
+ * block counts.
+ */
+static u64 disk_blocks_512(const struct ext4_super *es, const struct ext4_inode *ei)
+{
+	if (ei->flags & EXT4_FL_INLINE_DATA)
+		return ei->xattr_blk ? 1ull << (es->cluster_bits + es->block_bits - 9) : 0;
+	return ei->vfs.blocks_512;
+}
+
+/* Locks: attr. */
+static void put_blocks(const struct ext4_super *es, struct ext4_inode *ei, struct ext4_disk_inode *raw)
+{
+	u64 n = disk_blocks_512(es, ei);
+
+	ei->flags &= ~EXT4_FL_HUGE_FILE;
+	if (n > BLOCKS_512_MAX) {
+		ei->flags |= EXT4_FL_HUGE_FILE;
+		n >>= es->block_bits - 9;
+	}
+	raw->blocks_lo = le32_put((u32)n);
+	if (ext4_has_ro_compat(es, EXT4_RO_COMPAT_HUGE_FILE))
+		raw->blocks_hi = le16_put((u16)(n >> 32));
+}
+
+static void put_version(const struct ext4_inode *ei, struct ext4_disk_inode *raw)
+{
+	u64 v = le32_get(raw->version);
+
+	if (FITS(ei, version_hi))
+		v |= (u64)le32_get(raw->version_hi) << 32;
+	v++;
+	raw->version = le32_put((u32)v);
+	if (FITS(ei, version_hi))
+		raw->version_hi = le32_put((u32)(v >> 32));
+}
+
+static void put_size(const struct ext4_super *es, const struct ext4_inode *ei, struct ext4_disk_inode *raw)
+{
+	u64 size = inode_disk_size(&ei->vfs);
+
+	raw->size_lo = le32_put((u32)size);
+	if (is_reg(&ei->vfs) || ext4_has_incompat(es, EXT4_INCOMPAT_LARGEDIR))
+		raw->size_hi = le32_put((u32)(size >> 32));
+}
+
+/* A directory with more subdirectories than can be counted says 1. */
+static u16 disk_links(const struct ext4_inode *ei)
+{
+	u32 n = ei->vfs.nlink;
+
+	return (u16)(is_dir(&ei->vfs) && n > LINKS_MAX ? 1 : n);
+}
+
+/* Locks: attr. */
+static void encode(const struct ext4_super *es, struct ext4_inode *ei, struct ext4_disk_inode *raw)
+{
+	const struct inode *inode = &ei->vfs;
+
+	raw->mode = le16_put((u16)inode->mode);
+	raw->uid_lo = le16_put((u16)inode->uid);
+	raw->uid_hi = le16_put((u16)(inode->uid >> 16));
+	raw->gid_lo = le16_put((u16)inode->gid);
+	raw->gid_hi = le16_put((u16)(inode->gid >> 16));
+	raw->links_count = le16_put(disk_links(ei));
+	put_size(es, ei, raw);
+	put_times(ei, raw);
+	put_blocks(es, ei, raw);
+	put_version(ei, raw);
+	raw->flags = le32_put(ei->flags);
+	raw->generation = le32_put(inode->generation);
+	raw->file_acl_lo = le32_put((u32)ei->xattr_blk);
+	raw->file_acl_hi = le16_put((u16)(ei->xattr_blk >> 32));
+	memcpy(raw->block, ei->block, sizeof(raw->block));
+	if (es->inode_bytes > EXT4_INODE_BYTES_OLD)
+		raw->extra_isize = le16_put(ei->extra_isize);
+	if (ext4_has_ro_compat(es, EXT4_RO_COMPAT_PROJECT) && FITS(ei, projid))
+		raw->projid = le32_put(inode->project);
+}
+
+/* ---- the slot ---- */
+
+int ext4_inode_slot(struct ext4_handle *h, u64 ino, struct buffer_head **bh, struct ext4_disk_inode **raw)
+{
+	const struct bh_ctx ctx = { { 0 } };
+	u32 off;
+	u64 blk;
+	int err = ext4_inode_where(h->es, ino, &blk, &off);
+
+	if (err)
+		return err;
+	err = bh_read(h->es->vfs.dev, blk, &ext4_itable_ops, &ctx, bh);
+	if (err)
+		return err;
+	err = ext4_access(h, *bh);
+	if (err)
+		bh_put(take(*bh));
+	else
+		*raw = (void *)((u8 *)(*bh)->data + off);
+	return err;
+}
+
+static void seal(const struct ext4_super *es, u64 ino, struct ext4_disk_inode *raw)
+{
+	if (es->metadata_csum)
+		ext4_csum_inode_put(es, ext4_csum_inode_seed(es, (u32)ino, le32_get(raw->generation)), raw);
+}
+
+/* A file this long needs the feature: it is set with the first one. */
+static int large_file(struct ext4_handle *h, const struct ext4_inode *ei)
+{
+	struct ext4_super *es = h->es;
+	u32 bits;
+	int err;
+
+	if (!is_reg(&ei->vfs) || inode_disk_size(&ei->vfs) <= SIZE_SMALL_MAX ||
+	    ext4_has_ro_compat(es, EXT4_RO_COMPAT_LARGE_FILE))
+		return 0;
+	mutex_lock(&es->super_lock);
+	bits = le32_get(es->disk.feature_ro_compat);
+	mutex_unlock(&es->super_lock);
+	if (bits & EXT4_RO_COMPAT_LARGE_FILE)
+		return 0;
+	err = ext4_extend(h, 1, 0);
+	if (!err)
+		err = ext4_super_change(h);
+	if (err)
+		return err;
+	mutex_lock(&es->super_lock);
+	bits = le32_get(es->disk.feature_ro_compat);
+	es->disk.feature_ro_compat = le32_put(bits | EXT4_RO_COMPAT_LARGE_FILE);
+	mutex_unlock(&es->super_lock);
+	return 0;
+}
+
+static int write_slot(struct ext4_handle *h, struct ext4_inode *ei, bool fresh)
+{
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	struct ext4_super *es = h->es;
+	struct ext4_disk_inode *raw;
+	int err;
+
+	if (disk_blocks_512(es, ei) > UINT32_MAX && !ext4_has_ro_compat(es, EXT4_RO_COMPAT_HUGE_FILE))
+		return fail(-EFBIG, "inode %llu has more blocks than this volume can count",
+			    (unsigned long long)ei->vfs.ino);
+	err = large_file(h, ei);
+	if (!err)
+		err = ext4_inode_slot(h, ei->vfs.ino, &bh, &raw);
+	if (err)
+		return err;
+	bh_lock(bh);
+	mutex_lock(&ei->vfs.attr);
+	if (fresh)
+		memset(raw, 0, es->inode_bytes);
+	encode(es, ei, raw);
+	mutex_unlock(&ei->vfs.attr);
+	seal(es, ei->vfs.ino, raw);
+	bh_unlock(bh);
+	ext4_dirty(h, bh);
+	atomic_store(&ei->tid, h->jh.tid);
+	return 0;
+}
+
+int ext4_inode_write(struct ext4_handle *h, struct ext4_inode *ei)
+{
+	return write_slot(h, ei, false);
+}
+
+int ext4_inode_write_new(struct ext4_handle *h, struct ext4_inode *ei)
+{
+	return write_slot(h, ei, true);
+}
+
+void ext4_inode_slot_done(struct ext4_handle *h, u64 ino, struct buffer_head *bh, struct ext4_disk_inode *raw)
+{
+	seal(h->es, ino, raw);
+	bh_unlock(bh);
+	ext4_dirty(h, bh);
+}
+
+int ext4_inode_set_dtime(struct ext4_handle *h, u64 ino, u32 dtime)
+{
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	struct ext4_disk_inode *raw;
+	int err = ext4_inode_slot(h, ino, &bh, &raw);
+
+	if (err)
+		return err;
+	bh_lock(bh);
+	raw->dtime = le32_put(dtime);
+	ext4_inode_slot_done(h, ino, bh, raw);
+	return 0;
+}
+
+void ext4_inode_add_blocks(struct ext4_inode *ei, s64 blocks)
+{
+	s64 sectors = blocks * (s64)(1u << (ext4_inode_super(ei)->block_bits - 9));
+	struct inode *inode = &ei->vfs;
+
+	mutex_lock(&inode->attr);
+	/* A damaged volume may have counted too few. */
+	if (sectors < 0 && inode->blocks_512 < (u64)-sectors)
+		inode->blocks_512 = 0;
+	else
+		inode->blocks_512 += (u64)sectors;
+	mutex_unlock(&inode->attr);
+}
