@@ -695,6 +695,31 @@ int ext4_fsync(struct inode *inode, bool data_only);
 /* -EBUSY, naming the node, when another machine has the volume mounted. May wait for some seconds. */
 int ext4_mmp_check(struct ext4_super *es) __must_check;
 
+/* ---- fast_commit.c: what the journal's fast-commit area holds ---- */
+
+struct ext4_fc_record {
+	u16 tag; /* EXT4_FC_TAG_*: none of HEAD, PAD, TAIL */
+	u16 len; /* fits the tag: value is the struct ext4_disk_fc_* of it, whole */
+	u32 at;  /* offset of value in bytes */
+};
+/* Records in the order in which they are to be applied. */
+struct ext4_fc_log {
+	u8 *bytes;
+	struct ext4_fc_record *record;
+	u32 count, room; /* of records */
+	u32 commits;     /* whole fast commits */
+};
+static inline const void *ext4_fc_value(const struct ext4_fc_log *log, u32 i)
+{
+	return log->bytes + log->record[i].at;
+}
+/*
+ * Reads the fast commits that follow the full transaction tid - 1: those that are whole and stand before the first one that is
+ * not. *out is empty if there are none. -EOPNOTSUPP: they have features that are not known.
+ */
+int ext4_fc_load(struct ext4_super *es, struct jbd2 *journal, u32 tid, struct ext4_fc_log *out) __must_check;
+void ext4_fc_free(struct ext4_fc_log *log);
+
 /* ---- journal.c ---- */
 
 struct ext4_replay {

@@ -66,23 +66,6 @@ static int journal_map(void *priv, u64 lblk, u64 *blk, u64 *count)
 	return 0;
 }
 
-/* Does the fast-commit area go on where the log ends? Its first record then names the transaction that is due. */
-static int fast_commits_follow(struct ext4_super *es, struct jbd2 *journal, u32 tid, bool *follow)
-{
-	scoped(freep) u8 *block = malloc(ext4_block_bytes(es));
-	const struct ext4_disk_fc_head *head;
-	int err;
-
-	if (!block)
-		return fail(-ENOMEM, "no memory for a block");
-	err = jbd2_fc_read(journal, 0, block);
-	if (err)
-		return err;
-	head = (const void *)block;
-	*follow = le16_get(head->tl.tag) == EXT4_FC_TAG_HEAD && le32_get(head->tid) == tid;
-	return 0;
-}
-
 bool ext4_journal_is_inside(const struct ext4_super *es)
 {
 	return ext4_has_compat(es, EXT4_COMPAT_HAS_JOURNAL) && le32_get(es->disk.journal_inum);
@@ -105,6 +88,7 @@ int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext
 {
 	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
 	struct jbd2_recovery r = { 0 };
+	struct ext4_fc_log fc = { 0 };
 	struct jbd2 *journal;
 	int err;
 
@@ -114,10 +98,13 @@ int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext
 	err = ext4_journal_open(es, ei, &journal);
 	if (err)
 		return err;
-	if (jbd2_info(journal)->needs_recovery || jbd2_info(journal)->fc_count)
+	if (jbd2_info(journal)->needs_recovery) {
 		err = jbd2_recover(journal, target, &r);
-	if (!err && r.has_fast_commits)
-		err = fast_commits_follow(es, journal, r.end, &out->fast_commits);
+		if (!err && r.has_fast_commits)
+			err = ext4_fc_load(es, journal, r.end, &fc);
+	}
+	out->fast_commits = fc.count;
+	ext4_fc_free(&fc);
 	out->transactions = r.end - r.first;
 	/* One is left out, lest what an unfinished transaction left in the log be taken for a later one. */
 	out->next = r.end + 1;

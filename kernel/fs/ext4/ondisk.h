@@ -532,23 +532,66 @@ DISK_SIZE(struct ext4_disk_mmp, 1024);
 DISK_FIELD(struct ext4_disk_mmp, check_interval, 0x70);
 DISK_FIELD(struct ext4_disk_mmp, checksum, 0x3fc);
 
-/* ---- fast commits: records in their area of the journal, little endian ---- */
-
-#define EXT4_FC_TAG_HEAD 0x0009u
+/*
+ * ---- fast commits: records in their area of the journal, little endian ----
+ *
+ * A record is tag, length, value; it lies within one block, and what it leaves of a block that the next does not fit into is
+ * a record PAD, or less than 4 bytes. A fast commit ends in a TAIL, which takes the rest of its block; the first one after a full
+ * transaction begins with a HEAD. The kernel's fs/ext4/fast_commit.h defines them.
+ */
+#define EXT4_FC_TAG_ADD_RANGE 0x0001u
+#define EXT4_FC_TAG_DEL_RANGE 0x0002u
+#define EXT4_FC_TAG_CREAT     0x0003u
+#define EXT4_FC_TAG_LINK      0x0004u
+#define EXT4_FC_TAG_UNLINK    0x0005u
+#define EXT4_FC_TAG_INODE     0x0006u
+#define EXT4_FC_TAG_PAD       0x0007u
+#define EXT4_FC_TAG_TAIL      0x0008u
+#define EXT4_FC_TAG_HEAD      0x0009u
 
 struct ext4_disk_fc_tl {
 	le16 tag; /* 0x0 EXT4_FC_TAG_* */
-	le16 len; /* 0x2 of what follows */
+	le16 len; /* 0x2 of the value, which follows */
 };
 DISK_SIZE(struct ext4_disk_fc_tl, 4);
 
-/* The first record of the area. */
 struct ext4_disk_fc_head {
-	struct ext4_disk_fc_tl tl; /* 0x0 */
-	le32 features;             /* 0x4 */
-	le32 tid;                  /* 0x8 the full transaction that would come next */
+	le32 features; /* 0x0 none is known */
+	le32 tid;      /* 0x4 the full transaction that would come next */
 };
-DISK_SIZE(struct ext4_disk_fc_head, 12);
+DISK_SIZE(struct ext4_disk_fc_head, 8);
+
+struct ext4_disk_fc_tail {
+	le32 tid; /* 0x0 as in the head */
+	le32 crc; /* 0x4 crc32c from 0 of all since the last tail, tags and lengths included, up to here */
+};
+DISK_SIZE(struct ext4_disk_fc_tail, 8);
+
+struct ext4_disk_fc_add_range {
+	le32 ino;                   /* 0x0 */
+	struct ext4_disk_extent ex; /* 0x4 */
+};
+DISK_SIZE(struct ext4_disk_fc_add_range, 16);
+
+struct ext4_disk_fc_del_range {
+	le32 ino;  /* 0x0 */
+	le32 lblk; /* 0x4 */
+	le32 len;  /* 0x8 */
+};
+DISK_SIZE(struct ext4_disk_fc_del_range, 12);
+
+/* CREAT, LINK, UNLINK; the name takes the rest of the value. */
+struct ext4_disk_fc_name {
+	le32 parent; /* 0x0 */
+	le32 ino;    /* 0x4 */
+};
+DISK_SIZE(struct ext4_disk_fc_name, 8);
+
+/* INODE; the raw inode takes the rest of the value: without what lies behind its extra fields, unless it has inline data. */
+struct ext4_disk_fc_inode {
+	le32 ino; /* 0x0 */
+};
+DISK_SIZE(struct ext4_disk_fc_inode, 4);
 
 /* ---- orphan file ---- */
 
