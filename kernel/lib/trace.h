@@ -37,6 +37,8 @@
 	X(DENTRY_HITS, "name cache hits")                    \
 	X(DENTRY_MISSES, "name cache misses")                \
 	X(STAGE_HITS, "reads served from the read stage")    \
+	X(TAIL_PUTS, "pieces taken by the tail stage")       \
+	X(TAIL_WRITES, "blocks written by the tail stage")   \
 	X(FUSE_REQUESTS, "FUSE requests")
 
 #define TRACE_ENUM(name, text) TRACE_##name,

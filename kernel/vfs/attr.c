@@ -18,7 +18,7 @@ void vfs_getattr(struct inode *inode, struct kstat *out)
 	out->rdev_major = inode->rdev_major;
 	out->rdev_minor = inode->rdev_minor;
 	out->size_bytes = atomic_load(&inode->size_bytes);
-	out->blocks_512 = inode->blocks_512;
+	out->blocks_512 = inode->blocks_512 + inode->tail_512;
 	out->block_bytes = inode->sb->block_bytes;
 	out->flags = inode->flags;
 	out->project = inode->project;

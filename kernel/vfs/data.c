@@ -2,7 +2,7 @@
  * Moving file data. The module says where bytes lie (map) or shall lie (alloc); here they are moved, in batches
  * of requests, and then the module is told (commit). File data is never in the buffer cache.
  *
- * Interface: vfs_read, vfs_write, vfs_truncate, vfs_fallocate, vfs_copy_range, vfs_fsync.
+ * Interface: vfs_read, vfs_write, vfs_truncate, vfs_fallocate, vfs_copy_range, vfs_fsync, vfs_closed.
  *
  * Invariants
  *  1. A block becomes part of a file only after its bytes are on the device: alloc, write, commit.
@@ -149,32 +149,69 @@ static int write_run(struct inode *inode, u64 pos, const u8 *src, u64 len_bytes,
 	return err;
 }
 
-/*
- * A piece of one block: what is there, with the piece laid over it, is written as a whole block. src NULL
- * writes zeros. Locks: lock W, map_lock. `size` is where the file ends if the write makes it longer.
- */
-static int write_partial(struct inode *inode, u64 pos, const u8 *src, u64 n, u64 size)
+/* A block's bytes as the file has them, zeros behind its end. Locks: lock W. */
+static int block_read(struct inode *inode, u64 start, u8 *block)
 {
 	u32 bs = inode->sb->block_bytes;
-	u64 start = ALIGN_DOWN(pos, (u64)bs), old = atomic_load(&inode->size_bytes), done;
-	scoped(freep) u8 *block = os_alloc_aligned(MAX(bs, 4096u), bs);
-	int err;
+	u64 size = atomic_load(&inode->size_bytes), n = size > start ? MIN(size - start, (u64)bs) : 0;
 
-	if (!block)
-		return -ENOMEM;
-	memset(block, 0, bs);
-	if (old > start) {
-		err = read_locked(inode, start, block, MIN(old - start, (u64)bs), bs);
-		if (err)
-			return err;
-		if (old - start < bs)
-			memset(block + (old - start), 0, bs - (old - start));
+	memset(block + n, 0, bs - n);
+	return n ? read_locked(inode, start, block, n, bs) : 0;
+}
+
+/*
+ * A piece of one block: what is there, with the piece laid over it, in *out. src NULL: zeros. Locks: lock W, map_lock.
+ */
+static int block_with(struct inode *inode, u64 pos, const u8 *src, u64 n, u8 **out)
+{
+	u32 bs = inode->sb->block_bytes;
+	u64 start = ALIGN_DOWN(pos, (u64)bs);
+	u8 *block = os_alloc_aligned(MAX(bs, 4096u), bs);
+	int err = block ? 0 : -ENOMEM;
+
+	/* What is replaced whole is not read. */
+	if (!err && (pos > start || atomic_load(&inode->size_bytes) > pos + n))
+		err = block_read(inode, start, block);
+	else if (!err)
+		memset(block, 0, bs);
+	if (err) {
+		free(block);
+		return err;
 	}
 	if (src)
 		memcpy(block + (pos - start), src, n);
 	else
 		memset(block + (pos - start), 0, n);
-	return write_run(inode, start, block, bs, size, &done);
+	*out = block;
+	return 0;
+}
+
+/* Writes a piece of one block by writing the block. Locks: lock W, map_lock. `size` is where the file ends if the write
+ * makes it longer. */
+static int write_partial(struct inode *inode, u64 pos, const u8 *src, u64 n, u64 size)
+{
+	u32 bs = inode->sb->block_bytes;
+	scoped(freep) u8 *block = NULL;
+	u64 done;
+	int err = block_with(inode, pos, src, n, &block);
+
+	return err ? err : write_run(inode, ALIGN_DOWN(pos, (u64)bs), block, bs, size, &done);
+}
+
+/* A piece of one block, with which the file ends: into the tail stage. Locks: lock W. */
+static int stage_partial(struct inode *inode, u64 pos, const u8 *src, u64 n)
+{
+	u8 *block;
+	int err;
+
+	rw_read_lock(&inode->map_lock);
+	err = block_with(inode, pos, src, n, &block);
+	rw_read_unlock(&inode->map_lock);
+	if (!err)
+		err = tail_begin(inode, ALIGN_DOWN(pos, (u64)inode->sb->block_bytes), block, pos + n);
+	if (!err)
+		lazy_add(inode, LAZY_TAIL);
+	return err;
 }
 
 int data_zero_partial(struct inode *inode, u64 off_bytes, u64 len_bytes)
@@ -198,31 +235,57 @@ static int zero_old_tail(struct inode *inode, u64 new_end)
 {
 	u64 size = atomic_load(&inode->size_bytes), end = ALIGN_UP(size, (u64)inode->sb->block_bytes);
 
-	if (new_end <= size || size == end)
+	/* The tail stage's block has zeros there. */
+	if (new_end <= size || size == end || inode->tail)
 		return 0;
 	return data_zero_partial(inode, size, MIN(end, new_end) - size);
 }
 
-static int write_locked(struct inode *inode, u64 pos, const u8 *src, u64 len_bytes, u64 *done)
+/* As much of [at, at + n) as goes in one step. Locks: lock W. `end`: where the whole write ends. */
+static int write_step(struct inode *inode, u64 at, const u8 *src, u64 n, u64 end, bool stage, u64 *moved)
 {
-	u64 bs = inode->sb->block_bytes, end = pos + len_bytes;
+	u64 bs = inode->sb->block_bytes, start = ALIGN_DOWN(at, bs);
+	u64 tail = inode->tail ? inode->tail->off_bytes : ~0ull;
+	int err;
+
+	if (IS_ALIGNED(at, bs) && n >= bs && start != tail) {
+		rw_read_lock(&inode->map_lock);
+		err = write_run(inode, at, src, MIN(ALIGN_DOWN(n, bs), tail - MIN(at, tail)), end, moved);
+		rw_read_unlock(&inode->map_lock);
+		return err;
+	}
+	*moved = MIN(n, start + bs - at);
+	if (start == tail)
+		return tail_put(inode, at, src, *moved);
+	if (stage && at + *moved < start + bs && at + *moved >= atomic_load(&inode->size_bytes))
+		return stage_partial(inode, at, src, *moved);
+	rw_read_lock(&inode->map_lock);
+	err = write_partial(inode, at, src, *moved, at + *moved);
+	rw_read_unlock(&inode->map_lock);
+	return err;
+}
+
+static int write_locked(struct inode *inode, u64 pos, const u8 *src, u64 len_bytes, bool stage, u64 *done)
+{
 	int err = 0;
 
 	while (!err && *done < len_bytes) {
-		u64 at = pos + *done, n = len_bytes - *done, moved = 0;
+		u64 moved = 0;
 
-		rw_read_lock(&inode->map_lock);
-		if (IS_ALIGNED(at, bs) && n >= bs) {
-			err = write_run(inode, at, src + *done, ALIGN_DOWN(n, bs), end, &moved);
-		} else {
-			moved = MIN(n, bs - at % bs);
-			err = write_partial(inode, at, src + *done, moved, at + moved);
-		}
-		rw_read_unlock(&inode->map_lock);
+		err = write_step(inode, pos + *done, src + *done, len_bytes - *done, pos + len_bytes, stage,
+				 &moved);
 		if (!err)
 			*done += moved;
 	}
 	return err;
+}
+
+/* What begins behind the tail's block makes that an ordinary block first. Locks: lock W. */
+static int make_way(struct inode *inode, u64 off_bytes)
+{
+	const struct tail *t = inode->tail;
+
+	return t && off_bytes >= t->off_bytes + inode->sb->block_bytes ? tail_flush(inode) : 0;
 }
 
 static int write_check(struct inode *inode, u64 *off_bytes, u64 *len_bytes, u32 flags)
@@ -244,6 +307,7 @@ static int write_check(struct inode *inode, u64 *off_bytes, u64 *len_bytes, u32 
 int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes, u32 flags, u64 *done)
 {
 	int err = vfs_check_writable(inode->sb);
+	bool sync;
 
 	*done = 0;
 	if (err)
@@ -260,22 +324,35 @@ int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes
 		err = inode_kill_priv(inode);
 	if (!err)
 		stage_drop(inode);
+	if (!err)
+		err = make_way(inode, off_bytes);
 	if (!err) {
 		rw_read_lock(&inode->map_lock);
 		err = zero_old_tail(inode, off_bytes);
 		rw_read_unlock(&inode->map_lock);
 	}
+	sync = flags & WRITE_SYNC || inode->flags & INO_SYNC;
 	if (!err)
-		err = write_locked(inode, off_bytes, buf, len_bytes, done);
+		err = write_locked(inode, off_bytes, buf, len_bytes, !sync, done);
 	/* Readers that ran beside the write may have staged the old bytes. */
 	stage_drop(inode);
 	rw_write_unlock(&inode->lock);
-	if (!err && flags & WRITE_SYNC)
+	if (!err && sync)
 		err = vfs_fsync(inode, true);
+	lazy_limit(inode->sb);
 	return *done ? 0 : err;
 }
 
 /* ---- taking away, and promising ---- */
+
+/* What is staged goes, when the file will end before it; else it becomes an ordinary block. Locks: lock W. */
+static int settle_tail(struct inode *inode, u64 size_bytes)
+{
+	if (!inode->tail || size_bytes > inode->tail->off_bytes)
+		return tail_flush(inode);
+	tail_drop(inode);
+	return 0;
+}
 
 /* Locks: lock W, map_lock W. */
 static int truncate_locked(struct inode *inode, u64 size_bytes)
@@ -321,6 +398,11 @@ int vfs_truncate(struct inode *inode, u64 size_bytes)
 	if (inode->flags & (INO_IMMUTABLE | INO_APPEND)) {
 		err = -EPERM;
 	} else {
+		if (!size_bytes && atomic_load(&inode->size_bytes))
+			atomic_fetch_or(&inode->state, I_CUT);
+		err = settle_tail(inode, size_bytes);
+	}
+	if (!err) {
 		rw_write_lock(&inode->map_lock);
 		err = truncate_locked(inode, size_bytes);
 		rw_write_unlock(&inode->map_lock);
@@ -406,6 +488,9 @@ int vfs_fallocate(struct inode *inode, u32 mode, u64 off_bytes, u64 len_bytes)
 	if (inode->flags & INO_IMMUTABLE || (how && inode->flags & INO_APPEND)) {
 		err = -EPERM;
 	} else {
+		err = tail_flush(inode);
+	}
+	if (!err) {
 		rw_write_lock(&inode->map_lock);
 		err = fallocate_locked(inode, mode, off_bytes, off_bytes + len_bytes);
 		rw_write_unlock(&inode->map_lock);
@@ -453,7 +538,24 @@ int vfs_copy_range(struct inode *in, u64 in_off, struct inode *out, u64 out_off,
 
 int vfs_fsync(struct inode *inode, bool data_only)
 {
+	int err, late;
+
 	if (inode->sb->rdonly)
 		return 0;
+	err = lazy_write_inode(inode);
+	late = atomic_exchange(&inode->lazy_err, 0);
+	if (err || late)
+		return err ? err : late;
 	return inode->ops->fsync ? inode->ops->fsync(inode, data_only) : vfs_sync(inode->sb);
+}
+
+void vfs_closed(struct inode *inode)
+{
+	/* A file that was emptied and written anew: after a crash it shall not be found empty for long. */
+	if (!(atomic_fetch_and(&inode->state, ~I_CUT) & I_CUT) || !inode->tail)
+		return;
+	rw_write_lock(&inode->lock);
+	if (tail_flush(inode))
+		err_clear(); /* fsync says so */
+	rw_write_unlock(&inode->lock);
 }

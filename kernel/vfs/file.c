@@ -141,6 +141,7 @@ void vfs_close(struct file *f)
 {
 	if (!f)
 		return;
+	vfs_closed(f->inode);
 	vfs_iput(f->inode);
 	free(f);
 }
@@ -154,6 +155,8 @@ int vfs_file_read(struct file *f, void *buf, u64 len_bytes, u64 *done)
 		return -EBADF;
 	err = vfs_read(f->inode, f->pos_bytes, buf, len_bytes, done);
 	f->pos_bytes += *done;
+	if (!err && !(f->flags & O_NOATIME))
+		vfs_accessed(f->inode);
 	return err;
 }
 

@@ -4,6 +4,7 @@
  *     absent ─ iget ─► NEW ─ read_inode ─► held (refs > 0) ◄─► idle (refs 0, on the LRU) ─► freed
  *                        └─ error ─► BAD ─ last put ─► freed
  *     held, nlink 0 ─ last put ─► FREEING ─ evict_inode ─► freed
+ *     held, owes the volume something (lazy.c) ─ last put ─► waits, on no LRU ─ written ─► idle
  *
  * Invariants
  *  1. refs goes from 0 to 1 and from 1 to 0 only under the shard's lock.
@@ -135,6 +136,8 @@ static int inode_alloc(struct super_block *sb, u64 ino, struct inode **out)
 	mutex_init(&inode->attr, RANK_LEAF);
 	mutex_init(&inode->stage_lock, RANK_STAGE);
 	list_init(&inode->lru);
+	for (u32 k = 0; k < LAZY_KINDS; k++)
+		list_init(&inode->lazy[k]);
 	*out = inode;
 	return 0;
 }
@@ -153,6 +156,31 @@ static bool hash_insert(struct icache *ic, struct icache_shard *s, struct inode 
 	return true;
 }
 
+/* Locks: the shard. */
+static void ref_locked(struct icache_shard *s, struct inode *inode)
+{
+	if (atomic_fetch_add(&inode->refs, 1) > 0)
+		return;
+	if (!list_empty(&inode->lru)) {
+		list_del(&inode->lru);
+		s->idle_count--;
+	}
+	s->held_count++;
+}
+
+bool icache_grab(struct inode *inode)
+{
+	struct icache_shard *s = shard_of(inode->sb->icache, inode->ino);
+	bool here;
+
+	mutex_lock(&s->lock);
+	here = !(atomic_load(&inode->state) & I_FREEING);
+	if (here)
+		ref_locked(s, inode);
+	mutex_unlock(&s->lock);
+	return here;
+}
+
 /* Locks: the shard. Returns the inode held and no longer NEW, or NULL when it is absent. */
 static struct inode *grab_hashed(struct icache *ic, struct icache_shard *s, u64 ino)
 {
@@ -166,13 +194,7 @@ static struct inode *grab_hashed(struct icache *ic, struct icache_shard *s, u64 
 			break;
 		cond_wait(&s->changed, &s->lock);
 	}
-	if (atomic_fetch_add(&inode->refs, 1) == 0) {
-		if (!(inode->iflags & I_RESIDENT)) {
-			list_del(&inode->lru);
-			s->idle_count--;
-		}
-		s->held_count++;
-	}
+	ref_locked(s, inode);
 	while (atomic_load(&inode->state) & I_NEW)
 		cond_wait(&s->changed, &s->lock);
 	return inode;
@@ -273,6 +295,8 @@ static void inode_evict(struct inode *inode, struct icache_shard *s)
 {
 	const struct super_ops *ops = inode->sb->ops;
 
+	lazy_forget(inode);
+	tail_drop(inode);
 	stage_drop(inode);
 	/* An error leaves blocks behind that fsck finds; it is recorded where it was born. */
 	if (ops->evict_inode && ops->evict_inode(inode))
@@ -316,7 +340,7 @@ void vfs_iput(struct inode *inode)
 		inode_evict(inode, s);
 		return;
 	}
-	if (inode->iflags & I_RESIDENT) {
+	if (inode->iflags & I_RESIDENT || atomic_load(&inode->state) & (I_LAZY_TAIL | I_LAZY_TIME)) {
 		mutex_unlock(&s->lock);
 		return;
 	}

@@ -1,4 +1,4 @@
-/* What the files of kernel/vfs share. Order, lowest first: dcache acl map stage inode super touch data attr xattr namei path file walk. */
+/* What the files of kernel/vfs share. Order, lowest first: dcache acl map stage touch tail lazy inode writer super data attr xattr namei path file walk. */
 #ifndef VFS_INTERNAL_H
 #define VFS_INTERNAL_H
 
@@ -28,6 +28,61 @@ void stage_drop(struct inode *inode);
 /* Frees the spare buffers. No stage is left. */
 void stage_fini(struct super_block *sb);
 
+/* ---- tail.c: the tail stage. Locks, unless told otherwise: inode->lock W, no map_lock ---- */
+
+struct tail {
+	u64 off_bytes;    /* [const] of the block in the file */
+	struct mapping m; /* [const] where it will be: alloc's */
+	u8 *block;        /* [lock W and map_lock W to change] */
+};
+
+/* The block at off_bytes, filled up to `end`, where the file will end, becomes the tail; there is none. Consumes block. */
+int tail_begin(struct inode *inode, u64 off_bytes, u8 *block, u64 end) __must_check;
+/* Bytes that lie in the tail's block. A block that is full is flushed. */
+int tail_put(struct inode *inode, u64 off_bytes, const u8 *src, u64 len_bytes) __must_check;
+/* What is staged becomes part of the file on the volume. */
+int tail_flush(struct inode *inode) __must_check;
+/* The file ends where the volume says. Locks: or none, when nobody else sees the inode. */
+void tail_drop(struct inode *inode);
+
+/* ---- lazy.c, writer.c: what is written later ---- */
+
+enum lazy_kind { LAZY_TAIL, LAZY_TIME };
+
+struct lazies {
+	struct super_block *sb; /* [const] */
+	void *(*run)(void *);   /* [const] the thread's */
+	struct mutex lock;      /* rank STAGE */
+	struct cond wake;
+	struct list queue[LAZY_KINDS]; /* [lock] oldest first */
+	u32 count[LAZY_KINDS];         /* [lock] */
+	u32 phase, busy[2];            /* [lock] how many are being written, taken in either phase */
+	bool waiting;                  /* [lock] somebody waits for the other phase to end */
+	bool started, running, stop;   /* [lock] */
+	pthread_t thread;              /* [lock] */
+};
+
+int lazy_new(struct super_block *sb, void *(*run)(void *lazies)) __must_check;
+/* Ends the thread; none is started any more. */
+void lazy_stop(struct super_block *sb);
+/* The queues are empty. */
+void lazy_free(struct super_block *sb);
+/* The inode owes something. Locks: a reference, and none of rank STAGE. */
+void lazy_add(struct inode *inode, enum lazy_kind kind);
+/* Locks: z->lock. */
+void lazy_unqueue(struct lazies *z, struct inode *inode, enum lazy_kind kind);
+/* For who evicts it: it owes nothing any more. */
+void lazy_forget(struct inode *inode);
+
+/* The thread. */
+void *lazy_run(void *lazies);
+/* Writes what the inode owes. Locks: none. */
+int lazy_write_inode(struct inode *inode) __must_check;
+/* Writes what all owed at the time of the call; the first error. */
+int lazy_write_all(struct super_block *sb) __must_check;
+/* When too many owe something, the oldest are written. Locks: none. */
+void lazy_limit(struct super_block *sb);
+
 /* ---- inode.c ---- */
 
 int icache_new(u32 idle_max, struct icache **out) __must_check;
@@ -37,11 +92,18 @@ void icache_shrink(struct super_block *sb);
 /* Inodes with references: none are left at unmount. */
 u32 icache_held(struct super_block *sb);
 
+/* Takes a reference on an inode in memory. False: it is being evicted. */
+bool icache_grab(struct inode *inode) __must_check;
+
 /* inode->state */
-#define I_NEW      0x1u /* being read or created: wait */
-#define I_BAD      0x2u /* the read failed */
-#define I_FREEING  0x4u /* being evicted: wait, then look again */
-#define I_LINKABLE 0x8u /* made by O_TMPFILE: may get its first name */
+#define I_NEW       0x1u  /* being read or created: wait */
+#define I_BAD       0x2u  /* the read failed */
+#define I_FREEING   0x4u  /* being evicted: wait, then look again */
+#define I_LINKABLE  0x8u  /* made by O_TMPFILE: may get its first name */
+#define I_LAZY_TAIL 0x10u /* [lazies] on that queue */
+#define I_LAZY_TIME 0x20u /* [lazies] on that queue */
+#define I_ATIME     0x40u /* the time of access is newer than on the volume */
+#define I_CUT       0x80u /* truncated to nothing since it was last closed */
 
 /* ---- touch.c: what a change does to the rest of the inode ---- */
 

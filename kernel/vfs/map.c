@@ -11,6 +11,24 @@ void map_done(struct mapping *m)
 	bh_put(take(m->bh));
 }
 
+/* The tail stage's block hides what the module says of it. */
+static void map_tail(struct inode *inode, u64 off_bytes, struct mapping *m)
+{
+	const struct tail *t = inode->tail;
+	u64 bs = inode->sb->block_bytes;
+
+	if (off_bytes < t->off_bytes) {
+		m->len_bytes = MIN(m->len_bytes, t->off_bytes - m->off_bytes);
+		m->flags &= ~MAP_LAST;
+	} else if (off_bytes - t->off_bytes < bs) {
+		map_done(m);
+		*m = (struct mapping){ .kind = MAP_INLINE,
+				       .off_bytes = t->off_bytes,
+				       .len_bytes = bs,
+				       .inline_data = t->block };
+	}
+}
+
 int map_at(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *m)
 {
 	int err;
@@ -26,6 +44,8 @@ int map_at(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *m)
 		return corrupt(&inode->sb->health, "inode", inode->ino, "no mapping at byte %llu",
 			       (unsigned long long)off_bytes);
 	}
+	if (inode->tail)
+		map_tail(inode, off_bytes, m);
 	return 0;
 }
 

@@ -484,6 +484,9 @@ static int rename_under_locks(struct renaming *r)
 		lock_child(second);
 	if (r->flags & RENAME_WHITEOUT)
 		err = inherit(r->dir[0], 0, &whiteout, &dir_acl, &acl);
+	/* What replaces a file is whole before the other goes: many programs count on it without fsync. */
+	if (!err && r->inode[1] && !(r->flags & RENAME_EXCHANGE))
+		err = tail_flush(r->inode[0]);
 	if (!err)
 		err = r->dir[0]->ops->rename(r->dir[0], r->name[0], r->inode[0], r->dir[1], r->name[1],
 					     r->inode[1], r->flags & RENAME_EXCHANGE,

@@ -28,6 +28,7 @@
 struct piece {
 	struct list link; /* [stage_lock] by off_bytes */
 	u64 off_bytes, len_bytes;
+	u64 valid_bytes; /* of them: what lay within the file when the read began */
 	u64 taken_bytes; /* [stage_lock] */
 	u8 *buf;
 	struct bio bio;
@@ -92,11 +93,12 @@ static void piece_free(struct inode *inode, struct piece *p)
 /* Starts reading one mapped range. Locks: stage_lock. Returns the bytes staged, 0 when there is no room. */
 static u64 piece_start(struct inode *inode, const struct mapping *m, u64 off_bytes, u64 len_bytes)
 {
+	u64 size = atomic_load(&inode->size_bytes);
 	struct stage *st = inode->stage;
 	struct piece *p;
 
 	len_bytes = MIN(len_bytes, PIECE_MAX);
-	if (st->bytes + len_bytes > STAGE_FILE_MAX ||
+	if (off_bytes >= size || st->bytes + len_bytes > STAGE_FILE_MAX ||
 	    atomic_load(&inode->sb->stage_bytes) + len_bytes > STAGE_VOLUME_MAX)
 		return 0;
 	p = calloc(1, sizeof(*p));
@@ -109,6 +111,7 @@ static u64 piece_start(struct inode *inode, const struct mapping *m, u64 off_byt
 	}
 	p->off_bytes = off_bytes;
 	p->len_bytes = len_bytes;
+	p->valid_bytes = MIN(len_bytes, size - off_bytes);
 	bio_init(&p->bio, m->dev, BIO_READ, m->dev_off_bytes + (off_bytes - m->off_bytes), p->buf, len_bytes);
 	p->bio.private = p;
 	p->bio.done = piece_done;
@@ -197,14 +200,14 @@ u64 stage_take(struct inode *inode, u64 off_bytes, void *dst, u64 len_bytes, int
 		list_for_each_safe(l, &inode->stage->pieces)
 		{
 			struct piece *p = list_entry(l, struct piece, link);
-			u64 end = p->off_bytes + p->len_bytes;
+			u64 end = p->off_bytes + p->valid_bytes;
 
 			if (p->off_bytes <= off_bytes && off_bytes < end) {
 				found = p;
 				n = MIN(end - off_bytes, len_bytes);
 				p->taken_bytes += n;
 			}
-			if (p->taken_bytes >= p->len_bytes || end + NEAR_BYTES <= off_bytes) {
+			if (p->taken_bytes >= p->valid_bytes || end + NEAR_BYTES <= off_bytes) {
 				list_del(&p->link);
 				list_add_tail(&stale, &p->link);
 				inode->stage->bytes -= p->len_bytes;

@@ -18,6 +18,9 @@ int super_init(struct super_block *sb, const struct fs_type *type, const struct 
 	sb->ops = ops;
 	sb->rdonly = opts->rdonly;
 	sb->readahead_off = opts->readahead_off;
+	sb->atime = opts->atime;
+	sb->nodiratime = opts->nodiratime;
+	sb->lazytime = opts->lazytime;
 	sb->name_max = VFS_NAME_MAX;
 	sb->time_gran_ns = 1;
 	health_init(&sb->health, name);
@@ -25,6 +28,8 @@ int super_init(struct super_block *sb, const struct fs_type *type, const struct 
 	err = icache_new(IDLE_INODES_MAX, &sb->icache);
 	if (!err)
 		err = dcache_new(NAMES_MAX, &sb->dcache);
+	if (!err)
+		err = lazy_new(sb, lazy_run);
 	if (err)
 		super_fini(sb);
 	return err;
@@ -32,6 +37,7 @@ int super_init(struct super_block *sb, const struct fs_type *type, const struct 
 
 void super_fini(struct super_block *sb)
 {
+	lazy_free(sb);
 	if (sb->icache) {
 		icache_shrink(sb);
 		icache_free(sb->icache);
@@ -46,14 +52,23 @@ void super_fini(struct super_block *sb)
 
 int vfs_sync(struct super_block *sb)
 {
-	return sb->ops->sync && !sb->rdonly ? sb->ops->sync(sb) : 0;
+	int err, sync_err = 0;
+
+	if (sb->rdonly)
+		return 0;
+	err = lazy_write_all(sb);
+	if (sb->ops->sync)
+		sync_err = sb->ops->sync(sb);
+	return err ? err : sync_err;
 }
 
 int vfs_unmount(struct super_block *sb)
 {
-	int err = vfs_sync(sb);
 	u32 held;
+	int err;
 
+	lazy_stop(sb);
+	err = vfs_sync(sb);
 	icache_shrink(sb);
 	held = icache_held(sb);
 	if (held)

@@ -32,12 +32,14 @@ void inode_set_size(struct inode *inode, u64 size_bytes)
 
 bool inode_grow(struct inode *inode, u64 size_bytes)
 {
+	u64 known = atomic_load(&inode->size_bytes);
+
 	if (size_bytes <= inode_disk_size(inode))
 		return false;
-	/* Readers may know of a part of this already. */
-	if (size_bytes > atomic_load(&inode->size_bytes))
+	/* Readers may know of this already, and of more. */
+	if (size_bytes > known)
 		atomic_store(&inode->size_bytes, size_bytes);
-	atomic_store(&inode->tail_from, ~0ull);
+	atomic_store(&inode->tail_from, size_bytes < known ? size_bytes : ~0ull);
 	return true;
 }
 

@@ -38,6 +38,8 @@ struct inode;
 struct file;
 struct acl;
 struct stage;
+struct tail;
+struct lazies;
 
 #define VFS_NAME_MAX     255u
 #define VFS_PATH_MAX     4096u
@@ -147,6 +149,8 @@ enum map_kind {
 
 #define MAP_NEW  0x1u /* alloc: the blocks are not part of the file until commit */
 #define MAP_LAST 0x2u /* nothing but hole follows */
+#define MAP_LATE \
+	0x4u /* commit: the write was accepted before, and times are in memory: they stay, the inode is written */
 
 /* What lies at a byte range of a file. Valid while the inode's map lock is held. */
 struct mapping {
@@ -254,10 +258,20 @@ struct fs_probe {
 	u64 size_bytes; /* the volume's own idea of its size, 0 unknown */
 };
 
+/* When a time of access is news. Which of them the kernel reports: reads that reach us, not those from its own cache. */
+enum atime_rule {
+	ATIME_RELATIVE, /* when it is not after the last change, or a day old */
+	ATIME_NEVER,
+	ATIME_STRICT,
+};
+
 struct mount_opts {
 	bool rdonly;
 	bool norecovery; /* show the volume as it lies, its log unread */
 	bool readahead_off;
+	enum atime_rule atime;
+	bool nodiratime; /* of directories: never */
+	bool lazytime;   /* a time of access alone is written only at sync, unmount, or with many others */
 	u64 sb_block;    /* which superblock copy, in blocks; 0: the first that is good, the primary first */
 	u64 cache_bytes; /* buffer cache limit; 0: by the machine */
 	const char *fs_opts; /* the module's own, "name=value,…", NULL: none */
@@ -283,24 +297,29 @@ struct super_block {
 	const struct fs_type *type;  /* [const] */
 	const struct super_ops *ops; /* [const] */
 	struct health health;
-	struct blkdev *dev;      /* [const] the first device; referenced by the module */
-	struct bcache *cache;    /* [const] owned by the module */
-	u64 root_ino;            /* [const] */
-	u32 block_bytes;         /* [const] allocation unit of files */
-	u64 size_max_bytes;      /* [const] longest file */
-	u32 name_max;            /* [const] */
-	u32 time_gran_ns;        /* [const] times are multiples of it */
-	bool rdonly;             /* [const] */
-	bool has_acl, has_xattr; /* [const] */
-	char notice[256];        /* [const] what the user should know about this mount, "" nothing */
-	struct mutex rename;     /* rank RENAME */
-	struct icache *icache;   /* [const] */
-	struct dcache *dcache;   /* [const] */
-	bool readahead_off;      /* [const] */
-	_Atomic u64 stage_bytes; /* held by all read stages */
+	struct blkdev *dev;        /* [const] the first device; referenced by the module */
+	struct bcache *cache;      /* [const] owned by the module */
+	u64 root_ino;              /* [const] */
+	u32 block_bytes;           /* [const] allocation unit of files */
+	u64 size_max_bytes;        /* [const] longest file */
+	u32 name_max;              /* [const] */
+	u32 time_gran_ns;          /* [const] times are multiples of it */
+	bool rdonly;               /* [const] */
+	bool has_acl, has_xattr;   /* [const] */
+	char notice[256];          /* [const] what the user should know about this mount, "" nothing */
+	struct mutex rename;       /* rank RENAME */
+	struct icache *icache;     /* [const] */
+	struct dcache *dcache;     /* [const] */
+	bool readahead_off;        /* [const] */
+	enum atime_rule atime;     /* [const] */
+	bool nodiratime, lazytime; /* [const] */
+	struct lazies *lazies;     /* [const] what is written later */
+	_Atomic u64 stage_bytes;   /* held by all read stages */
 
 	_Atomic(void *) stage_spare[8]; /* buffers of stages that were read, for the next */
 };
+
+#define LAZY_KINDS 2u
 
 #define I_NO_DCACHE 0x1u /* names are not byte strings here (casefold): ask the module each time */
 #define I_RESIDENT  0x2u /* is in memory only: stays while it has a link, and goes with the super block */
@@ -324,7 +343,12 @@ struct inode {
 	u64 blocks_512;                               /* [attr] [read_inode] */
 	struct timespec64 atime, mtime, ctime, btime; /* [attr] [read_inode] */
 	/* vfs's own: */
-	_Atomic u64 tail_from; /* [lock W to change] bytes from here on are in memory only; ~0: none */
+	struct tail *_Atomic tail;    /* [lock W and map_lock W to change] */
+	_Atomic u64 tail_from;        /* [lock W to change] bytes from here on are in memory only; ~0: none */
+	u32 tail_512;                 /* [attr] blocks that blocks_512 does not count yet */
+	struct list lazy[LAZY_KINDS]; /* [lazies] */
+	u64 lazy_since_ns[LAZY_KINDS]; /* [lazies] */
+	_Atomic int lazy_err;          /* of what was written later, for the next fsync */
 	_Atomic u32 refs;
 	_Atomic u32 state;
 	struct inode *hash_next;     /* [icache shard] */
@@ -423,6 +447,10 @@ int vfs_rename(struct inode *dir, const struct name *name, struct inode *new_dir
 int vfs_readlink(struct inode *inode, char *buf, u32 size, u32 *len) __must_check;
 int vfs_readdir(struct inode *dir, u64 pos, dirent_fn emit, void *ctx) __must_check;
 
+/* Somebody has read it, listed it, followed it: its time of access, by the mount's rule. */
+void vfs_accessed(struct inode *inode);
+/* A program has closed it. */
+void vfs_closed(struct inode *inode);
 /* Bytes moved, short at the end of file. */
 int vfs_read(struct inode *inode, u64 off_bytes, void *buf, u64 len_bytes, u64 *done) __must_check;
 #define WRITE_APPEND    0x1u /* off is the end of file */

@@ -218,7 +218,8 @@ int memfs_commit(struct inode *inode, const struct mapping *m, u64 size_bytes)
 		return err;
 	}
 	inode_grow(inode, size_bytes);
-	inode_touch(inode, ATTR_MTIME | ATTR_CTIME);
+	if (!(m->flags & MAP_LATE))
+		inode_touch(inode, ATTR_MTIME | ATTR_CTIME);
 	return 0;
 }
 

@@ -49,7 +49,8 @@ static void compare(struct inode *inode, const struct shadow *s)
 static void do_write(struct inode *inode, struct shadow *s)
 {
 	static u8 buf[SPAN];
-	u64 off = rnd_off(), len = MIN((u64)SPAN - off, (u64)(rnd(4) ? rnd(20000) + 1 : rnd(SPAN) + 1)), done;
+	u64 off = rnd(2) && s->size < SPAN ? s->size : rnd_off();
+	u64 len = MIN((u64)SPAN - off, (u64)(rnd(4) ? rnd(rnd(2) ? 500 : 20000) + 1 : rnd(SPAN) + 1)), done;
 	u8 mark = (u8)rnd(256);
 
 	for (u64 i = 0; i < len; i++)
@@ -129,6 +130,8 @@ static void random_against_shadow(void **state)
 	free_before = st.blocks_free;
 	assert_int_equal(vfs_open(sb, NULL, "/f", O_RDWR | O_CREAT, 0644, &test_cred, &f), 0);
 	for (int i = 0; i < 4000; i++) {
+		if (!rnd(6))
+			assert_int_equal(vfs_fsync(f->inode, false), 0);
 		switch (rnd(8)) {
 		case 0:
 			do_truncate(f->inode, s);
@@ -290,7 +293,7 @@ static void order_of_changes(void **state)
 	told_is("acs");
 	assert_int_equal(vfs_fallocate(f->inode, 0, 0, 10000), 0);
 	told_is("ps");
-	assert_int_equal(vfs_write(f->inode, 0, buf, 10000, 0, &done), 0);
+	assert_int_equal(vfs_write(f->inode, 0, buf, 10000, WRITE_SYNC, &done), 0);
 	told[0] = 0;
 	assert_int_equal(vfs_fallocate(f->inode, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 100, 9000), 0);
 	told_is("acacu");
