@@ -84,23 +84,58 @@ static bool is_wanted(const struct ext4_want *want, const struct ext4_disk_diren
 }
 
 int ext4_dirent_search(struct ext4_inode *dir, const void *base, u32 len, const struct ext4_want *want,
-		       u64 *ino)
+		       struct ext4_place *at)
 {
 	struct ext4_super *es = ext4_inode_super(dir);
 	const struct ext4_disk_dirent *de;
 	struct ext4_dirent_iter it;
 	const char *bad;
 
+	*at = (struct ext4_place){ 0 };
 	ext4_dirent_iter(&it, base, len, ext4_block_bytes(es));
-	while ((de = ext4_dirent_next(&it, &bad))) {
+	for (; (de = ext4_dirent_next(&it, &bad)); at->prev = it.off) {
 		if (!le32_get(de->inode) || !is_wanted(want, de))
 			continue;
-		*ino = le32_get(de->inode);
-		if (ext4_ino_public(es, *ino))
+		at->ino = le32_get(de->inode);
+		at->off = it.off;
+		if (ext4_ino_public(es, at->ino))
 			return 1;
 		return corrupt(&es->vfs.health, "directory", dir->vfs.ino,
 			       "an entry leads to inode %llu, which no name may have",
-			       (unsigned long long)*ino);
+			       (unsigned long long)at->ino);
 	}
 	return bad ? corrupt(&es->vfs.health, "directory", dir->vfs.ino, "%s", bad) : 0;
+}
+
+int ext4_dir_search_block(struct ext4_inode *dir, struct buffer_head *bh, const struct ext4_want *want,
+			  struct ext4_place *at)
+{
+	int found = ext4_dirent_search(dir, bh->data, bh->size_bytes, want, at);
+
+	if (found > 0)
+		at->bh = bh_get(bh);
+	return found;
+}
+
+#define INLINE_PARENT_BYTES 4u
+
+int ext4_inline_dir_get(struct ext4_inode *dir, struct ext4_inline_dir *d)
+{
+	int err = ext4_inline_get(dir, &d->in);
+
+	if (err)
+		return err;
+	if (d->in.piece[0].len <= INLINE_PARENT_BYTES) {
+		ext4_inline_put(&d->in);
+		return corrupt(&dir->vfs.sb->health, "directory", dir->vfs.ino,
+			       "too short for an inline one");
+	}
+	d->parent = le32_get(*(const le32 *)d->in.piece[0].p);
+	d->region[0].p = d->in.piece[0].p + INLINE_PARENT_BYTES;
+	d->region[0].len = d->in.piece[0].len - INLINE_PARENT_BYTES;
+	d->region[0].at = INLINE_PARENT_BYTES;
+	d->region[1].p = d->in.piece[1].p;
+	d->region[1].len = d->in.piece[1].len;
+	d->region[1].at = d->in.piece[0].len;
+	return 0;
 }

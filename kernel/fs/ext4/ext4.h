@@ -113,6 +113,7 @@ struct ext4_inode {
 	} window;                    /* [tree] blocks reserved ahead of an appending writer; len 0: none */
 	_Atomic bool holes_in_dir;   /* a part of the directory could not be shown */
 	_Atomic bool index_bad;      /* the index of the directory was found damaged */
+	u32 room_at;                 /* [vfs.lock W] a directory's block where the search for room begins */
 	u8 block[EXT4_IBLOCK_BYTES]; /* [tree] extent root, block map, symlink or inline data; checked */
 };
 
@@ -254,6 +255,27 @@ bool ext4_dirent_name_ok(const struct ext4_disk_dirent *de);
 /* Offset of the checksum tail, 0 when there is none. */
 u32 ext4_dir_tail_off(const void *block, u32 block_bytes);
 
+/* len: at most a block, a multiple of 4. */
+le16 ext4_rec_len_put(u32 len);
+/* What an entry says of an inode with this mode. */
+u8 ext4_dirent_type(const struct ext4_super *es, u32 mode);
+/* The bytes of a leaf that records fill: all but the checksum tail. */
+static inline u32 ext4_leaf_bytes(const struct ext4_super *es)
+{
+	return ext4_block_bytes(es) - (es->metadata_csum ? (u32)sizeof(struct ext4_disk_dir_tail) : 0);
+}
+/* A leaf without entries. */
+void ext4_leaf_init(const struct ext4_super *es, void *block);
+/* The first record with `need` bytes to spare. *bad: as ext4_dirent_next. */
+bool ext4_leaf_room(const struct ext4_super *es, const void *block, u32 need, u32 *off, const char **bad);
+/* Into the room of the record at off. */
+void ext4_leaf_add(const struct ext4_super *es, void *block, u32 off, const struct name *name, u32 ino,
+		   u8 type);
+/* The record at off goes; prev is the one before, or off when there is none. */
+void ext4_leaf_del(const struct ext4_super *es, void *block, u32 off, u32 prev);
+/* A leaf of these n records of another block, in this order, without gaps. */
+void ext4_leaf_pack(const struct ext4_super *es, void *block, const void *from, const u32 *offs, u32 n);
+
 /* The index in a block of a hashed directory. */
 struct ext4_dx {
 	const struct ext4_disk_dx_entry *entry; /* [count]; entry[0].hash is void */
@@ -261,6 +283,8 @@ struct ext4_dx {
 	u32 entries_off;
 	const struct ext4_disk_dx_info *info; /* root only */
 };
+/* Entries that an index has room for, when they begin at entries_off. */
+u32 ext4_dx_limit(const struct ext4_super *es, u32 entries_off);
 /* Does the block look like an index root (lblk 0) or an inner node (others)? Then *dx is safe to search. */
 bool ext4_dx_parse(const struct ext4_super *es, const void *block, bool root, struct ext4_dx *dx);
 
@@ -454,18 +478,79 @@ struct ext4_want {
 };
 /* False: the directory cannot hold such a name. */
 bool ext4_want(struct ext4_inode *dir, const struct name *name, struct ext4_want *want);
-/* Looks through records. 1: found, *ino is set. 0: not there. -EUCLEAN: found, but it leads nowhere; or a record is broken. */
+/* Where a name stands. */
+struct ext4_place {
+	u64 ino;                /* that it means */
+	struct buffer_head *bh; /* referenced; NULL: the directory lies in its inode */
+	u32 off;                /* of its record in the block */
+	u32 prev;               /* of the record before; off: there is none */
+	u64 lblk;               /* the block in the directory, when it was found without an index */
+};
+static inline void ext4_place_put(struct ext4_place *at)
+{
+	bh_put(at->bh);
+}
+/* Looks through records. 1: found, *at is set but for bh. 0: not there. -EUCLEAN: found, but it leads nowhere; or a record is broken. */
 int ext4_dirent_search(struct ext4_inode *dir, const void *base, u32 len, const struct ext4_want *want,
-		       u64 *ino) __must_check;
+		       struct ext4_place *at) __must_check;
+/* ext4_dirent_search in a block, whose reference goes into *at when the name is there. */
+int ext4_dir_search_block(struct ext4_inode *dir, struct buffer_head *bh, const struct ext4_want *want,
+			  struct ext4_place *at) __must_check;
 static inline bool ext4_is_dot_or_dotdot(const char *s, u32 len)
 {
 	return len && s[0] == '.' && (len == 1 || (len == 2 && s[1] == '.'));
 }
 
+/* Records that lie in the inode: region i begins at position at[i]. */
+struct ext4_inline_dir {
+	struct ext4_inline in;
+	struct {
+		const u8 *p;
+		u32 len, at;
+	} region[2];
+	u64 parent;
+};
+/* Ended by ext4_inline_put(&out->in). */
+int ext4_inline_dir_get(struct ext4_inode *dir, struct ext4_inline_dir *out) __must_check;
+
 /* ---- htree.c ---- */
 
-/* Lookup through the index. 1: found. 0: not there. -EUCLEAN: the index is not usable. */
-int ext4_htree_search(struct ext4_inode *dir, const struct ext4_want *want, u64 *ino) __must_check;
+#define EXT4_DX_LEVELS_MAX 3u
+
+/* A way through the index, from the root to a leaf. */
+struct ext4_dx_path {
+	struct ext4_inode *dir;
+	struct ext4_dx_frame {
+		struct buffer_head *bh;
+		struct ext4_dx dx;
+		u32 at; /* entry that was followed */
+	} frame[EXT4_DX_LEVELS_MAX];
+	u32 levels;  /* of index blocks, 1 to EXT4_DX_LEVELS_MAX */
+	u32 version; /* of the hash */
+};
+/* The directory has an index, and the volume allows it. */
+bool ext4_dir_is_indexed(const struct ext4_inode *dir);
+u32 ext4_dx_levels_max(const struct ext4_super *es);
+/* For all of these: -EUCLEAN: the index is not usable. */
+/* The root. Whatever it returns, ended by ext4_dx_close. */
+int ext4_dx_open(struct ext4_inode *dir, struct ext4_dx_path *path) __must_check;
+void ext4_dx_close(struct ext4_dx_path *path);
+/* To the first leaf where names of this hash may stand. */
+int ext4_dx_seek(struct ext4_dx_path *path, u32 hash) __must_check;
+/* 1: there is a leaf behind this one, whose names begin at *hash; bit 0 of it: the last hash of this one goes on there. */
+int ext4_dx_peek(const struct ext4_dx_path *path, u32 *hash) __must_check;
+/* To that leaf. */
+int ext4_dx_next(struct ext4_dx_path *path) __must_check;
+/* The lowest hash that names in the leaf may have. */
+u32 ext4_dx_low(const struct ext4_dx_path *path);
+/* The leaf's block in the directory. */
+u32 ext4_dx_lblk(const struct ext4_dx_path *path);
+int ext4_dx_leaf(struct ext4_dx_path *path, struct buffer_head **out) __must_check;
+/* The index makes no sense: said once; from then on the directory is looked through as if it had none. */
+int ext4_dx_bad(struct ext4_inode *dir, const char *what) __must_check;
+/* Lookup through the index. 1: found. 0: not there. */
+int ext4_htree_search(struct ext4_inode *dir, const struct ext4_want *want,
+		      struct ext4_place *at) __must_check;
 
 /* ---- xattr.c, acl.c ---- */
 
@@ -480,7 +565,12 @@ int ext4_acl_decode(const void *p, u32 len, struct acl **out) __must_check;
 
 /* ---- namei.c ---- */
 
+/* 1: found; ended by ext4_place_put. 0: not there. */
+int ext4_dir_find(struct ext4_inode *dir, const struct name *name, struct ext4_place *at) __must_check;
 int ext4_lookup(struct inode *dir, const struct name *name, u64 *ino);
+
+/* ---- readdir.c ---- */
+
 int ext4_readdir(struct inode *dir, u64 pos, dirent_fn emit, void *ctx);
 
 /* ---- inode.c ---- */
@@ -660,10 +750,22 @@ int ext4_set_acl(struct inode *inode, bool is_default, const struct acl *acl, u3
 /* The on-disk form; *value is freed by the caller. */
 int ext4_acl_encode(const struct acl *acl, u8 **value, u32 *len) __must_check;
 
-/* ---- dir_edit.c, htree_edit.c ---- */
+/* ---- dir_grow.c ---- */
 
+/* A new last block of the directory, as a leaf without entries. The caller writes the inode. */
+int ext4_dir_append(struct ext4_handle *h, struct ext4_inode *dir, struct buffer_head **out) __must_check;
 /* The first block of a new directory: "." and "..". Costs as a map insert with a new block. */
 int ext4_dir_init(struct ext4_handle *h, struct ext4_inode *dir, u64 parent) __must_check;
+
+/* ---- htree_edit.c ---- */
+
+/* The directory's one block, a leaf, becomes the root of an index with one leaf. */
+int ext4_htree_make(struct ext4_handle *h, struct ext4_inode *dir) __must_check;
+int ext4_htree_add(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name, u32 ino,
+		   u8 type) __must_check;
+
+/* ---- dir_edit.c ---- */
+
 /* Adds a name that is not there. May grow the directory. -ENOSPC: full disk, or the index cannot grow. EXT4_CREDITS_DIR_ADD. Times and links
  * are the caller's; the directory's size and flags are in memory, and the caller writes the inode. Locks: dir W, for all of these. */
 int ext4_dir_add(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name, u64 ino,

@@ -185,6 +185,30 @@ static int verify_dir(const struct buffer_head *bh, const void *data, const stru
 	return bad ? wrong(bh, ctx->v[0], bad) : 0;
 }
 
+static void seal_dir(const struct buffer_head *bh, void *data)
+{
+	struct ext4_super *es = ext4_bh_super(bh);
+	struct ext4_dx dx;
+	u32 seed, tail;
+
+	if (!es->metadata_csum)
+		return;
+	seed = ext4_csum_inode_seed(es, (u32)bh->ctx.v[0], (u32)bh->ctx.v[1]);
+	if (ext4_dx_parse(es, data, bh->ctx.v[2], &dx)) {
+		struct ext4_disk_dx_tail *t =
+			(void *)((u8 *)data + dx.entries_off + dx.limit * sizeof(*dx.entry));
+
+		t->checksum = le32_put(ext4_csum_dx(seed, data, dx.entries_off, dx.count, t));
+		return;
+	}
+	tail = ext4_dir_tail_off(data, bh->size_bytes);
+	if (tail) {
+		struct ext4_disk_dir_tail *t = (void *)((u8 *)data + tail);
+
+		t->checksum = le32_put(ext4_csum_dir(seed, data, tail));
+	}
+}
+
 /* ---- extended attributes ---- */
 
 /* Notes the bytes [off, off + len) as taken, in units of 4. False: some were taken already. */
@@ -268,5 +292,5 @@ const struct bh_ops ext4_block_bitmap_ops = { .name = "block bitmap", .verify = 
 const struct bh_ops ext4_inode_bitmap_ops = { .name = "inode bitmap", .verify = verify_inode_bitmap };
 const struct bh_ops ext4_extent_ops = { .name = "extent node", .verify = verify_extent };
 const struct bh_ops ext4_indirect_ops = { .name = "indirect block", .verify = verify_indirect };
-const struct bh_ops ext4_dir_ops = { .name = "directory block", .verify = verify_dir };
+const struct bh_ops ext4_dir_ops = { .name = "directory block", .verify = verify_dir, .seal = seal_dir };
 const struct bh_ops ext4_xattr_ops = { .name = "extended attributes", .verify = verify_xattr };
