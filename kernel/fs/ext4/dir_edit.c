@@ -141,6 +141,13 @@ static int find(struct ext4_handle *h, struct ext4_inode *dir, const struct name
 	return err ? err : ext4_access(h, at->bh);
 }
 
+int ext4_dir_join(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name)
+{
+	scoped(ext4_place_put) struct ext4_place at = { 0 };
+
+	return find(h, dir, name, &at);
+}
+
 int ext4_dir_del(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name)
 {
 	scoped(ext4_place_put) struct ext4_place at = { 0 };

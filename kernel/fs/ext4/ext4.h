@@ -770,6 +770,8 @@ int ext4_htree_add(struct ext4_handle *h, struct ext4_inode *dir, const struct n
  * are the caller's; the directory's size and flags are in memory, and the caller writes the inode. Locks: dir W, for all of these. */
 int ext4_dir_add(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name, u64 ino,
 		 u32 mode) __must_check;
+/* The block where the name stands is joined: what fails when a name changes fails now. */
+int ext4_dir_join(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name) __must_check;
 int ext4_dir_del(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name) __must_check;
 /* The name, which is there, means another inode; ".." too. */
 int ext4_dir_set(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name, u64 ino,

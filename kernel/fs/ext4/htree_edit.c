@@ -249,15 +249,15 @@ static int split_leaf(struct ext4_handle *h, struct ext4_dx_path *path, u32 hash
 }
 
 /* Closes the gaps of a leaf that has room in small pieces only. */
-static int pack_leaf(struct ext4_dx_path *path, struct buffer_head *bh, u32 need, bool *packed)
+static int pack_leaf(struct ext4_dx_path *path, struct buffer_head *bh, u32 need, bool *fits)
 {
 	struct ext4_super *es = ext4_inode_super(path->dir);
 	scoped(freep) void *mem = NULL;
 	struct sorted s;
 	int err = sort_leaf(path, bh, &s, &mem);
 
-	*packed = !err && s.bytes + need <= ext4_leaf_bytes(es) / 4 * 3;
-	if (*packed)
+	*fits = !err && s.bytes + need <= ext4_leaf_bytes(es) / 4 * 3;
+	if (*fits)
 		ext4_leaf_pack(es, bh->data, s.copy, s.off, s.n);
 	return err;
 }
@@ -282,15 +282,15 @@ static int make_leaf_room(struct ext4_handle *h, struct ext4_dx_path *path, u32 
 			  struct buffer_head **bh, u32 *off)
 {
 	const char *bad;
-	bool packed;
+	bool fits;
 	int err = ext4_access(h, *bh);
 
 	if (err || ext4_leaf_room(h->es, (*bh)->data, need, off, &bad))
 		return err;
 	if (bad)
 		return ext4_dx_bad(path->dir, bad);
-	err = pack_leaf(path, *bh, need, &packed);
-	if (!err && !packed) {
+	err = pack_leaf(path, *bh, need, &fits);
+	if (!err && !fits) {
 		err = make_index_room(h, path, hash);
 		if (!err)
 			err = split_leaf(h, path, hash, need, bh);
