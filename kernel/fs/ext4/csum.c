@@ -133,6 +133,13 @@ u32 ext4_csum_bitmap(const struct ext4_super *es, const void *bitmap, u32 bits)
 	return crc32c(es->csum_seed, bitmap, bits / 8);
 }
 
+u32 ext4_csum_orphan(u32 seed, u64 blk, const void *block, u32 bytes)
+{
+	le64 nr = le64_put(blk);
+
+	return crc32c(crc32c(seed, &nr, sizeof(nr)), block, bytes);
+}
+
 u32 ext4_csum_mmp(const struct ext4_super *es, const struct ext4_disk_mmp *mmp)
 {
 	return crc32c(es->csum_seed, mmp, offsetof(struct ext4_disk_mmp, checksum));

@@ -47,6 +47,15 @@ struct ext4_group {
 	_Atomic u8 ahead; /* how far the table was read ahead the last time: see raw_inode.c */
 };
 
+/* Averages that steer where directories go; see ialloc.c. */
+struct ext4_spread {
+	_Atomic u32 turn; /* directories so far */
+	_Atomic u64 free_inodes, free_clusters, dirs;
+};
+
+struct ext4_orphan_file; /* orphan.c */
+struct ext4_xattr_cache; /* xattr_edit.c */
+
 struct ext4_balloc; /* balloc.c: what is free, reserved, or waits for a commit */
 
 /*
@@ -88,7 +97,13 @@ struct ext4_super {
 	struct mutex super_lock;          /* rank LEAF: disk's changing members */
 	bool super_changed;               /* [super_lock] since ext4_precommit wrote it */
 	struct mutex orphan_lock; /* rank ALLOC, before a group's: the orphan list and the orphan file */
+	struct list orphans;      /* [orphan_lock] inodes of the list, in its order */
+	u32 orphan_rest; /* [orphan_lock] what follows the last of them on the volume: at mount only */
+	struct ext4_orphan_file *orphan_file; /* NULL: the volume has none */
+	struct mutex xattr_lock;              /* rank EXTENT: attribute blocks that may be shared */
+	struct ext4_xattr_cache *xattr_cache; /* [xattr_lock] blocks that could be; NULL: none yet */
 	_Atomic u32 next_generation;
+	struct ext4_spread spread;
 	u16 errors;                  /* policy: EXT4_ERRORS_* */
 	_Atomic u64 errors_recorded; /* of health's corrupt_count, in the superblock */
 	bool from_copy;              /* the superblock is a copy's */
@@ -107,6 +122,7 @@ struct ext4_inode {
 	_Atomic u32 tid,
 		data_tid; /* the last transaction that changed it; that changed where or how long its data is */
 	struct list orphan; /* [orphan_lock] in memory's copy of the orphan list */
+	u32 orphan_place;   /* [orphan_lock] in the orphan file, counted from 1; 0: none */
 	struct rwlock tree; /* rank EXTENT: block[] as a map, and the blocks of the map */
 	struct ext4_window {
 		u64 lblk, pblk, len;
@@ -202,6 +218,8 @@ u32 ext4_csum_dx(u32 seed, const void *block, u32 entries_off, u32 count,
 		 const struct ext4_disk_dx_tail *tail);
 u32 ext4_csum_xattr(const struct ext4_super *es, u64 blk, const void *block);
 u32 ext4_csum_bitmap(const struct ext4_super *es, const void *bitmap, u32 bits);
+/* `bytes` bytes of places in block blk of the orphan file, whose inode's seed it is. */
+u32 ext4_csum_orphan(u32 seed, u64 blk, const void *block, u32 bytes);
 u32 ext4_csum_mmp(const struct ext4_super *es, const struct ext4_disk_mmp *mmp);
 
 /* ---- feature.c ---- */
@@ -554,6 +572,8 @@ int ext4_htree_search(struct ext4_inode *dir, const struct ext4_want *want,
 
 /* ---- xattr.c, acl.c ---- */
 
+/* The index that stands for the name's beginning; *rest is what follows. 0: none. */
+u32 ext4_xattr_index(const char *name, const char **rest);
 int ext4_getxattr(struct inode *inode, const char *name, void *buf, u32 size, u32 *len);
 int ext4_listxattr(struct inode *inode, xattr_name_fn emit, void *ctx);
 /* By index and rest of the name. *value is freed by the caller. -ENODATA. */
@@ -700,10 +720,21 @@ void ext4_rdev_put(u32 major, u32 minor, u8 *block);
 
 /* ---- orphan.c: inodes to be finished after a crash ---- */
 
+/* What is on the list or in the file already stays; what is on neither is no error. EXT4_CREDITS_ORPHAN and EXT4_CREDITS_INODE. */
 int ext4_orphan_add(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 int ext4_orphan_del(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
-/* At mount, after replay: truncates and frees what a crash left behind. *count: how many. */
-int ext4_orphan_cleanup(struct ext4_super *es, u32 *count) __must_check;
+/* The inode goes from memory; on the volume it stays an orphan. */
+void ext4_orphan_forget(struct ext4_inode *ei);
+/* Before the superblock is marked as in use, with the journal open; and before it is marked as clean. Each sets ORPHAN_PRESENT in es->disk. */
+int ext4_orphan_open(struct ext4_super *es) __must_check;
+void ext4_orphan_close(struct ext4_super *es);
+/* At mount: the head of the list; the places of the file, and the number in each, 0: none. */
+int ext4_orphan_set_head(struct ext4_handle *h, u32 ino) __must_check;
+u32 ext4_orphan_places(const struct ext4_super *es);
+int ext4_orphan_at(struct ext4_super *es, u32 place, u32 *ino) __must_check;
+int ext4_orphan_clear(struct ext4_handle *h, u32 place) __must_check;
+/* The inode was found there: in the file (place + 1), or (0) at the head of the list, with `rest` behind it. */
+void ext4_orphan_found(struct ext4_inode *ei, u32 place, u32 rest);
 
 /* ---- extents_edit.c, indirect_edit.c, map_edit.c: maps that change ---- */
 
@@ -730,25 +761,33 @@ void ext4_window_drop(struct ext4_inode *ei);
 
 /* A free number, taken on the volume: for directories spread out, for files near their directory. 4 credits and EXT4_CREDITS_GROUP. */
 int ext4_ino_take(struct ext4_handle *h, struct ext4_inode *dir, u32 mode, u64 *ino) __must_check;
-/* The number is free again. The inode has no blocks any more and was written with its deletion time. */
+/* The number is free again. The inode has no blocks any more and was written with its deletion time. The caller begins no handle afterwards
+ * before the inode is gone from memory. */
 int ext4_ino_free(struct ext4_handle *h, u64 ino, bool is_dir) __must_check;
-/* A new inode: number, members, symlink target, ACLs; written, nlink 0, not on the orphan list, in memory and referenced. The caller gives it a name,
- * its links (ext4_inode_write again), and calls inode_ready. On error nothing is left. Its credits: */
-#define EXT4_CREDITS_NEW_INODE (4u + 2 * EXT4_CREDITS_GROUP + 2 * EXT4_CREDITS_XATTR + EXT4_CREDITS_INSERT)
-int ext4_inode_create(struct ext4_handle *h, struct ext4_inode *dir, const struct new_inode *what,
-		      struct ext4_inode **out) __must_check;
+/* The bitmap says that the number is taken. */
+int ext4_ino_is_taken(struct ext4_super *es, u64 ino, bool *taken) __must_check;
 
 /* ---- xattr_edit.c, acl.c ---- */
 
-/* value NULL removes. flags: XATTR_CREATE, XATTR_REPLACE. EXT4_CREDITS_XATTR, 1 revoke. The inode is written. Locks: vfs.lock W, or nobody else knows the inode. */
+/* value NULL removes. flags: XATTR_CREATE, XATTR_REPLACE. EXT4_CREDITS_XATTR, 1 revoke. The inode is written. Locks: vfs.lock W, and map_lock W
+ * when the inode has inline data; or nobody else knows the inode. */
 int ext4_xattr_set(struct ext4_handle *h, struct ext4_inode *ei, u32 index, const char *name, u32 name_len,
 		   const void *value, u32 len, u32 flags) __must_check;
-/* All attributes outside of the inode go: before it is freed. */
+/* All attributes outside of the inode go: before it is freed. 1 revoke. The inode is not written. */
 int ext4_xattr_drop(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
+void ext4_xattr_cache_free(struct ext4_super *es);
 int ext4_setxattr(struct inode *inode, const char *name, const void *value, u32 len, u32 flags);
 int ext4_set_acl(struct inode *inode, bool is_default, const struct acl *acl, u32 mode);
 /* The on-disk form; *value is freed by the caller. */
 int ext4_acl_encode(const struct acl *acl, u8 **value, u32 *len) __must_check;
+
+/* ---- inode_create.c ---- */
+
+/* A new inode: number, members, symlink target, ACLs; written, nlink 0, not on the orphan list, in memory and referenced. The caller gives it a name,
+ * its links (ext4_inode_write again), and calls inode_ready. On error nothing is left. 2 revokes. Its credits: */
+#define EXT4_CREDITS_NEW_INODE (4u + 2 * EXT4_CREDITS_GROUP + 2 * EXT4_CREDITS_XATTR + EXT4_CREDITS_INSERT)
+int ext4_inode_create(struct ext4_handle *h, struct ext4_inode *dir, const struct new_inode *what,
+		      struct ext4_inode **out) __must_check;
 
 /* ---- dir_grow.c ---- */
 
@@ -793,6 +832,8 @@ int ext4_rename(struct inode *dir, const struct name *name, struct inode *inode,
 int ext4_setattr(struct inode *inode, const struct iattr *attr);
 int ext4_evict_inode(struct inode *inode);
 int ext4_fsync(struct inode *inode, bool data_only);
+/* At mount, after replay and ext4_orphan_open: truncates and frees what a crash left behind. *count: how many. */
+int ext4_orphan_cleanup(struct ext4_super *es, u32 *count) __must_check;
 
 /* ---- mmp.c ---- */
 

@@ -19,8 +19,7 @@ static const char *const prefix_of[] = {
 	[EXT4_XATTR_SECURITY] = "security.",
 };
 
-/* The index for a whole name; *rest is what follows. 0: none. */
-static u32 index_of(const char *name, const char **rest)
+u32 ext4_xattr_index(const char *name, const char **rest)
 {
 	for (u32 i = 0; i < ARRAY_SIZE(prefix_of); i++) {
 		size_t len = prefix_of[i] ? strlen(prefix_of[i]) : 0;
@@ -120,7 +119,7 @@ int ext4_getxattr(struct inode *inode, const char *name, void *buf, u32 size, u3
 	scoped(ext4_xattr_list_put) struct ext4_xattr_list l = { 0 };
 	const struct ext4_disk_xattr_entry *e;
 	const char *rest;
-	u32 index = index_of(name, &rest);
+	u32 index = ext4_xattr_index(name, &rest);
 	int err;
 
 	if (!index)
