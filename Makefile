@@ -18,7 +18,7 @@ TSUP    := $(sort $(wildcard tests/support/*.c))
 TSUPOBJ := $(TSUP:%.c=$(B)/%.o)
 UNIT    := $(patsubst %.c,$(B)/%,$(sort $(shell find tests/unit -name 'test_*.c')))
 # Suites: the sources of tests/SUITE make the program tests/SUITE/SUITE. Tools: one source each.
-SUITES  := $(foreach s,conform model,$(if $(wildcard tests/$(s)/*.c),$(s)))
+SUITES  := $(foreach s,conform model crash,$(if $(wildcard tests/$(s)/*.c),$(s)))
 TOOLS   := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/tools/*.c)))
 TPROG   := $(TOOLS) $(foreach s,$(SUITES),$(B)/tests/$(s)/$(s))
 

@@ -173,6 +173,7 @@ struct fault_record {
 	u32 flags; /* BIO_FUA */
 	u64 off_bytes, len_bytes;
 	const void *data; /* what a WRITE wrote; NULL otherwise */
+	u64 covers;       /* FLUSH: the records that had ended when it was submitted, and are durable by it */
 };
 
 /* Passes everything on to lower. With `record`, keeps every write, flush and discard in order of completion. */

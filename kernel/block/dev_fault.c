@@ -3,7 +3,8 @@
  *
  * Failing happens before the device below hears of the request. Recording happens when the request below has ended well,
  * before the submitter is told: so the records are in an order in which the writes may be taken to have
- * happened, and a flush stands behind every write that it covers.
+ * happened, and a flush stands behind every write that it covers. It says itself which those are: what ended while it was under
+ * way stands before it, and may not be covered.
  */
 #include "block/block.h"
 
@@ -34,6 +35,7 @@ struct fault_io {
 	struct bio child;
 	struct bio *parent;
 	struct dev_fault *fault;
+	u64 before; /* records when it was submitted */
 };
 
 static struct dev_fault *to_fault(struct blkdev *dev)
@@ -89,7 +91,7 @@ static int grow(struct dev_fault *f)
 	return 0;
 }
 
-static int keep(struct dev_fault *f, const struct bio *bio)
+static int keep(struct dev_fault *f, const struct bio *bio, u64 before)
 {
 	struct fault_record r = { .op = kind_of(bio), .flags = bio->flags & BIO_FUA };
 	u8 *data = NULL;
@@ -97,6 +99,7 @@ static int keep(struct dev_fault *f, const struct bio *bio)
 
 	r.off_bytes = bio->at_bytes;
 	r.len_bytes = bio->len_bytes;
+	r.covers = r.op == FAULT_FLUSH ? before : 0;
 	if (r.op == FAULT_WRITE) {
 		data = malloc(bio->len_bytes);
 		if (!data)
@@ -121,7 +124,7 @@ static void recorded(struct bio *child)
 	int err = child->err;
 
 	if (!err)
-		err = keep(io->fault, parent);
+		err = keep(io->fault, parent, io->before);
 	free(io);
 	bio_complete(parent, err);
 }
@@ -149,6 +152,9 @@ static void fault_submit(struct blkdev *dev, struct bio *bio)
 	}
 	io->parent = bio;
 	io->fault = f;
+	mutex_lock(&f->lock);
+	io->before = f->records_count;
+	mutex_unlock(&f->lock);
 	bio_init(&io->child, f->lower, (enum bio_op)bio->op, bio->at_bytes, NULL, bio->len_bytes);
 	io->child.iov = bio->iov;
 	io->child.iov_count = bio->iov_count;

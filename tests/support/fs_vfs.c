@@ -571,29 +571,51 @@ static const struct fs_ops vfs_ops = {
 	.free = v_free,
 };
 
-int fs_vfs_new(const char *type, const char *image, u64 size_bytes, struct fs **out)
+int fs_vfs_on(const char *type, struct blkdev *dev, struct fs **out)
 {
 	const struct fs_type *t = fs_find(type);
 	struct mount_opts opts = { 0 };
 	struct vfs_priv *p = calloc(1, sizeof(*p));
 	struct fs *fs = calloc(1, sizeof(*fs));
-	int err = -ENOMEM;
+	int err = p && fs ? t ? t->mount(&dev, 1, &opts, &p->sb) : -ENODEV : -ENOMEM;
 
-	if (p && fs)
-		err = !t      ? -ENODEV
-		      : image ? dev_file_open(image, DEV_WRITE, &p->dev)
-			      : dev_mem_new("memory", size_bytes, 512, &p->dev);
-	if (!err)
-		err = t->mount(&p->dev, 1, &opts, &p->sb);
+	if (!err && p->sb->rdonly) {
+		err = fail(-EROFS, "mounted read-only: %s", p->sb->notice);
+		vfs_unmount(p->sb);
+	}
 	if (err) {
-		if (p)
-			blkdev_put(p->dev);
 		free(p);
 		free(fs);
 		return err;
 	}
+	p->dev = blkdev_get(dev);
 	fs->ops = &vfs_ops;
 	fs->priv = p;
 	*out = fs;
 	return 0;
+}
+
+int fs_vfs_end(struct fs *fs)
+{
+	int err;
+
+	vfs_iput(priv(fs)->start);
+	err = vfs_unmount(sb_of(fs));
+	blkdev_put(priv(fs)->dev);
+	free(fs->priv);
+	free(fs);
+	return err;
+}
+
+int fs_vfs_new(const char *type, const char *image, u64 size_bytes, struct fs **out)
+{
+	struct blkdev *dev;
+	int err =
+		image ? dev_file_open(image, DEV_WRITE, &dev) : dev_mem_new("memory", size_bytes, 512, &dev);
+
+	if (err)
+		return err;
+	err = fs_vfs_on(type, dev, out);
+	blkdev_put(dev);
+	return err;
 }

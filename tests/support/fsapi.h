@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 struct fs;
+struct blkdev;
 
 struct fs_file {
 	int fd;   /* dir */
@@ -112,6 +113,10 @@ struct fs {
 int fs_dir_new(const char *dir, struct fs **out);
 /* A volume of `type` ("memfs") on size_bytes of fresh memory, or, with image, on that file. */
 int fs_vfs_new(const char *type, const char *image, u64 size_bytes, struct fs **out);
+/* A volume of `type` on dev, mounted read-write; -EROFS when that is refused. */
+int fs_vfs_on(const char *type, struct blkdev *dev, struct fs **out);
+/* fs_free for a tree of fs_vfs_on; what the unmount said. */
+int fs_vfs_end(struct fs *fs);
 /* "dir:PATH", "vfs:TYPE" or "vfs:TYPE:IMAGE". On failure says why on stderr. */
 struct fs *fs_by_name(const char *spec);
 void fs_free(struct fs *fs);

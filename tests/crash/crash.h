@@ -1,0 +1,232 @@
+/*
+ * The crash suite: a workload is run once on a recording device; then, for many moments at which the power may have gone, the
+ * device is made as it may be found afterwards, and judged.
+ *
+ *   model.c    what was done, operation by operation, and what may therefore be found after a crash
+ *   record.c   the volume, the stack of devices, and the operations as a workload calls them
+ *   work.c     the workloads
+ *   state.c    from (record, kind, seed) to an image
+ *   judge.c    three judges: we mount it; e2fsck alone; the kernel mounts it
+ *   main.c     which states of which workload, and the report
+ *
+ * What is legal after a crash
+ *   names    exactly as after operation k, for one k between the last one that an fsync or sync made sure and the last one that had
+ *            begun: names, types, owners (a file's owner is its number here), modes, link counts, targets, attributes
+ *   size     one that the file had since its last fsync, or lies between the sizes before and after a write
+ *   bytes    each is one that the file held there since its last fsync, zero where it was never written, was cut off or punched
+ * Each file's bytes are its own, made from its number and the operation that wrote them; free space is filled with a stamp.
+ */
+#ifndef CRASH_H
+#define CRASH_H
+
+#include "block/block.h"
+#include "support/fsapi.h"
+
+#define SECTOR     512u
+#define PATH_LEN   512u
+#define STAMP      0xa5u /* what free space is filled with */
+#define XATTRS_MAX 24u
+#define FILE_OPEN  8u
+#define NO_OP      0u
+
+static inline u64 rnd(u64 *seed)
+{
+	*seed ^= *seed << 13;
+	*seed ^= *seed >> 7;
+	*seed ^= *seed << 17;
+	return *seed * 0x2545f4914f6cdd1dull;
+}
+static inline u32 rnd_below(u64 *seed, u32 n)
+{
+	return (u32)((rnd(seed) >> 32) % n);
+}
+
+/* ---- model.c ---- */
+
+/* The bytes [off, end) of a file became those of operation op, or zero. */
+struct event {
+	u32 op;
+	bool data;
+	u64 off, end;
+};
+/* In operation op the size was anything from lo to hi; `size` after it. */
+struct span {
+	u32 op;
+	u64 lo, hi, size;
+};
+struct xattr {
+	char name[40];
+	u32 op, len; /* the value is pattern(id, op), len bytes */
+};
+/* A file of any type. Its number is its owner on the volume. */
+struct file {
+	u32 id, mode, nlink;
+	char *target;
+	u64 size;
+	u32 touched; /* the last operation that changed the inode */
+	struct event *event;
+	struct span *span;
+	struct xattr xattr[XATTRS_MAX];
+	u32 events, spans, xattrs;
+	u32 *synced; /* operations after which it was made sure */
+	u32 syncs;
+};
+struct entry {
+	char *path;
+	u32 id;
+};
+struct op {
+	u64 start, end;    /* records before it began, and when it had returned */
+	u32 sure;          /* this and all before are durable when it has returned */
+	const char *names; /* the tree after it */
+	char what[96];
+};
+struct model {
+	struct file *file; /* [id]; 0 is the root */
+	u32 files;
+	struct entry *entry;
+	u32 entries;
+	struct op *op; /* [1 .. ops]; 0 is the beginning */
+	u32 ops;
+};
+
+/* Bytes [off, off + len) of what operation op writes into file id. */
+void pattern(u32 id, u32 op, u64 off, void *buf, u64 len);
+void model_init(struct model *m);
+void model_free(struct model *m);
+u32 model_begin(struct model *m, u64 records, const char *fmt, ...) __printf_like(3, 4);
+/* The operation returned: the tree after it is remembered. */
+void model_end(struct model *m, u64 records);
+struct file *model_file(struct model *m, u32 id);
+/* NO_OP when there is none. */
+struct entry *model_find(struct model *m, const char *path);
+struct file *model_at(struct model *m, const char *path);
+/* All of these stand for the operation begun last. */
+struct file *model_create(struct model *m, const char *path, u32 mode, const char *target);
+void model_link(struct model *m, const char *path, struct file *f);
+void model_unlink(struct model *m, const char *path);
+void model_rename(struct model *m, const char *from, const char *to, bool exchange);
+void model_write(struct model *m, struct file *f, u64 off, u64 len);
+void model_size(struct model *m, struct file *f, u64 size);
+void model_zero(struct model *m, struct file *f, u64 off, u64 len);
+/* len ~0: removed. */
+void model_xattr(struct model *m, struct file *f, const char *name, u32 len);
+void model_sync(struct model *m, struct file *f); /* NULL: everything */
+
+/* Is what fs shows legal, when the records [0, cut) had been made? NULL, or why not (freed by the caller). */
+char *model_judge(struct model *m, struct fs *fs, u64 cut);
+
+/* ---- record.c ---- */
+
+struct volume {
+	const char *name;
+	const char *args; /* of mke2fs */
+	u64 bytes;
+	bool unsafe; /* it promises nothing: only for showing that the suite can fail */
+};
+const struct volume *volume_find(const char *name);
+const struct volume *volumes(void);
+
+struct run {
+	const struct volume *volume;
+	u64 seed;
+	u64 bytes;
+	u8 *before; /* the image when recording began */
+	struct blkdev *fault;
+	struct fs *fs; /* NULL when the workload is over */
+	struct model model;
+	struct fs_file held[FILE_OPEN];
+	u32 held_id[FILE_OPEN];
+	bool full; /* -ENOSPC is expected */
+	char *wrong;
+};
+
+/* 0, or -errno with a message on stderr. no_flush: flushes and FUA are lost on the way. */
+int run_start(struct run *r, const struct volume *v, u64 seed, bool no_flush);
+/* Compares what is shown with the model, and unmounts. */
+int run_stop(struct run *r);
+void run_free(struct run *r);
+/* What a workload calls. An unexpected result ends up in r->wrong, and what follows does nothing. False: it was not done. */
+bool w_create(struct run *r, const char *path);
+bool w_mkdir(struct run *r, const char *path);
+bool w_symlink(struct run *r, const char *path, u32 len);
+bool w_link(struct run *r, const char *from, const char *to);
+bool w_unlink(struct run *r, const char *path);
+bool w_rmdir(struct run *r, const char *path);
+bool w_rename(struct run *r, const char *from, const char *to, bool exchange);
+bool w_write(struct run *r, const char *path, u64 off, u64 len);
+bool w_append(struct run *r, const char *path, u64 len);
+bool w_truncate(struct run *r, const char *path, u64 size);
+bool w_punch(struct run *r, const char *path, u64 off, u64 len);
+bool w_zero(struct run *r, const char *path, u64 off, u64 len);
+bool w_prealloc(struct run *r, const char *path, u64 off, u64 len, bool keep_size);
+bool w_chmod(struct run *r, const char *path, u32 mode);
+bool w_setxattr(struct run *r, const char *path, const char *name, u32 len);
+bool w_removexattr(struct run *r, const char *path, const char *name);
+bool w_fsync(struct run *r, const char *path);
+bool w_sync(struct run *r);
+/* Keeps the file open in a slot; it may lose its names. */
+bool w_hold(struct run *r, u32 slot, const char *path);
+bool w_held_write(struct run *r, u32 slot, u64 off, u64 len);
+bool w_held_truncate(struct run *r, u32 slot, u64 size);
+bool w_release(struct run *r, u32 slot);
+/* A new file on the way to being named: the names that are there, at random. NULL: none. */
+const char *w_some_file(struct run *r, u64 *seed);
+const char *w_some_path(struct run *r, u64 *seed);
+
+/* ---- work.c ---- */
+
+struct work {
+	const char *name;
+	void (*run)(struct run *r, u64 *seed);
+};
+const struct work *works(void);
+const struct work *work_find(const char *name);
+
+/* ---- state.c ---- */
+
+enum state_kind {
+	STATE_ALL,     /* everything up to the cut */
+	STATE_NONE,    /* nothing that no flush covers */
+	STATE_SOME,    /* whole requests at random */
+	STATE_TORN,    /* sectors at random */
+	STATE_LAST,    /* of the uncovered ones, only the last */
+	STATE_BUT_ONE, /* all but one */
+	STATE_KINDS,
+};
+struct state {
+	u64 cut;
+	enum state_kind kind;
+	u64 seed;
+};
+/* What is durable grows with the cut: states come in order of cut. */
+struct replay {
+	const struct run *run;
+	u64 count;   /* of records */
+	u64 applied; /* records [0, applied) are in `durable` */
+	u8 *durable;
+};
+int replay_init(struct replay *p, const struct run *r);
+void replay_free(struct replay *p);
+/* Requests that no flush covers when the power goes at the cut. */
+u32 replay_pending(const struct replay *p, u64 cut);
+void replay_make(struct replay *p, const struct state *s, u8 *image);
+
+/* ---- judge.c ---- */
+
+struct judge {
+	int fd;
+	u8 *image;
+	u64 bytes;
+	char path[64]; /* of the image, for other programs */
+	char dir[64];  /* where the kernel mounts it */
+	bool can_mount;
+};
+int judge_init(struct judge *j, u64 bytes);
+void judge_free(struct judge *j);
+/* Each works on j->image, and spoils it. NULL, or what is wrong (freed by the caller). */
+char *judge_ours(struct judge *j, struct model *m, u64 cut);
+char *judge_e2fsck(struct judge *j);
+char *judge_kernel(struct judge *j, struct model *m, u64 cut);
+
+#endif

@@ -1,0 +1,169 @@
+/*
+ * The judges. Each gets a state's image and says whether what becomes of it is what was promised:
+ *   ours     we mount it read-write, show it, change it a little and unmount; e2fsck finds nothing
+ *   e2fsck   alone: it replays the journal and clears orphans, and does nothing else
+ *   kernel   mounts it, and shows what is legal
+ */
+#include "crash.h"
+
+#include "support/programs.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define PROBE "after-the-crash"
+
+int judge_init(struct judge *j, u64 bytes)
+{
+	*j = (struct judge){ .bytes = bytes, .fd = memfd_create("crash-state", MFD_CLOEXEC) };
+	if (j->fd < 0 || ftruncate(j->fd, (off_t)bytes))
+		return -errno;
+	j->image = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, j->fd, 0);
+	if (j->image == MAP_FAILED)
+		return -errno;
+	snprintf(j->path, sizeof(j->path), "/proc/%d/fd/%d", (int)getpid(), j->fd);
+	snprintf(j->dir, sizeof(j->dir), "/tmp/werunos-crash-XXXXXX");
+	j->can_mount = !geteuid() && mkdtemp(j->dir);
+	return 0;
+}
+
+void judge_free(struct judge *j)
+{
+	munmap(j->image, j->bytes);
+	close(j->fd);
+	if (j->can_mount)
+		rmdir(j->dir);
+}
+
+static char *say(const char *fmt, ...) __printf_like(1, 2);
+static char *say(const char *fmt, ...)
+{
+	va_list ap;
+	char *s;
+
+	va_start(ap, fmt);
+	if (vasprintf(&s, fmt, ap) < 0)
+		abort();
+	va_end(ap);
+	return s;
+}
+
+/* e2fsck -fn finds nothing. */
+static char *clean(struct judge *j, const char *after)
+{
+	char command[128], *said, *wrong = NULL;
+	int code;
+
+	snprintf(command, sizeof(command), "e2fsck -fn %s", j->path);
+	code = program_run(command, &said);
+	if (code)
+		wrong = say("e2fsck -fn after %s: exit code %d\n%s", after, code, said ? said : "");
+	free(said);
+	return wrong;
+}
+
+/* A recovered volume can be changed: what counters and bitmaps say is used. */
+static char *change(struct fs *fs)
+{
+	static const u8 bytes[20000] = { 1, 2, 3 };
+	int err = fs_put(fs, PROBE, bytes, sizeof(bytes));
+
+	if (err == -ENOSPC)
+		err = 0;
+	if (!err)
+		err = FS_CALL(fs, unlink, PROBE);
+	return err && err != -ENOENT
+		       ? say("changing the recovered volume: %s: %s", strerror(-err), err_text())
+		       : NULL;
+}
+
+char *judge_ours(struct judge *j, struct model *m, u64 cut)
+{
+	struct blkdev *dev;
+	struct fs *fs;
+	char *wrong;
+	int err = dev_file_fd(dup(j->fd), "state", DEV_WRITE | DEV_BUFFERED | DEV_NO_RING, &dev);
+
+	if (err)
+		return say("opening the image: %s", err_text());
+	err = fs_vfs_on("ext4", dev, &fs);
+	blkdev_put(dev);
+	if (err)
+		return say("our mount: %s: %s", strerror(-err), err_text());
+	wrong = model_judge(m, fs, cut);
+	if (!wrong)
+		wrong = change(fs);
+	err = fs_vfs_end(fs);
+	if (err && !wrong)
+		wrong = say("our unmount: %s: %s", strerror(-err), err_text());
+	return wrong ? wrong : clean(j, "our mount");
+}
+
+/* ---- e2fsck ---- */
+
+static bool begins(const char *s, const char *with)
+{
+	return !strncmp(s, with, strlen(with));
+}
+
+static bool contains(const char *s, const char *what)
+{
+	return strstr(s, what) != NULL;
+}
+
+/* What replaying a journal and finishing orphans says. */
+static bool line_allowed(const char *line)
+{
+	return !*line || begins(line, "e2fsck 1.") || begins(line, "Pass ") ||
+	       contains(line, "recovering journal") || begins(line, "Clearing orphaned inode ") ||
+	       begins(line, "Truncating orphaned inode ") || contains(line, "FILE SYSTEM WAS MODIFIED") ||
+	       contains(line, "% non-contiguous), ");
+}
+
+char *judge_e2fsck(struct judge *j)
+{
+	char command[128], *said, *wrong = NULL, *line, *rest;
+	int code;
+
+	snprintf(command, sizeof(command), "e2fsck -fy %s", j->path);
+	code = program_run(command, &said);
+	if (code & ~1)
+		wrong = say("e2fsck -fy: exit code %d\n%s", code, said ? said : "");
+	for (rest = said; !wrong && rest && (line = strsep(&rest, "\n"));)
+		if (!line_allowed(line))
+			wrong = say("e2fsck -fy did more than replay: %s", line);
+	free(said);
+	return wrong ? wrong : clean(j, "e2fsck -fy");
+}
+
+/* ---- the kernel ---- */
+
+char *judge_kernel(struct judge *j, struct model *m, u64 cut)
+{
+	char command[256], *said, *wrong;
+	struct fs *fs;
+	int code;
+
+	snprintf(command, sizeof(command), "mount -t ext4 -o loop %s %s", j->path, j->dir);
+	code = program_run(command, &said);
+	if (code) {
+		wrong = say("the kernel's mount: %s", said);
+		free(said);
+		return wrong;
+	}
+	free(said);
+	if (fs_dir_new(j->dir, &fs)) {
+		wrong = say("%s cannot be opened", j->dir);
+	} else {
+		wrong = model_judge(m, fs, cut);
+		fs_free(fs);
+	}
+	snprintf(command, sizeof(command), "umount %s || umount -l %s", j->dir, j->dir);
+	code = program_run(command, &said);
+	if (code && !wrong)
+		wrong = say("the kernel's unmount: %s", said);
+	free(said);
+	return wrong ? wrong : clean(j, "the kernel's mount");
+}

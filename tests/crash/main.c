@@ -1,0 +1,242 @@
+/*
+ * crash: runs workloads, makes states, has them judged.
+ *
+ *   crash [--volume NAME|all] [--work NAME|all] [--seed N] [--states N] [--others N] [--state CUT:KIND:SEED] [--keep FILE]
+ *         [--no-flush] [--expect-failure]
+ *
+ *   --states N        states of each workload, spread over all moments; 0: every moment in every kind
+ *   --others N        every Nth state is judged by e2fsck alone and by the kernel too; 0: none
+ *   --state …         that state alone, by all judges; --keep writes its image
+ *   --no-flush        flushes and FUA are lost: the suite must find that
+ *   --expect-failure  success is that a violation is found
+ *
+ * One line for each workload on each volume, in TAP.
+ */
+#include "crash.h"
+
+#include "lib/hash.h"
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+	const char *volume, *work, *keep;
+	u64 seed, states, others;
+	struct state only;
+	bool one, no_flush, expect_failure;
+	u32 tests;
+};
+
+static const char *const kind_names[STATE_KINDS] = { "all", "none", "some", "torn", "last", "but-one" };
+
+struct tally {
+	u64 states, others;
+	char *wrong;
+};
+
+static void keep_image(const struct options *o, const struct judge *j)
+{
+	FILE *f = fopen(o->keep, "w");
+
+	if (!f || fwrite(j->image, 1, j->bytes, f) != j->bytes)
+		perror(o->keep);
+	if (f)
+		fclose(f);
+}
+
+/* A state, by one judge or by all. */
+static char *judge_state(const struct options *o, struct replay *p, struct judge *j, struct model *m,
+			 const struct state *s, bool all)
+{
+	char *wrong;
+
+	replay_make(p, s, j->image);
+	if (o->keep)
+		keep_image(o, j);
+	wrong = judge_ours(j, m, s->cut);
+	if (!wrong && all) {
+		replay_make(p, s, j->image);
+		wrong = judge_e2fsck(j);
+	}
+	if (!wrong && all && j->can_mount) {
+		replay_make(p, s, j->image);
+		wrong = judge_kernel(j, m, s->cut);
+	}
+	return wrong;
+}
+
+static void one_state(const struct options *o, struct replay *p, struct judge *j, struct model *m,
+		      const struct state *s, struct tally *t)
+{
+	bool all = o->one || (o->others && t->states % o->others == 0);
+	char *wrong = judge_state(o, p, j, m, s, all);
+
+	t->states++;
+	t->others += all;
+	if (!wrong)
+		return;
+	if (asprintf(&t->wrong, "state %llu:%s:%llu of %llu records: %s", (unsigned long long)s->cut,
+		     kind_names[s->kind], (unsigned long long)s->seed, (unsigned long long)p->count,
+		     wrong) < 0)
+		abort();
+	free(wrong);
+}
+
+/* The nth of the wanted states, which are spread evenly over the moments. */
+static struct state pick(const struct options *o, const struct replay *p, u64 n)
+{
+	struct state s = { .seed = hash_u64(o->seed ^ (n << 20)) % 1000000 };
+
+	if (o->states) {
+		s.cut = p->count * (n + 1) / o->states;
+		s.kind = (enum state_kind)(s.seed % STATE_KINDS);
+	} else {
+		s.cut = n / STATE_KINDS;
+		s.kind = (enum state_kind)(n % STATE_KINDS);
+	}
+	return s;
+}
+
+static char *judge_run(const struct options *o, struct run *r, struct tally *t)
+{
+	struct replay p;
+	struct judge j;
+	u64 wanted;
+
+	if (judge_init(&j, r->bytes) || replay_init(&p, r))
+		return strdup("no memory for images");
+	wanted = o->states ? o->states : (p.count + 1) * STATE_KINDS;
+	if (o->one)
+		one_state(o, &p, &j, &r->model, &o->only, t);
+	for (u64 n = 0; !o->one && n < wanted && !t->wrong; n++) {
+		struct state s = pick(o, &p, n);
+
+		/* Without anything uncovered all kinds are one. */
+		if (!o->states && s.kind != STATE_ALL &&
+		    replay_pending(&p, s.cut) < (s.kind == STATE_NONE ? 1 : 2))
+			continue;
+		one_state(o, &p, &j, &r->model, &s, t);
+	}
+	replay_free(&p);
+	judge_free(&j);
+	return t->wrong;
+}
+
+static bool one_work(struct options *o, const struct volume *v, const struct work *w)
+{
+	u64 seed = hash_u64(o->seed * 1000003 + 17) | 1;
+	struct tally t = { 0 };
+	struct run r;
+	char *wrong = NULL;
+	bool good;
+
+	if (run_start(&r, v, o->seed, o->no_flush)) {
+		wrong = strdup("the workload could not begin");
+	} else {
+		w->run(&r, &seed);
+		if (run_stop(&r))
+			wrong = strdup(r.wrong);
+		else
+			wrong = judge_run(o, &r, &t);
+	}
+	good = !wrong == !o->expect_failure;
+	printf("%sok %u - crash/%s/%s seed %llu: %u operations, %llu states, %llu by all judges%s\n",
+	       good ? "" : "not ", ++o->tests, v->name, w->name, (unsigned long long)o->seed, r.model.ops,
+	       (unsigned long long)t.states, (unsigned long long)t.others,
+	       o->expect_failure ? good ? ", found out" : ", NOT found out" : "");
+	for (char *rest = wrong, *line; (!good || o->expect_failure) && rest && (line = strsep(&rest, "\n"));)
+		printf("# %s\n", line);
+	fflush(stdout);
+	free(wrong);
+	run_free(&r);
+	return good;
+}
+
+static bool all_works(struct options *o)
+{
+	bool good = true;
+
+	for (const struct volume *v = volumes(); v->name; v++) {
+		if (strcmp(o->volume, "all") ? strcmp(o->volume, v->name) : v->unsafe)
+			continue;
+		for (const struct work *w = works(); w->name; w++)
+			if (!strcmp(o->work, "all") || !strcmp(o->work, w->name))
+				good &= one_work(o, v, w);
+	}
+	return good;
+}
+
+static bool parse_state(const char *s, struct state *out)
+{
+	unsigned long long cut, seed;
+	char kind[32];
+
+	if (sscanf(s, "%llu:%31[a-z-]:%llu", &cut, kind, &seed) != 3)
+		return false;
+	*out = (struct state){ .cut = cut, .seed = seed, .kind = STATE_KINDS };
+	for (u32 i = 0; i < STATE_KINDS; i++)
+		if (!strcmp(kind, kind_names[i]))
+			out->kind = (enum state_kind)i;
+	return out->kind != STATE_KINDS;
+}
+
+static int usage(void)
+{
+	fprintf(stderr,
+		"usage: crash [--volume V|all] [--work W|all] [--seed N] [--states N] [--others N]\n"
+		"             [--state CUT:KIND:SEED] [--keep FILE] [--no-flush] [--expect-failure]\n");
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{ "volume", 1, NULL, 'v' }, { "work", 1, NULL, 'w' },     { "seed", 1, NULL, 's' },
+		{ "states", 1, NULL, 'n' }, { "others", 1, NULL, 'o' },   { "state", 1, NULL, 'S' },
+		{ "keep", 1, NULL, 'k' },   { "no-flush", 0, NULL, 'f' }, { "expect-failure", 0, NULL, 'x' },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct options o = { .volume = "4k", .work = "all", .seed = 1, .states = 60, .others = 20 };
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		switch (c) {
+		case 'v':
+			o.volume = optarg;
+			break;
+		case 'w':
+			o.work = optarg;
+			break;
+		case 's':
+			o.seed = strtoull(optarg, NULL, 0);
+			break;
+		case 'n':
+			o.states = strtoull(optarg, NULL, 0);
+			break;
+		case 'o':
+			o.others = strtoull(optarg, NULL, 0);
+			break;
+		case 'S':
+			o.one = true;
+			if (!parse_state(optarg, &o.only))
+				return usage();
+			break;
+		case 'k':
+			o.keep = optarg;
+			break;
+		case 'f':
+			o.no_flush = true;
+			break;
+		case 'x':
+			o.expect_failure = true;
+			break;
+		default:
+			return usage();
+		}
+	}
+	if (optind != argc || (strcmp(o.volume, "all") && !volume_find(o.volume)) ||
+	    (strcmp(o.work, "all") && !work_find(o.work)))
+		return usage();
+	return all_works(&o) ? 0 : 1;
+}

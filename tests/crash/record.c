@@ -1,0 +1,574 @@
+/*
+ * Recording a workload: the volume, the stack memory → fault → mount, and the operations. Each operation is noted in the model with
+ * the number of records before it began and when it had returned.
+ */
+#include "crash.h"
+
+#include "support/programs.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define CHUNK 65536u
+
+static const struct volume table[] = {
+	{ "4k",
+	  "-b 4096 -O "
+	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
+	  "large_file,huge_file,dir_nlink,extra_isize -J size=4 -N 2048",
+	  24 << 20, false },
+	{ "1k",
+	  "-b 1024 -O "
+	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
+	  "large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
+	  12 << 20, false },
+	{ "orphan-file",
+	  "-b 1024 -O "
+	  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,filetype,ext_"
+	  "attr,sparse_super,large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 1024",
+	  12 << 20, false },
+	{ "ext3",
+	  "-b 1024 -I 128 -O none,has_journal,dir_index,filetype,ext_attr,sparse_super,large_file -J size=1 "
+	  "-N 1024",
+	  12 << 20, false },
+	{ "no-journal",
+	  "-b 1024 -O "
+	  "none,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_file,huge_"
+	  "file,dir_nlink,extra_isize -N 2048",
+	  12 << 20, true },
+	{ NULL, NULL, 0, false },
+};
+
+const struct volume *volumes(void)
+{
+	return table;
+}
+
+const struct volume *volume_find(const char *name)
+{
+	for (const struct volume *v = table; v->name; v++)
+		if (!strcmp(v->name, name))
+			return v;
+	return NULL;
+}
+
+/* An image in memory, full of the stamp and then formatted. */
+static int make_volume(const struct volume *v, u8 **out)
+{
+	int fd = memfd_create("crash-volume", MFD_CLOEXEC);
+	char command[1024];
+	char *said = NULL;
+	u8 *p;
+	int code;
+
+	if (fd < 0 || ftruncate(fd, (off_t)v->bytes))
+		return -errno;
+	p = mmap(NULL, v->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	memset(p, STAMP, v->bytes);
+	/* What mke2fs would take for a volume or a partition table must not be there. */
+	memset(p, 0, 65536);
+	snprintf(command, sizeof(command),
+		 "mke2fs -q -F -t ext4 %s -m 1 -e continue -E "
+		 "nodiscard,lazy_itable_init=0,lazy_journal_init=0 -U 5e5e5e5e-0000-4000-8000-000000000001 "
+		 "/proc/%d/fd/%d",
+		 v->args, (int)getpid(), fd);
+	code = program_run(command, &said);
+	if (code) {
+		fprintf(stderr, "%s: %s\n", command, said ? said : "");
+		free(said);
+		return -EIO;
+	}
+	free(said);
+	*out = malloc(v->bytes);
+	memcpy(*out, p, v->bytes);
+	munmap(p, v->bytes);
+	close(fd);
+	return 0;
+}
+
+/* ---- flushes that get lost ---- */
+
+struct lossy {
+	struct blkdev dev;
+	struct blkdev *lower;
+};
+
+static void lossy_submit(struct blkdev *dev, struct bio *bio)
+{
+	struct lossy *l = container_of(dev, struct lossy, dev);
+
+	if (bio->op == BIO_FLUSH) {
+		bio_complete(bio, 0);
+		return;
+	}
+	bio->flags &= (u8)~BIO_FUA;
+	bio_pass(bio, l->lower, bio->at_bytes);
+}
+
+static void lossy_release(struct blkdev *dev)
+{
+	struct lossy *l = container_of(dev, struct lossy, dev);
+
+	blkdev_put(l->lower);
+	blkdev_fini(dev);
+	free(l);
+}
+
+static const struct blkdev_ops lossy_ops = { .kind = "lossy",
+					     .submit = lossy_submit,
+					     .release = lossy_release };
+
+static int lossy_new(struct blkdev *lower, struct blkdev **out)
+{
+	struct lossy *l = calloc(1, sizeof(*l));
+	int err = l ? blkdev_init(&l->dev, &lossy_ops, lower->name, lower->size_bytes) : -ENOMEM;
+
+	if (err)
+		return err;
+	l->dev.sector_bytes = lower->sector_bytes;
+	l->dev.physical_bytes = lower->physical_bytes;
+	l->dev.flags = lower->flags;
+	l->lower = blkdev_get(lower);
+	*out = &l->dev;
+	return 0;
+}
+
+/* ---- start and end ---- */
+
+static u64 records(const struct run *r)
+{
+	return dev_fault_records(r->fault);
+}
+
+int run_start(struct run *r, const struct volume *v, u64 seed, bool no_flush)
+{
+	struct blkdev *mem, *top;
+	int err;
+
+	*r = (struct run){ .volume = v, .seed = seed, .bytes = v->bytes };
+	model_init(&r->model);
+	err = make_volume(v, &r->before);
+	if (!err)
+		err = dev_mem_new("memory", v->bytes, SECTOR, &mem);
+	if (err)
+		return err;
+	err = blkdev_write(mem, 0, r->before, v->bytes, 0);
+	if (!err)
+		err = dev_fault_new(mem, true, &r->fault);
+	blkdev_put(mem);
+	if (err)
+		return err;
+	if (no_flush) {
+		err = lossy_new(r->fault, &top);
+		if (err)
+			return err;
+	} else {
+		top = blkdev_get(r->fault);
+	}
+	err = fs_vfs_on("ext4", top, &r->fs);
+	blkdev_put(top);
+	if (err)
+		fprintf(stderr, "mount of the new volume: %s\n", err_text());
+	return err;
+}
+
+/* What is shown while the volume is mounted is exactly what was done. */
+static void judge_live(struct run *r)
+{
+	struct model *m = &r->model;
+
+	model_begin(m, records(r), "a look at the whole");
+	model_sync(m, NULL);
+	/* Nothing was synced: at no moment of power loss does this operation count as returned. */
+	model_end(m, ~0ull - 1);
+	r->wrong = model_judge(m, r->fs, ~0ull - 1);
+}
+
+int run_stop(struct run *r)
+{
+	int err = 0;
+
+	for (u32 i = 0; i < FILE_OPEN; i++)
+		w_release(r, i);
+	if (!r->wrong)
+		judge_live(r);
+	model_begin(&r->model, records(r), "unmount");
+	if (r->fs)
+		err = fs_vfs_end(r->fs);
+	r->fs = NULL;
+	if (!err)
+		model_sync(&r->model, NULL);
+	model_end(&r->model, records(r));
+	if (err && !r->wrong && asprintf(&r->wrong, "unmount: %s", strerror(-err)) < 0)
+		abort();
+	return r->wrong ? -EIO : 0;
+}
+
+void run_free(struct run *r)
+{
+	if (r->fs)
+		(void)!fs_vfs_end(r->fs);
+	blkdev_put(r->fault);
+	model_free(&r->model);
+	free(r->before);
+	free(r->wrong);
+	*r = (struct run){ 0 };
+}
+
+/* ---- operations ---- */
+
+/* The result of the operation begun last: true when it was done. */
+static bool done(struct run *r, int err)
+{
+	struct op *o = &r->model.op[r->model.ops];
+
+	if (err) {
+		size_t len = strlen(o->what);
+
+		snprintf(o->what + len, sizeof(o->what) - len, " (%s)", strerror(-err));
+		if (!(r->full && (err == -ENOSPC || err == -EDQUOT)) && !r->wrong &&
+		    asprintf(&r->wrong, "operation %u, %s: %s", r->model.ops, o->what, err_text()) < 0)
+			abort();
+	}
+	return !err;
+}
+
+static bool finish(struct run *r, bool ok)
+{
+	model_end(&r->model, records(r));
+	return ok;
+}
+
+#define BEGIN(r, ...)                                              \
+	do {                                                       \
+		if ((r)->wrong)                                    \
+			return false;                              \
+		model_begin(&(r)->model, records(r), __VA_ARGS__); \
+	} while (0)
+
+/* The operation's files belong to who has the next number. */
+static u32 next_id(struct run *r)
+{
+	u32 id = r->model.files;
+
+	FS_CALL(r->fs, as, id, id, 0);
+	return id;
+}
+
+static void as_root(struct run *r)
+{
+	FS_CALL(r->fs, as, 0, 0, 0);
+}
+
+bool w_create(struct run *r, const char *path)
+{
+	struct fs_file f;
+	int err;
+
+	BEGIN(r, "create %s", path);
+	next_id(r);
+	err = fs_open(r->fs, path, O_CREAT | O_EXCL | O_RDWR, 0640, &f);
+	as_root(r);
+	if (!err)
+		fs_close(r->fs, &f);
+	if (done(r, err))
+		model_create(&r->model, path, S_IFREG | 0640, NULL);
+	return finish(r, !err);
+}
+
+bool w_mkdir(struct run *r, const char *path)
+{
+	int err;
+
+	BEGIN(r, "mkdir %s", path);
+	next_id(r);
+	err = FS_CALL(r->fs, mkdir, path, 0750);
+	as_root(r);
+	if (done(r, err))
+		model_create(&r->model, path, S_IFDIR | 0750, NULL);
+	return finish(r, !err);
+}
+
+bool w_symlink(struct run *r, const char *path, u32 len)
+{
+	char target[1024];
+	int err;
+
+	BEGIN(r, "symlink %s, %u bytes", path, len);
+	for (u32 i = 0; i < len; i++)
+		target[i] = (char)('a' + (i + r->model.ops) % 26);
+	target[len] = 0;
+	next_id(r);
+	err = FS_CALL(r->fs, symlink, target, path);
+	as_root(r);
+	if (done(r, err))
+		model_create(&r->model, path, S_IFLNK | 0777, target);
+	return finish(r, !err);
+}
+
+bool w_link(struct run *r, const char *from, const char *to)
+{
+	int err;
+
+	BEGIN(r, "link %s %s", from, to);
+	err = FS_CALL(r->fs, link, from, to);
+	if (done(r, err))
+		model_link(&r->model, to, model_at(&r->model, from));
+	return finish(r, !err);
+}
+
+bool w_unlink(struct run *r, const char *path)
+{
+	int err;
+
+	BEGIN(r, "unlink %s", path);
+	err = FS_CALL(r->fs, unlink, path);
+	if (done(r, err))
+		model_unlink(&r->model, path);
+	return finish(r, !err);
+}
+
+bool w_rmdir(struct run *r, const char *path)
+{
+	int err;
+
+	BEGIN(r, "rmdir %s", path);
+	err = FS_CALL(r->fs, rmdir, path);
+	if (done(r, err))
+		model_unlink(&r->model, path);
+	return finish(r, !err);
+}
+
+bool w_rename(struct run *r, const char *from, const char *to, bool exchange)
+{
+	int err;
+
+	BEGIN(r, "%s %s %s", exchange ? "exchange" : "rename", from, to);
+	err = FS_CALL(r->fs, rename, from, to, exchange ? 2u : 0u);
+	if (done(r, err))
+		model_rename(&r->model, from, to, exchange);
+	return finish(r, !err);
+}
+
+static bool write_to(struct run *r, struct fs_file *f, u32 id, u64 off, u64 len)
+{
+	u8 *buf = malloc(len);
+	u64 at = 0, now;
+	int err = 0;
+
+	pattern(id, r->model.ops, off, buf, len);
+	while (!err && at < len) {
+		err = FS_CALL(r->fs, pwrite, f, off + at, buf + at, len - at, &now);
+		at += err ? 0 : now;
+	}
+	free(buf);
+	if (at)
+		model_write(&r->model, model_file(&r->model, id), off, at);
+	return done(r, err);
+}
+
+/* Opens the file that the operation begun last is about. */
+static bool open_it(struct run *r, const char *path, struct fs_file *f, u32 *id)
+{
+	*id = model_at(&r->model, path)->id;
+	return done(r, fs_open(r->fs, path, O_RDWR, 0, f));
+}
+
+bool w_write(struct run *r, const char *path, u64 off, u64 len)
+{
+	struct fs_file f;
+	bool ok;
+	u32 id;
+
+	BEGIN(r, "write %s, %llu bytes at %llu", path, (unsigned long long)len, (unsigned long long)off);
+	ok = open_it(r, path, &f, &id);
+	if (ok) {
+		ok = write_to(r, &f, id, off, len);
+		fs_close(r->fs, &f);
+	}
+	return finish(r, ok);
+}
+
+bool w_append(struct run *r, const char *path, u64 len)
+{
+	return w_write(r, path, model_at(&r->model, path)->size, len);
+}
+
+bool w_truncate(struct run *r, const char *path, u64 size)
+{
+	int err;
+
+	BEGIN(r, "truncate %s to %llu", path, (unsigned long long)size);
+	err = FS_CALL(r->fs, truncate, path, size);
+	if (done(r, err))
+		model_size(&r->model, model_at(&r->model, path), size);
+	return finish(r, !err);
+}
+
+static bool fallocate_at(struct run *r, const char *path, int mode, u64 off, u64 len)
+{
+	struct fs_file f;
+	bool ok;
+	u32 id;
+
+	ok = open_it(r, path, &f, &id);
+	if (ok) {
+		struct file *m = model_file(&r->model, id);
+
+		ok = done(r, FS_CALL(r->fs, fallocate, &f, mode, off, len));
+		fs_close(r->fs, &f);
+		if (ok && mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+			model_zero(&r->model, m, off, len);
+		if (ok && !(mode & FALLOC_FL_KEEP_SIZE) && off + len > m->size)
+			model_size(&r->model, m, off + len);
+		if (ok)
+			m->touched = r->model.ops;
+	}
+	return finish(r, ok);
+}
+
+bool w_punch(struct run *r, const char *path, u64 off, u64 len)
+{
+	BEGIN(r, "punch %s, %llu bytes at %llu", path, (unsigned long long)len, (unsigned long long)off);
+	return fallocate_at(r, path, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
+}
+
+bool w_zero(struct run *r, const char *path, u64 off, u64 len)
+{
+	BEGIN(r, "zero %s, %llu bytes at %llu", path, (unsigned long long)len, (unsigned long long)off);
+	return fallocate_at(r, path, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, off, len);
+}
+
+bool w_prealloc(struct run *r, const char *path, u64 off, u64 len, bool keep_size)
+{
+	BEGIN(r, "prealloc %s, %llu bytes at %llu%s", path, (unsigned long long)len, (unsigned long long)off,
+	      keep_size ? ", size kept" : "");
+	return fallocate_at(r, path, keep_size ? FALLOC_FL_KEEP_SIZE : 0, off, len);
+}
+
+bool w_chmod(struct run *r, const char *path, u32 mode)
+{
+	struct file *f;
+	int err;
+
+	BEGIN(r, "chmod %s %o", path, mode);
+	err = FS_CALL(r->fs, chmod, path, mode);
+	if (done(r, err)) {
+		f = model_at(&r->model, path);
+		f->mode = (f->mode & S_IFMT) | mode;
+		f->touched = r->model.ops;
+	}
+	return finish(r, !err);
+}
+
+bool w_setxattr(struct run *r, const char *path, const char *name, u32 len)
+{
+	struct file *f = model_at(&r->model, path);
+	u8 value[65536];
+	int err;
+
+	BEGIN(r, "setxattr %s %s, %u bytes", path, name, len);
+	pattern(f->id, r->model.ops, 0, value, len);
+	err = FS_CALL(r->fs, setxattr, path, name, value, len, 0);
+	if (done(r, err))
+		model_xattr(&r->model, f, name, len);
+	return finish(r, !err);
+}
+
+bool w_removexattr(struct run *r, const char *path, const char *name)
+{
+	int err;
+
+	BEGIN(r, "removexattr %s %s", path, name);
+	err = FS_CALL(r->fs, removexattr, path, name);
+	if (done(r, err))
+		model_xattr(&r->model, model_at(&r->model, path), name, ~0u);
+	return finish(r, !err);
+}
+
+bool w_fsync(struct run *r, const char *path)
+{
+	struct fs_file f;
+	int err, flags = S_ISDIR(model_at(&r->model, path)->mode) ? O_RDONLY | O_DIRECTORY : O_RDWR;
+
+	BEGIN(r, "fsync %s", path);
+	err = fs_open(r->fs, path, flags, 0, &f);
+	if (!err) {
+		err = FS_CALL(r->fs, fsync, &f, false);
+		fs_close(r->fs, &f);
+	}
+	if (done(r, err))
+		model_sync(&r->model, model_at(&r->model, path));
+	return finish(r, !err);
+}
+
+bool w_sync(struct run *r)
+{
+	int err;
+
+	BEGIN(r, "sync");
+	err = FS_CALL(r->fs, sync);
+	if (done(r, err))
+		model_sync(&r->model, NULL);
+	return finish(r, !err);
+}
+
+/* ---- files held open ---- */
+
+bool w_hold(struct run *r, u32 slot, const char *path)
+{
+	w_release(r, slot);
+	BEGIN(r, "open %s", path);
+	if (!open_it(r, path, &r->held[slot], &r->held_id[slot]))
+		r->held_id[slot] = 0;
+	return finish(r, r->held_id[slot] != 0);
+}
+
+bool w_held_write(struct run *r, u32 slot, u64 off, u64 len)
+{
+	BEGIN(r, "write to held file %u, %llu bytes at %llu", slot, (unsigned long long)len,
+	      (unsigned long long)off);
+	return finish(r, r->held_id[slot] && write_to(r, &r->held[slot], r->held_id[slot], off, len));
+}
+
+bool w_held_truncate(struct run *r, u32 slot, u64 size)
+{
+	bool ok;
+
+	BEGIN(r, "truncate held file %u to %llu", slot, (unsigned long long)size);
+	ok = r->held_id[slot] && done(r, FS_CALL(r->fs, ftruncate, &r->held[slot], size));
+	if (ok)
+		model_size(&r->model, model_file(&r->model, r->held_id[slot]), size);
+	return finish(r, ok);
+}
+
+bool w_release(struct run *r, u32 slot)
+{
+	if (!r->held_id[slot])
+		return false;
+	model_begin(&r->model, records(r), "close held file %u", slot);
+	fs_close(r->fs, &r->held[slot]);
+	r->held_id[slot] = 0;
+	return finish(r, true);
+}
+
+/* ---- choosing ---- */
+
+const char *w_some_path(struct run *r, u64 *seed)
+{
+	return r->model.entries ? r->model.entry[rnd_below(seed, r->model.entries)].path : NULL;
+}
+
+const char *w_some_file(struct run *r, u64 *seed)
+{
+	for (u32 i = 0; i < 20 && r->model.entries; i++) {
+		const struct entry *e = &r->model.entry[rnd_below(seed, r->model.entries)];
+
+		if (S_ISREG(r->model.file[e->id].mode))
+			return e->path;
+	}
+	return NULL;
+}

@@ -1,0 +1,136 @@
+/*
+ * From a moment to an image. Up to the cut, what a flush covers and what was written with FUA is there. Of the rest each sector has
+ * any of the bytes that some request wrote to it since, or what is durable: requests may be dropped, reordered and torn. A request
+ * is covered by a flush that was submitted after it had ended.
+ */
+#include "crash.h"
+
+#include "lib/hash.h"
+#include <stdlib.h>
+#include <string.h>
+
+int replay_init(struct replay *p, const struct run *r)
+{
+	*p = (struct replay){ .run = r, .count = dev_fault_records(r->fault), .durable = malloc(r->bytes) };
+	if (!p->durable)
+		return -ENOMEM;
+	memcpy(p->durable, r->before, r->bytes);
+	return 0;
+}
+
+void replay_free(struct replay *p)
+{
+	free(p->durable);
+}
+
+static struct fault_record record(const struct replay *p, u64 i)
+{
+	struct fault_record f = { 0 };
+
+	if (dev_fault_record(p->run->fault, i, &f))
+		abort();
+	return f;
+}
+
+/* Records [0, this) are durable when the power goes at the cut. */
+static u64 durable_at(const struct replay *p, u64 cut)
+{
+	u64 covered = p->applied;
+
+	for (u64 i = p->applied; i < cut; i++) {
+		struct fault_record f = record(p, i);
+
+		if (f.op == FAULT_FLUSH)
+			covered = MAX(covered, f.covers);
+	}
+	return covered;
+}
+
+static bool changes(const struct fault_record *f)
+{
+	return f->op == FAULT_WRITE || f->op == FAULT_DISCARD;
+}
+
+u32 replay_pending(const struct replay *p, u64 cut)
+{
+	u32 n = 0;
+
+	for (u64 i = durable_at(p, cut); i < cut; i++) {
+		struct fault_record f = record(p, i);
+
+		n += changes(&f) && !(f.flags & BIO_FUA);
+	}
+	return n;
+}
+
+/* What a discarded range reads as is anybody's guess: zeros here. */
+static void put(u8 *image, const struct fault_record *f, u64 from, u64 len)
+{
+	if (f->op == FAULT_WRITE)
+		memcpy(image + f->off_bytes + from, (const u8 *)f->data + from, len);
+	else
+		memset(image + f->off_bytes + from, 0, len);
+}
+
+static void advance(struct replay *p, u64 to)
+{
+	for (; p->applied < to; p->applied++) {
+		struct fault_record f = record(p, p->applied);
+
+		if (changes(&f))
+			put(p->durable, &f, 0, f.len_bytes);
+	}
+}
+
+struct choice {
+	enum state_kind kind;
+	u64 seed;
+	u32 nr, count; /* of uncovered requests */
+	u32 odd;       /* BUT_ONE: which */
+};
+
+static bool chosen(const struct choice *c, u64 sector)
+{
+	switch (c->kind) {
+	case STATE_ALL:
+		return true;
+	case STATE_NONE:
+		return false;
+	case STATE_SOME:
+		return hash_u64(c->seed ^ c->nr) & 1;
+	case STATE_TORN:
+		return hash_u64(c->seed ^ hash_u64(((u64)c->nr << 40) ^ sector)) & 1;
+	case STATE_LAST:
+		return c->nr + 1 == c->count;
+	default:
+		return c->nr != c->odd;
+	}
+}
+
+void replay_make(struct replay *p, const struct state *s, u8 *image)
+{
+	struct choice c = { .kind = s->kind, .seed = hash_u64(s->seed + 1) };
+
+	advance(p, durable_at(p, s->cut));
+	c.count = replay_pending(p, s->cut);
+	c.odd = c.count ? (u32)(hash_u64(c.seed) % c.count) : 0;
+	memcpy(image, p->durable, p->run->bytes);
+	/*
+	 * In order, so that a sector's last chosen writer wins: which of several that is, chance decides. What FUA wrote is there
+	 * in any case, and what came before it on the same sectors is not.
+	 */
+	for (u64 i = p->applied; i < s->cut; i++) {
+		struct fault_record f = record(p, i);
+
+		if (!changes(&f))
+			continue;
+		if (f.flags & BIO_FUA) {
+			put(image, &f, 0, f.len_bytes);
+			continue;
+		}
+		for (u64 at = 0; at < f.len_bytes; at += SECTOR)
+			if (chosen(&c, (f.off_bytes + at) / SECTOR))
+				put(image, &f, at, MIN((u64)SECTOR, f.len_bytes - at));
+		c.nr++;
+	}
+}
