@@ -7,7 +7,7 @@
 #include "lib/scope.h"
 #include <errno.h>
 
-static u32 entry_bytes(const struct ext4_disk_acl_entry *e)
+u32 ext4_acl_entry_bytes(const struct ext4_disk_acl_entry *e)
 {
 	u32 tag = le16_get(e->tag);
 
@@ -34,7 +34,7 @@ int ext4_acl_decode(const void *p, u32 len, struct acl **out)
 
 		if (end - at < EXT4_ACL_ENTRY_SHORT)
 			return -EINVAL;
-		bytes = entry_bytes(e);
+		bytes = ext4_acl_entry_bytes(e);
 		if (end - at < (s32)bytes)
 			return -EINVAL;
 		*to = (struct acl_entry){ .tag = le16_get(e->tag), .perm = le16_get(e->perm) };

@@ -316,6 +316,7 @@ extern const struct bh_ops ext4_extent_ops;       /* ctx: ext4_ctx_map */
 extern const struct bh_ops ext4_indirect_ops;     /* ctx: ext4_ctx_map */
 extern const struct bh_ops ext4_dir_ops;          /* ctx: ext4_ctx_dir */
 extern const struct bh_ops ext4_xattr_ops;        /* ctx: none, it may be shared */
+extern const struct bh_ops ext4_symlink_ops;      /* no check: ctx ext4_ctx_map, depth 0 */
 
 static inline struct bh_ctx ext4_ctx_group(u32 group)
 {
@@ -580,6 +581,7 @@ int ext4_listxattr(struct inode *inode, xattr_name_fn emit, void *ctx);
 int ext4_xattr_load(struct ext4_inode *ei, u32 index, const char *name, u32 name_len, u8 **value,
 		    u32 *len) __must_check;
 int ext4_get_acl(struct inode *inode, bool is_default, struct acl **out);
+u32 ext4_acl_entry_bytes(const struct ext4_disk_acl_entry *e);
 /* The on-disk form. */
 int ext4_acl_decode(const void *p, u32 len, struct acl **out) __must_check;
 
@@ -715,7 +717,10 @@ void ext4_inode_slot_done(struct ext4_handle *h, u64 ino, struct buffer_head *bh
 int ext4_inode_set_dtime(struct ext4_handle *h, u64 ino, u32 dtime) __must_check;
 /* To what the inode's fields can hold. */
 void ext4_time_clamp(const struct ext4_inode *ei, struct timespec64 *t);
-/* A device number as i_block. */
+/* Those of the flags that an inode of this type can have. */
+u32 ext4_flags_of_type(u32 mode, u32 flags);
+/* i_block of a file without blocks, and of a device. */
+void ext4_extent_root_init(u8 *block);
 void ext4_rdev_put(u32 major, u32 minor, u8 *block);
 
 /* ---- orphan.c: inodes to be finished after a crash ---- */
@@ -723,15 +728,18 @@ void ext4_rdev_put(u32 major, u32 minor, u8 *block);
 /* What is on the list or in the file already stays; what is on neither is no error. EXT4_CREDITS_ORPHAN and EXT4_CREDITS_INODE. */
 int ext4_orphan_add(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 int ext4_orphan_del(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
+/* It is in one of the two. */
+bool ext4_orphan_noted(struct ext4_inode *ei);
 /* The inode goes from memory; on the volume it stays an orphan. */
 void ext4_orphan_forget(struct ext4_inode *ei);
 /* Before the superblock is marked as in use, with the journal open; and before it is marked as clean. Each sets ORPHAN_PRESENT in es->disk. */
 int ext4_orphan_open(struct ext4_super *es) __must_check;
 void ext4_orphan_close(struct ext4_super *es);
-/* At mount: the head of the list; the places of the file, and the number in each, 0: none. */
-int ext4_orphan_set_head(struct ext4_handle *h, u32 ino) __must_check;
+/* At mount: the head of the list; the places of the file, and the number in each, 0: none; the list is made empty. */
+u32 ext4_orphan_head(struct ext4_super *es);
 u32 ext4_orphan_places(const struct ext4_super *es);
 int ext4_orphan_at(struct ext4_super *es, u32 place, u32 *ino) __must_check;
+int ext4_orphan_give_up(struct ext4_handle *h) __must_check;
 int ext4_orphan_clear(struct ext4_handle *h, u32 place) __must_check;
 /* The inode was found there: in the file (place + 1), or (0) at the head of the list, with `rest` behind it. */
 void ext4_orphan_found(struct ext4_inode *ei, u32 place, u32 rest);
@@ -767,7 +775,7 @@ int ext4_ino_free(struct ext4_handle *h, u64 ino, bool is_dir) __must_check;
 /* The bitmap says that the number is taken. */
 int ext4_ino_is_taken(struct ext4_super *es, u64 ino, bool *taken) __must_check;
 
-/* ---- xattr_edit.c, acl.c ---- */
+/* ---- xattr_edit.c, acl_edit.c ---- */
 
 /* value NULL removes. flags: XATTR_CREATE, XATTR_REPLACE. EXT4_CREDITS_XATTR, 1 revoke. The inode is written. Locks: vfs.lock W, and map_lock W
  * when the inode has inline data; or nobody else knows the inode. */

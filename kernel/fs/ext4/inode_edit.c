@@ -59,6 +59,17 @@ static void put_times(const struct ext4_inode *ei, struct ext4_disk_inode *raw)
 		put_time(inode->btime, &raw->crtime, FITS(ei, crtime_extra) ? &raw->crtime_extra : NULL);
 }
 
+void ext4_extent_root_init(u8 *block)
+{
+	const struct ext4_disk_extent_header head = {
+		.magic = le16_put(EXT4_EXTENT_MAGIC),
+		.max = le16_put((EXT4_IBLOCK_BYTES - sizeof(head)) / sizeof(struct ext4_disk_extent)),
+	};
+
+	memset(block, 0, EXT4_IBLOCK_BYTES);
+	memcpy(block, &head, sizeof(head));
+}
+
 void ext4_rdev_put(u32 major, u32 minor, u8 *block)
 {
 	le32 *w = (void *)block;
@@ -68,6 +79,15 @@ void ext4_rdev_put(u32 major, u32 minor, u8 *block)
 		w[0] = le32_put(major << 8 | minor);
 	else
 		w[1] = le32_put((minor & 0xff) | major << 8 | (minor & 0xfff00) << 12);
+}
+
+u32 ext4_flags_of_type(u32 mode, u32 flags)
+{
+	if (S_ISDIR(mode))
+		return flags;
+	if (S_ISREG(mode))
+		return flags & ~(EXT4_FL_DIRSYNC | EXT4_FL_TOPDIR | EXT4_FL_CASEFOLD | EXT4_FL_PROJINHERIT);
+	return flags & (EXT4_FL_NODUMP | EXT4_FL_NOATIME);
 }
 
 /*

@@ -276,6 +276,7 @@ DISK_FIELD(struct ext4_disk_group, inode_bitmap_csum_hi, 0x3a);
 #define EXT4_FL_APPEND       0x00000020u
 #define EXT4_FL_NODUMP       0x00000040u
 #define EXT4_FL_NOATIME      0x00000080u
+#define EXT4_FL_NOCOMPR      0x00000400u
 #define EXT4_FL_ENCRYPT      0x00000800u
 #define EXT4_FL_INDEX        0x00001000u /* a hashed directory */
 #define EXT4_FL_IMAGIC       0x00002000u
@@ -291,6 +292,8 @@ DISK_FIELD(struct ext4_disk_group, inode_bitmap_csum_hi, 0x3a);
 #define EXT4_FL_INLINE_DATA  0x10000000u
 #define EXT4_FL_PROJINHERIT  0x20000000u
 #define EXT4_FL_CASEFOLD     0x40000000u
+/* What FS_IOC_SETFLAGS may change, but for what is said where it is used. */
+#define EXT4_FL_USER_MODIFIABLE 0x604bc0ffu
 /* What FS_IOC_GETFLAGS shows. */
 #define EXT4_FL_USER_VISIBLE 0x725bdfffu
 

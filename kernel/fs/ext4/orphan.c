@@ -151,7 +151,7 @@ int ext4_orphan_open(struct ext4_super *es)
 
 	list_init(&es->orphans);
 	es->orphan_rest = 0;
-	if (!ext4_has_compat(es, EXT4_COMPAT_ORPHAN_FILE) || !es->journal)
+	if (!ext4_has_compat(es, EXT4_COMPAT_ORPHAN_FILE))
 		return 0;
 	err = load_file(es);
 	if (err)
@@ -246,7 +246,7 @@ int ext4_orphan_clear(struct ext4_handle *h, u32 place)
 
 /* ---- the list ---- */
 
-static u32 list_head_get(struct ext4_super *es)
+u32 ext4_orphan_head(struct ext4_super *es)
 {
 	u32 ino;
 
@@ -256,7 +256,7 @@ static u32 list_head_get(struct ext4_super *es)
 	return ino;
 }
 
-int ext4_orphan_set_head(struct ext4_handle *h, u32 ino)
+static int set_head(struct ext4_handle *h, u32 ino)
 {
 	struct ext4_super *es = h->es;
 	int err = ext4_super_change(h);
@@ -269,15 +269,24 @@ int ext4_orphan_set_head(struct ext4_handle *h, u32 ino)
 	return 0;
 }
 
+int ext4_orphan_give_up(struct ext4_handle *h)
+{
+	struct ext4_super *es = h->es;
+
+	mutex_guard(&es->orphan_lock);
+	es->orphan_rest = 0;
+	return set_head(h, 0);
+}
+
 static int list_insert(struct ext4_handle *h, struct ext4_inode *ei)
 {
 	struct ext4_super *es = h->es;
 	int err = ext4_super_change(h);
 
 	if (!err)
-		err = ext4_inode_set_dtime(h, ei->vfs.ino, list_head_get(es));
+		err = ext4_inode_set_dtime(h, ei->vfs.ino, ext4_orphan_head(es));
 	if (!err)
-		err = ext4_orphan_set_head(h, (u32)ei->vfs.ino);
+		err = set_head(h, (u32)ei->vfs.ino);
 	if (!err)
 		list_add(&es->orphans, &ei->orphan);
 	return err;
@@ -298,7 +307,7 @@ static int list_remove(struct ext4_handle *h, struct ext4_inode *ei)
 	int err;
 
 	if (ei->orphan.prev == &es->orphans)
-		err = ext4_orphan_set_head(h, next);
+		err = set_head(h, next);
 	else
 		err = ext4_inode_set_dtime(h, list_entry(ei->orphan.prev, struct ext4_inode, orphan)->vfs.ino,
 					   next);
@@ -348,6 +357,12 @@ int ext4_orphan_del(struct ext4_handle *h, struct ext4_inode *ei)
 		err = list_remove(h, ei);
 	}
 	return err;
+}
+
+bool ext4_orphan_noted(struct ext4_inode *ei)
+{
+	mutex_guard(&ext4_inode_super(ei)->orphan_lock);
+	return ei->orphan_place || !list_empty(&ei->orphan);
 }
 
 void ext4_orphan_forget(struct ext4_inode *ei)

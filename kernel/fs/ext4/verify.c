@@ -286,6 +286,15 @@ static int verify_xattr(const struct buffer_head *bh, const void *data, const st
 	return bad ? wrong(bh, 0, bad) : 0;
 }
 
+static void seal_xattr(const struct buffer_head *bh, void *data)
+{
+	const struct ext4_super *es = ext4_bh_super(bh);
+	struct ext4_disk_xattr_header *h = data;
+
+	if (es->metadata_csum)
+		h->checksum = le32_put(ext4_csum_xattr(es, bh->blk, data));
+}
+
 const struct bh_ops ext4_gdt_ops = { .name = "group descriptors" };
 const struct bh_ops ext4_itable_ops = { .name = "inode table" };
 const struct bh_ops ext4_block_bitmap_ops = { .name = "block bitmap", .verify = verify_block_bitmap };
@@ -293,4 +302,7 @@ const struct bh_ops ext4_inode_bitmap_ops = { .name = "inode bitmap", .verify = 
 const struct bh_ops ext4_extent_ops = { .name = "extent node", .verify = verify_extent };
 const struct bh_ops ext4_indirect_ops = { .name = "indirect block", .verify = verify_indirect };
 const struct bh_ops ext4_dir_ops = { .name = "directory block", .verify = verify_dir, .seal = seal_dir };
-const struct bh_ops ext4_xattr_ops = { .name = "extended attributes", .verify = verify_xattr };
+const struct bh_ops ext4_xattr_ops = { .name = "extended attributes",
+				       .verify = verify_xattr,
+				       .seal = seal_xattr };
+const struct bh_ops ext4_symlink_ops = { .name = "symbolic link" };

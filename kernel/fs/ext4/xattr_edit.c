@@ -1,0 +1,572 @@
+/*
+ * Attributes that change. An attribute lies in the inode's own list when it fits there, else in the inode's block, else there is no
+ * room for it. A change takes both lists apart, makes the new ones beside them, and when all that can fail is done, lays
+ * them over the old ones.
+ *
+ *   inode:  │ fields │ magic, entries →        ← values │
+ *   block:  │ header, entries in order →       ← values │   shared by up to 1024 inodes whose lists are the same
+ *
+ * Invariants
+ *  1. A block that others share is never changed but for its count: who changes its list gets a copy, or joins another block that says the
+ *     same. A cache in memory, by hash, knows blocks that could be joined; what it says is compared before it is believed.
+ *  2. Counts, the cache and the blocks of an inode change under es->xattr_lock; the content of a block with one owner under that
+ *     inode's lock too, so readers need that one alone.
+ *  3. The data of an inline file (system.data) stays in the inode.
+ *  4. Entries in a block are in order of index, length and bytes of the name, with their hashes; the kernel searches so. Entries in an
+ *     inode have hash 0. Bytes of names count as unsigned, as the kernel does now; sums that it once made with signed ones
+ *     are never compared here.
+ */
+#include "ext4.h"
+
+#include "lib/scope.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/xattr.h>
+
+#define CACHE_SLOTS      1024u
+#define NAME_HASH_SHIFT  5
+#define VALUE_HASH_SHIFT 16
+#define BLOCK_HASH_SHIFT 16
+#define VALUE_PAD        4u
+
+/* One attribute, wherever its bytes are. */
+struct attr {
+	u8 index, name_len;
+	const char *name;
+	const u8 *value;
+	u32 len, inum;
+};
+
+/* Attributes of one place. */
+struct attrs {
+	struct attr *a; /* room for one more than it began with */
+	u32 n;
+	u32 room; /* bytes for entries, the end mark and values; 0: there is no such place */
+	bool changed;
+};
+
+/* A change: the lists keep the bytes in place that the attributes point to. */
+struct edit {
+	struct ext4_xattr_list body_list, block_list;
+	struct attrs body, block;
+};
+
+struct ext4_xattr_cache {
+	struct {
+		u32 hash; /* 0: none */
+		u64 blk;
+	} slot[CACHE_SLOTS];
+};
+
+/* ---- lists, taken apart ---- */
+
+static int gather(const struct ext4_xattr_list *l, struct attrs *out)
+{
+	const struct ext4_disk_xattr_entry *e = NULL;
+	u32 n = 0;
+
+	while (l->bh && (e = ext4_xattr_next(l, e)))
+		n++;
+	out->a = calloc(n + 1, sizeof(*out->a));
+	if (!out->a)
+		return fail(-ENOMEM, "no memory for attributes");
+	while (l->bh && (e = ext4_xattr_next(l, e)))
+		out->a[out->n++] = (struct attr){ .index = e->name_index,
+						  .name_len = e->name_len,
+						  .name = ext4_xattr_entry_name(e),
+						  .value = ext4_xattr_value(l, e),
+						  .len = le32_get(e->value_size),
+						  .inum = le32_get(e->value_inum) };
+	return 0;
+}
+
+static void edit_end(struct edit *e)
+{
+	ext4_xattr_list_put(&e->body_list);
+	ext4_xattr_list_put(&e->block_list);
+	free(e->body.a);
+	free(e->block.a);
+}
+
+/* Where the inode's own list begins; 0: the inode has no room for one. */
+static u32 body_off(const struct ext4_super *es, const struct ext4_inode *ei)
+{
+	u32 off = EXT4_INODE_BYTES_OLD + ei->extra_isize;
+
+	return ei->extra_isize && off + sizeof(struct ext4_disk_xattr_ibody) <= es->inode_bytes ? off : 0;
+}
+
+static int edit_begin(struct ext4_inode *ei, struct edit *e)
+{
+	struct ext4_super *es = ext4_inode_super(ei);
+	u32 off = body_off(es, ei);
+	int err = ext4_xattr_ibody(ei, &e->body_list);
+
+	if (err && err != -ENODATA)
+		return err;
+	err = ext4_xattr_block(ei, &e->block_list);
+	if (err && err != -ENODATA)
+		return err;
+	err = gather(&e->body_list, &e->body);
+	if (!err)
+		err = gather(&e->block_list, &e->block);
+	if (off)
+		e->body.room = es->inode_bytes - off - (u32)sizeof(struct ext4_disk_xattr_ibody);
+	e->block.room = ext4_block_bytes(es) - (u32)sizeof(struct ext4_disk_xattr_header);
+	return err;
+}
+
+/* In the order of a block. */
+static int compare(const struct attr *a, const struct attr *b)
+{
+	if (a->index != b->index)
+		return a->index < b->index ? -1 : 1;
+	if (a->name_len != b->name_len)
+		return a->name_len < b->name_len ? -1 : 1;
+	return memcmp(a->name, b->name, a->name_len);
+}
+
+static struct attr *find(const struct attrs *l, const struct attr *want)
+{
+	for (u32 i = 0; i < l->n; i++)
+		if (!compare(&l->a[i], want))
+			return &l->a[i];
+	return NULL;
+}
+
+static u32 entry_bytes(const struct attr *a)
+{
+	return ALIGN_UP((u32)sizeof(struct ext4_disk_xattr_entry) + a->name_len, VALUE_PAD);
+}
+
+static u32 value_bytes(const struct attr *a)
+{
+	return a->inum ? 0 : ALIGN_UP(a->len, VALUE_PAD);
+}
+
+static bool fits(const struct attrs *l, const struct attr *without, const struct attr *with)
+{
+	u64 need = sizeof(le32) + entry_bytes(with) + value_bytes(with);
+
+	for (u32 i = 0; i < l->n; i++)
+		if (&l->a[i] != without)
+			need += entry_bytes(&l->a[i]) + value_bytes(&l->a[i]);
+	return need <= l->room;
+}
+
+static void drop(struct attrs *l, struct attr *a)
+{
+	if (!a)
+		return;
+	memmove(a, a + 1, (size_t)(l->a + l->n - (a + 1)) * sizeof(*a));
+	l->n--;
+	l->changed = true;
+}
+
+static void insert(struct attrs *l, const struct attr *a)
+{
+	u32 at = 0;
+
+	while (at < l->n && compare(&l->a[at], a) < 0)
+		at++;
+	memmove(&l->a[at + 1], &l->a[at], (l->n - at) * sizeof(*a));
+	l->a[at] = *a;
+	l->n++;
+	l->changed = true;
+}
+
+/* What the lists will be. 1: nothing changes. */
+static int plan(struct edit *e, const struct attr *want, u32 flags)
+{
+	struct attr *in_body = find(&e->body, want), *in_block = find(&e->block, want),
+		    *old = in_body ? in_body : in_block;
+
+	if (!old && (!want->value || flags & XATTR_REPLACE))
+		return -ENODATA;
+	if (old && flags & XATTR_CREATE)
+		return -EEXIST;
+	if (old && want->value && !old->inum && old->len == want->len &&
+	    !memcmp(old->value, want->value, want->len))
+		return 1;
+	if (want->value && !fits(&e->body, in_body, want)) {
+		if (want->index == EXT4_XATTR_SYSTEM || !fits(&e->block, in_block, want))
+			return -ENOSPC;
+		drop(&e->body, in_body);
+		drop(&e->block, in_block);
+		insert(&e->block, want);
+		return 0;
+	}
+	drop(&e->body, in_body);
+	drop(&e->block, in_block);
+	if (want->value)
+		insert(&e->body, want);
+	return 0;
+}
+
+/* ---- lists, put together ---- */
+
+static u32 mix(u32 hash, u32 shift, u32 word)
+{
+	return hash << shift ^ hash >> (32 - shift) ^ word;
+}
+
+/* value: padded. */
+static u32 entry_hash(const struct attr *a, const u8 *value)
+{
+	u32 hash = 0;
+
+	for (u32 i = 0; i < a->name_len; i++)
+		hash = mix(hash, NAME_HASH_SHIFT, (u8)a->name[i]);
+	for (u32 i = 0; i < value_bytes(a); i += VALUE_PAD) {
+		le32 word;
+
+		memcpy(&word, value + i, sizeof(word));
+		hash = mix(hash, VALUE_HASH_SHIFT, le32_get(word));
+	}
+	return hash;
+}
+
+/* Entries from `first` on, values from the end; all between is zeros. They fit. hashed: returns the hash of all. */
+static u32 lay_out(const struct attrs *l, u8 *base, u32 first, u32 bytes, bool hashed)
+{
+	u32 at = first, end = bytes, sum = 0;
+	bool shareable = hashed;
+
+	memset(base + first, 0, bytes - first);
+	for (u32 i = 0; i < l->n; i++) {
+		const struct attr *a = &l->a[i];
+		struct ext4_disk_xattr_entry e = { .name_len = a->name_len,
+						   .name_index = a->index,
+						   .value_inum = le32_put(a->inum),
+						   .value_size = le32_put(a->len) };
+
+		if (value_bytes(a)) {
+			end -= value_bytes(a);
+			memcpy(base + end, a->value, a->len);
+			e.value_offs = le16_put((u16)end);
+		}
+		if (hashed) {
+			u32 hash = entry_hash(a, base + end);
+
+			e.hash = le32_put(hash);
+			shareable = shareable && hash;
+			sum = mix(sum, BLOCK_HASH_SHIFT, hash);
+		}
+		memcpy(base + at, &e, sizeof(e));
+		memcpy(base + at + sizeof(e), a->name, a->name_len);
+		at += entry_bytes(a);
+	}
+	return shareable ? sum : 0;
+}
+
+/* The block as it will be, with one owner. The caller frees it. */
+static u8 *block_image(const struct ext4_super *es, const struct attrs *l)
+{
+	struct ext4_disk_xattr_header *head = malloc(ext4_block_bytes(es));
+	u32 hash;
+
+	if (!head)
+		return NULL;
+	hash = lay_out(l, (u8 *)head, sizeof(*head), ext4_block_bytes(es), true);
+	*head = (struct ext4_disk_xattr_header){ .magic = le32_put(EXT4_XATTR_MAGIC),
+						 .refcount = le32_put(1),
+						 .blocks = le32_put(1),
+						 .hash = le32_put(hash) };
+	return (u8 *)head;
+}
+
+/* ---- blocks that may be shared. Locks for all of these: es->xattr_lock ---- */
+
+static u32 hash_of(const void *block)
+{
+	return le32_get(((const struct ext4_disk_xattr_header *)block)->hash);
+}
+
+static u32 refs_of(const void *block)
+{
+	return le32_get(((const struct ext4_disk_xattr_header *)block)->refcount);
+}
+
+static void cache_add(struct ext4_super *es, u32 hash, u64 blk)
+{
+	if (!hash)
+		return;
+	if (!es->xattr_cache)
+		es->xattr_cache = calloc(1, sizeof(*es->xattr_cache));
+	if (!es->xattr_cache)
+		return;
+	es->xattr_cache->slot[hash % CACHE_SLOTS].hash = hash;
+	es->xattr_cache->slot[hash % CACHE_SLOTS].blk = blk;
+}
+
+static void cache_drop(struct ext4_super *es, u32 hash, u64 blk)
+{
+	if (es->xattr_cache && es->xattr_cache->slot[hash % CACHE_SLOTS].blk == blk)
+		es->xattr_cache->slot[hash % CACHE_SLOTS].hash = 0;
+}
+
+void ext4_xattr_cache_free(struct ext4_super *es)
+{
+	free(es->xattr_cache);
+	es->xattr_cache = NULL;
+}
+
+/* A block that says the same and can have one more owner; NULL: none is known. */
+static struct buffer_head *twin_of(struct ext4_super *es, const u8 *image)
+{
+	const u32 head = sizeof(struct ext4_disk_xattr_header);
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	const struct bh_ctx ctx = { { 0 } };
+	u32 hash = hash_of(image);
+
+	if (!hash || !es->xattr_cache || es->xattr_cache->slot[hash % CACHE_SLOTS].hash != hash)
+		return NULL;
+	if (bh_read(es->vfs.dev, es->xattr_cache->slot[hash % CACHE_SLOTS].blk, &ext4_xattr_ops, &ctx, &bh))
+		return NULL;
+	if (refs_of(bh->data) >= EXT4_XATTR_REFCOUNT_MAX ||
+	    memcmp((const u8 *)bh->data + head, image + head, bh->size_bytes - head))
+		return NULL;
+	return take(bh);
+}
+
+static void set_refs(struct ext4_handle *h, struct buffer_head *bh, u32 refs)
+{
+	bh_lock(bh);
+	((struct ext4_disk_xattr_header *)bh->data)->refcount = le32_put(refs);
+	bh_unlock(bh);
+	ext4_dirty(h, bh);
+}
+
+static int share(struct ext4_handle *h, struct buffer_head *twin)
+{
+	int err = ext4_access(h, twin);
+
+	if (!err)
+		set_refs(h, twin, refs_of(twin->data) + 1);
+	return err;
+}
+
+static void fill(struct ext4_handle *h, struct buffer_head *bh, const u8 *image)
+{
+	bh_lock(bh);
+	memcpy(bh->data, image, bh->size_bytes);
+	bh_unlock(bh);
+	ext4_dirty(h, bh);
+	cache_add(h->es, hash_of(image), bh->blk);
+}
+
+static int make(struct ext4_handle *h, struct ext4_inode *ei, const u8 *image, u64 *blk)
+{
+	struct ext4_super *es = h->es;
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	const struct bh_ctx ctx = { { 0 } };
+	int err = ext4_block_new(h, ext4_group_start(es, ext4_ino_group(es, ei->vfs.ino)), blk), undo;
+
+	if (err)
+		return err;
+	err = bh_get_new(es->vfs.dev, *blk, &ext4_xattr_ops, &ctx, &bh);
+	if (!err)
+		err = ext4_access(h, bh);
+	if (!err) {
+		fill(h, bh, image);
+		return 0;
+	}
+	undo = ext4_blocks_free(h, *blk, 1, false);
+	return undo ? ext4_abort(es, err) : err;
+}
+
+/* One owner less. */
+static int release(struct ext4_handle *h, struct buffer_head *bh)
+{
+	u32 refs = refs_of(bh->data);
+	int err;
+
+	if (refs > 1) {
+		err = ext4_access(h, bh);
+		if (!err)
+			set_refs(h, bh, refs - 1);
+		return err;
+	}
+	cache_drop(h->es, hash_of(bh->data), bh->blk);
+	return ext4_blocks_free(h, bh->blk, 1, true);
+}
+
+/* The inode's block becomes one with this content; image NULL: the inode has none any more. */
+static int replace(struct ext4_handle *h, struct ext4_inode *ei, struct buffer_head *old, const u8 *image)
+{
+	struct ext4_super *es = h->es;
+	scoped(bh_putp) struct buffer_head *twin = NULL;
+	u64 blk = 0;
+	int err = 0;
+
+	mutex_guard(&es->xattr_lock);
+	if (image)
+		twin = twin_of(es, image);
+	if (twin && twin == old)
+		return 0;
+	if (!twin && image && old && refs_of(old->data) <= 1) {
+		cache_drop(es, hash_of(old->data), old->blk);
+		err = ext4_access(h, old);
+		if (!err)
+			fill(h, old, image);
+		return err;
+	}
+	if (twin) {
+		err = share(h, twin);
+		blk = twin->blk;
+	} else if (image) {
+		err = make(h, ei, image, &blk);
+	}
+	if (err)
+		return err;
+	if (old) {
+		err = release(h, old);
+		/* A damaged bitmap keeps the block: it is lost to the volume, and recorded. */
+		if (err && err != -EUCLEAN)
+			return ext4_abort(es, err);
+	}
+	ei->xattr_blk = blk;
+	ext4_inode_add_blocks(ei, (s64)(blk != 0) - (old != NULL));
+	return 0;
+}
+
+/* ---- the inode's own list ---- */
+
+static void put_body(struct ext4_handle *h, struct ext4_inode *ei, const struct edit *e,
+		     struct buffer_head *bh, struct ext4_disk_inode *raw, u8 *image)
+{
+	u32 off = body_off(h->es, ei), bytes = h->es->inode_bytes - off;
+	u32 head = sizeof(struct ext4_disk_xattr_ibody);
+
+	memset(image, 0, head);
+	lay_out(&e->body, image + head, 0, bytes - head, false);
+	if (e->body.n)
+		memcpy(image, &(le32[]){ le32_put(EXT4_XATTR_MAGIC) }, sizeof(le32));
+	bh_lock(bh);
+	memcpy((u8 *)raw + off, image, bytes);
+	ext4_inode_slot_done(h, ei->vfs.ino, bh, raw);
+	ei->xattr_off = e->body.n ? (u16)off : 0;
+}
+
+static int apply(struct ext4_handle *h, struct ext4_inode *ei, struct edit *e)
+{
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	scoped(freep) u8 *body = NULL, *image = NULL;
+	struct ext4_disk_inode *raw;
+	int err = 0;
+
+	if (e->body.changed) {
+		body = malloc(h->es->inode_bytes);
+		err = body ? ext4_inode_slot(h, ei->vfs.ino, &bh, &raw)
+			   : fail(-ENOMEM, "no memory for attributes");
+	}
+	if (!err && e->block.changed && e->block.n) {
+		image = block_image(h->es, &e->block);
+		if (!image)
+			err = fail(-ENOMEM, "no memory for attributes");
+	}
+	if (!err && e->block.changed)
+		err = replace(h, ei, e->block_list.bh, image);
+	if (!err && e->body.changed)
+		put_body(h, ei, e, bh, raw, body);
+	return err;
+}
+
+/* The volume says that it has attributes. */
+static int note_feature(struct ext4_handle *h)
+{
+	struct ext4_super *es = h->es;
+	bool has;
+	int err;
+
+	if (ext4_has_compat(es, EXT4_COMPAT_EXT_ATTR))
+		return 0;
+	mutex_lock(&es->super_lock);
+	has = le32_get(es->disk.feature_compat) & EXT4_COMPAT_EXT_ATTR;
+	mutex_unlock(&es->super_lock);
+	if (has)
+		return 0;
+	err = ext4_super_change(h);
+	if (err)
+		return err;
+	mutex_lock(&es->super_lock);
+	es->disk.feature_compat = le32_put(le32_get(es->disk.feature_compat) | EXT4_COMPAT_EXT_ATTR);
+	mutex_unlock(&es->super_lock);
+	return 0;
+}
+
+/* ---- outside ---- */
+
+int ext4_xattr_set(struct ext4_handle *h, struct ext4_inode *ei, u32 index, const char *name, u32 name_len,
+		   const void *value, u32 len, u32 flags)
+{
+	scoped(edit_end) struct edit e = { 0 };
+	struct attr want = {
+		.index = (u8)index, .name_len = (u8)name_len, .name = name, .value = value, .len = len
+	};
+	int err;
+
+	if (name_len > UINT8_MAX)
+		return -ERANGE;
+	err = edit_begin(ei, &e);
+	if (!err)
+		err = plan(&e, &want, flags);
+	if (err)
+		return err > 0 ? 0 : err;
+	err = note_feature(h);
+	if (!err)
+		err = apply(h, ei, &e);
+	if (err)
+		return err;
+	inode_touch(&ei->vfs, ATTR_CTIME);
+	err = ext4_inode_write(h, ei);
+	return err ? ext4_abort(h->es, err) : 0;
+}
+
+int ext4_xattr_drop(struct ext4_handle *h, struct ext4_inode *ei)
+{
+	struct ext4_super *es = h->es;
+	struct ext4_xattr_list l = { 0 };
+	int err = ext4_xattr_block(ei, &l);
+
+	if (!err) {
+		mutex_lock(&es->xattr_lock);
+		err = release(h, l.bh);
+		mutex_unlock(&es->xattr_lock);
+		ext4_xattr_list_put(&l);
+	}
+	/* A block that is none, or a bitmap that is damaged, is recorded and left to e2fsck: the inode can go all the same. */
+	if (err && err != -ENODATA && err != -EUCLEAN)
+		return err;
+	if (ei->xattr_blk)
+		ext4_inode_add_blocks(ei, -1);
+	ei->xattr_blk = 0;
+	return 0;
+}
+
+int ext4_setxattr(struct inode *inode, const char *name, const void *value, u32 len, u32 flags)
+{
+	struct ext4_inode *ei = ext4_inode(inode);
+	struct ext4_super *es = ext4_inode_super(ei);
+	/* Data in the inode moves with the attributes: its readers hold the map lock alone. */
+	bool inline_data = ei->flags & EXT4_FL_INLINE_DATA, tried = false;
+	struct ext4_handle h;
+	const char *rest;
+	u32 index = ext4_xattr_index(name, &rest);
+	int err;
+
+	if (!index)
+		return -EOPNOTSUPP;
+	do {
+		if (inline_data)
+			rw_write_lock(&inode->map_lock);
+		err = ext4_begin(es, EXT4_CREDITS_XATTR, 1, &h);
+		if (!err) {
+			err = ext4_xattr_set(&h, ei, index, rest, (u32)strlen(rest), value, len, flags);
+			err = ext4_end(&h, err);
+		}
+		if (inline_data)
+			rw_write_unlock(&inode->map_lock);
+	} while (ext4_retry(es, err, &tried));
+	return err;
+}
