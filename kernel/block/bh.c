@@ -435,6 +435,12 @@ struct buffer_head *bh_find(struct blkdev *dev, u64 blk)
 	return NULL;
 }
 
+void bh_void(struct buffer_head *bh)
+{
+	bh_clean(bh);
+	cache_unhash(bh);
+}
+
 void bh_forget(struct blkdev *dev, u64 blk)
 {
 	struct buffer_head *bh;
@@ -443,8 +449,7 @@ void bh_forget(struct blkdev *dev, u64 blk)
 	if (cache_grab(dev, blk, false, NULL, &no_ctx, &hit, &bh) || !bh)
 		return;
 	bh_lock(bh); /* a write under way ends first */
-	bh_clean(bh);
-	cache_unhash(bh);
+	bh_void(bh);
 	bh_unlock(bh);
 	bh_put(bh);
 }

@@ -110,15 +110,14 @@ static void written(struct buffer_head *bh, int err)
 {
 	int none = 0;
 
-	bh_clean(bh);
 	trace(TRACE_BH_WRITE, bh->blk, bh->size_bytes);
-	if (!err)
-		return;
-	if (atomic_compare_exchange_strong(&bh->dev->cache->write_err[bh->dev->cache_slot], &none, err))
+	if (err &&
+	    atomic_compare_exchange_strong(&bh->dev->cache->write_err[bh->dev->cache_slot], &none, err))
 		log_error("%s: metadata block %llu could not be written: %s", bh->dev->name,
 			  (unsigned long long)bh->blk, err_name(err));
-	if (bh->dev->health)
+	if (err && bh->dev->health)
 		health_raise(bh->dev->health, HEALTH_ABORTED);
+	bh_clean(bh);
 }
 
 /* The last block of a device may be short. */
@@ -186,9 +185,9 @@ static void write_locked(struct buffer_head **bh, u32 n)
 	free(runs);
 }
 
-/* Writes what is dirty among `n` referenced buffers in block order, and puts them. Those that somebody holds come
+/* Writes what is dirty among `n` referenced buffers, sorted, at most WRITE_BUFFERS. Those that somebody holds come
  * last, alone, if we may `wait`. */
-static void write_and_put(struct buffer_head **bh, u32 n, bool wait)
+static void write_some(struct buffer_head **bh, u32 n, bool wait)
 {
 	struct buffer_head *locked[WRITE_BUFFERS];
 	u32 now = 0;
@@ -209,8 +208,14 @@ static void write_and_put(struct buffer_head **bh, u32 n, bool wait)
 		/* Clean by now, unless its lock was busy. The error stays with the device. */
 		if (wait && must_write(bh[i]) && bh_write(bh[i]))
 			err_clear();
-		bh_put(bh[i]);
 	}
+}
+
+static void write_and_put(struct buffer_head **bh, u32 n, bool wait)
+{
+	write_some(bh, n, wait);
+	for (u32 i = 0; i < n; i++)
+		bh_put(bh[i]);
 }
 
 static int by_block(const void *a, const void *b)
@@ -220,6 +225,13 @@ static int by_block(const void *a, const void *b)
 	if (x->dev != y->dev)
 		return x->dev->cache_slot < y->dev->cache_slot ? -1 : 1;
 	return x->blk < y->blk ? -1 : x->blk > y->blk;
+}
+
+void bh_write_many(struct buffer_head **bh, u32 n)
+{
+	qsort(bh, n, sizeof(*bh), by_block);
+	for (u32 at = 0; at < n; at += WRITE_BUFFERS)
+		write_some(bh + at, MIN(n - at, WRITE_BUFFERS), true);
 }
 
 /* References to the dirty, unpinned buffers, of one device or (NULL) all, dirty since before `until_ns`. Returns how many, at most `max`. */
@@ -265,6 +277,11 @@ static void write_dirty(struct bcache *cache, const struct blkdev *dev, u64 unti
 	free(bh);
 }
 
+int bcache_error(const struct blkdev *dev)
+{
+	return dev->cache ? atomic_load(&dev->cache->write_err[dev->cache_slot]) : 0;
+}
+
 int bcache_sync(struct blkdev *dev)
 {
 	struct bcache *cache = dev->cache;
@@ -273,7 +290,7 @@ int bcache_sync(struct blkdev *dev)
 	if (!cache)
 		return 0;
 	write_dirty(cache, dev, os_monotonic_ns());
-	err = atomic_load(&cache->write_err[dev->cache_slot]);
+	err = bcache_error(dev);
 	return err ? fail(err, "%s: metadata could not be written", dev->name) : 0;
 }
 

@@ -285,11 +285,19 @@ void bh_unpin(struct buffer_head *bh);
 bool bh_is_dirty(const struct buffer_head *bh);
 bool bh_is_pinned(const struct buffer_head *bh);
 
+/* bh_forget of a buffer in hand: clean, out of the table, freed with its last reference. Needs the buffer's lock. */
+void bh_void(struct buffer_head *bh);
+
 /* Takes the buffer's lock. Seals and writes the buffer now, if it is dirty and not pinned. */
 int bh_write(struct buffer_head *bh) __must_check;
+/* bh_write of n referenced buffers, which it sorts: in block order, neighbours in one request. Errors: bcache_error. */
+void bh_write_many(struct buffer_head **bh, u32 n);
 /* The block's content is void: drops the buffer without writing, now or at its last put; a write under way is waited for. A later read goes to the device. */
 void bh_forget(struct blkdev *dev, u64 blk);
 /* Writes all dirty, unpinned buffers of the device in block order; the first error. No flush. */
 int bcache_sync(struct blkdev *dev) __must_check;
+/* The first error of a buffer's write, 0: none. It is set before the buffer becomes clean: so who finds buffers clean, and then no
+ * error here, knows that they were written. */
+int bcache_error(const struct blkdev *dev) __must_check;
 
 #endif

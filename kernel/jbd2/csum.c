@@ -1,6 +1,6 @@
 /*
  * Checksums v2 and v3: crc32c, started from the journal's UUID, over each block of the log with the sum's own
- * field taken as 0. (v1, one crc32 over a whole transaction, is kept by the scan: recovery.c.)
+ * field taken as 0. (v1, one crc32 over a whole transaction, is the scan's and the commit's: recovery.c, commit.c.)
  */
 #include "journal.h"
 
@@ -30,6 +30,24 @@ bool jbd2_tail_good(const struct jbd2 *j, const void *block)
 	       be32_get(tail->checksum) == csum_around(j->seed, block, j->info.block_bytes, at);
 }
 
+void jbd2_tail_set(const struct jbd2 *j, void *block)
+{
+	u64 at = j->info.block_bytes - sizeof(struct jbd2_disk_tail);
+	struct jbd2_disk_tail *tail = (void *)((u8 *)block + at);
+
+	if (jbd2_csums(j))
+		tail->checksum = be32_put(csum_around(j->seed, block, j->info.block_bytes, at));
+}
+
+void jbd2_commit_set(const struct jbd2 *j, void *block)
+{
+	struct jbd2_disk_commit *c = block;
+
+	if (jbd2_csums(j))
+		c->checksum[0] = be32_put(csum_around(j->seed, block, j->info.block_bytes,
+						      offsetof(struct jbd2_disk_commit, checksum)));
+}
+
 bool jbd2_commit_good(const struct jbd2 *j, const void *block)
 {
 	const struct jbd2_disk_commit *c = block;
@@ -46,15 +64,29 @@ bool jbd2_commit_good(const struct jbd2 *j, const void *block)
 	return be32_get(c->checksum[0]) == crc;
 }
 
-bool jbd2_tag_good(const struct jbd2 *j, const void *tag, u32 sequence, const void *block)
+static u32 tag_csum(const struct jbd2 *j, u32 sequence, const void *block)
 {
 	be32 seq = be32_put(sequence);
+
+	return crc32c(crc32c(j->seed, &seq, sizeof(seq)), block, j->info.block_bytes);
+}
+
+bool jbd2_tag_good(const struct jbd2 *j, const void *tag, u32 sequence, const void *block)
+{
 	u32 crc;
 
 	if (!jbd2_csums(j))
 		return true;
-	crc = crc32c(crc32c(j->seed, &seq, sizeof(seq)), block, j->info.block_bytes);
+	crc = tag_csum(j, sequence, block);
 	if (jbd2_has(j, JBD2_INCOMPAT_CSUM_V3))
 		return be32_get(((const struct jbd2_disk_tag3 *)tag)->checksum) == crc;
 	return be16_get(((const struct jbd2_disk_tag *)tag)->checksum) == (u16)crc;
+}
+
+void jbd2_tag_set(const struct jbd2 *j, void *tag, u32 sequence, const void *block)
+{
+	if (jbd2_has(j, JBD2_INCOMPAT_CSUM_V3))
+		((struct jbd2_disk_tag3 *)tag)->checksum = be32_put(tag_csum(j, sequence, block));
+	else if (jbd2_csums(j))
+		((struct jbd2_disk_tag *)tag)->checksum = be16_put((u16)tag_csum(j, sequence, block));
 }

@@ -137,6 +137,9 @@ struct jbd2_config {
 	const struct jbd2_ops *ops; /* NULL members: nothing to do */
 	void *priv;
 	u32 commit_ms; /* age at which a transaction is committed without being asked; 0: 5000 */
+	/* Features to switch on, since the log is empty: JBD2_INCOMPAT_64BIT, one of the two checksums (which switches the other kinds
+	 * off). REVOKE is always on, and 64BIT on a volume that needs it. */
+	u32 incompat_want;
 };
 
 /* A change under way. On the caller's stack; a thread has at most one. */
@@ -150,7 +153,8 @@ struct jbd2_handle {
 /* The log is empty and the volume may be written: from here on handles may begin. Writes nothing. */
 int jbd2_start(struct jbd2 *journal, const struct jbd2_config *config) __must_check;
 /* Commits, writes everything home, flushes, marks the log empty: then the volume needs no recovery. No handle is open and
- * none begins. On error (or when aborted before) the log stays as it is. Afterwards as after jbd2_open. */
+ * none begins. On error (or when aborted before) the log stays as it is, and buffers whose changes never became durable are void,
+ * unwritten; jbd2_close of a journal that was not stopped does that, too. Afterwards as after jbd2_open. */
 int jbd2_stop(struct jbd2 *journal) __must_check;
 /* The largest number of credits and of blocks to forget that one handle may ask for. */
 u32 jbd2_credits_max(const struct jbd2 *journal);
@@ -186,7 +190,7 @@ bool jbd2_is_durable(struct jbd2 *journal, u32 tid);
 /* Returns when transaction tid is durable; commits it if it runs. Shared with others who wait. Locks: none of rank HANDLE or
  * below. -EROFS: aborted. */
 int jbd2_commit(struct jbd2 *journal, u32 tid) __must_check;
-/* All that has ended is durable, and (checkpoint) home, with an empty log. */
+/* All that has ended is durable, and (checkpoint) home; the log is empty then, unless somebody went on meanwhile. */
 int jbd2_flush(struct jbd2 *journal, bool checkpoint) __must_check;
 /* Something went wrong half way through a change: nothing of the running transaction may become durable. */
 void jbd2_abort(struct jbd2 *journal, int err);

@@ -1,4 +1,9 @@
-/* Opening a log: its superblock, read and checked, and where its blocks lie on the device. */
+/*
+ * A log on its device: opening it, where its blocks lie, reading and writing them, and its superblock.
+ *
+ * The superblock's block is kept as it was read, so that what we do not know of stays as it is. Each write of it is
+ * made durable by the caller's flush, or by FUA when it must be before anything else happens.
+ */
 #include "journal.h"
 
 #include "lib/crc.h"
@@ -32,6 +37,85 @@ static int piece(struct jbd2 *j, u64 lblk, u64 *blk, u64 *count)
 	if (!n || *blk >= last || n > last - *blk)
 		return corrupt(j->health, "journal block", lblk, "does not lie on the device");
 	*count = n;
+	return 0;
+}
+
+/* The same from the map that jbd2_map_all made. */
+static int mapped(struct jbd2 *j, u64 lblk, u64 *blk, u64 *count)
+{
+	u32 lo = 0, hi = j->runs_count;
+
+	if (!hi)
+		return piece(j, lblk, blk, count);
+	while (hi - lo > 1) {
+		u32 mid = lo + (hi - lo) / 2;
+
+		if (j->runs[mid].lblk <= lblk)
+			lo = mid;
+		else
+			hi = mid;
+	}
+	*blk = j->runs[lo].blk + (lblk - j->runs[lo].lblk);
+	*count = MIN(*count, j->runs[lo].lblk + j->runs[lo].len - lblk);
+	return 0;
+}
+
+int jbd2_map_all(struct jbd2 *j)
+{
+	u64 blocks = j->info.blocks;
+	u32 room = 0;
+
+	for (u64 lblk = 0; lblk < blocks;) {
+		struct log_run run = { .lblk = lblk, .len = blocks - lblk };
+		struct log_run *last = j->runs_count ? &j->runs[j->runs_count - 1] : NULL;
+		int err = piece(j, lblk, &run.blk, &run.len);
+
+		if (err)
+			return err;
+		lblk += run.len;
+		if (last && last->blk + last->len == run.blk) {
+			last->len += run.len;
+			continue;
+		}
+		if (j->runs_count == room) {
+			struct log_run *more;
+
+			room = room ? 2 * room : 16;
+			more = realloc(j->runs, room * sizeof(*more));
+			if (!more)
+				return fail(-ENOMEM, "no memory for a journal's map");
+			j->runs = more;
+		}
+		j->runs[j->runs_count++] = run;
+	}
+	return 0;
+}
+
+void jbd2_map_drop(struct jbd2 *j)
+{
+	free(j->runs);
+	j->runs = NULL;
+	j->runs_count = 0;
+}
+
+int jbd2_write(struct jbd2 *j, u64 lblk, u64 n, const void *buf, u32 bio_flags)
+{
+	u64 bytes = j->where.block_bytes;
+
+	while (n) {
+		u64 blk, now = lblk < j->info.end ? MIN(n, j->info.end - lblk) : n;
+		int err = mapped(j, lblk, &blk, &now);
+
+		if (!err)
+			err = blkdev_write(j->where.dev, blk * bytes, buf, now * bytes, bio_flags);
+		if (err)
+			return err;
+		buf = (const u8 *)buf + now * bytes;
+		lblk += now;
+		n -= now;
+		if (lblk == j->info.end)
+			lblk = j->info.first;
+	}
 	return 0;
 }
 
@@ -121,21 +205,18 @@ static int check_extent(struct jbd2 *j, const struct jbd2_disk_super *sb)
 
 static int read_super(struct jbd2 *j)
 {
-	struct jbd2_disk_super *sb;
-	void *block = malloc(j->where.block_bytes);
+	struct jbd2_disk_super *sb = os_alloc_aligned(4096, j->where.block_bytes);
 	int err;
 
-	if (!block)
+	if (!sb)
 		return fail(-ENOMEM, "no memory for a journal");
-	sb = block;
-	err = jbd2_read(j, 0, 1, block);
+	j->super = sb;
+	err = jbd2_read(j, 0, 1, sb);
 	if (err)
-		goto out;
+		return err;
 	if (be32_get(sb->h.magic) != JBD2_MAGIC ||
-	    (be32_get(sb->h.type) != JBD2_SUPER_V1 && be32_get(sb->h.type) != JBD2_SUPER_V2)) {
-		err = bad(j, "no journal superblock");
-		goto out;
-	}
+	    (be32_get(sb->h.type) != JBD2_SUPER_V1 && be32_get(sb->h.type) != JBD2_SUPER_V2))
+		return bad(j, "no journal superblock");
 	err = check_features(j, sb);
 	if (!err)
 		err = check_extent(j, sb);
@@ -145,9 +226,76 @@ static int read_super(struct jbd2 *j)
 	j->info.needs_recovery = j->info.start;
 	memcpy(j->info.uuid, sb->uuid, sizeof(sb->uuid));
 	j->seed = crc32c(~0u, sb->uuid, sizeof(sb->uuid));
-out:
-	free(block);
 	return err;
+}
+
+void jbd2_features_add(struct jbd2 *j, u32 incompat)
+{
+	struct jbd2_disk_super *sb = j->super;
+	struct jbd2_info *i = &j->info;
+
+	mutex_guard(&j->super_lock);
+	if (be32_get(sb->h.type) == JBD2_SUPER_V1) {
+		/* What lies behind the members of the first version means nothing there. */
+		memset(&sb->compat, 0, j->where.block_bytes - offsetof(struct jbd2_disk_super, compat));
+		sb->h.type = be32_put(JBD2_SUPER_V2);
+		sb->users = be32_put(1);
+		memset(i->uuid, 0, sizeof(i->uuid));
+		j->seed = crc32c(~0u, sb->uuid, sizeof(sb->uuid));
+	}
+	if (incompat & (JBD2_INCOMPAT_CSUM_V2 | JBD2_INCOMPAT_CSUM_V3)) {
+		i->incompat &= ~(JBD2_INCOMPAT_CSUM_V2 | JBD2_INCOMPAT_CSUM_V3);
+		i->compat &= ~JBD2_COMPAT_CHECKSUM;
+		sb->checksum_type = JBD2_CSUM_TYPE_CRC32C;
+	}
+	i->incompat |= incompat;
+	sb->compat = be32_put(i->compat);
+	sb->incompat = be32_put(i->incompat);
+}
+
+/* Locks: super_lock. */
+static int put_super(struct jbd2 *j, u32 bio_flags)
+{
+	struct jbd2_disk_super *sb = j->super;
+
+	if (jbd2_csums(j))
+		sb->checksum = be32_put(jbd2_super_csum(sb));
+	return jbd2_write(j, 0, 1, sb, bio_flags);
+}
+
+int jbd2_super_write(struct jbd2 *j, u64 start, u32 sequence, u32 bio_flags)
+{
+	struct jbd2_disk_super *sb = j->super;
+
+	mutex_guard(&j->super_lock);
+	sb->start = be32_put((u32)start);
+	sb->sequence = be32_put(sequence);
+	sb->head = be32_put(0);
+	j->info.start = start;
+	j->info.sequence = sequence;
+	j->info.needs_recovery = start;
+	return put_super(j, bio_flags);
+}
+
+int jbd2_super_error(struct jbd2 *j, int err)
+{
+	mutex_guard(&j->super_lock);
+	j->info.err = err;
+	j->super->err = be32_put((u32)err);
+	return put_super(j, BIO_FUA);
+}
+
+int jbd2_mark_empty(struct jbd2 *j, struct blkdev *target, u32 next)
+{
+	int err = blkdev_flush(target);
+
+	if (err)
+		return err;
+	mutex_lock(&j->super_lock);
+	j->info.err = 0;
+	j->super->err = be32_put(0);
+	mutex_unlock(&j->super_lock);
+	return jbd2_super_write(j, 0, next, BIO_FUA);
 }
 
 int jbd2_open(const struct jbd2_where *where, struct health *health, struct jbd2 **out)
@@ -162,21 +310,23 @@ int jbd2_open(const struct jbd2_where *where, struct health *health, struct jbd2
 		return fail(-ENOMEM, "no memory for a journal");
 	j->where = *where;
 	j->health = health;
+	mutex_init(&j->super_lock, RANK_JOURNAL);
 	blkdev_get(where->dev);
 	err = where->blocks ? read_super(j) : bad(j, "the log has no blocks");
 	if (err) {
-		jbd2_close(j);
+		jbd2_free(j);
 		return err;
 	}
 	*out = j;
 	return 0;
 }
 
-void jbd2_close(struct jbd2 *j)
+void jbd2_free(struct jbd2 *j)
 {
-	if (!j)
-		return;
+	jbd2_map_drop(j);
+	mutex_fini(&j->super_lock);
 	blkdev_put(j->where.dev);
+	free(j->super);
 	free(j);
 }
 

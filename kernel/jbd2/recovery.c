@@ -103,25 +103,12 @@ struct tag {
 	const u8 *raw;
 };
 
-static u32 tag_bytes(const struct jbd2 *j)
-{
-	u32 bytes = 8;
-
-	if (jbd2_has(j, JBD2_INCOMPAT_CSUM_V3))
-		return sizeof(struct jbd2_disk_tag3);
-	if (jbd2_has(j, JBD2_INCOMPAT_64BIT))
-		bytes += 4;
-	if (jbd2_has(j, JBD2_INCOMPAT_CSUM_V2))
-		bytes += 2;
-	return bytes;
-}
-
 /* The tag at *off of the descriptor in hand; *off moves to the next. False: there is none. */
 static bool next_tag(const struct walk *w, u32 *off, struct tag *out)
 {
 	const struct jbd2 *j = w->j;
-	u32 room = j->info.block_bytes - (jbd2_csums(j) ? sizeof(struct jbd2_disk_tail) : 0);
-	u32 bytes = tag_bytes(j);
+	u32 room = j->info.block_bytes - jbd2_tail_bytes(j);
+	u32 bytes = jbd2_tag_bytes(j);
 	/* blk and the low half of the flags stand at the same place in all kinds. */
 	struct jbd2_disk_tag tag = { 0 };
 
@@ -322,14 +309,13 @@ static int scan_commit(struct walk *w, enum step *step)
 static int on_revoke(struct walk *w)
 {
 	const struct jbd2_disk_revoke *r = (const void *)w->block;
-	u32 tail = jbd2_csums(w->j) ? sizeof(struct jbd2_disk_tail) : 0;
-	u32 bytes = be32_get(r->bytes), each = jbd2_has(w->j, JBD2_INCOMPAT_64BIT) ? 8 : 4;
+	u32 bytes = be32_get(r->bytes), each = jbd2_revoke_bytes(w->j);
 
 	if (w->pass == SCAN && !jbd2_tail_good(w->j, w->block))
 		w->doubtful = true;
 	if (w->pass != REVOKE)
 		return 0;
-	if (bytes > w->j->info.block_bytes - tail)
+	if (bytes > w->j->info.block_bytes - jbd2_tail_bytes(w->j))
 		return corrupt(w->j->health, "journal transaction", w->due, "a revoke block of %u bytes",
 			       bytes);
 	for (u32 off = sizeof(*r); off + each <= bytes; off += each) {

@@ -1,5 +1,6 @@
 /*
- * Which images in the log are void.
+ * Which images in the log are void. Recovery has one table for the whole log; a transaction that is being made has one of
+ * what it revokes.
  *
  * A block of metadata that is freed may be used for file data next, which is not journalled: replaying the older
  * image would destroy it. So the transaction that frees it revokes it, and replay obeys:
@@ -10,7 +11,7 @@
  *     revoked in 7, journalled in 8                      replayed
  *     revoked in 7 and again in 9, journalled in 8       not replayed
  *
- * The table has the blocks of which the scan met an image, and no others: a revoke of another block has nothing
+ * Recovery's table has the blocks of which the scan met an image, and no others: a revoke of another block has nothing
  * to prevent. Therefore it is never larger than the log, whatever a hostile log's revoke blocks contain.
  *
  * It is a hash with open addressing, at most two thirds full.
@@ -110,6 +111,24 @@ void revoke_set(struct revoke_table *t, u64 blk, u32 sequence)
 		return;
 	s->revoked = true;
 	s->sequence = sequence;
+}
+
+void revoke_cancel(struct revoke_table *t, u64 blk)
+{
+	find(t->slot, t->slots, blk)->revoked = false;
+}
+
+bool revoke_next(const struct revoke_table *t, u64 *pos, u64 *blk)
+{
+	while (*pos < t->slots) {
+		const struct slot *s = &t->slot[(*pos)++];
+
+		if (s->used && s->revoked) {
+			*blk = s->blk;
+			return true;
+		}
+	}
+	return false;
 }
 
 bool revoke_test(const struct revoke_table *t, u64 blk, u32 sequence)

@@ -13,13 +13,14 @@
 enum lock_rank {
 	RANK_MOUNT = 1,
 	RANK_RENAME,
-	RANK_DIR,    /* a directory's inode lock */
-	RANK_INODE,  /* any other inode's lock */
-	RANK_MAP,    /* an inode's map lock */
-	RANK_STAGE,  /* an inode's read stage */
-	RANK_HANDLE, /* an open transaction handle */
-	RANK_EXTENT, /* an inode's extent tree */
-	RANK_ALLOC,  /* allocator group, orphan list, tree nodes */
+	RANK_DIR,        /* a directory's inode lock */
+	RANK_INODE,      /* any other inode's lock */
+	RANK_MAP,        /* an inode's map lock */
+	RANK_STAGE,      /* an inode's read stage */
+	RANK_CHECKPOINT, /* who makes room in a journal's log */
+	RANK_HANDLE,     /* an open transaction handle */
+	RANK_EXTENT,     /* an inode's extent tree */
+	RANK_ALLOC,      /* allocator group, orphan list, tree nodes */
 	RANK_BUFFER,
 	RANK_JOURNAL,
 	RANK_SHARD, /* a shard of the buffer, inode or dentry cache */
