@@ -789,6 +789,12 @@ int ext4_set_acl(struct inode *inode, bool is_default, const struct acl *acl, u3
 /* The on-disk form; *value is freed by the caller. */
 int ext4_acl_encode(const struct acl *acl, u8 **value, u32 *len) __must_check;
 
+/* ---- inline_edit.c ---- */
+
+/* The content of an inode with inline data, freed by the caller; the inode has an empty map, without the attribute and the flag, and is written.
+ * EXT4_CREDITS_XATTR. Locks: lock W and map_lock W. */
+int ext4_inline_take_out(struct ext4_handle *h, struct ext4_inode *ei, u8 **data, u32 *len) __must_check;
+
 /* ---- inode_create.c ---- */
 
 /* A new inode: number, members, symlink target, ACLs; written, nlink 0, not on the orphan list, in memory and referenced. The caller gives it a name,
