@@ -36,6 +36,7 @@ bool cli_number(const char *s, u64 max, u64 *out) __must_check;
 int cmd_mount(int argc, char **argv);
 /* The form mount(8) calls: mount.werunos SOURCE DIR [-o LIST]. */
 int cmd_mount_helper(int argc, char **argv);
+int cmd_umount(int argc, char **argv);
 int cmd_devices(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_ls(int argc, char **argv);

@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
@@ -92,6 +93,11 @@ static int open_volume(const struct mount_cmd *c, struct source *src, struct sup
 	struct mount_opts mo = {
 		.rdonly = m->rdonly,
 		.norecovery = m->norecovery,
+		.atime = m->ms_flags & MS_NOATIME ? ATIME_NEVER
+			 : m->strictatime         ? ATIME_STRICT
+						  : ATIME_RELATIVE,
+		.nodiratime = m->ms_flags & MS_NODIRATIME,
+		.lazytime = m->lazytime,
 		.sb_block = m->sb_block,
 		.cache_bytes = m->cache_bytes,
 		.fs_opts = m->fs_opts.len_bytes ? text_str(&m->fs_opts) : NULL,

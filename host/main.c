@@ -9,6 +9,7 @@ static int cmd_help(int argc, char **argv);
 static const struct command commands[] = {
 	{ "mount", "[-p N | --offset N] [--ro] [-o LIST] [--daemon] [OPTION …] SOURCE DIR",
 	  "show a volume at a directory", cmd_mount },
+	{ "umount", "[--lazy] [--force] DIR", "end a mount, and wait until all is durable", cmd_umount },
 	{ "devices", "[--json] [IMAGE …]", "list disks and partitions, of this machine or of images",
 	  cmd_devices },
 	{ "info", "[--json] [-p N] [--sb N] IMAGE", "say what a volume is", cmd_info },

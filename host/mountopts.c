@@ -35,13 +35,7 @@ static const char *const idle_words[] = {
 	"fail",
 	"_netdev",
 	"nouser",
-	"relatime",
-	"norelatime",
-	"lazytime",
-	"nolazytime",
-	"strictatime",
 	"silent",
-	"nostrictatime",
 	"loud",
 	"loop",
 	"mand",
@@ -98,6 +92,14 @@ static bool bool_word(struct mount_args *m, const char *word)
 		m->readwrite = !(m->rdonly = false);
 	else if (!strcmp(word, "norecovery") || !strcmp(word, "noload") || !strcmp(word, "nologreplay"))
 		m->norecovery = true;
+	else if (!strcmp(word, "strictatime"))
+		m->strictatime = true;
+	else if (!strcmp(word, "relatime") || !strcmp(word, "norelatime") || !strcmp(word, "nostrictatime"))
+		m->strictatime = false;
+	else if (!strcmp(word, "lazytime"))
+		m->lazytime = true;
+	else if (!strcmp(word, "nolazytime"))
+		m->lazytime = false;
 	else if (!strcmp(word, "noopen"))
 		m->noopen = true;
 	else if (!strcmp(word, "writeback"))

@@ -10,6 +10,7 @@ struct mount_args {
 	bool rdonly, readwrite; /* asked for in so many words; neither: as it can be */
 	bool norecovery;
 	bool noopen, writeback;
+	bool strictatime, lazytime;
 	u32 dev_flags; /* DEV_DIRECT, DEV_BUFFERED, or neither: as is best */
 	bool allow_other, allow_root;
 	bool map_none;         /* show ids as they are */

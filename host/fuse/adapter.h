@@ -43,6 +43,7 @@ struct adapter {
 	/* Who waits how: see session.c. */
 	bool can_spin; /* [const] there is a CPU to spin on */
 	_Atomic bool ended;
+	bool detached;            /* [the controlling thread] unmounted while in use */
 	_Atomic bool broken;      /* the descriptor failed: the mount may still be there */
 	_Atomic u32 watching;     /* 1: a worker watches the device */
 	_Atomic u32 calls;        /* futex word of the idle: how often one was called */
@@ -86,10 +87,8 @@ extern _Thread_local struct worker *this_worker;
 /* The body of the request as the kernel sent it: some of its flags are unknown to libfuse. */
 const void *req_body(void);
 
-/* attach.c: a mounted FUSE descriptor, and its end. */
+/* attach.c: a mounted FUSE descriptor. */
 int attach(const struct adapter_opts *opts, int *fd) __must_check;
-/* Unmounts; when files are in use, detaches and says so in *busy. */
-int detach(const struct adapter_opts *opts, bool *busy) __must_check;
 
 extern const struct fuse_lowlevel_ops adapter_ops; /* ops.c */
 
@@ -106,6 +105,11 @@ void stat_fill(const struct adapter *a, struct inode *inode, struct stat *out);
 /* Without counting. */
 void entry_fill(const struct adapter *a, struct inode *dir, struct inode *inode,
 		struct fuse_entry_param *out);
+
+/* Whoever made the mount, and root, may do what only the superuser may. */
+bool may_all(u32 uid);
+/* Names in `dir` have changed: durable before the reply, where the mount or the directory asks for it. */
+int sync_names(const struct adapter *a, struct inode *dir) __must_check;
 
 /* raw.c: answers the request if libfuse could not. */
 bool raw_request(struct worker *w);
@@ -130,6 +134,8 @@ void ll_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t off, off_t 
 void ll_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t off, int whence, struct fuse_file_info *fi);
 void ll_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off, struct fuse_file_info *in_fi,
 			fuse_ino_t out, off_t out_off, struct fuse_file_info *out_fi, size_t len, int flags);
+
+/* ops_ioctl.c */
 void ll_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned int cmd, void *arg, struct fuse_file_info *fi,
 	      unsigned int flags, const void *in_buf, size_t in_size, size_t out_size);
 

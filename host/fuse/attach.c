@@ -215,27 +215,22 @@ static bool is_gone(int err)
 	return err == EINVAL || err == ENOENT;
 }
 
-int detach(const struct adapter_opts *o, bool *busy)
+int fuse_mount_end(const char *dir, bool lazy)
 {
+	const char *argv[] = { FUSERMOUNT,        "-u", lazy ? "-z" : "--", lazy ? "--" : dir,
+			       lazy ? dir : NULL, NULL };
 	char said[256] = "";
 	int err;
 
-	*busy = false;
-	if (!umount2(o->dir, UMOUNT_NOFOLLOW) || is_gone(errno))
+	if (!umount2(dir, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) || is_gone(errno))
 		return 0;
-	if (errno == EBUSY) {
-		*busy = true;
-		if (!umount2(o->dir, MNT_DETACH | UMOUNT_NOFOLLOW))
-			return 0;
-	}
+	if (errno == EBUSY)
+		return -EBUSY;
 	if (errno != EPERM)
-		return fail(-errno, "cannot unmount %s: %s", o->dir, strerror(errno));
-	err = run_fusermount((const char *const[]){ FUSERMOUNT, "-u", "-q", "--", o->dir, NULL }, -1, said,
-			     sizeof(said));
+		return fail(-errno, "cannot unmount %s: %s", dir, strerror(errno));
+	err = run_fusermount(argv, -1, said, sizeof(said));
 	if (err <= 0)
 		return err;
-	*busy = true;
-	err = run_fusermount((const char *const[]){ FUSERMOUNT, "-u", "-z", "-q", "--", o->dir, NULL }, -1,
-			     said, sizeof(said));
-	return err > 0 ? fail(-EPERM, "cannot unmount %s: %s", o->dir, said) : err;
+	return lazy || !strstr(said, strerror(EBUSY)) ? fail(-EPERM, "cannot unmount %s: %s", dir, said)
+						      : -EBUSY;
 }

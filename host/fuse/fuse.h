@@ -11,6 +11,7 @@
 
 #include "fuse/idmap.h"
 #include "vfs/vfs.h"
+#include <sys/ioctl.h>
 
 struct adapter;
 
@@ -33,11 +34,20 @@ int adapter_new(struct super_block *sb, const struct adapter_opts *opts, struct 
 int adapter_attach(struct adapter *a) __must_check;
 /*
  * Serves requests until the volume is unmounted: by umount, fusermount3 -u, or because SIGINT, SIGTERM or SIGHUP
- * came. `ready` (may be NULL) is called once, when the kernel has taken up the mount. SIGUSR1 writes counters and
+ * came. When files are in use at a signal, all that is written becomes durable and the mount leaves the directory, but
+ * is served until the last file is closed; a second signal makes durable what came since and ends it. `ready` (may be NULL) is called once, when the kernel has taken up the mount. SIGUSR1 writes counters and
  * trace to the log. The caller has no other thread that would take these signals.
  */
 int adapter_serve(struct adapter *a, void (*ready)(void *ctx), void *ctx) __must_check;
 /* Unmounts what is still mounted. NULL is ignored. */
 void adapter_free(struct adapter *a);
+
+/* Unmounts any FUSE mount, as root or by fusermount3. lazy: it leaves the directory at once, and ends when it is not in use any
+ * more. -EBUSY: in use. What is not mounted is no error. */
+int fuse_mount_end(const char *dir, bool lazy) __must_check;
+
+/* Commands to a server, through any directory of its mount, for root and the mounter: its process, and "make all durable". */
+#define SERVER_IOC_PID  _IOR('w', 0x71, u32)
+#define SERVER_IOC_SYNC _IO('w', 0x72)
 
 #endif

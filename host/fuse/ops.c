@@ -178,6 +178,7 @@ static void ll_readlink(fuse_req_t req, fuse_ino_t nodeid)
 		return;
 	}
 	out[len] = 0;
+	vfs_accessed(inode);
 	fuse_reply_readlink(req, out);
 }
 
@@ -210,6 +211,8 @@ static void make(fuse_req_t req, fuse_ino_t parent, const struct new_file *f)
 			err = vfs_create(dir, &name, f->mode, maj, min, f->target ? &target : NULL, &cred,
 					 &inode);
 	}
+	if (!err)
+		err = sync_names(a, dir);
 	if (err)
 		reply_err(req, err);
 	else
@@ -250,6 +253,8 @@ static void ll_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t new_parent, co
 		err = vfs_link(inode, dir, &NAME(name));
 	if (settled(req_adapter(req), err))
 		err = vfs_link(inode, dir, &NAME(name));
+	if (!err)
+		err = sync_names(req_adapter(req), dir);
 	if (err)
 		reply_err(req, err);
 	else
@@ -278,7 +283,7 @@ static void unlink_or_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name,
 		err = remove(dir, &NAME(name));
 	if (!err)
 		keep_nameless(req_adapter(req), inode);
-	reply_err(req, err);
+	reply_err(req, err ? err : sync_names(req_adapter(req), dir));
 }
 
 static void ll_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -307,6 +312,8 @@ static void ll_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 		err = vfs_rename(dir, &NAME(name), new_dir, &NAME(new_name), flags);
 	if (!err && victim)
 		keep_nameless(req_adapter(req), victim);
+	if (!err)
+		err = sync_names(req_adapter(req), new_dir);
 	reply_err(req, err);
 }
 

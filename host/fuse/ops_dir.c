@@ -143,6 +143,7 @@ static void list(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t pos, bool
 	}
 	if (plus)
 		read_ahead(&g, a);
+	vfs_accessed(dir);
 	assemble(&g, a, dir, w->out);
 	if (fuse_reply_buf(req, w->out, g.reply_bytes))
 		take_back(&g, a);

@@ -1,9 +1,8 @@
-/* Requests about content: open, read, write, sync, holes, ranges, and the inode flags that ioctl asks for. */
+/* Requests about content: open, read, write, sync, holes, ranges. */
 #include "adapter.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <linux/fuse.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,11 +40,14 @@ void ll_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 	fuse_reply_open(req, fi);
 }
 
-/* There is no state of an open file: nothing to do. */
+/* There is no state of an open file. */
 void ll_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
-	(void)nodeid;
-	(void)fi;
+	scoped(vfs_iputp) struct inode *inode = NULL;
+
+	/* Nobody waits for the reply. */
+	if ((fi->flags & O_ACCMODE) != O_RDONLY && !req_inode(req, nodeid, &inode))
+		vfs_closed(inode);
 	reply_err(req, 0);
 }
 
@@ -63,13 +65,16 @@ void ll_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t off, struct f
 	u64 done = 0;
 	int err = req_inode(req, nodeid, &inode);
 
-	(void)fi;
 	if (!err)
 		err = vfs_read(inode, (u64)off, out, MIN(size, (size_t)REQUEST_MAX), &done);
-	if (err)
+	if (err) {
 		reply_err(req, err);
-	else
-		fuse_reply_buf(req, out, done);
+		return;
+	}
+	/* Before the reply: the kernel asks for the time of access anew after each read. */
+	if (!(fi->flags & O_NOATIME))
+		vfs_accessed(inode);
+	fuse_reply_buf(req, out, done);
 }
 
 void ll_write(fuse_req_t req, fuse_ino_t nodeid, const char *buf, size_t size, off_t off,
@@ -153,102 +158,4 @@ void ll_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_off, struct fuse
 		reply_err(req, err);
 	else
 		fuse_reply_write(req, done);
-}
-
-/* ---- inode flags ---- */
-
-/* FS_IOC_FSGETXATTR speaks of the same flags in other bits. */
-static const struct {
-	u32 flag, xflag;
-} flag_names[] = {
-	{ INO_SYNC, FS_XFLAG_SYNC },       { INO_IMMUTABLE, FS_XFLAG_IMMUTABLE },
-	{ INO_APPEND, FS_XFLAG_APPEND },   { INO_NODUMP, FS_XFLAG_NODUMP },
-	{ INO_NOATIME, FS_XFLAG_NOATIME }, { INO_PROJINHERIT, FS_XFLAG_PROJINHERIT },
-};
-
-static void reply_fsxattr(fuse_req_t req, const struct kstat *k)
-{
-	struct fsxattr x = { .fsx_projid = k->project };
-
-	for (size_t i = 0; i < ARRAY_SIZE(flag_names); i++)
-		if (k->flags & flag_names[i].flag)
-			x.fsx_xflags |= flag_names[i].xflag;
-	fuse_reply_ioctl(req, 0, &x, sizeof(x));
-}
-
-static int set_fsxattr(struct inode *inode, const struct kstat *k, const void *in, size_t size)
-{
-	struct iattr attr = { .valid = ATTR_FLAGS | ATTR_PROJECT, .flags = k->flags };
-	struct fsxattr x;
-
-	if (size < sizeof(x))
-		return -EINVAL;
-	memcpy(&x, in, sizeof(x));
-	for (size_t i = 0; i < ARRAY_SIZE(flag_names); i++) {
-		attr.flags &= ~flag_names[i].flag;
-		if (x.fsx_xflags & flag_names[i].xflag)
-			attr.flags |= flag_names[i].flag;
-	}
-	attr.project = x.fsx_projid;
-	return vfs_setattr(inode, &attr);
-}
-
-static int set_flags(struct inode *inode, const void *in, size_t size)
-{
-	struct iattr attr = { .valid = ATTR_FLAGS };
-
-	if (size < sizeof(attr.flags))
-		return -EINVAL;
-	memcpy(&attr.flags, in, sizeof(attr.flags));
-	return vfs_setattr(inode, &attr);
-}
-
-/* Root, who mounted, and the owner; which flags an owner may change is the kernel's to check. */
-static bool may_set_flags(fuse_req_t req, const struct kstat *k)
-{
-	u32 uid = fuse_req_ctx(req)->uid;
-
-	return !uid || uid == geteuid() || uid == id_show(&req_adapter(req)->opts.ids.uid, k->uid);
-}
-
-void ll_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned int cmd, void *arg, struct fuse_file_info *fi,
-	      unsigned int flags, const void *in_buf, size_t in_size, size_t out_size)
-{
-	scoped(vfs_iputp) struct inode *inode = NULL;
-	struct kstat k;
-	int err = req_inode(req, nodeid, &inode);
-
-	(void)arg;
-	(void)fi;
-	(void)flags;
-	(void)out_size;
-	if (err) {
-		reply_err(req, err);
-		return;
-	}
-	vfs_getattr(inode, &k);
-	if ((cmd == FS_IOC_SETFLAGS || cmd == FS_IOC_FSSETXATTR) && !may_set_flags(req, &k)) {
-		reply_err(req, -EPERM);
-		return;
-	}
-	switch (cmd) {
-	case FS_IOC_GETFLAGS:
-		fuse_reply_ioctl(req, 0, &k.flags, sizeof(k.flags));
-		return;
-	case FS_IOC_FSGETXATTR:
-		reply_fsxattr(req, &k);
-		return;
-	case FS_IOC_SETFLAGS:
-		err = set_flags(inode, in_buf, in_size);
-		break;
-	case FS_IOC_FSSETXATTR:
-		err = set_fsxattr(inode, &k, in_buf, in_size);
-		break;
-	default:
-		err = -ENOTTY;
-	}
-	if (err)
-		reply_err(req, err);
-	else
-		fuse_reply_ioctl(req, 0, NULL, 0);
 }

@@ -1,6 +1,6 @@
 /*
- * Requests that this libfuse has no operation for, answered from their bytes: O_TMPFILE, and STATX, by which the
- * kernel asks for the time of creation. Everything else goes through libfuse.
+ * Requests that this libfuse has no operation for, answered from their bytes: O_TMPFILE, SYNCFS, and STATX, by which
+ * the kernel asks for the time of creation. Everything else goes through libfuse.
  */
 #include "adapter.h"
 
@@ -156,6 +156,7 @@ bool raw_request(struct worker *w)
 	struct adapter *a = w->a;
 	size_t need = h->opcode == OP_STATX       ? sizeof(struct statx_in)
 		      : h->opcode == FUSE_TMPFILE ? sizeof(struct fuse_create_in)
+		      : h->opcode == FUSE_SYNCFS  ? sizeof(u64)
 						  : 0;
 
 	if (!need || w->buf.size < sizeof(*h) + need)
@@ -164,6 +165,8 @@ bool raw_request(struct worker *w)
 		reply(a, h, -EACCES, NULL, 0);
 	else if (h->opcode == OP_STATX)
 		on_statx(a, h);
+	else if (h->opcode == FUSE_SYNCFS)
+		reply(a, h, vfs_sync(a->sb), NULL, 0);
 	else
 		on_tmpfile(a, h);
 	return true;

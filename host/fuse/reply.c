@@ -8,7 +8,9 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 void reply_err(fuse_req_t req, int err)
 {
@@ -29,6 +31,23 @@ int make_cred(const struct adapter *a, u32 uid, u32 gid, u32 umask, struct cred 
 		return fail(-EOVERFLOW, "group %u has no partner on the volume", gid);
 	out->umask = a->dont_mask ? umask : 0;
 	return 0;
+}
+
+bool may_all(u32 uid)
+{
+	return !uid || uid == geteuid();
+}
+
+int sync_names(const struct adapter *a, struct inode *dir)
+{
+	struct kstat k;
+
+	if (!(a->opts.ms_flags & (MS_SYNCHRONOUS | MS_DIRSYNC))) {
+		vfs_getattr(dir, &k);
+		if (!(k.flags & (INO_SYNC | INO_DIRSYNC)))
+			return 0;
+	}
+	return vfs_fsync(dir, false);
 }
 
 static struct timespec to_timespec(struct timespec64 t)

@@ -85,6 +85,7 @@ static void serve(struct worker *w)
 	if (!atomic_load(&a->watching) && (is_slow(w) || a->way->pending(a)))
 		call_one(a);
 	atomic_fetch_add(&a->serving, 1);
+	vfs_set_privileged(may_all(((const struct fuse_in_header *)w->buf.mem)->uid));
 	if (!raw_request(w))
 		fuse_session_process_buf(a->se, &w->buf);
 	atomic_fetch_sub(&a->serving, 1);
@@ -294,11 +295,10 @@ int adapter_attach(struct adapter *a)
 
 void adapter_free(struct adapter *a)
 {
-	bool busy;
-
 	if (!a)
 		return;
-	if (a->fd >= 0 && (!atomic_load(&a->ended) || atomic_load(&a->broken)) && detach(&a->opts, &busy))
+	if (a->fd >= 0 && !a->detached && (!atomic_load(&a->ended) || atomic_load(&a->broken)) &&
+	    fuse_mount_end(a->opts.dir, true))
 		log_error("%s", err_text());
 	nodes_free(a->nodes);
 	/* Closes the descriptor once it is the session's. */
@@ -326,19 +326,36 @@ static void say_stats(void)
 	text_free(&t);
 }
 
+/* Durable, all of it, before somebody is cut off or goes on unseen. */
+static void make_durable(struct adapter *a)
+{
+	if (vfs_sync(a->sb))
+		log_error("%s: not all is durable: %s", a->opts.dir, err_text());
+}
+
 /* The user wants the end. The workers go on serving: what is dirty in the kernel comes back to us first. */
 static void unmount_now(struct adapter *a)
 {
-	bool busy = false;
+	int err;
 
-	if (detach(&a->opts, &busy)) {
-		log_error("%s", err_text());
+	if (a->detached) {
+		make_durable(a);
+		log_warn("files of %s are cut off", a->opts.dir);
+		end(a);
 		return;
 	}
-	if (busy) {
-		log_warn("%s is in use: files open there are cut off", a->opts.dir);
-		end(a);
+	err = fuse_mount_end(a->opts.dir, false);
+	if (err == -EBUSY) {
+		make_durable(a);
+		a->detached = true;
+		err = fuse_mount_end(a->opts.dir, true);
+		if (!err)
+			log_warn("%s is in use: it is unmounted, and served until its last file is closed; "
+				 "another signal cuts files off",
+				 a->opts.dir);
 	}
+	if (err)
+		log_error("%s", err_text());
 }
 
 static void on_signal(struct adapter *a, int signal_fd)

@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include "lib/log.h"
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -84,6 +85,27 @@ int vfs_statfs(struct super_block *sb, struct kstatfs *out)
 	out->block_bytes = sb->block_bytes;
 	out->name_max = sb->name_max;
 	return sb->ops->statfs(sb, out);
+}
+
+int vfs_trim(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes, u64 *trimmed_bytes)
+{
+	int err = vfs_check_writable(sb);
+
+	*trimmed_bytes = 0;
+	if (err)
+		return err;
+	return sb->ops->trim ? sb->ops->trim(sb, off_bytes, len_bytes, min_bytes, trimmed_bytes)
+			     : -EOPNOTSUPP;
+}
+
+void vfs_shutdown(struct super_block *sb)
+{
+	if (sb->rdonly)
+		return;
+	health_raise(&sb->health, HEALTH_ABORTED);
+	if (sb->ops->shutdown)
+		sb->ops->shutdown(sb);
+	log_warn("%s: shut down, nothing is written any more", sb->health.name);
 }
 
 void vfs_readahead_inodes(struct super_block *sb, const u64 *inos, u32 n)

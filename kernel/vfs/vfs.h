@@ -62,6 +62,7 @@ struct name {
 #define INO_NODUMP      0x00000040u
 #define INO_NOATIME     0x00000080u
 #define INO_ENCRYPTED   0x00000800u
+#define INO_DIRSYNC     0x00010000u
 #define INO_VERITY      0x00100000u
 #define INO_PROJINHERIT 0x20000000u
 #define INO_CASEFOLD    0x40000000u
@@ -413,6 +414,11 @@ void vfs_set_privileged(bool privileged);
 int vfs_unmount(struct super_block *sb);
 int vfs_sync(struct super_block *sb) __must_check;
 int vfs_statfs(struct super_block *sb, struct kstatfs *out) __must_check;
+/* See super_ops. */
+int vfs_trim(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes,
+	     u64 *trimmed_bytes) __must_check;
+/* The volume stays as a power cut at this moment would leave it; it is still shown. */
+void vfs_shutdown(struct super_block *sb);
 
 int vfs_iget(struct super_block *sb, u64 ino, struct inode **out) __must_check;
 struct inode *vfs_igrab(struct inode *inode); /* one more reference */

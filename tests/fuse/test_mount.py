@@ -42,18 +42,34 @@ def test_a_signal_unmounts(tmp, sig):
         assert str(tmp / "m") not in mounts()
 
 
-def test_a_signal_ends_a_mount_in_use(tmp):
+def test_a_signal_detaches_a_mount_in_use(tmp):
+    with foreground("memfs:16M", tmp / "m") as server:
+        with open(tmp / "m/a", "w+") as f:
+            server.send_signal(signal.SIGTERM)
+            wait_for(lambda: str(tmp / "m") not in mounts())
+            f.write("served to the end")
+            f.flush()
+            os.fsync(f.fileno())
+            f.seek(0)
+            assert f.read() == "served to the end"
+            assert server.poll() is None
+        assert server.wait(10) == 0
+        assert "in use" in server.stderr.read()
+
+
+def test_a_second_signal_cuts_off(tmp):
     with foreground("memfs:16M", tmp / "m") as server:
         with open(tmp / "m/a", "w") as f:
             server.send_signal(signal.SIGTERM)
+            wait_for(lambda: str(tmp / "m") not in mounts())
+            server.send_signal(signal.SIGINT)
             assert server.wait(10) == 0
-            assert "in use" in server.stderr.read()
+            assert "cut off" in server.stderr.read()
             with pytest.raises(OSError) as e:
                 os.write(f.fileno(), b"x")
             assert e.value.errno == errno.ENOTCONN
             with contextlib.suppress(OSError):
                 f.close()
-        assert str(tmp / "m") not in mounts()
 
 
 @pytest.mark.parametrize("command", [["umount"], ["fusermount3", "-u"]])

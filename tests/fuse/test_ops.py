@@ -7,6 +7,7 @@ import fcntl
 import os
 import random
 import stat
+import struct
 import subprocess
 import threading
 import time
@@ -296,6 +297,119 @@ def test_files_that_may_only_grow(m):
             os.fsync(f.fileno())
     subprocess.run(["chattr", "-a", m / "a"], check=True)
     assert (m / "a").read_text() == "1222"
+
+
+@pytest.mark.parametrize("flag", ["i", "a"])
+def test_protected_files_refuse_to_be_opened(flag):
+    need_root()
+    need_tools("chattr")
+    with scratch() as path:
+        (path / "m").mkdir()
+        with foreground("memfs:16M", path / "m"):
+            name = path / "m/a"
+            name.write_text("1")
+            subprocess.run(["chattr", f"+{flag}", name], check=True)
+            fails(errno.EPERM, os.open, name, os.O_WRONLY)
+            fails(errno.EPERM, os.open, name, os.O_RDWR)
+            fails(errno.EPERM, os.open, name, os.O_WRONLY | os.O_APPEND | os.O_TRUNC)
+            if flag == "i":
+                fails(errno.EPERM, os.open, name, os.O_WRONLY | os.O_APPEND)
+                fails(errno.EPERM, os.link, name, path / "m/b")
+                fails(errno.EPERM, os.chmod, name, 0o600)
+            assert name.read_text() == "1"
+            subprocess.run(["chattr", f"-{flag}", name], check=True)
+            name.write_text("2")
+
+
+def test_extended_flags(m):
+    need_root()
+    fd = os.open(m, os.O_RDONLY)
+    try:
+        x = bytearray(28)
+        fcntl.ioctl(fd, 0x801C581F, x)
+        struct.pack_into("=I", x, 0, 0x80)  # FS_XFLAG_NODUMP
+        fcntl.ioctl(fd, 0x401C5820, x)
+        fcntl.ioctl(fd, 0x801C581F, x)
+        assert struct.unpack_from("=I", x)[0] == 0x80
+        flags = array.array("i", [0])
+        fcntl.ioctl(fd, 0x80086601, flags)
+        assert flags[0] == 0x40
+    finally:
+        os.close(fd)
+
+
+def test_commands_for_the_volume_are_for_its_master(m):
+    need_root()
+    need_tools("setpriv")
+    trim = ("import fcntl, os, sys; fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), int(sys.argv[2], 16),"
+            " bytes(8) + b'\\xff' * 8 + bytes(8))")
+    for number in "c0185879", "8004587d", "80047771", "7772":
+        r = subprocess.run(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "/usr/bin/python3", "-c", trim,
+                            m, number], capture_output=True, text=True)
+        assert "Operation not permitted" in r.stderr, number
+    r = subprocess.run(["/usr/bin/python3", "-c", trim, m, "c0185879"], capture_output=True, text=True)
+    assert r.returncode == 0 or "not supported" in r.stderr
+
+
+def access_time(option, change):
+    """Whether reading what was changed `change` seconds ago, and read two days ago, moves its time of access."""
+    with scratch() as path:
+        (path / "m").mkdir()
+        with foreground("memfs:16M", path / "m", "-o", option):
+            name = path / "m/a"
+            name.write_text("x" * 100)
+            now = time.time()
+            os.utime(name, (now - 60, now - change))
+            time.sleep(0.01)
+            before = os.stat(name).st_atime_ns
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECT)  # so that the read arrives
+            os.preadv(fd, [bytearray(4096)], 0)
+            os.close(fd)
+            return os.stat(name).st_atime_ns > before
+
+
+def test_times_of_access():
+    # A change of times is a change of the inode: ctime is newer than atime, which is news to relatime.
+    assert access_time("relatime", 30)
+    assert access_time("strictatime", 30)
+    assert access_time("lazytime", 30)
+    assert not access_time("noatime", 30)
+    with scratch() as path:
+        (path / "m").mkdir()
+        with foreground("memfs:16M", path / "m"):
+            name = path / "m/a"
+            name.write_text("x" * 100)
+            times = []
+            for _ in range(3):
+                time.sleep(0.01)
+                fd = os.open(name, os.O_RDONLY | os.O_DIRECT)
+                os.preadv(fd, [bytearray(4096)], 0)
+                os.close(fd)
+                times.append(os.stat(name).st_atime_ns)
+            assert times[0] > os.stat(name).st_mtime_ns and times[0] == times[1] == times[2]
+            time.sleep(0.01)
+            fd = os.open(name, os.O_RDWR | os.O_DIRECT | os.O_NOATIME)
+            os.utime(name)
+            before = os.stat(name).st_atime_ns
+            os.preadv(fd, [bytearray(4096)], 0)
+            os.close(fd)
+            assert os.stat(name).st_atime_ns == before
+
+
+def test_small_appends(m):
+    """What was just appended is there for all, and after the file has gone from the kernel's cache."""
+    with open(m / "log", "ab", buffering=0) as f:
+        for i in range(3000):
+            f.write(b"line %06d\n" % i)
+            if i % 100 == 7:
+                assert os.stat(m / "log").st_size == 12 * (i + 1)
+            if i % 500 == 33:
+                os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                fd = os.open(m / "log", os.O_RDONLY | os.O_DIRECT)
+                back = os.pread(fd, 1 << 20, 0)
+                os.close(fd)
+                assert back == b"".join(b"line %06d\n" % k for k in range(i + 1))
+    assert (m / "log").read_bytes() == b"".join(b"line %06d\n" % k for k in range(3000))
 
 
 def test_shared_mapping(m):

@@ -1,0 +1,172 @@
+/*
+ * IOCTL: inode flags, FITRIM, shutdown, and what `werunos umount` asks of a server. The kernel passes exactly the
+ * bytes that a command's number announces; so a shutdown's argument, whose number says "read", never arrives: it is
+ * always as if the power went.
+ */
+#include "adapter.h"
+
+#include <errno.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ext4's and XFS's number, since then everybody's. */
+#define IOC_SHUTDOWN _IOR('X', 125, u32)
+
+/* ---- inode flags ---- */
+
+/* FS_IOC_FSGETXATTR speaks of the same flags in other bits. */
+static const struct {
+	u32 flag, xflag;
+} flag_names[] = {
+	{ INO_SYNC, FS_XFLAG_SYNC },       { INO_IMMUTABLE, FS_XFLAG_IMMUTABLE },
+	{ INO_APPEND, FS_XFLAG_APPEND },   { INO_NODUMP, FS_XFLAG_NODUMP },
+	{ INO_NOATIME, FS_XFLAG_NOATIME }, { INO_PROJINHERIT, FS_XFLAG_PROJINHERIT },
+};
+
+static void reply_fsxattr(fuse_req_t req, const struct kstat *k)
+{
+	struct fsxattr x = { .fsx_projid = k->project };
+
+	for (size_t i = 0; i < ARRAY_SIZE(flag_names); i++)
+		if (k->flags & flag_names[i].flag)
+			x.fsx_xflags |= flag_names[i].xflag;
+	fuse_reply_ioctl(req, 0, &x, sizeof(x));
+}
+
+static int set_fsxattr(struct inode *inode, const struct kstat *k, const void *in, size_t size)
+{
+	struct iattr attr = { .valid = ATTR_FLAGS | ATTR_PROJECT, .flags = k->flags };
+	struct fsxattr x;
+
+	if (size < sizeof(x))
+		return -EINVAL;
+	memcpy(&x, in, sizeof(x));
+	for (size_t i = 0; i < ARRAY_SIZE(flag_names); i++) {
+		attr.flags &= ~flag_names[i].flag;
+		if (x.fsx_xflags & flag_names[i].xflag)
+			attr.flags |= flag_names[i].flag;
+	}
+	attr.project = x.fsx_projid;
+	return vfs_setattr(inode, &attr);
+}
+
+static int set_flags(struct inode *inode, const void *in, size_t size)
+{
+	struct iattr attr = { .valid = ATTR_FLAGS };
+
+	if (size < sizeof(attr.flags))
+		return -EINVAL;
+	memcpy(&attr.flags, in, sizeof(attr.flags));
+	return vfs_setattr(inode, &attr);
+}
+
+/* Root, who mounted, and the owner; which flags an owner may change is the kernel's to check. */
+static bool may_set_flags(fuse_req_t req, const struct kstat *k)
+{
+	u32 uid = fuse_req_ctx(req)->uid;
+
+	return may_all(uid) || uid == id_show(&req_adapter(req)->opts.ids.uid, k->uid);
+}
+
+/* ---- the volume ---- */
+
+static bool is_master(fuse_req_t req)
+{
+	return may_all(fuse_req_ctx(req)->uid);
+}
+
+static int trim(struct super_block *sb, const void *in, size_t size, struct fstrim_range *r)
+{
+	u64 bytes = 0;
+	int err;
+
+	if (size < sizeof(*r))
+		return -EINVAL;
+	memcpy(r, in, sizeof(*r));
+	err = vfs_trim(sb, r->start, r->len, r->minlen, &bytes);
+	r->len = bytes;
+	return err;
+}
+
+/* Commands that only root and the mounter may give. 1: it is none of these. */
+static int volume_ioctl(fuse_req_t req, unsigned int cmd, const void *in, size_t size)
+{
+	struct adapter *a = req_adapter(req);
+	struct fstrim_range range;
+	u32 pid = (u32)getpid();
+	int err;
+
+	if (cmd != FITRIM && cmd != IOC_SHUTDOWN && cmd != SERVER_IOC_PID && cmd != SERVER_IOC_SYNC)
+		return 1;
+	if (!is_master(req))
+		return -EPERM;
+	switch (cmd) {
+	case FITRIM:
+		err = trim(a->sb, in, size, &range);
+		if (!err)
+			fuse_reply_ioctl(req, 0, &range, sizeof(range));
+		return err;
+	case SERVER_IOC_PID:
+		fuse_reply_ioctl(req, 0, &pid, sizeof(pid));
+		return 0;
+	case SERVER_IOC_SYNC:
+		err = vfs_sync(a->sb);
+		break;
+	default:
+		vfs_shutdown(a->sb);
+		err = 0;
+	}
+	if (!err)
+		fuse_reply_ioctl(req, 0, NULL, 0);
+	return err;
+}
+
+/* Commands about one file. */
+static int inode_ioctl(fuse_req_t req, struct inode *inode, unsigned int cmd, const void *in, size_t size)
+{
+	struct kstat k;
+	int err;
+
+	vfs_getattr(inode, &k);
+	if ((cmd == FS_IOC_SETFLAGS || cmd == FS_IOC_FSSETXATTR) && !may_set_flags(req, &k))
+		return -EPERM;
+	switch (cmd) {
+	case FS_IOC_GETFLAGS:
+		fuse_reply_ioctl(req, 0, &k.flags, sizeof(k.flags));
+		return 0;
+	case FS_IOC_FSGETXATTR:
+		reply_fsxattr(req, &k);
+		return 0;
+	case FS_IOC_SETFLAGS:
+		err = set_flags(inode, in, size);
+		break;
+	case FS_IOC_FSSETXATTR:
+		err = set_fsxattr(inode, &k, in, size);
+		break;
+	default:
+		err = -ENOTTY;
+	}
+	if (!err)
+		fuse_reply_ioctl(req, 0, NULL, 0);
+	return err;
+}
+
+void ll_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned int cmd, void *arg, struct fuse_file_info *fi,
+	      unsigned int flags, const void *in_buf, size_t in_size, size_t out_size)
+{
+	scoped(vfs_iputp) struct inode *inode = NULL;
+	int err = volume_ioctl(req, cmd, in_buf, in_size);
+
+	(void)arg;
+	(void)fi;
+	(void)flags;
+	(void)out_size;
+	if (err > 0) {
+		err = req_inode(req, nodeid, &inode);
+		if (!err)
+			err = inode_ioctl(req, inode, cmd, in_buf, in_size);
+	}
+	if (err)
+		reply_err(req, err);
+}

@@ -1,0 +1,88 @@
+"""werunos umount: it returns when the server is gone, or says why not."""
+import os
+import signal
+import subprocess
+
+import pytest
+
+from mounting import WERUNOS, foreground, mounts, run, scratch, wait_for
+from test_mount import Unprivileged
+
+
+@pytest.fixture
+def tmp():
+    with scratch() as path:
+        (path / "m").mkdir()
+        yield path
+
+
+def test_waits_for_the_server(tmp):
+    with foreground("memfs:64M", tmp / "m") as server:
+        (tmp / "m/a").write_bytes(b"x" * (20 << 20))
+        r = run("umount", tmp / "m")
+        assert (r.returncode, r.stderr) == (0, "")
+        # Gone but for its parent's wait.
+        assert open(f"/proc/{server.pid}/stat").read().rpartition(")")[2].split()[0] == "Z"
+        assert str(tmp / "m") not in mounts()
+        assert server.wait(1) == 0
+
+
+def test_says_when_it_is_in_use(tmp):
+    with foreground("memfs:16M", tmp / "m") as server:
+        with open(tmp / "m/a", "w"):
+            r = run("umount", tmp / "m")
+            assert r.returncode == 1 and "in use" in r.stderr and r.stderr.count("\n") == 1
+            assert server.poll() is None and str(tmp / "m") in mounts()
+            lazy = subprocess.Popen([WERUNOS, "umount", "--lazy", tmp / "m"])
+            wait_for(lambda: str(tmp / "m") not in mounts())
+            assert lazy.poll() is None
+        assert lazy.wait(10) == 0
+        assert server.wait(10) == 0
+
+
+def test_what_is_no_mount(tmp):
+    assert "not mounted" in run("umount", tmp).stderr
+    assert run("umount", tmp).returncode == 1
+    assert "not a mount of werunos" in run("umount", "/proc").stderr
+    assert run("umount", tmp / "none").returncode == 1
+    assert run("umount").returncode == 64
+    assert run("umount", "--soon", tmp).returncode == 64
+
+
+def test_a_dead_server(tmp):
+    with foreground("memfs:16M", tmp / "m") as server:
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+        assert run("umount", tmp / "m").returncode == 0
+        assert str(tmp / "m") not in mounts()
+
+
+def test_odd_names(tmp):
+    odd = tmp / "a b\tc\\040"
+    odd.mkdir()
+    with foreground("memfs:16M", odd):
+        r = run("umount", odd)
+        assert (r.returncode, r.stderr) == (0, "")
+
+
+def test_by_a_user(tmp):
+    u = Unprivileged(tmp)
+    r = u.sh('"$W" mount --daemon memfs:19M "$M"; echo hi >"$M/a"; sleep 60 <"$M/a" & sleep 0.3; ! "$W" umount "$M"; kill $!;'
+             ' wait $! || :; "$W" umount "$M"; pgrep -f "mount --daemon memfs:19M $M" || echo gone; ! grep "$M" /proc/mounts')
+    assert (r.returncode, r.stdout) == (0, "gone\n")
+    assert "in use" in r.stderr
+
+
+def test_after_a_shutdown(tmp):
+    import fcntl
+    with foreground("memfs:16M", tmp / "m") as server:
+        (tmp / "m/a").write_text("x")
+        fd = os.open(tmp / "m", os.O_RDONLY)
+        fcntl.ioctl(fd, 0x8004587D, bytes(4))
+        os.close(fd)
+        assert (tmp / "m/a").read_text() == "x"
+        with pytest.raises(OSError):
+            (tmp / "m/b").write_text("y")
+        r = run("umount", tmp / "m")
+        assert r.returncode == 1 and "stopped" in r.stderr
+        server.wait(10)
