@@ -71,7 +71,7 @@ static int check_not_below(const struct mount_cmd *c, const struct source *s)
 	return 0;
 }
 
-static int open_source(const struct mount_cmd *c, bool write, struct source *src)
+static int open_source(const struct mount_cmd *c, bool write, struct source *src, struct source *journal)
 {
 	const struct mount_args *m = &c->args;
 	const struct source_opts so = {
@@ -82,12 +82,21 @@ static int open_source(const struct mount_cmd *c, bool write, struct source *src
 		.offset_bytes = m->offset_bytes,
 		.dev_flags = m->dev_flags,
 	};
+	const struct source_opts jo = { .write = write, .must_write = write };
+	int err = source_open(c->spec, &so, src);
 
-	return source_open(c->spec, &so, src);
+	*journal = (struct source){ .fd = -1 };
+	if (err || !m->journal)
+		return err;
+	err = source_open(m->journal, &jo, journal);
+	if (err)
+		source_close(src);
+	return err;
 }
 
 /* Opens for reading first: only who will write needs the source for himself. */
-static int open_volume(const struct mount_cmd *c, struct source *src, struct super_block **sb)
+static int open_volume(const struct mount_cmd *c, struct source *src, struct source *journal,
+		       struct super_block **sb)
 {
 	const struct mount_args *m = &c->args;
 	struct mount_opts mo = {
@@ -103,7 +112,7 @@ static int open_volume(const struct mount_cmd *c, struct source *src, struct sup
 		.fs_opts = m->fs_opts.len_bytes ? text_str(&m->fs_opts) : NULL,
 	};
 	const struct fs_type *type;
-	int err = open_source(c, false, src);
+	int err = open_source(c, false, src, journal);
 
 	if (err)
 		return err;
@@ -112,9 +121,11 @@ static int open_volume(const struct mount_cmd *c, struct source *src, struct sup
 		err = source_probe(src, &mo, &type);
 	if (!err && !m->rdonly && !type->rdonly && src->fd >= 0) {
 		source_close(src);
-		err = open_source(c, true, src);
+		source_close(journal);
+		err = open_source(c, true, src, journal);
 		mo.rdonly = src->rdonly;
 	}
+	mo.journal = journal->dev;
 	return err ? err : source_mount(src, &mo, sb);
 }
 
@@ -190,8 +201,8 @@ static int serve_volume(struct mount_cmd *c)
 {
 	struct super_block *sb = NULL;
 	struct adapter *a = NULL;
-	struct source src;
-	int err = open_volume(c, &src, &sb), end_err;
+	struct source src, journal;
+	int err = open_volume(c, &src, &journal, &sb), end_err;
 
 	if (err)
 		goto close;
@@ -208,6 +219,7 @@ static int serve_volume(struct mount_cmd *c)
 		err = end_err;
 	end_stats(c);
 close:
+	source_close(&journal);
 	source_close(&src);
 	return err;
 }
@@ -305,6 +317,7 @@ enum {
 	OPT_MAP,
 	OPT_DAEMON,
 	OPT_CACHE,
+	OPT_JOURNAL,
 	OPT_DEBUG,
 	OPT_LOG,
 	OPT_STATS,
@@ -322,6 +335,7 @@ static const struct option long_options[] = {
 	{ "map", required_argument, NULL, OPT_MAP },
 	{ "daemon", no_argument, NULL, OPT_DAEMON },
 	{ "cache", required_argument, NULL, OPT_CACHE },
+	{ "journal", required_argument, NULL, OPT_JOURNAL },
 	{ "debug", no_argument, NULL, OPT_DEBUG },
 	{ "log", required_argument, NULL, OPT_LOG },
 	{ "stats", no_argument, NULL, OPT_STATS },
@@ -367,6 +381,8 @@ static int take_option(struct mount_cmd *c, int opt)
 		return mount_args_map(&c->args, optarg);
 	case OPT_CACHE:
 		return as_word(c, "cache", optarg);
+	case OPT_JOURNAL:
+		return as_word(c, "journal", optarg);
 	case OPT_THREADS:
 		return as_word(c, "threads", optarg);
 	case OPT_DAEMON:

@@ -63,6 +63,7 @@ void mount_args_init(struct mount_args *m)
 void mount_args_fini(struct mount_args *m)
 {
 	text_free(&m->fs_opts);
+	free(m->journal);
 }
 
 static bool is_in(const char *word, const char *const *list, size_t count)
@@ -160,6 +161,11 @@ static int value_word(struct mount_args *m, const char *word, const char *value)
 	u64 v;
 	int err;
 
+	if (!strcmp(word, "journal") || !strcmp(word, "journal_path")) {
+		free(m->journal);
+		m->journal = strdup(value);
+		return m->journal ? 0 : fail(-ENOMEM, "no memory for options");
+	}
 	if (!strcmp(word, "uid"))
 		return id_word(word, value, &m->has_uid, &m->uid);
 	if (!strcmp(word, "gid"))

@@ -21,6 +21,7 @@ struct mount_args {
 	u64 offset_bytes;
 	u32 part; /* 0: none chosen */
 	u64 sb_block;
+	char *journal; /* of a volume whose journal is elsewhere: where; NULL: not said */
 	u64 cache_bytes;
 	u32 threads;
 	struct text fs_opts; /* for the file system: "name=value,…" */

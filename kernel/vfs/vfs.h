@@ -273,6 +273,8 @@ struct mount_opts {
 	enum atime_rule atime;
 	bool nodiratime; /* of directories: never */
 	bool lazytime;   /* a time of access alone is written only at sync, unmount, or with many others */
+	struct blkdev *
+		journal; /* where the volume's log lies, if not on the volume; NULL: unknown. The module takes its own reference */
 	u64 sb_block;    /* which superblock copy, in blocks; 0: the first that is good, the primary first */
 	u64 cache_bytes; /* buffer cache limit; 0: by the machine */
 	const char *fs_opts; /* the module's own, "name=value,…", NULL: none */

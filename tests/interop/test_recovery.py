@@ -126,3 +126,40 @@ def test_without_recovery_the_volume_is_shown_as_it_lies(tmp_path):
     with mounts.werunos(copy, tmp_path / 'w', '--ro', '-o', 'norecovery'):
         os.listdir(tmp_path / 'w')
     assert needs_recovery(copy)
+
+
+@pytest.mark.parametrize('block', ['1024', '4096'])
+def test_journal_on_a_device_of_its_own(tmp_path, block):
+    """Read with its journal as the kernel shows it; without, or with another volume's, that is said; nothing is written."""
+    image, journal, other = (tmp_path / n for n in ('v.img', 'j.img', 'o.img'))
+    for d in ('k', 'w'):
+        (tmp_path / d).mkdir()
+    for f, mib in ((image, 48), (journal, 8), (other, 8)):
+        with open(f, 'wb') as out:
+            out.truncate(mib << 20)
+    with mounts.loop(journal) as jdev:
+        mounts.run('mke2fs', '-q', '-F', '-b', block, '-O', 'journal_dev', jdev)
+        mounts.run('mke2fs', '-q', '-F', '-b', block, '-O', 'journal_dev', str(other))
+        mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', '-b', block, '-J', 'device=' + jdev, str(image))
+        with mounts.loop(image) as dev, mounts.kernel(dev, tmp_path / 'k', 'commit=1,journal_path=' + jdev):
+            worker = threading.Thread(target=work_on, args=(str(tmp_path / 'k'), 'outside'))
+            worker.start()
+            time.sleep(1.3)
+            fd = os.open(tmp_path / 'k', os.O_RDONLY)
+            fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH)
+            os.close(fd)
+            worker.join()
+    assert needs_recovery(image)
+    before = sha(image), sha(journal)
+    with mounts.werunos(image, tmp_path / 'w', '--ro', '--journal', str(journal)):
+        got = manifest.take(tmp_path / 'w')
+    for args, sentence in ((['--ro'], b'--journal'), (['--ro', '--journal', str(other)], b'another volume')):
+        r = subprocess.run(['timeout', '-s', 'INT', '1', mounts.WERUNOS, 'mount', *args, str(image), str(tmp_path / 'w')],
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert sentence in r.stdout, r.stdout
+    assert (sha(image), sha(journal)) == before, 'a read-only mount changed something'
+    with mounts.loop(journal) as jdev, mounts.kernel(image, tmp_path / 'k', 'loop,journal_path=' + jdev):
+        want = manifest.take(tmp_path / 'k')
+    diff = manifest.differences(want, got)
+    assert not diff, '\n'.join(diff)
+    assert len(want) > 20

@@ -90,6 +90,7 @@ struct ext4_super {
 	/* Of a read-write mount; else NULL, 0: */
 	struct mutex *group_lock; /* [groups] rank ALLOC; one at a time */
 	struct ext4_balloc *balloc;
+	struct blkdev *journal_dev;       /* of an external journal, when it was given; else NULL */
 	struct jbd2 *journal;             /* NULL: none */
 	const struct jbd2_ops *trans_ops; /* what is called before and after a change becomes durable */
 	struct ext4_inode *journal_inode; /* what the journal's map lives in */
@@ -889,7 +890,11 @@ struct ext4_replay {
 };
 /* The volume has a journal, on itself. */
 bool ext4_journal_is_inside(const struct ext4_super *es);
-/* ei is memory for its inode, and must outlive the journal. */
+/* It has one, and that can be read: it is inside, or its device was given. */
+bool ext4_journal_is_here(const struct ext4_super *es);
+/* dev is to be where the volume's journal lies: checks that it does, and keeps it. -EINVAL: it does not. */
+int ext4_journal_use_dev(struct ext4_super *es, struct blkdev *dev) __must_check;
+/* ei is memory for its inode, which is used when the journal is inside, and must outlive the journal. */
 int ext4_journal_open(struct ext4_super *es, struct ext4_inode *ei, struct jbd2 **out) __must_check;
 /* Applies the journal to target, a device with the volume's blocks. */
 int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext4_replay *out) __must_check;

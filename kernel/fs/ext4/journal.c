@@ -2,7 +2,9 @@
  * The volume's journal, for a reader: where its blocks lie, and applying it in memory.
  *
  * The journal is a file whose inode the superblock names. Should that inode be damaged, the superblock has a copy of
- * its map. What is replayed goes to a device of the caller's choice, never to the volume.
+ * its map. Or it is a device of its own, which begins like a volume: a superblock, with a feature that says so and the UUID by
+ * which the volume knows it; the journal's own superblock is the block behind that one, and blocks are counted from the device's
+ * start. What is replayed goes to a device of the caller's choice, never to the volume.
  */
 #include "ext4.h"
 
@@ -71,13 +73,80 @@ bool ext4_journal_is_inside(const struct ext4_super *es)
 	return ext4_has_compat(es, EXT4_COMPAT_HAS_JOURNAL) && le32_get(es->disk.journal_inum);
 }
 
+bool ext4_journal_is_here(const struct ext4_super *es)
+{
+	return ext4_journal_is_inside(es) || es->journal_dev;
+}
+
+/* The superblock at the start of a journal device. */
+static int outside_super(struct ext4_super *es, struct blkdev *dev, struct ext4_disk_super *d)
+{
+	int err = blkdev_read(dev, EXT4_SUPER_OFF, d, sizeof(*d));
+
+	if (err)
+		return err;
+	if (le16_get(d->magic) != EXT4_MAGIC ||
+	    !(le32_get(d->feature_incompat) & EXT4_INCOMPAT_JOURNAL_DEV))
+		return fail(-EINVAL, "%s is no journal device", dev->name);
+	if (memcmp(d->uuid, es->disk.journal_uuid, sizeof(d->uuid)))
+		return fail(-EINVAL, "%s is the journal of another volume", dev->name);
+	if (le32_get(d->log_block_size) + EXT4_BLOCK_BITS_MIN != es->block_bits)
+		return fail(-EINVAL, "%s has blocks of another size than the volume", dev->name);
+	if (le32_get(d->feature_ro_compat) & EXT4_RO_COMPAT_METADATA_CSUM &&
+	    le32_get(d->checksum) != ext4_csum_super(d))
+		return corrupt(&es->vfs.health, "journal device", 0, "the superblock's checksum is wrong");
+	return 0;
+}
+
+int ext4_journal_use_dev(struct ext4_super *es, struct blkdev *dev)
+{
+	struct ext4_disk_super d;
+	int err;
+
+	if (!ext4_has_compat(es, EXT4_COMPAT_HAS_JOURNAL))
+		return fail(-EINVAL, "%s has no journal", es->vfs.health.name);
+	if (ext4_journal_is_inside(es))
+		return fail(-EINVAL, "%s has its journal inside", es->vfs.health.name);
+	err = outside_super(es, dev, &d);
+	if (!err)
+		es->journal_dev = blkdev_get(dev);
+	return err;
+}
+
+/* jbd2_where.map: the log's superblock lies behind the device's, all else where its number says. */
+static int outside_map(void *priv, u64 lblk, u64 *blk, u64 *count)
+{
+	struct ext4_super *es = priv;
+
+	*blk = lblk ? lblk : es->super_blk + 1;
+	*count = lblk ? UINT32_MAX : 1;
+	return 0;
+}
+
+static int open_outside(struct ext4_super *es, struct jbd2 **out)
+{
+	struct jbd2_where where = {
+		.dev = es->journal_dev, .block_bytes = ext4_block_bytes(es), .map = outside_map, .priv = es
+	};
+	struct ext4_disk_super d;
+	int err = outside_super(es, es->journal_dev, &d);
+
+	if (err)
+		return err;
+	where.blocks = ext4_sb_blocks(&d);
+	return jbd2_open(&where, &es->vfs.health, out);
+}
+
 int ext4_journal_open(struct ext4_super *es, struct ext4_inode *ei, struct jbd2 **out)
 {
 	struct jbd2_where where = {
 		.dev = es->vfs.dev, .block_bytes = ext4_block_bytes(es), .map = journal_map, .priv = ei
 	};
-	int err = inode_get(es, ei);
+	int err;
 
+	if (es->journal_dev)
+		return open_outside(es, out);
+	err = inode_get(es, ei);
 	if (err)
 		return err;
 	where.blocks = ext4_size(ei) >> es->block_bits;

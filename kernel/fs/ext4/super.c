@@ -165,6 +165,7 @@ static void ext4_put_super(struct super_block *sb)
 	super_fini(sb);
 	dev->health = NULL;
 	blkdev_put(dev);
+	blkdev_put(es->journal_dev);
 	ext4_zone_free(&es->zone);
 	free(es->group);
 	free(es);
@@ -269,10 +270,18 @@ int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct
 		ext4_put_super(&(*out)->vfs);
 		return err;
 	}
+	if (opts->journal) {
+		err = ext4_journal_use_dev(*out, opts->journal);
+		if (err) {
+			ext4_put_super(&(*out)->vfs);
+			return err;
+		}
+	}
 	if (!ext4_has_incompat(*out, EXT4_INCOMPAT_RECOVER))
 		return 0;
-	if (ext4_journal_is_inside(*out))
+	if (ext4_journal_is_here(*out))
 		return open_recovered(dev, type, opts, out);
-	note(*out, "not cleanly unmounted, and its journal is elsewhere: the latest changes are missing");
+	note(*out, "not cleanly unmounted, and its journal is elsewhere: the latest changes are missing "
+		   "(--journal names its device)");
 	return 0;
 }

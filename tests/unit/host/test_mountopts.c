@@ -55,10 +55,11 @@ static void later_words_win(void **state)
 static void values(void **state)
 {
 	(void)state;
-	assert_int_equal(
-		mount_args_add(&m, "uid=5,gid=6,umask=027,dmask=022,sb=32768,cache=64M,offset=1M,part=3,"
-				   "norecovery,noopen,writeback,allow_root,errors=remount-ro,acl,threads=2"),
-		0);
+	assert_int_equal(mount_args_add(&m,
+					"uid=5,gid=6,umask=027,dmask=022,sb=32768,cache=64M,offset=1M,part=3,"
+					"norecovery,noopen,writeback,allow_root,errors=remount-ro,acl,"
+					"threads=2,journal_path=/dev/x"),
+			 0);
 	assert_true(m.has_uid && m.has_gid && m.has_offset);
 	assert_int_equal(m.uid, 5);
 	assert_int_equal(m.gid, 6);
@@ -71,6 +72,9 @@ static void values(void **state)
 	assert_int_equal(m.threads, 2);
 	assert_true(m.norecovery && m.noopen && m.writeback && m.allow_root && m.allow_other);
 	assert_string_equal(text_str(&m.fs_opts), "errors=remount-ro,acl");
+	assert_string_equal(m.journal, "/dev/x");
+	assert_int_equal(mount_args_add(&m, "journal=other"), 0);
+	assert_string_equal(m.journal, "other");
 }
 
 static void wrong_words_are_named(void **state)
