@@ -56,7 +56,8 @@ struct ext4_spread {
 struct ext4_orphan_file; /* orphan.c */
 struct ext4_xattr_cache; /* xattr_edit.c */
 
-struct ext4_balloc; /* balloc.c: what is free, reserved, or waits for a commit */
+struct ext4_group_edit; /* group_edit.c: which groups have changed */
+struct ext4_balloc;     /* balloc.c: what is free, reserved, or waits for a commit */
 
 /*
  * A mounted volume. [const] after mount but for what says otherwise. On a read-write mount a group's counters, flags and sums are
@@ -89,6 +90,7 @@ struct ext4_super {
 	void (*set_ops)(struct inode *inode); /* ext4_inode_set_ops */
 	/* Of a read-write mount; else NULL, 0: */
 	struct mutex *group_lock; /* [groups] rank ALLOC; one at a time */
+	struct ext4_group_edit *group_edit;
 	struct ext4_balloc *balloc;
 	struct blkdev *journal_dev;       /* of an external journal, when it was given; else NULL */
 	struct jbd2 *journal;             /* NULL: none */
@@ -665,7 +667,7 @@ int ext4_super_write(struct ext4_super *es) __must_check;
 /* Makes es->group_lock and counters ready. */
 int ext4_groups_open(struct ext4_super *es) __must_check;
 void ext4_groups_close(struct ext4_super *es);
-/* The group's bitmap, verified; computed and its UNINIT flag dropped from memory when it was never written. Locks: the group's. */
+/* The group's bitmap, verified; or made, when it was never written: who changes it, after ext4_group_change, drops its UNINIT flag. Locks: the group's. */
 int ext4_block_bitmap(struct ext4_super *es, u32 group, struct buffer_head **out) __must_check;
 int ext4_inode_bitmap(struct ext4_super *es, u32 group, struct buffer_head **out) __must_check;
 /* Joins the group's descriptor block and the superblock: to be called before the group's members change in this handle. Locks: the group's. */
