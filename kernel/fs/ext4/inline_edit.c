@@ -59,7 +59,7 @@ static void make_mapped(struct ext4_super *es, struct ext4_inode *ei)
 int ext4_inline_take_out(struct ext4_handle *h, struct ext4_inode *ei, u8 **data, u32 *len)
 {
 	scoped(freep) u8 *bytes = NULL;
-	u32 n;
+	u32 n = 0;
 	int err = copy_out(ei, &bytes, &n);
 
 	if (err)

@@ -100,6 +100,11 @@ int ext4_read_inode(struct inode *inode)
 	/* A file without blocks looks like one hole to tar and the like; inline data is none. */
 	if (is_reg(inode) && ei->flags & EXT4_FL_INLINE_DATA)
 		inode->blocks_512 += DIV_ROUND_UP(ext4_size(ei), 512);
+	/* Its last change may be in a transaction that is not durable yet, from an earlier stay in memory. */
+	if (es->journal) {
+		atomic_store(&ei->tid, jbd2_running(es->journal));
+		atomic_store(&ei->data_tid, atomic_load(&ei->tid));
+	}
 	ext4_inode_set_ops(inode);
 	return 0;
 }

@@ -1,0 +1,108 @@
+/*
+ * Volumes for tests of what writes: made by mke2fs in a file below /tmp, opened in process, judged by e2fsck and debugfs.
+ * One at a time.
+ */
+#ifndef TEST_VOLUME_H
+#define TEST_VOLUME_H
+
+#include "fs/ext4/ext4.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define PATHS "PATH=$PATH:/sbin:/usr/sbin; "
+
+static char vol_dir[64]; /* holds img, and what tests put there */
+static struct blkdev *vol_dev;
+
+static inline __printf_like(1, 2) int try_run(const char *fmt, ...)
+{
+	char cmd[4096];
+	va_list ap;
+	size_t n = (size_t)snprintf(cmd, sizeof(cmd), "%s", PATHS);
+
+	va_start(ap, fmt);
+	vsnprintf(cmd + n, sizeof(cmd) - n, fmt, ap);
+	va_end(ap);
+	return system(cmd);
+}
+
+#define run(...) assert_int_equal(try_run(__VA_ARGS__), 0)
+
+/* The output of a command, cut to size. */
+static inline __printf_like(3, 4) void output(char *buf, size_t size, const char *fmt, ...)
+{
+	char cmd[4096];
+	va_list ap;
+	size_t n = (size_t)snprintf(cmd, sizeof(cmd), "%s", PATHS);
+	FILE *f;
+
+	va_start(ap, fmt);
+	vsnprintf(cmd + n, sizeof(cmd) - n, fmt, ap);
+	va_end(ap);
+	f = popen(cmd, "r");
+	assert_non_null(f);
+	n = fread(buf, 1, size - 1, f);
+	buf[n] = 0;
+	pclose(f);
+}
+
+/* mke2fs ARGS; `src`, when not NULL, are commands run in the directory that the volume is filled from. */
+static inline void vol_make(const char *args, u32 mib, const char *src)
+{
+	snprintf(vol_dir, sizeof(vol_dir), "/tmp/test_ext4.XXXXXX");
+	assert_non_null(mkdtemp(vol_dir));
+	run("mkdir %s/src && cd %s/src && { %s; }", vol_dir, vol_dir, src ? src : ":");
+	run("mke2fs -qF %s -d %s/src %s/img %uM >%s/log 2>&1 || { cat %s/log; false; }", args, vol_dir,
+	    vol_dir, mib, vol_dir, vol_dir);
+	run("rm -rf %s/src", vol_dir);
+}
+
+static inline void vol_remove(void)
+{
+	if (vol_dir[0])
+		run("rm -rf %s", vol_dir);
+	vol_dir[0] = 0;
+}
+
+static inline void vol_fsck(void)
+{
+	run("e2fsck -fn %s/img >%s/log 2>&1 || { cat %s/log; false; }", vol_dir, vol_dir, vol_dir);
+}
+
+static inline void vol_dev_open(void)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/img", vol_dir);
+	assert_int_equal(dev_file_open(path, DEV_WRITE | DEV_BUFFERED, &vol_dev), 0);
+}
+
+static inline void vol_dev_close(void)
+{
+	blkdev_put(vol_dev);
+	vol_dev = NULL;
+}
+
+/* Numbers that repeat with the seed, which a failing test prints. */
+static u64 rnd_state;
+
+static inline u32 rnd(u32 below)
+{
+	rnd_state = rnd_state * 6364136223846793005ull + 1442695040888963407ull;
+	return (u32)((rnd_state >> 33) % below);
+}
+
+static inline void rnd_seed(void)
+{
+	const char *s = getenv("SEED");
+
+	rnd_state = s ? strtoull(s, NULL, 0) : os_monotonic_ns();
+	print_message("seed %llu\n", (unsigned long long)rnd_state);
+}
+
+#endif
