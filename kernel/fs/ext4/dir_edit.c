@@ -23,8 +23,6 @@ static int check_change(const struct ext4_inode *dir)
 		return fail(-ENOKEY, "directory %llu is encrypted, and its key is not known", ino);
 	if (dir->flags & EXT4_FL_CASEFOLD)
 		return fail(-EOPNOTSUPP, "directory %llu does not regard case: it cannot be changed", ino);
-	if (dir->flags & EXT4_FL_INLINE_DATA)
-		return fail(-EOPNOTSUPP, "directory %llu lies in its inode: it cannot be changed yet", ino);
 	if (atomic_load_explicit(&dir->holes_in_dir, memory_order_relaxed) ||
 	    atomic_load_explicit(&dir->index_bad, memory_order_relaxed) ||
 	    (dir->flags & EXT4_FL_INDEX && !ext4_dir_is_indexed(dir) && es->metadata_csum))
@@ -117,6 +115,10 @@ int ext4_dir_add(struct ext4_handle *h, struct ext4_inode *dir, const struct nam
 
 	if (err)
 		return err;
+	if (dir->flags & EXT4_FL_INLINE_DATA)
+		err = ext4_inline_dir_move(h, dir);
+	if (err)
+		return err;
 	if (ext4_dir_is_indexed(dir))
 		return ext4_htree_add(h, dir, name, (u32)ino, type);
 	if (dir->flags & EXT4_FL_INDEX)
@@ -124,7 +126,7 @@ int ext4_dir_add(struct ext4_handle *h, struct ext4_inode *dir, const struct nam
 	return linear_add(h, dir, name, (u32)ino, type);
 }
 
-/* The record of a name that must be there, its block joined. */
+/* The record of a name that must be there, its block, if it is in one, joined. */
 static int find(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name, struct ext4_place *at)
 {
 	int found, err = check_change(dir);
@@ -138,7 +140,7 @@ static int find(struct ext4_handle *h, struct ext4_inode *dir, const struct name
 	if (found < 0)
 		return found;
 	err = check_change(dir);
-	return err ? err : ext4_access(h, at->bh);
+	return err || !at->bh ? err : ext4_access(h, at->bh);
 }
 
 int ext4_dir_join(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name)
@@ -155,6 +157,8 @@ int ext4_dir_del(struct ext4_handle *h, struct ext4_inode *dir, const struct nam
 
 	if (err)
 		return err;
+	if (!at.bh)
+		return ext4_inline_dir_change(h, dir, &at, 0, 0);
 	ext4_leaf_del(h->es, at.bh->data, at.off, at.prev);
 	ext4_dirty(h, at.bh);
 	dir->room_at = (u32)MIN((u64)dir->room_at, at.lblk);
@@ -169,6 +173,8 @@ int ext4_dir_set(struct ext4_handle *h, struct ext4_inode *dir, const struct nam
 
 	if (err)
 		return err;
+	if (!at.bh)
+		return ext4_inline_dir_change(h, dir, &at, (u32)ino, ext4_dirent_type(h->es, mode));
 	de = (void *)((u8 *)at.bh->data + at.off);
 	de->inode = le32_put((u32)ino);
 	de->file_type = ext4_dirent_type(h->es, mode);

@@ -30,16 +30,12 @@ int ext4_dir_append(struct ext4_handle *h, struct ext4_inode *dir, struct buffer
 
 int ext4_dir_init(struct ext4_handle *h, struct ext4_inode *dir, u64 parent)
 {
-	struct ext4_super *es = ext4_inode_super(dir);
-	u8 type = ext4_dirent_type(es, S_IFDIR);
-	const struct name dot = NAME("."), dotdot = NAME("..");
 	struct buffer_head *bh;
 	int err = ext4_dir_append(h, dir, &bh);
 
 	if (err)
 		return err;
-	ext4_leaf_add(es, bh->data, 0, &dot, (u32)dir->vfs.ino, type);
-	ext4_leaf_add(es, bh->data, 0, &dotdot, (u32)parent, type);
+	ext4_leaf_top(h->es, bh->data, (u32)dir->vfs.ino, (u32)parent);
 	ext4_dirty(h, bh);
 	bh_put(bh);
 	return 0;

@@ -163,6 +163,16 @@ void ext4_leaf_add(const struct ext4_super *es, void *block, u32 off, const stru
 	record_put(de, len - used, ino, type, name);
 }
 
+void ext4_leaf_top(const struct ext4_super *es, void *block, u32 ino, u32 parent)
+{
+	static const struct name dot = { ".", 1 }, dotdot = { "..", 2 };
+	u8 type = ext4_dirent_type(es, S_IFDIR);
+
+	ext4_leaf_init(es, block);
+	ext4_leaf_add(es, block, 0, &dot, ino, type);
+	ext4_leaf_add(es, block, 0, &dotdot, parent, type);
+}
+
 void ext4_leaf_del(const struct ext4_super *es, void *block, u32 off, u32 prev)
 {
 	u32 block_bytes = ext4_block_bytes(es);

@@ -285,6 +285,8 @@ static inline u32 ext4_leaf_bytes(const struct ext4_super *es)
 {
 	return ext4_block_bytes(es) - (es->metadata_csum ? (u32)sizeof(struct ext4_disk_dir_tail) : 0);
 }
+/* A leaf with "." and "..". */
+void ext4_leaf_top(const struct ext4_super *es, void *block, u32 ino, u32 parent);
 /* A leaf without entries. */
 void ext4_leaf_init(const struct ext4_super *es, void *block);
 /* The first record with `need` bytes to spare. *bad: as ext4_dirent_next. */
@@ -506,7 +508,9 @@ struct ext4_place {
 	struct buffer_head *bh; /* referenced; NULL: the directory lies in its inode */
 	u32 off;                /* of its record in the block */
 	u32 prev;               /* of the record before; off: there is none */
-	u64 lblk;               /* the block in the directory, when it was found without an index */
+	u64 lblk; /* the block in the directory, when it was found without an index; or one of these: */
+#define EXT4_INLINE_SECOND 1u /* the second region; off and prev count from its start; 0: the first */
+#define EXT4_INLINE_PARENT 2u
 };
 static inline void ext4_place_put(struct ext4_place *at)
 {
@@ -802,6 +806,7 @@ int ext4_inline_take_out(struct ext4_handle *h, struct ext4_inode *ei, u8 **data
 
 /* A new inode: number, members, symlink target, ACLs; written, nlink 0, not on the orphan list, in memory and referenced. The caller gives it a name,
  * its links (ext4_inode_write again), and calls inode_ready. On error nothing is left. 2 revokes. Its credits: */
+#define EXT4_REVOKES_NEW_INODE 2u
 #define EXT4_CREDITS_NEW_INODE (4u + 2 * EXT4_CREDITS_GROUP + 2 * EXT4_CREDITS_XATTR + EXT4_CREDITS_INSERT)
 int ext4_inode_create(struct ext4_handle *h, struct ext4_inode *dir, const struct new_inode *what,
 		      struct ext4_inode **out) __must_check;
@@ -819,6 +824,14 @@ int ext4_dir_init(struct ext4_handle *h, struct ext4_inode *dir, u64 parent) __m
 int ext4_htree_make(struct ext4_handle *h, struct ext4_inode *dir) __must_check;
 int ext4_htree_add(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name, u32 ino,
 		   u8 type) __must_check;
+
+/* ---- inline_dir.c ---- */
+
+/* What stands there means another inode; ino 0: it goes. */
+int ext4_inline_dir_change(struct ext4_handle *h, struct ext4_inode *dir, const struct ext4_place *at,
+			   u32 ino, u8 type) __must_check;
+/* To a block. Costs as a map insert, and EXT4_CREDITS_GROUP. */
+int ext4_inline_dir_move(struct ext4_handle *h, struct ext4_inode *dir) __must_check;
 
 /* ---- dir_edit.c ---- */
 

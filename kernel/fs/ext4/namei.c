@@ -18,12 +18,15 @@ static int inline_find(struct ext4_inode *dir, const struct ext4_want *want, str
 	if (err)
 		return err;
 	if (ext4_is_dot_or_dotdot(want->name.s, want->name.len)) {
-		*at = (struct ext4_place){ .ino = want->name.len == 1 ? dir->vfs.ino : d.parent };
+		*at = (struct ext4_place){ .ino = want->name.len == 1 ? dir->vfs.ino : d.parent,
+					   .lblk = EXT4_INLINE_PARENT };
 		found = 1;
 	}
 	for (u32 i = 0; i < ARRAY_SIZE(d.region) && found <= 0; i++) {
 		found = ext4_dirent_search(dir, d.region[i].p, d.region[i].len, want, at);
-		if (found < 0)
+		if (found > 0)
+			at->lblk = i;
+		else if (found < 0)
 			err = found;
 	}
 	ext4_inline_put(&d.in);

@@ -144,7 +144,7 @@ static int create_once(struct ext4_inode *dir, const struct name *name, const st
 		credits += EXT4_CREDITS_DIR_ADD;
 	if (S_ISDIR(what->mode))
 		credits += EXT4_CREDITS_INSERT + EXT4_CREDITS_GROUP;
-	err = ext4_begin(es, credits, 0, &h);
+	err = ext4_begin(es, credits, EXT4_REVOKES_NEW_INODE + 1, &h);
 	if (err)
 		return err;
 	err = ext4_inode_create(&h, dir, what, &ei);
@@ -187,7 +187,7 @@ static int link_once(struct ext4_inode *dir, const struct name *name, struct ext
 	struct ext4_handle h;
 	bool unnamed = !ei->vfs.nlink;
 	int err = ext4_begin(ext4_inode_super(dir),
-			     EXT4_CREDITS_DIR_ADD + EXT4_CREDITS_ORPHAN + 2 * EXT4_CREDITS_INODE, 0, &h);
+			     EXT4_CREDITS_DIR_ADD + EXT4_CREDITS_ORPHAN + 2 * EXT4_CREDITS_INODE, 1, &h);
 
 	if (err)
 		return err;
@@ -383,7 +383,8 @@ static int rename_once(struct move *m, const struct new_inode *whiteout)
 
 	if (whiteout)
 		credits += EXT4_CREDITS_NEW_INODE + EXT4_CREDITS_ORPHAN;
-	err = ext4_begin(ext4_inode_super(m->dir[0]), credits, 0, &h);
+	err = ext4_begin(ext4_inode_super(m->dir[0]), credits, 1 + (whiteout ? EXT4_REVOKES_NEW_INODE : 0),
+			 &h);
 	if (err)
 		return err;
 	m->whiteout = NULL;
