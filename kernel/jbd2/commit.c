@@ -432,14 +432,15 @@ static void finish(struct jbd2 *j, struct trans *t)
 	drop_forgotten(j, t);
 	if (j->config.ops && j->config.ops->committed)
 		j->config.ops->committed(j->config.priv, t->tid);
-	mutex_lock(&j->lock);
-	list_add_tail(&j->durable, &t->link);
-	j->committing = NULL;
-	j->done_tid = t->tid;
-	j->stats.commits++;
-	mutex_unlock(&j->lock);
 	revoke_free(t->revoke);
 	t->revoke = NULL;
+	mutex_lock(&j->lock);
+	/* From here on it is the checkpoint's, and may be gone. */
+	j->done_tid = t->tid;
+	list_add_tail(&j->durable, &t->link);
+	j->committing = NULL;
+	j->stats.commits++;
+	mutex_unlock(&j->lock);
 	if (j->image_blocks * j->info.block_bytes > IMAGE_KEEP) {
 		free(j->image);
 		j->image = NULL;

@@ -163,15 +163,22 @@ static inline struct buffer_head *jt_read(struct jt *t, u64 blk)
 }
 
 /* The block is full of `word` from now on, within the handle. */
-static inline void jt_put(struct jt *t, struct jbd2_handle *h, u64 blk, u64 word)
+static inline int jt_try_put(struct jt *t, struct jbd2_handle *h, u64 blk, u64 word)
 {
 	struct buffer_head *bh = jt_read(t, blk);
+	int err = jbd2_access(h, bh);
 
-	assert_int_equal(jbd2_access(h, bh), 0);
-	for (u32 i = 0; i < BLOCK / 8; i++)
+	for (u32 i = 0; !err && i < BLOCK / 8; i++)
 		memcpy((u8 *)bh->data + i * 8, &word, 8);
-	jbd2_dirty(h, bh);
+	if (!err)
+		jbd2_dirty(h, bh);
 	bh_put(bh);
+	return err;
+}
+
+static inline void jt_put(struct jt *t, struct jbd2_handle *h, u64 blk, u64 word)
+{
+	assert_int_equal(jt_try_put(t, h, blk, word), 0);
 }
 
 /* What a block of the device is full of. */

@@ -5,6 +5,8 @@
  */
 #include "jtest.h"
 
+#include "lib/log.h"
+
 static const u32 log_magic = 0x98393bc0; /* as little endian bytes: what must be escaped */
 
 /* One change of a few blocks each, committed; never checkpointed. */
@@ -78,8 +80,10 @@ static void on_committed(void *priv, u32 tid)
 }
 
 /* A free block is used for file data when it may be; on the device at once, as data is. */
-static void use_free(struct load *l, struct promise *now)
+static int use_free(struct load *l, struct promise *now)
 {
+	int err;
+
 	for (u32 b = 1; b < SLOTS; b++) {
 		u64 word[BLOCK / 8];
 
@@ -89,64 +93,89 @@ static void use_free(struct load *l, struct promise *now)
 		for (u32 i = 0; i < BLOCK / 8; i++)
 			word[i] = l->slot[b].word;
 		assert_null(bh_find(l->t->dev, b));
-		assert_int_equal(blkdev_write(l->t->dev, (u64)b * BLOCK, word, BLOCK, 0), 0);
+		err = blkdev_write(l->t->dev, (u64)b * BLOCK, word, BLOCK, 0);
+		if (err)
+			return err;
 		l->slot[b].at = dev_fault_records(l->t->dev);
 		/* It belongs to the state that is already reached. */
 		now->slot[b] = l->slot[b];
 		l->datas++;
 	}
+	return 0;
 }
 
 /* One block in a change: freed, or (made metadata and) changed. */
-static void touch(struct load *l, struct jbd2_handle *h, u32 b)
+static int touch(struct load *l, struct jbd2_handle *h, u32 b)
 {
 	struct slot *s = &l->slot[b];
 
 	if (s->use == META && rnd(l->seed) % 4 == 0) {
-		assert_int_equal(jbd2_forget(h, b), 0);
+		int err = jbd2_forget(h, b);
+
+		if (err)
+			return err;
 		*s = (struct slot){ FREE, 0, 0 };
 		l->freed_in[b] = h->tid;
 		l->revokes++;
 	} else if (s->use != FREE || (s32)(l->freed_in[b] - l->committed) <= 0 || rnd(l->seed) % 2) {
 		/* A block freed in this very transaction may be taken back; of an older one, once that is durable. */
 		if (s->use == FREE && l->freed_in[b] != h->tid && (s32)(l->freed_in[b] - l->committed) > 0)
-			return;
+			return 0;
 		*s = (struct slot){ META, rnd(l->seed) % 8 ? rnd(l->seed) : log_magic, 0 };
-		jt_put(l->t, h, b, s->word);
+		return jt_try_put(l->t, h, b, s->word);
 	}
+	return 0;
 }
 
-static void workload(struct load *l, struct promise *p)
+/* One change; it ends, whatever happens in it. */
+static int change(struct load *l, u32 i, u32 *tid)
+{
+	u32 n = (u32)(rnd(l->seed) % 7 + 1);
+	struct jbd2_handle h;
+	int err = jbd2_begin(l->t->j, n + 1, n, &h);
+
+	if (err)
+		return err;
+	/* Block 0 numbers the changes. */
+	err = jt_try_put(l->t, &h, 0, i + 1);
+	l->slot[0] = (struct slot){ META, i + 1, 0 };
+	for (; n && !err; n--)
+		err = touch(l, &h, 1 + (u32)(rnd(l->seed) % (SLOTS - 1)));
+	*tid = h.tid;
+	jbd2_end(&h);
+	return err;
+}
+
+/* Until the first error. */
+static int workload(struct load *l, struct promise *p)
 {
 	struct jt *t = l->t;
+	int err = 0;
 
-	for (u32 i = 0; i < CHANGES; i++) {
-		struct jbd2_handle h;
-		u32 n = (u32)(rnd(l->seed) % 7 + 1);
-
-		assert_int_equal(jbd2_begin(t->j, n + 1, n, &h), 0);
-		/* Block 0 numbers the changes. */
-		jt_put(t, &h, 0, i + 1);
-		l->slot[0] = (struct slot){ META, i + 1, 0 };
-		for (; n; n--)
-			touch(l, &h, 1 + (u32)(rnd(l->seed) % (SLOTS - 1)));
-		jbd2_end(&h);
-		memcpy(p[i].slot, l->slot, sizeof(l->slot));
+	for (u32 i = 0; i < CHANGES; i++)
 		p[i].acked_at = UINT64_MAX;
-		if (rnd(l->seed) % 3 == 0) {
+	for (u32 i = 0; i < CHANGES && !err; i++) {
+		u32 tid;
+
+		err = change(l, i, &tid);
+		memcpy(p[i].slot, l->slot, sizeof(l->slot));
+		if (!err && rnd(l->seed) % 3 == 0) {
 			u64 at;
 
-			assert_int_equal(jbd2_commit(t->j, h.tid), 0);
+			err = jbd2_commit(t->j, tid);
+			if (err)
+				break;
 			at = dev_fault_records(t->dev);
 			for (u32 k = 0; k <= i; k++)
 				p[k].acked_at = MIN(p[k].acked_at, at);
-			use_free(l, &p[i]);
+			err = use_free(l, &p[i]);
 		}
-		if (rnd(l->seed) % 10 == 0)
-			assert_int_equal(bcache_sync(t->dev), 0);
-		if (rnd(l->seed) % 25 == 0)
-			assert_int_equal(jbd2_flush(t->j, true), 0);
+		if (!err && rnd(l->seed) % 10 == 0)
+			err = bcache_sync(t->dev);
+		if (!err && rnd(l->seed) % 25 == 0)
+			err = jbd2_flush(t->j, true);
 	}
+	return err;
 }
 
 static void apply(struct blkdev *dev, const struct fault_record *r)
@@ -228,7 +257,7 @@ static void cut_everywhere(const struct kind *kind, u32 log_blocks, u64 seed)
 	assert_int_equal(dev_mem_new("b", t.mem->size_bytes, 512, &base), 0);
 	assert_int_equal(blkdev_read(t.mem, (u64)LOG_AT * BLOCK, sb, BLOCK), 0);
 	assert_int_equal(blkdev_write(base, (u64)LOG_AT * BLOCK, sb, BLOCK, 0), 0);
-	workload(&l, p);
+	assert_int_equal(workload(&l, p), 0);
 	assert_true(l.datas > 10 && l.revokes > 10);
 	jt_drop(&t);
 	for (u64 cut = 0; cut <= dev_fault_records(t.dev); cut++) {
@@ -254,11 +283,70 @@ static void test_cut(void **state)
 		cut_everywhere(&kinds[k], k & 1 ? 70 : 200, rnd(&seed));
 }
 
+/*
+ * The nth write or flush fails, once or for ever. Nothing more is committed, what was acknowledged stays, and what was not durable is not
+ * home, however the volume is closed.
+ */
+static bool fail_at(const struct kind *kind, enum fault_op op, u64 nth, bool sticky, u64 seed)
+{
+	struct promise *p = calloc(CHANGES, sizeof(*p));
+	static const struct jbd2_ops ops = { .committed = on_committed };
+	struct jt t = { 0 };
+	struct load l = { .t = &t, .seed = &seed };
+	struct jbd2_handle h;
+	bool met;
+	int err;
+
+	t.config = (struct jbd2_config){ .ops = &ops, .priv = &l, .commit_ms = 3600000 };
+	jt_new(&t, kind, 100, 1);
+	dev_fault_nth(t.dev, op, nth, -EIO, sticky);
+	err = workload(&l, p);
+	met = err;
+	if (!err)
+		err = jbd2_stop(t.j);
+	/* The failure of a write home is the cache's to report; the journal sees it when it commits. */
+	if (err && !jbd2_error(t.j) && health_state(&t.health) < HEALTH_ABORTED)
+		assert_true(op == FAULT_WRITE);
+	if (met && jbd2_error(t.j)) {
+		assert_int_equal(jbd2_begin(t.j, 1, 0, &h), -EROFS);
+		assert_int_equal(health_state(&t.health), HEALTH_ABORTED);
+		assert_true(jbd2_stop(t.j) < 0);
+	} else if (met) {
+		err = jbd2_stop(t.j);
+	}
+	err = bcache_detach(t.dev, false);
+	judge(&t, t.mem, p, dev_fault_records(t.dev));
+	if (!err)
+		assert_int_equal(bcache_attach(t.cache, t.dev, BLOCK), 0);
+	else
+		err_clear();
+	bcache_free(t.cache);
+	t.cache = NULL;
+	jbd2_close(t.j);
+	jt_free(&t);
+	free(p);
+	return met;
+}
+
+static void test_failures(void **state)
+{
+	u64 seed = test_seed(), met = 0;
+
+	(void)state;
+	log_set_level((enum log_level) - 1);
+	for (u64 nth = 1; nth < 400; nth++) {
+		met += fail_at(&kinds[nth % ARRAY_SIZE(kinds)], FAULT_WRITE, nth, nth & 1, rnd(&seed));
+		met += fail_at(&kinds[nth % ARRAY_SIZE(kinds)], FAULT_FLUSH, nth, nth & 1, rnd(&seed));
+	}
+	assert_true(met > 200);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_formats),
 		cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_failures),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
