@@ -23,6 +23,7 @@ plan() {
 	# Under ASan and UBSan: `make check` builds these tools so as well.
 	[ "$1" = fast ] || job image 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image
 	plan_model "$1"
+	plan_crash "$1"
 	[ "$1" = long ] && plan_long
 	return 0
 }
@@ -46,6 +47,16 @@ plan_conform() {
 	job conform/ext4 120 tests/with.sh ext4 "$conform" dir:@ext4
 	job conform/tmpfs 60 tests/with.sh tmpfs "$conform" dir:@tmpfs
 	job conform/mount:memfs 180 tests/with.sh werunos:memfs:128M "$conform" dir:@werunos
+}
+
+# The power goes: at many moments of recorded workloads. What is switched off must be found out.
+plan_crash() {
+	local crash=$B/tests/crash/crash tooth fresh=${SEED:-$((EPOCHSECONDS % 1000000))} states=150
+	[ "$1" = long ] && states=5000
+	job crash/log 600 "$crash" --log --seed "$fresh" --states "$states"
+	for tooth in flush revoke gate; do
+		job "crash/log/without-$tooth" 60 "$crash" --log --tooth "$tooth" --states 1500
+	done
 }
 
 # Random operations against the kernel. Fixed seeds and one that changes: SEED=N runs that one alone.

@@ -147,6 +147,8 @@ int run_start(struct run *r, const struct volume *v, u64 seed, bool no_flush);
 int run_stop(struct run *r);
 void run_free(struct run *r);
 /* What a workload calls. An unexpected result ends up in r->wrong, and what follows does nothing. False: it was not done. */
+/* What forgets every flush and FUA on the way to lower. */
+int lossy_new(struct blkdev *lower, struct blkdev **out);
 bool w_create(struct run *r, const char *path);
 bool w_mkdir(struct run *r, const char *path);
 bool w_symlink(struct run *r, const char *path, u32 len);
@@ -228,5 +230,10 @@ void judge_free(struct judge *j);
 char *judge_ours(struct judge *j, struct model *m, u64 cut);
 char *judge_e2fsck(struct judge *j);
 char *judge_kernel(struct judge *j, struct model *m, u64 cut);
+
+/* ---- log.c ---- */
+
+/* The journal by itself. tooth: "", or what is switched off, which must be found out: "flush", "revoke", "gate". */
+bool log_suite(const char *tooth, u64 seed, u64 states, u32 *tests);
 
 #endif

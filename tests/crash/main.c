@@ -24,7 +24,8 @@ struct options {
 	const char *volume, *work, *keep;
 	u64 seed, states, others;
 	struct state only;
-	bool one, no_flush, expect_failure;
+	bool one, no_flush, expect_failure, log;
+	const char *tooth;
 	u32 tests;
 };
 
@@ -192,12 +193,14 @@ static int usage(void)
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "volume", 1, NULL, 'v' }, { "work", 1, NULL, 'w' },     { "seed", 1, NULL, 's' },
-		{ "states", 1, NULL, 'n' }, { "others", 1, NULL, 'o' },   { "state", 1, NULL, 'S' },
-		{ "keep", 1, NULL, 'k' },   { "no-flush", 0, NULL, 'f' }, { "expect-failure", 0, NULL, 'x' },
-		{ NULL, 0, NULL, 0 },
+		{ "volume", 1, NULL, 'v' },   { "work", 1, NULL, 'w' },           { "seed", 1, NULL, 's' },
+		{ "states", 1, NULL, 'n' },   { "others", 1, NULL, 'o' },         { "state", 1, NULL, 'S' },
+		{ "log", 0, NULL, 'l' },      { "tooth", 1, NULL, 't' },          { "keep", 1, NULL, 'k' },
+		{ "no-flush", 0, NULL, 'f' }, { "expect-failure", 0, NULL, 'x' }, { NULL, 0, NULL, 0 },
 	};
-	struct options o = { .volume = "4k", .work = "all", .seed = 1, .states = 60, .others = 20 };
+	struct options o = {
+		.volume = "4k", .work = "all", .seed = 1, .states = 60, .others = 20, .tooth = ""
+	};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -222,6 +225,12 @@ int main(int argc, char **argv)
 			if (!parse_state(optarg, &o.only))
 				return usage();
 			break;
+		case 'l':
+			o.log = true;
+			break;
+		case 't':
+			o.tooth = optarg;
+			break;
 		case 'k':
 			o.keep = optarg;
 			break;
@@ -238,5 +247,7 @@ int main(int argc, char **argv)
 	if (optind != argc || (strcmp(o.volume, "all") && !volume_find(o.volume)) ||
 	    (strcmp(o.work, "all") && !work_find(o.work)))
 		return usage();
+	if (o.log)
+		return log_suite(o.tooth, o.seed, o.states, &o.tests) ? 0 : 1;
 	return all_works(&o) ? 0 : 1;
 }

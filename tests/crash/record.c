@@ -121,7 +121,7 @@ static const struct blkdev_ops lossy_ops = { .kind = "lossy",
 					     .submit = lossy_submit,
 					     .release = lossy_release };
 
-static int lossy_new(struct blkdev *lower, struct blkdev **out)
+int lossy_new(struct blkdev *lower, struct blkdev **out)
 {
 	struct lossy *l = calloc(1, sizeof(*l));
 	int err = l ? blkdev_init(&l->dev, &lossy_ops, lower->name, lower->size_bytes) : -ENOMEM;
