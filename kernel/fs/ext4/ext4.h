@@ -124,12 +124,9 @@ struct ext4_inode {
 	u16 extra_isize;  /* [vfs.lock W] bytes of fields behind the first 128; 0: none */
 	_Atomic u32 tid,
 		data_tid; /* the last transaction that changed it; that changed where or how long its data is */
-	struct list orphan; /* [orphan_lock] in memory's copy of the orphan list */
-	u32 orphan_place;   /* [orphan_lock] in the orphan file, counted from 1; 0: none */
-	struct rwlock tree; /* rank EXTENT: block[] as a map, and the blocks of the map */
-	struct ext4_window {
-		u64 lblk, pblk, len;
-	} window;                    /* [tree] blocks reserved ahead of an appending writer; len 0: none */
+	struct list orphan;          /* [orphan_lock] in memory's copy of the orphan list */
+	u32 orphan_place;            /* [orphan_lock] in the orphan file, counted from 1; 0: none */
+	struct rwlock tree;          /* rank EXTENT: block[] as a map, and the blocks of the map */
 	_Atomic bool holes_in_dir;   /* a part of the directory could not be shown */
 	_Atomic bool index_bad;      /* the index of the directory was found damaged */
 	u32 room_at;                 /* [vfs.lock W] a directory's block where the search for room begins */
@@ -690,6 +687,14 @@ void ext4_balloc_close(struct ext4_super *es);
  */
 int ext4_blocks_reserve(struct ext4_super *es, u64 goal, u32 want, u32 flags, u64 *blk,
 			u32 *len) __must_check;
+/*
+ * For file data at lblk, which is a hole: 1 to `want` blocks in one piece, from the inode's window when it goes on there, else near goal. An
+ * appending writer gets a window, blocks reserved behind what he asked for, so that files written at the same time stay in one
+ * piece each. Locks: vfs.lock W.
+ */
+int ext4_data_reserve(struct ext4_inode *ei, u64 lblk, u64 goal, u32 want, u64 *blk, u32 *len) __must_check;
+/* The window is given back. */
+void ext4_window_drop(struct ext4_inode *ei);
 /* Gives back what was reserved and not taken. */
 void ext4_blocks_unreserve(struct ext4_super *es, u64 blk, u32 len);
 /* Reserved blocks become taken, on the volume too. At most EXT4_CREDITS_GROUP for each group they lie in; a reserved piece lies in one. */
@@ -769,8 +774,6 @@ void ext4_abort_alloc(struct inode *inode, const struct mapping *m);
 int ext4_unmap(struct inode *inode, u64 off_bytes, u64 len_bytes);
 int ext4_prealloc(struct inode *inode, u64 off_bytes, u64 len_bytes);
 int ext4_set_size(struct inode *inode, u64 size_bytes);
-/* The window of blocks reserved ahead is given back. */
-void ext4_window_drop(struct ext4_inode *ei);
 
 /* ---- ialloc.c ---- */
 

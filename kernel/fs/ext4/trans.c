@@ -1,5 +1,6 @@
 /*
- * Changes: a handle holds all that must happen together. Without a journal a handle pins what it joins until its end, so that no block goes home half changed; more than
+ * Changes: a handle holds all that must happen together. With a journal it is the journal's handle, and everything here hands
+ * over to it. Without one, a handle pins what it joins until its end, so that no block goes home half changed; more than
  * that is not promised: a crash needs e2fsck.
  */
 #include "ext4.h"
@@ -24,8 +25,9 @@ int ext4_begin(struct ext4_super *es, u32 credits, u32 revokes, struct ext4_hand
 	*h = (struct ext4_handle){ .es = es };
 	if (err)
 		return err;
-	(void)credits;
-	(void)revokes;
+	if (es->journal)
+		/* One more, for errors that the superblock is to tell. */
+		return jbd2_begin(es->journal, credits + 1, revokes, &h->jh);
 	lock_note_acquire(h, RANK_HANDLE, false);
 	return 0;
 }
@@ -50,24 +52,28 @@ static int finish(struct ext4_handle *h)
 
 int ext4_end(struct ext4_handle *h, int err)
 {
-	int end = finish(h);
+	int end = 0;
 
+	if (h->es->journal)
+		jbd2_end(&h->jh);
+	else
+		end = finish(h);
 	return err ? err : end;
 }
 
 int ext4_extend(struct ext4_handle *h, u32 credits, u32 revokes)
 {
-	(void)h;
-	(void)credits;
-	(void)revokes;
-	return 0;
+	return h->es->journal ? jbd2_extend(&h->jh, credits, revokes) : 0;
 }
 
 int ext4_restart(struct ext4_handle *h, u32 credits, u32 revokes)
 {
 	struct ext4_super *es = h->es;
-	int err = ext4_end(h, 0);
+	int err;
 
+	if (es->journal)
+		return jbd2_restart(&h->jh, credits, revokes);
+	err = ext4_end(h, 0);
 	return err ? err : ext4_begin(es, credits, revokes, h);
 }
 
@@ -95,12 +101,15 @@ static int join(struct ext4_handle *h, struct buffer_head *bh)
 
 int ext4_access(struct ext4_handle *h, struct buffer_head *bh)
 {
-	return join(h, bh);
+	return h->es->journal ? jbd2_access(&h->jh, bh) : join(h, bh);
 }
 
 void ext4_dirty(struct ext4_handle *h, struct buffer_head *bh)
 {
-	(void)h;
+	if (h->es->journal) {
+		jbd2_dirty(&h->jh, bh);
+		return;
+	}
 	bh_lock(bh);
 	bh_dirty(bh);
 	bh_unlock(bh);
@@ -108,6 +117,8 @@ void ext4_dirty(struct ext4_handle *h, struct buffer_head *bh)
 
 int ext4_forget(struct ext4_handle *h, u64 blk)
 {
+	if (h->es->journal)
+		return jbd2_forget(&h->jh, blk);
 	bh_forget(h->es->vfs.dev, blk);
 	return 0;
 }
@@ -116,6 +127,8 @@ int ext4_abort(struct ext4_super *es, int err)
 {
 	log_error("%s: a change failed half way (%s): the volume is read-only from now on",
 		  es->vfs.health.name, err_name(err));
+	if (es->journal)
+		jbd2_abort(es->journal, err);
 	health_raise(&es->vfs.health, HEALTH_ABORTED);
 	return err;
 }
