@@ -328,7 +328,7 @@ void jbd2_end(struct jbd2_handle *h)
 	if (!--t->handles && t->locked)
 		cond_signal(&j->quiet);
 	mutex_unlock(&j->lock);
-	lock_note_release(h);
+	lock_note_release(j);
 }
 
 /* ---- the end ---- */

@@ -100,8 +100,8 @@ int jbd2_begin(struct jbd2 *j, u32 credits, u32 revokes, struct jbd2_handle *h)
 		return fail(-ENOSPC, "a change of %u blocks does not fit into the journal", credits);
 	*h = (struct jbd2_handle){ .journal = j };
 	/* Before it waits, so that an inversion is seen. */
-	lock_note_acquire(h, RANK_HANDLE, false);
-	lock_note_release(h);
+	lock_note_acquire(j, RANK_HANDLE, false);
+	lock_note_release(j);
 	while (!err) {
 		switch (join_running(j, credits, revokes, h, &full, &err)) {
 		case NO_ROOM:
@@ -113,7 +113,7 @@ int jbd2_begin(struct jbd2 *j, u32 credits, u32 revokes, struct jbd2_handle *h)
 		case ERROR:
 			break;
 		case NONE:
-			lock_note_acquire(h, RANK_HANDLE, false);
+			lock_note_acquire(j, RANK_HANDLE, false);
 			return 0;
 		}
 	}
