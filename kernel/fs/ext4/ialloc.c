@@ -4,7 +4,7 @@
  * Where. Groups are looked at in sets that share their metadata (flex_bg), or one by one. A file goes to the group of its directory;
  * when that is full of inodes or blocks, to its set, then to groups at growing distances, which depend on the directory so that
  * full neighbours do not all run into the same one, then anywhere. Directories at the top are spread: to the set with the fewest directories
- * among those with at least the average of free inodes and blocks. Others stay with their parent as long as its set is not
+ * among those with about the average of free inodes and blocks or more. Others stay with their parent as long as its set is not
  * much worse than the average. The averages are of some time ago: they only steer.
  *
  * Invariants
@@ -279,7 +279,7 @@ static bool is_top(const struct ext4_inode *dir)
 	return dir->vfs.ino == EXT4_INO_ROOT || dir->flags & EXT4_FL_TOPDIR;
 }
 
-/* The set with the fewest directories among those that are not worse than the average. UINT32_MAX: none. */
+/* The set with the fewest directories among those that are not much worse than the average. UINT32_MAX: none. */
 static u32 emptiest_set(struct ext4_super *es, const struct room *mean, u32 turn)
 {
 	u32 sets = set_count(es), start = (u32)(hash_u64(turn) % sets), best = UINT32_MAX;
@@ -290,8 +290,8 @@ static u32 emptiest_set(struct ext4_super *es, const struct room *mean, u32 turn
 		u32 set = (u32)(((u64)start + i) % sets);
 
 		set_room(es, set, &r);
-		if (!r.free_inodes || r.free_inodes < mean->free_inodes || !r.free_clusters ||
-		    r.free_clusters < mean->free_clusters || r.dirs >= least)
+		if (!r.free_inodes || r.free_inodes < mean->free_inodes * 3 / 4 || !r.free_clusters ||
+		    r.free_clusters < mean->free_clusters * 3 / 4 || r.dirs >= least)
 			continue;
 		least = r.dirs;
 		best = set;
