@@ -42,8 +42,9 @@ struct log_run {
 	struct health health;
 	struct jbd2 *j;
 	u32 ops;
-	struct step *step;    /* [1 .. ops] */
-	u32 freed_in[BLOCKS]; /* the transaction that freed it and is not durable; 0: none */
+	struct step *step;  /* [1 .. ops] */
+	bool waits[BLOCKS]; /* freed, in the transaction freed_in, which is not durable */
+	u32 freed_in[BLOCKS];
 	u32 last_tid;
 };
 
@@ -100,7 +101,7 @@ static void committed(void *priv, u32 tid)
 
 	for (u32 i = 0; i < BLOCKS; i++)
 		if (l->freed_in[i] == tid)
-			l->freed_in[i] = 0;
+			l->waits[i] = false;
 }
 
 static const struct jbd2_ops ops = { .committed = committed };
@@ -144,7 +145,7 @@ static u32 some(struct log_run *l, u64 *seed, enum owner owner)
 		u32 blk = rnd_below(seed, BLOCKS);
 
 		if (l->step[l->ops].cell[blk].owner == owner &&
-		    (owner != FREE || l->no_gate || !l->freed_in[blk]))
+		    (owner != FREE || l->no_gate || !l->waits[blk]))
 			return blk;
 	}
 	return BLOCKS;
@@ -184,6 +185,7 @@ static int let_go(struct log_run *l, struct jbd2_handle *h, u32 blk)
 	else if (c->owner == META)
 		err = jbd2_forget(h, blk);
 	c->owner = FREE;
+	l->waits[blk] = true;
 	l->freed_in[blk] = h->tid;
 	return err;
 }
