@@ -392,6 +392,27 @@ struct ext4_run {
 };
 
 /* The run that lblk lies in. At least `want` blocks from lblk are looked at where that costs nothing much. */
+#define EXT4_LBLK_END (1ull << 32) /* where a file that is mapped by extents ends at the latest */
+static inline u64 ext4_extent_len(const struct ext4_disk_extent *e)
+{
+	u32 len = le16_get(e->len);
+
+	return len > EXT4_EXTENT_INIT_MAX ? len - EXT4_EXTENT_INIT_MAX : len;
+}
+static inline bool ext4_extent_unwritten(const struct ext4_disk_extent *e)
+{
+	return le16_get(e->len) > EXT4_EXTENT_INIT_MAX;
+}
+static inline u64 ext4_extent_start(const struct ext4_disk_extent *e)
+{
+	return le32_get(e->start_lo) | (u64)le16_get(e->start_hi) << 32;
+}
+static inline u64 ext4_extent_child(const struct ext4_disk_extent_idx *x)
+{
+	return le32_get(x->leaf_lo) | (u64)le16_get(x->leaf_hi) << 32;
+}
+/* Entries of either kind are 12 bytes and begin with their block: how many begin at or before lblk. */
+u32 ext4_extent_up_to(const struct ext4_disk_extent *e, u32 n, u64 lblk);
 int ext4_extent_map(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
 int ext4_indirect_map(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
 int ext4_map_blocks(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
@@ -703,8 +724,6 @@ int ext4_blocks_take(struct ext4_handle *h, u64 blk, u32 len) __must_check;
 int ext4_blocks_free(struct ext4_handle *h, u64 blk, u32 len, bool metadata) __must_check;
 /* One block of metadata near goal: reserve and take. */
 int ext4_block_new(struct ext4_handle *h, u64 goal, u64 *blk) __must_check;
-/* Where the file's next block would best lie. */
-u64 ext4_goal(const struct ext4_inode *ei, u64 lblk);
 /* Blocks that can be had: free, without what is reserved, kept back, or waiting for a commit. */
 u64 ext4_blocks_avail(struct ext4_super *es);
 /* Some were freed and wait for a commit. */
@@ -756,7 +775,63 @@ int ext4_orphan_clear(struct ext4_handle *h, u32 place) __must_check;
 /* The inode was found there: in the file (place + 1), or (0) at the head of the list, with `rest` behind it. */
 void ext4_orphan_found(struct ext4_inode *ei, u32 place, u32 rest);
 
-/* ---- extents_edit.c, indirect_edit.c, map_edit.c: maps that change ---- */
+/*
+ * ---- extents_edit.c, indirect_edit.c: one kind of map that changes ----
+ *
+ * For all of these: Locks: tree W. The inode's block count is brought along, the inode is not written. On error nothing was changed, or
+ * ext4_abort was called. Each leaves the map whole.
+ */
+
+/* New blocks of a map, zeros, joined. */
+struct ext4_fresh {
+	u32 count;
+	struct {
+		u64 blk;
+		struct buffer_head *bh;
+	} b[EXT4_EXTENT_DEPTH_MAX + 1];
+};
+/* b[i] is one `first_depth` + i levels above the leaves. Ended by ext4_fresh_done, when it failed too. */
+int ext4_fresh_get(struct ext4_handle *h, struct ext4_inode *ei, u64 goal, u32 count, u32 first_depth,
+		   const struct bh_ops *ops, struct ext4_fresh *out) __must_check;
+void ext4_fresh_done(struct ext4_fresh *f);
+/* They are not used after all. */
+int ext4_fresh_undo(struct ext4_handle *h, struct ext4_fresh *f);
+
+#define EXT4_EXTENT_UNWRITTEN_MAX (EXT4_EXTENT_INIT_MAX - 1)
+/* What one step of a cut costs: the path, blocks of data in so many pieces, blocks of the map. Revokes: the step's `max` if metadata, and: */
+#define EXT4_CUT_PIECES 8u
+#define EXT4_CREDITS_CUT \
+	(EXT4_EXTENT_DEPTH_MAX + (EXT4_CUT_PIECES + EXT4_EXTENT_DEPTH_MAX) * EXT4_CREDITS_GROUP)
+#define EXT4_REVOKES_CUT EXT4_EXTENT_DEPTH_MAX
+/* What a step of a cut is to do: free what is mapped in [from, *to), from the end, at most `max` blocks. It sets *to to where it came. */
+struct ext4_cut {
+	u64 from, to;
+	u32 max;
+	bool metadata; /* the blocks are the volume's own: directories, symlinks */
+};
+
+/* A hole becomes mapped. EXT4_CREDITS_INSERT; at most EXT4_EXTENT_INIT_MAX blocks, or EXT4_EXTENT_UNWRITTEN_MAX. */
+int ext4_extent_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk,
+		       bool unwritten) __must_check;
+/* What is allocated in the range counts as written. Up to two inserts, and their credits; may fail half way, with more pieces than before. */
+int ext4_extent_convert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u64 len) __must_check;
+/* No extent goes across lblk. As an insert. */
+int ext4_extent_split(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk) __must_check;
+/* After ext4_extent_split at c->to. */
+int ext4_extent_cut(struct ext4_handle *h, struct ext4_inode *ei, struct ext4_cut *c) __must_check;
+/* A tree whose blocks are not needed any more gives them back. EXT4_CREDITS_CUT. */
+int ext4_extent_shrink(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
+
+/* How many blocks from lblk on have their pointers in the same block: what an insert may have. */
+u32 ext4_indirect_piece(const struct ext4_inode *ei, u64 lblk);
+int ext4_indirect_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len,
+			 u64 pblk) __must_check;
+int ext4_indirect_cut(struct ext4_handle *h, struct ext4_inode *ei, struct ext4_cut *c) __must_check;
+
+/* ---- map_edit.c: maps that change ---- */
+
+/* Where the file's block lblk would best lie. Locks: takes tree R. */
+u64 ext4_goal(struct ext4_inode *ei, u64 lblk);
 
 /* The range, a hole, becomes mapped to pblk. Locks: tree W. The inode's block count is brought along, the inode is not written. */
 int ext4_map_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk,

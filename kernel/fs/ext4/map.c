@@ -68,7 +68,9 @@ int ext4_map(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *
 		return 0;
 	}
 	len_bytes = MIN(len_bytes, end - off_bytes);
+	rw_read_lock(&ei->tree);
 	err = ext4_map_blocks(ei, lblk, ((off_bytes + len_bytes - 1) >> bits) - lblk + 1, &run);
+	rw_read_unlock(&ei->tree);
 	if (err)
 		return err;
 	out->off_bytes = run.lblk << bits;

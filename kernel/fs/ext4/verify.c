@@ -129,6 +129,18 @@ static int verify_extent(const struct buffer_head *bh, const void *data, const s
 	return bad ? wrong(bh, ctx->v[0], bad) : 0;
 }
 
+static void seal_extent(const struct buffer_head *bh, void *data)
+{
+	const struct ext4_disk_extent_header *h = data;
+	u32 tail = sizeof(*h) + le16_get(h->max) * (u32)sizeof(struct ext4_disk_extent);
+	struct ext4_disk_extent_tail *t = (void *)((u8 *)data + tail);
+
+	if (!ext4_bh_super(bh)->metadata_csum || tail + sizeof(*t) > bh->size_bytes)
+		return;
+	t->checksum = le32_put(ext4_csum_extent(
+		ext4_csum_inode_seed(ext4_bh_super(bh), (u32)bh->ctx.v[0], (u32)bh->ctx.v[1]), data, tail));
+}
+
 static int verify_indirect(const struct buffer_head *bh, const void *data, const struct bh_ctx *ctx)
 {
 	struct ext4_super *es = ext4_bh_super(bh);
@@ -299,7 +311,7 @@ const struct bh_ops ext4_gdt_ops = { .name = "group descriptors" };
 const struct bh_ops ext4_itable_ops = { .name = "inode table" };
 const struct bh_ops ext4_block_bitmap_ops = { .name = "block bitmap", .verify = verify_block_bitmap };
 const struct bh_ops ext4_inode_bitmap_ops = { .name = "inode bitmap", .verify = verify_inode_bitmap };
-const struct bh_ops ext4_extent_ops = { .name = "extent node", .verify = verify_extent };
+const struct bh_ops ext4_extent_ops = { .name = "extent node", .verify = verify_extent, .seal = seal_extent };
 const struct bh_ops ext4_indirect_ops = { .name = "indirect block", .verify = verify_indirect };
 const struct bh_ops ext4_dir_ops = { .name = "directory block", .verify = verify_dir, .seal = seal_dir };
 const struct bh_ops ext4_xattr_ops = { .name = "extended attributes",

@@ -1,0 +1,723 @@
+/*
+ * Extent trees that change.
+ *
+ *   insert   into the leaf that is responsible, joined with a neighbour where it continues one; full nodes are split, and when all are
+ *            full, the root's entries move into a block of their own
+ *   convert  unwritten becomes written: at the edge of a written neighbour by moving the border, else by splitting
+ *   cut      from the end backwards, one extent or a part of it a step; nodes that get empty go, with the entries that led to them
+ *   shrink   a root that leads to one small node takes its place
+ *
+ * Invariants
+ *  1. Nothing is changed before all of it is read and joined, and the blocks for new nodes are there. What is done then cannot fail.
+ *  2. An index entry's key is the first key of the node it leads to; no node but the root is empty.
+ *  3. A tree that only grows at its end has full nodes: the node that is split there gives nothing away. Elsewhere a split halves.
+ *  4. Depth counts from the leaves, so nodes keep theirs, and what they were verified as, when the root moves.
+ *  5. Trees come from disks: a path has at most EXT4_EXTENT_DEPTH_MAX steps, each node's number of entries was checked when it was read,
+ *     and its number of places is believed only where it is not more than there is room for.
+ */
+#include "ext4.h"
+
+#include "lib/scope.h"
+#include <errno.h>
+
+struct node {
+	struct buffer_head *bh; /* NULL: the root, in the inode */
+	struct ext4_disk_extent_header *hdr;
+	u32 at; /* in an index: the entry that was followed; in the leaf: how many begin at or before the block */
+};
+
+/* The way to the leaf that is responsible for a block, and for all of [lo, hi). */
+struct path {
+	struct ext4_inode *ei;
+	u32 depth; /* of the root */
+	u64 lo, hi;
+	struct node level[EXT4_EXTENT_DEPTH_MAX + 1]; /* the root, …, the leaf */
+};
+
+/* ---- new blocks ---- */
+
+void ext4_fresh_done(struct ext4_fresh *f)
+{
+	for (u32 i = 0; i < f->count; i++)
+		bh_put(f->b[i].bh);
+	f->count = 0;
+}
+
+int ext4_fresh_undo(struct ext4_handle *h, struct ext4_fresh *f)
+{
+	int err = 0;
+
+	for (u32 i = 0; i < f->count && !err; i++)
+		err = ext4_blocks_free(h, f->b[i].blk, 1, f->b[i].bh);
+	return err ? ext4_abort(h->es, err) : 0;
+}
+
+int ext4_fresh_get(struct ext4_handle *h, struct ext4_inode *ei, u64 goal, u32 count, u32 first_depth,
+		   const struct bh_ops *ops, struct ext4_fresh *out)
+{
+	int err = 0;
+
+	*out = (struct ext4_fresh){ 0 };
+	for (u32 i = 0; i < count && !err; i++) {
+		err = ext4_block_new(h, goal, &out->b[i].blk);
+		out->count += !err;
+	}
+	for (u32 i = 0; i < count && !err; i++) {
+		const struct bh_ctx ctx = ext4_ctx_map(ei, first_depth + i);
+
+		err = bh_get_new(h->es->vfs.dev, out->b[i].blk, ops, &ctx, &out->b[i].bh);
+		if (!err)
+			err = ext4_access(h, out->b[i].bh);
+	}
+	if (err)
+		(void)!ext4_fresh_undo(h, out);
+	return err;
+}
+
+/* ---- nodes ---- */
+
+static u32 entries(const struct node *n)
+{
+	return le16_get(n->hdr->entries);
+}
+
+static u32 places(const struct node *n)
+{
+	return le16_get(n->hdr->max);
+}
+
+/* Entries of both kinds are of one size and begin with their key. */
+static struct ext4_disk_extent *entry(const struct node *n, u32 i)
+{
+	return (struct ext4_disk_extent *)(n->hdr + 1) + i;
+}
+
+static u64 key(const struct node *n, u32 i)
+{
+	return le32_get(entry(n, i)->lblk);
+}
+
+static u64 end_of(const struct ext4_disk_extent *e)
+{
+	return le32_get(e->lblk) + ext4_extent_len(e);
+}
+
+static struct node *leaf_of(struct path *p)
+{
+	return &p->level[p->depth];
+}
+
+/* Its bytes were changed. The root is written with the inode. */
+static void changed(struct ext4_handle *h, const struct node *n)
+{
+	if (n->bh)
+		ext4_dirty(h, n->bh);
+}
+
+static u32 block_places(const struct ext4_super *es)
+{
+	u32 bytes = ext4_block_bytes(es) - (u32)sizeof(struct ext4_disk_extent_header);
+
+	if (es->metadata_csum)
+		bytes -= (u32)sizeof(struct ext4_disk_extent_tail);
+	return bytes / (u32)sizeof(struct ext4_disk_extent);
+}
+
+static void node_init(const struct ext4_super *es, struct ext4_disk_extent_header *hdr, u32 depth)
+{
+	*hdr = (struct ext4_disk_extent_header){ .magic = le16_put(EXT4_EXTENT_MAGIC),
+						 .max = le16_put((u16)block_places(es)),
+						 .depth = le16_put((u16)depth) };
+}
+
+static void set_entries(struct node *n, u32 count)
+{
+	n->hdr->entries = le16_put((u16)count);
+}
+
+/* There is room. */
+static void entry_insert(struct node *n, u32 at, const struct ext4_disk_extent *e)
+{
+	u32 count = entries(n);
+
+	memmove(entry(n, at + 1), entry(n, at), (count - at) * sizeof(*e));
+	*entry(n, at) = *e;
+	set_entries(n, count + 1);
+}
+
+static void entry_remove(struct node *n, u32 at)
+{
+	u32 count = entries(n) - 1;
+
+	memmove(entry(n, at), entry(n, at + 1), (count - at) * sizeof(struct ext4_disk_extent));
+	memset(entry(n, count), 0, sizeof(struct ext4_disk_extent));
+	set_entries(n, count);
+}
+
+static struct ext4_disk_extent make_extent(u64 lblk, u64 len, u64 pblk, bool unwritten)
+{
+	return (struct ext4_disk_extent){ .lblk = le32_put((u32)lblk),
+					  .len = le16_put(
+						  (u16)(unwritten ? len + EXT4_EXTENT_INIT_MAX : len)),
+					  .start_hi = le16_put((u16)(pblk >> 32)),
+					  .start_lo = le32_put((u32)pblk) };
+}
+
+static struct ext4_disk_extent make_index(u64 lblk, u64 blk)
+{
+	struct ext4_disk_extent e;
+	struct ext4_disk_extent_idx x = { .lblk = le32_put((u32)lblk),
+					  .leaf_lo = le32_put((u32)blk),
+					  .leaf_hi = le16_put((u16)(blk >> 32)) };
+
+	memcpy(&e, &x, sizeof(e));
+	return e;
+}
+
+static u64 child_of(const struct node *n, u32 i)
+{
+	return ext4_extent_child((const struct ext4_disk_extent_idx *)entry(n, i));
+}
+
+/* The part [from, end) of an extent. */
+static struct ext4_disk_extent part(const struct ext4_disk_extent *e, u64 from, u64 end)
+{
+	return make_extent(from, end - from, ext4_extent_start(e) + (from - le32_get(e->lblk)),
+			   ext4_extent_unwritten(e));
+}
+
+/* ---- paths ---- */
+
+static void path_put(struct path *p)
+{
+	for (u32 i = 0; i <= p->depth; i++)
+		bh_put(p->level[i].bh);
+}
+
+static int bad_tree(const struct ext4_inode *ei, const char *what)
+{
+	return corrupt(&ei->vfs.sb->health, "inode", ei->vfs.ino, "its extent tree: %s", what);
+}
+
+static int descend(struct path *p, u64 lblk, u32 k)
+{
+	struct node *n = &p->level[k];
+	u32 count = entries(n), before = ext4_extent_up_to(entry(n, 0), count, lblk);
+	const struct bh_ctx ctx = ext4_ctx_map(p->ei, p->depth - k - 1);
+	int err;
+
+	if (!count)
+		return bad_tree(p->ei, "an index node is empty");
+	/* What lies before everything is the first child's, whose key falls when something comes there. */
+	n->at = before ? before - 1 : 0;
+	if (before)
+		p->lo = MAX(p->lo, key(n, n->at));
+	if (n->at + 1 < count)
+		p->hi = MIN(p->hi, key(n, n->at + 1));
+	err = bh_read(p->ei->vfs.sb->dev, child_of(n, n->at), &ext4_extent_ops, &ctx, &p->level[k + 1].bh);
+	if (!err)
+		p->level[k + 1].hdr = p->level[k + 1].bh->data;
+	return err;
+}
+
+/* Whatever it returns, ended by path_put. */
+static int find(struct ext4_inode *ei, u64 lblk, struct path *p)
+{
+	*p = (struct path){ .ei = ei, .hi = EXT4_LBLK_END };
+	p->level[0].hdr = (void *)ei->block;
+	p->depth = le16_get(p->level[0].hdr->depth);
+	if (p->depth > EXT4_EXTENT_DEPTH_MAX) {
+		p->depth = 0;
+		return bad_tree(ei, "too deep");
+	}
+	for (u32 k = 0; k < p->depth; k++) {
+		int err = descend(p, lblk, k);
+
+		if (err)
+			return err;
+	}
+	leaf_of(p)->at = ext4_extent_up_to(entry(leaf_of(p), 0), entries(leaf_of(p)), lblk);
+	return 0;
+}
+
+/* The nodes down to level `to` will change. */
+static int join(struct ext4_handle *h, struct path *p, u32 to)
+{
+	int err = 0;
+
+	for (u32 k = 1; k <= to && !err; k++)
+		err = ext4_access(h, p->level[k].bh);
+	return err;
+}
+
+/* The first key of the node at level k has changed, or may have. */
+static void fix_keys(struct ext4_handle *h, struct path *p, u32 k)
+{
+	for (; k; k--) {
+		struct node *up = &p->level[k - 1];
+
+		entry(up, up->at)->lblk = entry(&p->level[k], 0)->lblk;
+		changed(h, up);
+		if (up->at)
+			break;
+	}
+}
+
+/* ---- an entry more ---- */
+
+/* Where blocks for nodes would best lie: with the nodes there are, else with the data. */
+static u64 node_goal(struct path *p, u64 pblk)
+{
+	return p->depth ? leaf_of(p)->bh->blk : pblk;
+}
+
+/* The blocks that an entry more in the leaf needs, and all that will change, joined. */
+static int plan(struct ext4_handle *h, struct path *p, u64 pblk, struct ext4_fresh *f)
+{
+	u32 full = 0;
+	int err;
+
+	*f = (struct ext4_fresh){ 0 };
+	while (full <= p->depth && entries(&p->level[p->depth - full]) >= places(&p->level[p->depth - full]))
+		full++;
+	if (full > EXT4_EXTENT_DEPTH_MAX)
+		return fail(-EFBIG, "inode %llu: its extent tree cannot get deeper",
+			    (unsigned long long)p->ei->vfs.ino);
+	err = join(h, p, p->depth);
+	return err ? err : ext4_fresh_get(h, p->ei, node_goal(p, pblk), full, 0, &ext4_extent_ops, f);
+}
+
+/* The root's entries move into a block of their own. */
+static void grow(struct ext4_handle *h, struct path *p, struct ext4_fresh *f)
+{
+	struct node *root = &p->level[0], *n = &p->level[1];
+	u32 i = p->depth, count = entries(root);
+	struct ext4_disk_extent x;
+
+	memmove(n, root, (p->depth + 1) * sizeof(*root));
+	n->bh = bh_get(f->b[i].bh);
+	n->hdr = n->bh->data;
+	node_init(ext4_inode_super(p->ei), n->hdr, p->depth);
+	memcpy(entry(n, 0), entry(root, 0), count * sizeof(x));
+	set_entries(n, count);
+	changed(h, n);
+	x = make_index(key(root, 0), f->b[i].blk);
+	memset(entry(root, 0), 0, EXT4_IBLOCK_BYTES - sizeof(*root->hdr));
+	*entry(root, 0) = x;
+	set_entries(root, 1);
+	p->depth++;
+	root->hdr->depth = le16_put((u16)p->depth);
+	root->at = 0;
+}
+
+/* *e goes into a full node at `at`: half of it, or nothing, moves into block i of f. *e becomes what leads there. */
+static void split(struct ext4_handle *h, struct path *p, struct node *n, struct ext4_fresh *f, u32 i, u32 at,
+		  struct ext4_disk_extent *e)
+{
+	u32 count = entries(n), keep = at == count ? count : count / 2;
+	struct node right = { .bh = f->b[i].bh, .hdr = f->b[i].bh->data };
+
+	node_init(ext4_inode_super(p->ei), right.hdr, i);
+	memcpy(entry(&right, 0), entry(n, keep), (count - keep) * sizeof(*e));
+	set_entries(&right, count - keep);
+	memset(entry(n, keep), 0, (count - keep) * sizeof(*e));
+	set_entries(n, keep);
+	if (at > keep || at == count)
+		entry_insert(&right, at - keep, e);
+	else
+		entry_insert(n, at, e);
+	changed(h, n);
+	changed(h, &right);
+	*e = make_index(key(&right, 0), f->b[i].blk);
+}
+
+/* After plan: the entry goes into the leaf. */
+static void put(struct ext4_handle *h, struct path *p, struct ext4_fresh *f, u32 at,
+		struct ext4_disk_extent e)
+{
+	u64 lblk = le32_get(e.lblk);
+	u32 k;
+
+	if (f->count == p->depth + 1)
+		grow(h, p, f);
+	/* Now, while the path is what it was. */
+	for (k = 0; k < p->depth; k++) {
+		struct node *n = &p->level[k];
+
+		if (key(n, n->at) <= lblk)
+			continue;
+		entry(n, n->at)->lblk = e.lblk;
+		changed(h, n);
+	}
+	for (u32 i = 0; entries(&p->level[k]) >= places(&p->level[k]); i++) {
+		split(h, p, &p->level[k], f, i, at, &e);
+		k--;
+		at = p->level[k].at + 1;
+	}
+	entry_insert(&p->level[k], at, &e);
+	changed(h, &p->level[k]);
+	ext4_inode_add_blocks(p->ei, f->count);
+}
+
+/* ---- inserting ---- */
+
+/* b goes on where a ends, and one extent can be both. */
+static bool continues(const struct ext4_disk_extent *a, const struct ext4_disk_extent *b)
+{
+	bool unwritten = ext4_extent_unwritten(a);
+	u64 len = ext4_extent_len(a);
+
+	return unwritten == ext4_extent_unwritten(b) && end_of(a) == le32_get(b->lblk) &&
+	       ext4_extent_start(a) + len == ext4_extent_start(b) &&
+	       len + ext4_extent_len(b) <= (unwritten ? EXT4_EXTENT_UNWRITTEN_MAX : EXT4_EXTENT_INIT_MAX);
+}
+
+static struct ext4_disk_extent both(const struct ext4_disk_extent *a, const struct ext4_disk_extent *b)
+{
+	return make_extent(le32_get(a->lblk), ext4_extent_len(a) + ext4_extent_len(b), ext4_extent_start(a),
+			   ext4_extent_unwritten(a));
+}
+
+/* The leaf is joined. Entry i takes in the one behind it if that continues it. */
+static void merge(struct node *leaf, u32 i)
+{
+	struct ext4_disk_extent *e = entry(leaf, i);
+
+	if (i + 1 >= entries(leaf) || !continues(e, e + 1))
+		return;
+	*e = both(e, e + 1);
+	entry_remove(leaf, i + 1);
+}
+
+/* e, which belongs at the leaf's `at`, is joined with a neighbour there. 1: done. 0: none does. */
+static int insert_merged(struct ext4_handle *h, struct path *p, const struct ext4_disk_extent *e)
+{
+	struct node *leaf = leaf_of(p);
+	u32 at = leaf->at;
+	bool left = at && continues(entry(leaf, at - 1), e);
+	int err;
+
+	if (!left && (at == entries(leaf) || !continues(e, entry(leaf, at))))
+		return 0;
+	err = join(h, p, p->depth);
+	if (err)
+		return err;
+	if (left) {
+		*entry(leaf, at - 1) = both(entry(leaf, at - 1), e);
+		merge(leaf, at - 1);
+	} else {
+		*entry(leaf, at) = both(e, entry(leaf, at));
+		if (!at)
+			fix_keys(h, p, p->depth);
+	}
+	changed(h, leaf);
+	return 1;
+}
+
+static int insert(struct ext4_handle *h, struct path *p, const struct ext4_disk_extent *e)
+{
+	struct node *leaf = leaf_of(p);
+	u32 at = leaf->at;
+	struct ext4_fresh f;
+	int err;
+
+	if ((at && end_of(entry(leaf, at - 1)) > le32_get(e->lblk)) || end_of(e) > p->hi ||
+	    (at < entries(leaf) && key(leaf, at) < end_of(e)))
+		return bad_tree(p->ei, "blocks are there where a hole was to be filled");
+	err = insert_merged(h, p, e);
+	if (err)
+		return err < 0 ? err : 0;
+	err = plan(h, p, ext4_extent_start(e), &f);
+	if (!err)
+		put(h, p, &f, at, *e);
+	ext4_fresh_done(&f);
+	return err;
+}
+
+int ext4_extent_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk,
+		       bool unwritten)
+{
+	struct ext4_disk_extent e;
+	struct path p;
+	int err;
+
+	if (!len || len > (unwritten ? EXT4_EXTENT_UNWRITTEN_MAX : EXT4_EXTENT_INIT_MAX) ||
+	    lblk + len > EXT4_LBLK_END)
+		return fail(-EFBIG, "inode %llu: %u blocks from block %llu on are more than can be mapped",
+			    (unsigned long long)ei->vfs.ino, len, (unsigned long long)lblk);
+	e = make_extent(lblk, len, pblk, unwritten);
+	err = find(ei, lblk, &p);
+	if (!err)
+		err = insert(h, &p, &e);
+	path_put(&p);
+	if (!err)
+		ext4_inode_add_blocks(ei, len);
+	return err;
+}
+
+/* ---- splitting and converting ---- */
+
+/* The path leads to an extent that begins before lblk and ends behind it. */
+static int split_extent(struct ext4_handle *h, struct path *p, u64 lblk)
+{
+	struct node *leaf = leaf_of(p);
+	u32 at = leaf->at;
+	struct ext4_disk_extent *e = entry(leaf, at - 1), rest = part(e, lblk, end_of(e));
+	struct ext4_fresh f;
+	int err = plan(h, p, ext4_extent_start(e), &f);
+
+	if (!err) {
+		*e = part(e, le32_get(e->lblk), lblk);
+		put(h, p, &f, at, rest);
+	}
+	ext4_fresh_done(&f);
+	return err;
+}
+
+int ext4_extent_split(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk)
+{
+	const struct ext4_disk_extent *e;
+	struct path p;
+	int err;
+
+	if (lblk >= EXT4_LBLK_END)
+		return 0;
+	err = find(ei, lblk, &p);
+	if (!err && leaf_of(&p)->at) {
+		e = entry(leaf_of(&p), leaf_of(&p)->at - 1);
+		if (le32_get(e->lblk) < lblk && end_of(e) > lblk)
+			err = split_extent(h, &p, lblk);
+	}
+	path_put(&p);
+	return err;
+}
+
+/*
+ * The end or the beginning of an unwritten extent, [lblk, to), goes over to the written neighbour that it continues. 1: done.
+ */
+static int move_border(struct ext4_handle *h, struct path *p, u64 lblk, u64 to)
+{
+	struct node *leaf = leaf_of(p);
+	u32 at = leaf->at - 1;
+	struct ext4_disk_extent *e = entry(leaf, at), now = part(e, lblk, to);
+	bool first = le32_get(e->lblk) == lblk, left, right;
+	int err;
+
+	now.len = le16_put((u16)(to - lblk));
+	left = first && at && continues(e - 1, &now);
+	right = !first && to == end_of(e) && at + 1 < entries(leaf) && continues(&now, e + 1);
+	if (!left && !right)
+		return 0;
+	err = join(h, p, p->depth);
+	if (err)
+		return err;
+	if (left) {
+		e[-1] = both(e - 1, &now);
+		*e = part(e, to, end_of(e));
+	} else {
+		e[1] = both(&now, e + 1);
+		*e = part(e, le32_get(e->lblk), lblk);
+	}
+	changed(h, leaf);
+	return 1;
+}
+
+/* The whole extent counts as written. */
+static int flip(struct ext4_handle *h, struct path *p)
+{
+	struct node *leaf = leaf_of(p);
+	u32 at = leaf->at - 1;
+	struct ext4_disk_extent *e = entry(leaf, at);
+	int err = join(h, p, p->depth);
+
+	if (err)
+		return err;
+	e->len = le16_put((u16)ext4_extent_len(e));
+	merge(leaf, at);
+	if (at)
+		merge(leaf, at - 1);
+	changed(h, leaf);
+	return 0;
+}
+
+/* One step: something before `end` is converted, *lblk moves on, or an extent was split. */
+static int convert_step(struct ext4_handle *h, struct path *p, u64 *lblk, u64 end)
+{
+	struct node *leaf = leaf_of(p);
+	const struct ext4_disk_extent *e = leaf->at ? entry(leaf, leaf->at - 1) : NULL;
+	u64 start, to;
+	int err;
+
+	if (!e || end_of(e) <= *lblk)
+		return bad_tree(p->ei, "nothing is there where data was written");
+	start = le32_get(e->lblk);
+	to = MIN(end, end_of(e));
+	if (!ext4_extent_unwritten(e)) {
+		*lblk = to;
+		return 0;
+	}
+	if (start < *lblk || to < end_of(e)) {
+		err = move_border(h, p, *lblk, to);
+		if (err) {
+			*lblk = to;
+			return err < 0 ? err : 0;
+		}
+		return split_extent(h, p, start < *lblk ? *lblk : to);
+	}
+	err = flip(h, p);
+	*lblk = to;
+	return err;
+}
+
+int ext4_extent_convert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u64 len)
+{
+	u64 end = lblk + len;
+	int err = 0;
+
+	while (lblk < end && !err) {
+		struct path p;
+
+		err = find(ei, lblk, &p);
+		if (!err)
+			err = convert_step(h, &p, &lblk, end);
+		path_put(&p);
+	}
+	return err;
+}
+
+/* ---- cutting ---- */
+
+/* Where a step begins that ends with the extent: not before c->from, no longer than c->max, within one group. */
+static u64 step_start(const struct ext4_super *es, const struct ext4_disk_extent *e, const struct ext4_cut *c)
+{
+	u64 start = le32_get(e->lblk), last = ext4_extent_start(e) + ext4_extent_len(e) - 1,
+	    in_group = (last - es->first_data_blk) % es->blocks_per_group + 1,
+	    len = MIN(ext4_extent_len(e), MIN(in_group, (u64)c->max));
+
+	return MAX(MAX(start, c->from), start + ext4_extent_len(e) - len);
+}
+
+/* Frees the nodes of the levels (top, depth]. */
+static int free_nodes(struct ext4_handle *h, struct path *p, u32 top)
+{
+	int err = 0;
+
+	for (u32 k = p->depth; k > top && !err; k--)
+		err = ext4_blocks_free(h, p->level[k].bh->blk, 1, true);
+	return err;
+}
+
+/* The path's last extent goes, from `start` on. */
+static int cut_extent(struct ext4_handle *h, struct path *p, u64 start, bool metadata)
+{
+	struct node *n = leaf_of(p);
+	struct ext4_disk_extent *e = entry(n, n->at - 1), gone = part(e, start, end_of(e));
+	bool whole = start == le32_get(e->lblk);
+	u32 top = p->depth;
+	int err;
+
+	n->at--;
+	while (whole && top && entries(&p->level[top]) == 1)
+		top--;
+	err = join(h, p, top);
+	if (!err)
+		err = ext4_blocks_free(h, ext4_extent_start(&gone), (u32)ext4_extent_len(&gone), metadata);
+	if (err)
+		return err;
+	err = free_nodes(h, p, top);
+	if (err)
+		return ext4_abort(h->es, err);
+	n = &p->level[top];
+	if (!whole)
+		*e = part(e, le32_get(e->lblk), start);
+	else
+		entry_remove(n, n->at);
+	if (whole && !n->at && entries(n))
+		fix_keys(h, p, top);
+	if (!entries(n)) /* the root */
+		ext4_extent_root_init(p->ei->block);
+	changed(h, n);
+	ext4_inode_add_blocks(p->ei, -(s64)(ext4_extent_len(&gone) + p->depth - top));
+	return 0;
+}
+
+static int cut_step(struct ext4_handle *h, struct path *p, struct ext4_cut *c)
+{
+	struct node *leaf = leaf_of(p);
+	const struct ext4_disk_extent *e;
+	u64 start;
+	int err;
+
+	if (!leaf->at) { /* nothing in this leaf, all of it behind */
+		c->to = MIN(p->lo, c->to - 1);
+		return 0;
+	}
+	e = entry(leaf, leaf->at - 1);
+	if (end_of(e) <= c->from) {
+		c->to = c->from;
+		return 0;
+	}
+	if (end_of(e) > c->to)
+		return bad_tree(p->ei, "extents overlap");
+	start = step_start(h->es, e, c);
+	err = cut_extent(h, p, start, c->metadata);
+	if (!err)
+		c->to = start;
+	return err;
+}
+
+int ext4_extent_cut(struct ext4_handle *h, struct ext4_inode *ei, struct ext4_cut *c)
+{
+	struct path p;
+	int err;
+
+	c->to = MIN(c->to, EXT4_LBLK_END);
+	if (c->to <= c->from)
+		return 0;
+	err = find(ei, c->to - 1, &p);
+	if (!err)
+		err = cut_step(h, &p, c);
+	path_put(&p);
+	return err;
+}
+
+/* The root leads to one node, whose entries fit into it. 1: they are in it now. */
+static int shrink_once(struct ext4_handle *h, struct ext4_inode *ei)
+{
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	struct node root = { .hdr = (void *)ei->block }, child;
+	u32 depth = le16_get(root.hdr->depth), count,
+	    room = (EXT4_IBLOCK_BYTES - (u32)sizeof(*root.hdr)) / (u32)sizeof(struct ext4_disk_extent);
+	struct bh_ctx ctx;
+	int err;
+
+	if (!depth || depth > EXT4_EXTENT_DEPTH_MAX || entries(&root) != 1)
+		return 0;
+	ctx = ext4_ctx_map(ei, depth - 1);
+	err = bh_read(ei->vfs.sb->dev, child_of(&root, 0), &ext4_extent_ops, &ctx, &bh);
+	if (err)
+		return err;
+	child = (struct node){ .bh = bh, .hdr = bh->data };
+	count = entries(&child);
+	if (count > room)
+		return 0;
+	err = ext4_blocks_free(h, bh->blk, 1, true);
+	if (err)
+		return err;
+	memcpy(entry(&root, 0), entry(&child, 0), count * sizeof(struct ext4_disk_extent));
+	set_entries(&root, count);
+	root.hdr->max = le16_put((u16)room);
+	root.hdr->depth = le16_put((u16)(depth - 1));
+	ext4_inode_add_blocks(ei, -1);
+	return 1;
+}
+
+int ext4_extent_shrink(struct ext4_handle *h, struct ext4_inode *ei)
+{
+	int more;
+
+	do
+		more = shrink_once(h, ei);
+	while (more > 0);
+	return more;
+}

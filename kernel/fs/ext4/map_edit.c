@@ -1,0 +1,479 @@
+/*
+ * The blocks of files come and go: the changing operations on maps, whichever kind the map is of.
+ *
+ *   alloc ─► bytes are written ─► commit     a hole is filled from reserved blocks; what was unwritten becomes written;
+ *         └─► abort                          what was there already stays as it is
+ *   prealloc                                 holes become unwritten
+ *   set_size, unmap, ext4_map_cut            the end moves; blocks go
+ *   ext4_map_new_block                       a block of a directory or a symlink
+ *
+ * Invariants
+ *  1. A reserved block is in nobody's map, and no block is in a map that is not taken in the same handle. So a crash shows neither blocks
+ *     that hold another file's bytes nor blocks that nobody has.
+ *  2. Whatever was changed in a handle, the inode is written in it, also when something failed on the way: memory and volume have the same map.
+ *  3. A cut goes backwards in steps, each of which leaves the map whole; between two of them the handle may end. Who cuts a file shorter has
+ *     noted it as an orphan in the handle that set the size; the last handle of the cut takes the note off.
+ *  4. The tree's lock is held W from the first look at the map to its last change, and not while a transaction is waited for.
+ */
+#include "ext4.h"
+
+#include <errno.h>
+
+/* mapping.fs_private[0]: what commit has to do. */
+enum {
+	IS_WRITTEN,
+	IS_UNWRITTEN,
+	IS_NEW,
+};
+
+/* With the inode and what may come at the end of a cut. */
+#define CREDITS_STEP     (EXT4_CREDITS_CUT + EXT4_CREDITS_ORPHAN + 2 * EXT4_CREDITS_INODE)
+#define CUT_METADATA_MAX 64u
+/* Without a journal nothing bounds a handle but this. */
+#define JOINED_MAX 256u
+
+static bool has_extents(const struct ext4_inode *ei)
+{
+	return ei->flags & EXT4_FL_EXTENTS;
+}
+
+/* Ends a change of the inode's map: invariant 2. */
+static int end_change(struct ext4_handle *h, struct ext4_inode *ei, int err)
+{
+	int write_err = ext4_inode_write(h, ei);
+
+	if (write_err)
+		write_err = ext4_abort(h->es, write_err);
+	return ext4_end(h, err ? err : write_err);
+}
+
+/* ---- where ---- */
+
+u64 ext4_goal(struct ext4_inode *ei, u64 lblk)
+{
+	struct ext4_super *es = ext4_inode_super(ei);
+	u64 goal = ext4_group_start(es, ext4_ino_group(es, ei->vfs.ino)), before = lblk;
+	struct ext4_run run;
+	int err = 0;
+
+	rw_read_lock(&ei->tree);
+	/* What is before it, over a hole. */
+	for (u32 i = 0; i < 2 && before && !err; i++) {
+		err = ext4_map_blocks(ei, before - 1, 1, &run);
+		if (err)
+			break;
+		if (run.pblk) {
+			goal = run.pblk + (lblk - run.lblk);
+			break;
+		}
+		before = run.lblk;
+	}
+	rw_read_unlock(&ei->tree);
+	if (err)
+		err_clear();
+	return goal < es->blocks ? goal : 0;
+}
+
+/* ---- one map ---- */
+
+int ext4_map_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk, bool unwritten)
+{
+	if (has_extents(ei))
+		return ext4_extent_insert(h, ei, lblk, len, pblk, unwritten);
+	return ext4_indirect_insert(h, ei, lblk, len, pblk);
+}
+
+/* The longest piece that an insert at lblk takes. */
+static u32 piece_max(const struct ext4_inode *ei, u64 lblk)
+{
+	return has_extents(ei) ? EXT4_EXTENT_UNWRITTEN_MAX : ext4_indirect_piece(ei, lblk);
+}
+
+/* Reserved blocks become part of the map. They stay reserved when that fails with nothing done. */
+static int insert_reserved(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk,
+			   bool unwritten)
+{
+	int err;
+
+	rw_write_lock(&ei->tree);
+	err = ext4_map_insert(h, ei, lblk, len, pblk, unwritten);
+	if (!err) {
+		err = ext4_blocks_take(h, pblk, len);
+		if (err)
+			err = ext4_abort(h->es, err);
+	}
+	rw_write_unlock(&ei->tree);
+	return err;
+}
+
+int ext4_map_new_block(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, const struct bh_ops *ops,
+		       const struct bh_ctx *ctx, struct buffer_head **out)
+{
+	struct buffer_head *bh;
+	u32 len;
+	u64 blk;
+	int err = ext4_blocks_reserve(h->es, ext4_goal(ei, lblk), 1, 0, &blk, &len);
+
+	if (err)
+		return err;
+	err = bh_get_new(h->es->vfs.dev, blk, ops, ctx, &bh);
+	if (err)
+		goto unreserve;
+	err = insert_reserved(h, ei, lblk, 1, blk, false);
+	if (err)
+		goto put;
+	err = ext4_access(h, bh);
+	if (!err) {
+		*out = bh;
+		return 0;
+	}
+	bh_put(bh);
+	return ext4_abort(h->es, err);
+put:
+	bh_put(bh);
+unreserve:
+	ext4_blocks_unreserve(h->es, blk, 1);
+	return err;
+}
+
+/* ---- writing ---- */
+
+static int look(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *run)
+{
+	int err;
+
+	rw_read_lock(&ei->tree);
+	err = ext4_map_blocks(ei, lblk, want, run);
+	rw_read_unlock(&ei->tree);
+	return err;
+}
+
+int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out)
+{
+	struct ext4_inode *ei = ext4_inode(inode);
+	struct ext4_super *es = ext4_inode_super(ei);
+	u64 lblk = off_bytes >> es->block_bits, pblk;
+	u32 want = (u32)MIN(len_bytes >> es->block_bits, (u64)EXT4_EXTENT_UNWRITTEN_MAX);
+	bool tried = false;
+	struct ext4_run run;
+	int err;
+
+	if (ei->flags & EXT4_FL_ENCRYPT)
+		return fail(-ENOKEY, "inode %llu is encrypted", (unsigned long long)inode->ino);
+	if (ei->flags & EXT4_FL_INLINE_DATA)
+		return fail(-EOPNOTSUPP, "inode %llu has its data inside, which cannot be changed yet",
+			    (unsigned long long)inode->ino);
+	if (lblk + want > ext4_file_blocks_max(es, has_extents(ei)))
+		return fail(-EFBIG, "inode %llu cannot be that long", (unsigned long long)inode->ino);
+	err = look(ei, lblk, want, &run);
+	if (err)
+		return err;
+	want = (u32)MIN((u64)want, run.lblk + run.len - lblk);
+	pblk = run.pblk + (lblk - run.lblk);
+	if (!run.pblk) {
+		want = MIN(want, piece_max(ei, lblk));
+		do
+			err = ext4_data_reserve(ei, lblk, ext4_goal(ei, lblk), want, &pblk, &want);
+		while (err && ext4_blocks_pending(es) && ext4_retry(es, err, &tried));
+		if (err)
+			return err;
+	}
+	*out = (struct mapping){ .kind = MAP_DATA,
+				 .flags = run.pblk ? 0 : MAP_NEW,
+				 .off_bytes = lblk << es->block_bits,
+				 .len_bytes = (u64)want << es->block_bits,
+				 .dev = inode->sb->dev,
+				 .dev_off_bytes = pblk << es->block_bits };
+	out->fs_private[0] = !run.pblk ? IS_NEW : run.unwritten ? IS_UNWRITTEN : IS_WRITTEN;
+	return 0;
+}
+
+void ext4_abort_alloc(struct inode *inode, const struct mapping *m)
+{
+	struct ext4_super *es = ext4_super(inode->sb);
+
+	if (m->flags & MAP_NEW)
+		ext4_blocks_unreserve(es, m->dev_off_bytes >> es->block_bits,
+				      (u32)(m->len_bytes >> es->block_bits));
+}
+
+/* The blocks of m become the file's, or count as written. */
+static int commit_map(struct ext4_handle *h, struct ext4_inode *ei, const struct mapping *m)
+{
+	u32 bits = h->es->block_bits, len = (u32)(m->len_bytes >> bits);
+	u64 lblk = m->off_bytes >> bits;
+	int err = 0;
+
+	switch (m->fs_private[0]) {
+	case IS_NEW:
+		err = insert_reserved(h, ei, lblk, len, m->dev_off_bytes >> bits, false);
+		break;
+	case IS_UNWRITTEN:
+		rw_write_lock(&ei->tree);
+		err = ext4_extent_convert(h, ei, lblk, len);
+		rw_write_unlock(&ei->tree);
+		break;
+	}
+	return err;
+}
+
+static int commit_once(struct ext4_inode *ei, const struct mapping *m, u64 size_bytes)
+{
+	static const u32 credits[] = {
+		[IS_WRITTEN] = EXT4_CREDITS_INODE,
+		[IS_UNWRITTEN] = 2 * EXT4_CREDITS_INSERT + EXT4_CREDITS_INODE,
+		[IS_NEW] = EXT4_CREDITS_INSERT + EXT4_CREDITS_GROUP + EXT4_CREDITS_INODE,
+	};
+	struct inode *inode = &ei->vfs;
+	bool moved = m->fs_private[0] != IS_WRITTEN;
+	struct ext4_handle h;
+	int err = ext4_begin(ext4_inode_super(ei), credits[m->fs_private[0]], 0, &h);
+
+	if (err)
+		return err;
+	err = commit_map(&h, ei, m);
+	if (!err) {
+		if (inode_grow(inode, size_bytes))
+			moved = true;
+		if (!(m->flags & MAP_LATE))
+			inode_touch(inode, ATTR_MTIME | ATTR_CTIME);
+	}
+	if (moved)
+		atomic_store(&ei->data_tid, h.jh.tid);
+	return end_change(&h, ei, err);
+}
+
+int ext4_commit(struct inode *inode, const struct mapping *m, u64 size_bytes)
+{
+	struct ext4_inode *ei = ext4_inode(inode);
+	struct ext4_super *es = ext4_inode_super(ei);
+	bool tried = false;
+	int err;
+
+	do
+		err = commit_once(ei, m, size_bytes);
+	while (err && ext4_retry(es, err, &tried));
+	if (err)
+		ext4_abort_alloc(inode, m);
+	return err;
+}
+
+/* ---- promising ---- */
+
+/* What is reserved becomes an unwritten part of the file. */
+static int promise(struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk)
+{
+	struct ext4_handle h;
+	int err = ext4_begin(ext4_inode_super(ei),
+			     EXT4_CREDITS_INSERT + EXT4_CREDITS_GROUP + EXT4_CREDITS_INODE, 0, &h);
+
+	if (err)
+		return err;
+	err = insert_reserved(&h, ei, lblk, len, pblk, true);
+	if (!err)
+		inode_touch(&ei->vfs, ATTR_MTIME | ATTR_CTIME);
+	atomic_store(&ei->data_tid, h.jh.tid);
+	return end_change(&h, ei, err);
+}
+
+/* The first hole in [*lblk, end), or a part of it. *lblk: where to go on. */
+static int prealloc_step(struct ext4_inode *ei, u64 *lblk, u64 end)
+{
+	struct ext4_super *es = ext4_inode_super(ei);
+	struct ext4_run run;
+	u64 pblk, run_end;
+	u32 len;
+	int err = look(ei, *lblk, end - *lblk, &run);
+
+	if (err)
+		return err;
+	run_end = run.lblk + run.len;
+	if (run.pblk) {
+		*lblk = run_end;
+		return 0;
+	}
+	err = ext4_blocks_reserve(es, ext4_goal(ei, *lblk),
+				  (u32)MIN(MIN(run_end, end) - *lblk, (u64)EXT4_EXTENT_UNWRITTEN_MAX), 0,
+				  &pblk, &len);
+	if (err)
+		return err;
+	err = promise(ei, *lblk, len, pblk);
+	if (err)
+		ext4_blocks_unreserve(es, pblk, len);
+	else
+		*lblk += len;
+	return err;
+}
+
+int ext4_prealloc(struct inode *inode, u64 off_bytes, u64 len_bytes)
+{
+	struct ext4_inode *ei = ext4_inode(inode);
+	struct ext4_super *es = ext4_inode_super(ei);
+	u64 lblk = off_bytes >> es->block_bits, end = lblk + (len_bytes >> es->block_bits);
+	bool tried = false;
+	int err = 0;
+
+	if (!has_extents(ei))
+		return fail(-EOPNOTSUPP, "inode %llu: its map knows no unwritten blocks",
+			    (unsigned long long)inode->ino);
+	if (end > ext4_file_blocks_max(es, true))
+		return fail(-EFBIG, "inode %llu cannot be that long", (unsigned long long)inode->ino);
+	ext4_window_drop(ei);
+	while (lblk < end) {
+		err = prealloc_step(ei, &lblk, end);
+		if (err && !ext4_retry(es, err, &tried))
+			break;
+	}
+	return err;
+}
+
+/* ---- taking away ---- */
+
+/* A cut under way. */
+struct cutting {
+	struct ext4_inode *ei;
+	struct ext4_cut cut;
+	bool is_end; /* of a truncate: nothing is left behind */
+	struct ext4_handle h;
+};
+
+static u32 revokes_of(const struct cutting *c)
+{
+	return EXT4_REVOKES_CUT + (c->cut.metadata ? c->cut.max : 0);
+}
+
+/* The handle has enough for another step; it may be another handle. On error there is none. */
+static int next_step(struct cutting *c)
+{
+	struct ext4_handle *h = &c->h;
+	u32 revokes = revokes_of(c);
+	int err = 0;
+
+	if (!h->es->journal && h->joined_count <= JOINED_MAX)
+		return 0;
+	if (h->es->journal) {
+		if (h->jh.credits >= CREDITS_STEP && h->jh.revokes >= revokes)
+			return 0;
+		err = ext4_extend(h, CREDITS_STEP, revokes);
+		if (err != -ENOSPC)
+			return err ? ext4_end(h, err) : 0;
+	}
+	err = ext4_inode_write(h, c->ei);
+	if (err)
+		return ext4_end(h, ext4_abort(h->es, err));
+	return ext4_restart(h, CREDITS_STEP, revokes);
+}
+
+/* Locks: tree W, for these two. */
+static int cut_begin(struct cutting *c)
+{
+	return has_extents(c->ei) ? ext4_extent_split(&c->h, c->ei, c->cut.to) : 0;
+}
+
+static int cut_step(struct cutting *c)
+{
+	if (!has_extents(c->ei))
+		return ext4_indirect_cut(&c->h, c->ei, &c->cut);
+	if (c->cut.from < c->cut.to)
+		return ext4_extent_cut(&c->h, c->ei, &c->cut);
+	return ext4_extent_shrink(&c->h, c->ei);
+}
+
+/* Until c->cut is done, and once more for the tree to get smaller. *open: the handle is. */
+static int cut_all(struct cutting *c, bool *open)
+{
+	bool more = true;
+	int err;
+
+	rw_write_lock(&c->ei->tree);
+	err = cut_begin(c);
+	rw_write_unlock(&c->ei->tree);
+	while (!err && more) {
+		err = next_step(c);
+		if (err) {
+			*open = false;
+			return err;
+		}
+		more = c->cut.from < c->cut.to;
+		rw_write_lock(&c->ei->tree);
+		err = cut_step(c);
+		rw_write_unlock(&c->ei->tree);
+	}
+	return err;
+}
+
+static int cut(struct cutting *c, bool touch)
+{
+	struct ext4_inode *ei = c->ei;
+	bool open = true;
+	int err;
+
+	c->cut.metadata = !is_reg(&ei->vfs);
+	c->cut.max = c->cut.metadata ? CUT_METADATA_MAX : UINT32_MAX;
+	err = ext4_begin(ext4_inode_super(ei), CREDITS_STEP, revokes_of(c), &c->h);
+	if (err)
+		return err;
+	if (touch)
+		inode_touch(&ei->vfs, ATTR_MTIME | ATTR_CTIME);
+	err = cut_all(c, &open);
+	if (!open)
+		return err;
+	if (!err && c->is_end && ei->vfs.nlink)
+		err = ext4_orphan_del(&c->h, ei);
+	atomic_store(&ei->data_tid, c->h.jh.tid);
+	return end_change(&c->h, ei, err);
+}
+
+int ext4_unmap(struct inode *inode, u64 off_bytes, u64 len_bytes)
+{
+	struct ext4_inode *ei = ext4_inode(inode);
+	u32 bits = ext4_inode_super(ei)->block_bits;
+	bool to_end = len_bytes > ~0ull - off_bytes || off_bytes + len_bytes == ~0ull;
+	struct cutting c = { .ei = ei, .cut.from = off_bytes >> bits, .is_end = to_end };
+	bool tried = false;
+	int err;
+
+	if (ei->flags & EXT4_FL_INLINE_DATA)
+		return fail(-EOPNOTSUPP, "inode %llu has its data inside, which cannot be changed yet",
+			    (unsigned long long)inode->ino);
+	ext4_window_drop(ei);
+	do {
+		c.cut.to = to_end ? EXT4_LBLK_END : (off_bytes + len_bytes) >> bits;
+		err = cut(&c, true);
+	} while (err && ext4_retry(c.h.es, err, &tried));
+	return err;
+}
+
+int ext4_map_cut(struct ext4_inode *ei, u64 lblk)
+{
+	struct cutting c = { .ei = ei, .cut = { .from = lblk, .to = EXT4_LBLK_END } };
+
+	if (ei->flags & EXT4_FL_INLINE_DATA || ext4_inode_is_fast_symlink(ei))
+		return 0;
+	return cut(&c, false);
+}
+
+int ext4_set_size(struct inode *inode, u64 size_bytes)
+{
+	struct ext4_inode *ei = ext4_inode(inode);
+	u64 old = ext4_size(ei);
+	struct ext4_handle h;
+	int err;
+
+	if (ei->flags & EXT4_FL_INLINE_DATA)
+		return fail(-EOPNOTSUPP, "inode %llu has its data inside, which cannot be changed yet",
+			    (unsigned long long)inode->ino);
+	if (size_bytes < old)
+		ext4_window_drop(ei);
+	err = ext4_begin(ext4_inode_super(ei), EXT4_CREDITS_ORPHAN + 2 * EXT4_CREDITS_INODE, 0, &h);
+	if (err)
+		return err;
+	if (size_bytes < old)
+		err = ext4_orphan_add(&h, ei);
+	if (err)
+		return ext4_end(&h, err);
+	inode_set_size(inode, size_bytes);
+	inode_touch(inode, ATTR_MTIME | ATTR_CTIME);
+	atomic_store(&ei->data_tid, h.jh.tid);
+	return end_change(&h, ei, 0);
+}
