@@ -7,6 +7,7 @@
 #   tmpfs[:MOUNT OPTIONS]   the kernel's tmpfs (root)
 #   dir                     a plain directory of /dev/shm, for those who are not root
 #   werunos:SOURCE          `werunos mount SOURCE` in the foreground; its exit code counts too
+#   image[:MKE2FS OPTIONS]  the same with an ext4 image made for it; e2fsck looks at it afterwards. SIZE, MOUNT: its size, -o
 #
 # What cannot be had here is reported as one skipped test. The command's exit code is returned.
 set -u
@@ -18,7 +19,7 @@ work=$(mktemp -d /dev/shm/werunos-test.XXXXXX)
 at=$work/mnt server=
 mkdir "$at"
 
-take_down() {
+stop_server() {
 	local rc=0
 	if mountpoint -q "$at"; then
 		if [ -n "$server" ]; then
@@ -33,8 +34,11 @@ take_down() {
 		rc=$?
 		server=
 	fi
-	rm -rf --one-file-system "$work"
 	return $rc
+}
+take_down() {
+	stop_server
+	rm -rf --one-file-system "$work"
 }
 trap take_down EXIT
 trap 'exit 130' INT TERM
@@ -62,9 +66,16 @@ tmpfs)
 	[ "$(id -u)" = 0 ] || skip "mounting tmpfs needs root"
 	mount -t tmpfs -o "${arg:-size=128M,nr_inodes=30000}" tmpfs "$at" 2>"$work/err" || skip "$(head -1 "$work/err")"
 	;;
-werunos)
+werunos | image)
 	[ -w /dev/fuse ] || skip "no /dev/fuse here"
-	"${WERUNOS:-$top/build/release/werunos}" mount "$arg" "$at" 2>"$work/err" &
+	source=$arg
+	if [ $kind = image ]; then
+		source=$work/img
+		truncate -s "${SIZE:-512M}" "$source"
+		# shellcheck disable=SC2086
+		mke2fs -q -F -t ext4 -b 4096 $arg "$source" || fail "mke2fs failed"
+	fi
+	"${WERUNOS:-$top/build/release/werunos}" mount -o "${MOUNT:-defaults}" "$source" "$at" 2>"$work/err" &
 	server=$!
 	for _ in $(seq 200); do
 		mountpoint -q "$at" && break
@@ -85,8 +96,13 @@ rc=$?
 if [ -n "$server" ]; then
 	kill -0 "$server" 2>/dev/null || { echo "# werunos died:"; rc=1; }
 	cp "$work/err" "$work.err"
-	take_down
+	stop_server
 	src=$?
+	if [ $kind = image ] && ! e2fsck -fn "$work/img" >"$work/fsck" 2>&1; then
+		sed 's/^/# e2fsck: /' "$work/fsck" | head -40
+		echo "not ok - the image is clean for e2fsck"
+		rc=1
+	fi
 	if [ $src != 0 ] || [ $rc != 0 ]; then
 		sed 's/^/# werunos: /' "$work.err" | tail -40
 		[ $src = 0 ] || { echo "not ok - werunos mount ends well (code $src)"; rc=1; }
