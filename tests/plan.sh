@@ -75,3 +75,18 @@ plan_model() {
 		done
 	done
 }
+
+# Bytes: random changes of files by every call, and whether anybody reads what is another's. In process, and mounted with
+# every way of caching.
+plan_bytes() {
+	local fsx=$B/tests/tools/fsx stamps=$B/tests/tools/stamps t o
+	for t in ${FS:-memfs}; do
+		job "fsx/vfs:$t" 60 "$fsx" --target "vfs:$t" --threads 3
+		job "stamps/vfs:$t" 60 "$stamps" --target "vfs:$t" --seconds 2
+	done
+	[ "$1" = fast ] && return
+	for o in defaults writeback noopen; do
+		job "fsx/mount:memfs:$o" 120 env MOUNT=$o tests/with.sh werunos:memfs:256M "$fsx" --target dir:@werunos --threads 2
+	done
+	job stamps/mount:memfs 60 tests/with.sh werunos:memfs:32M "$stamps" --target dir:@werunos --seconds 3
+}
