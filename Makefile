@@ -120,6 +120,7 @@ demo: deps ## build, make an ext4 image, mount it, read it, compare, unmount
 bench: deps ## speed, side by side with the kernel and fuse2fs (root; BENCH=options)
 	@$(MAKE) --no-print-directory all
 	@tests/bench/bench.py $(BENCH) $(B)/werunos
+	@tests/bench/write.py $(BENCH) $(B)/werunos
 
 # What answers for every checksum of ext4 with the stored one, so that hostile content reaches the parsers.
 ANY_SUM := $(foreach s,super group inode extent dir dx xattr mmp,-Wl,--wrap=ext4_csum_$(s)) \

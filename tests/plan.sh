@@ -37,13 +37,29 @@ plan_long() {
 	job asan/conform 300 build/asan/tests/conform/conform vfs:memfs
 }
 
+# shellcheck source=tests/features.sh
+. tests/features.sh
+
+# The kinds of ext4 volume of this run.
+ext4_kinds() {
+	case $1 in
+	fast) echo default ;;
+	all) echo default old 1k ext3 nojournal inline ;;
+	long) echo "$ext4_volumes" ;;
+	esac
+}
+
 # In process on every writable type; on the kernel's own file systems, which judges the suite; through a mount.
 plan_conform() {
 	local conform=$B/tests/conform/conform t
 	for t in ${FS:-memfs}; do
 		job "conform/vfs:$t" 120 "$conform" "vfs:$t"
 	done
+	for t in $(ext4_kinds "$1"); do
+		job "conform/vfs:ext4/$t" 120 tests/with.sh "image:$(ext4_volume "$t")" "$conform" vfs:ext4:@image
+	done
 	[ "$1" = fast ] && return
+	job conform/mount:ext4 180 tests/with.sh "image:$(ext4_volume default)" tests/with.sh werunos:@image "$conform" dir:@werunos
 	job conform/ext4 120 tests/with.sh ext4 "$conform" dir:@ext4
 	job conform/tmpfs 60 tests/with.sh tmpfs "$conform" dir:@tmpfs
 	job conform/mount:memfs 180 tests/with.sh werunos:memfs:128M "$conform" dir:@werunos
@@ -74,19 +90,13 @@ plan_model() {
 				"$model" --oracle dir:@ext4 --target dir:@werunos --seed "$seed" --ops 2500 --runs 8
 		done
 	done
-}
-
-# Bytes: random changes of files by every call, and whether anybody reads what is another's. In process, and mounted with
-# every way of caching.
-plan_bytes() {
-	local fsx=$B/tests/tools/fsx stamps=$B/tests/tools/stamps t o
-	for t in ${FS:-memfs}; do
-		job "fsx/vfs:$t" 60 "$fsx" --target "vfs:$t" --threads 3
-		job "stamps/vfs:$t" 60 "$stamps" --target "vfs:$t" --seconds 2
-	done
 	[ "$1" = fast ] && return
-	for o in defaults writeback noopen; do
-		job "fsx/mount:memfs:$o" 120 env MOUNT=$o tests/with.sh werunos:memfs:256M "$fsx" --target dir:@werunos --threads 2
+	for target in $(ext4_kinds "$1"); do
+		job "model/vfs:ext4/$target/$fresh" 200 tests/with.sh "image:$(ext4_volume "$target")" tests/with.sh ext4 \
+			"$model" --oracle dir:@ext4 --target vfs:ext4:@image --seed "$fresh" --ops 2500 --runs 4
 	done
-	job stamps/mount:memfs 60 tests/with.sh werunos:memfs:32M "$stamps" --target dir:@werunos --seconds 3
+	for seed in ${SEED:-1 "$fresh"}; do
+		job "model/mount:ext4/$seed" 300 tests/with.sh "image:$(ext4_volume default)" tests/with.sh ext4 \
+			tests/with.sh werunos:@image "$model" --oracle dir:@ext4 --target dir:@werunos --seed "$seed" --ops 2500 --runs 8
+	done
 }

@@ -6,8 +6,9 @@
 #   ext4[:MKE2FS OPTIONS]   the kernel's ext4 on a loop device (root)
 #   tmpfs[:MOUNT OPTIONS]   the kernel's tmpfs (root)
 #   dir                     a plain directory of /dev/shm, for those who are not root
+#   image[:MKE2FS OPTIONS]  an ext4 image, 512 MiB unless -S SIZE comes first; @image stands for its path. Afterwards e2fsck -fn
+#                           must find nothing, and (root) the kernel must mount it
 #   werunos:SOURCE          `werunos mount SOURCE` in the foreground; its exit code counts too
-#   image[:MKE2FS OPTIONS]  the same with an ext4 image made for it; e2fsck looks at it afterwards. SIZE, MOUNT: its size, -o
 #
 # What cannot be had here is reported as one skipped test. The command's exit code is returned.
 set -u
@@ -19,7 +20,7 @@ work=$(mktemp -d /dev/shm/werunos-test.XXXXXX)
 at=$work/mnt server=
 mkdir "$at"
 
-stop_server() {
+take_down() {
 	local rc=0
 	if mountpoint -q "$at"; then
 		if [ -n "$server" ]; then
@@ -34,11 +35,8 @@ stop_server() {
 		rc=$?
 		server=
 	fi
-	return $rc
-}
-take_down() {
-	stop_server
 	rm -rf --one-file-system "$work"
+	return $rc
 }
 trap take_down EXIT
 trap 'exit 130' INT TERM
@@ -62,20 +60,21 @@ ext4)
 	mke2fs -q -F -t ext4 -b 4096 $arg "$work/img" || fail "mke2fs failed"
 	mount -o loop "$work/img" "$at" 2>"$work/err" || skip "no loop mount here: $(head -1 "$work/err")"
 	;;
+image)
+	size=512M
+	[[ $arg == "-S "* ]] && { arg=${arg#-S }; size=${arg%% *}; arg=${arg#"$size"}; }
+	truncate -s "$size" "$work/img"
+	# shellcheck disable=SC2086
+	mke2fs -q -F -t ext4 $arg "$work/img" || fail "mke2fs failed"
+	at=$work/img
+	;;
 tmpfs)
 	[ "$(id -u)" = 0 ] || skip "mounting tmpfs needs root"
 	mount -t tmpfs -o "${arg:-size=128M,nr_inodes=30000}" tmpfs "$at" 2>"$work/err" || skip "$(head -1 "$work/err")"
 	;;
-werunos | image)
+werunos)
 	[ -w /dev/fuse ] || skip "no /dev/fuse here"
-	source=$arg
-	if [ $kind = image ]; then
-		source=$work/img
-		truncate -s "${SIZE:-512M}" "$source"
-		# shellcheck disable=SC2086
-		mke2fs -q -F -t ext4 -b 4096 $arg "$source" || fail "mke2fs failed"
-	fi
-	"${WERUNOS:-$top/build/release/werunos}" mount -o "${MOUNT:-defaults}" "$source" "$at" 2>"$work/err" &
+	"${WERUNOS:-$top/build/release/werunos}" mount "$arg" "$at" 2>"$work/err" &
 	server=$!
 	for _ in $(seq 200); do
 		mountpoint -q "$at" && break
@@ -96,17 +95,21 @@ rc=$?
 if [ -n "$server" ]; then
 	kill -0 "$server" 2>/dev/null || { echo "# werunos died:"; rc=1; }
 	cp "$work/err" "$work.err"
-	stop_server
+	take_down
 	src=$?
-	if [ $kind = image ] && ! e2fsck -fn "$work/img" >"$work/fsck" 2>&1; then
-		sed 's/^/# e2fsck: /' "$work/fsck" | head -40
-		echo "not ok - the image is clean for e2fsck"
-		rc=1
-	fi
 	if [ $src != 0 ] || [ $rc != 0 ]; then
 		sed 's/^/# werunos: /' "$work.err" | tail -40
 		[ $src = 0 ] || { echo "not ok - werunos mount ends well (code $src)"; rc=1; }
 	fi
 	rm -f "$work.err"
+fi
+if [ "$kind" = image ]; then
+	e2fsck -fn "$at" >"$work/fsck" 2>&1 || { rc=1; sed 's/^/# e2fsck: /' "$work/fsck" | head -40; echo "not ok - e2fsck finds nothing"; }
+	if [ "$(id -u)" = 0 ] && mkdir -p "$work/mnt" && mount -o loop,ro "$at" "$work/mnt" 2>"$work/err"; then
+		umount "$work/mnt"
+	elif [ "$(id -u)" = 0 ] && ! grep -q 'loop' "$work/err"; then
+		rc=1; echo "not ok - the kernel mounts it: $(head -1 "$work/err")"
+	fi
+	[ $rc = 0 ] || [ -z "${KEEP:-}" ] || cp --sparse=always "$at" "$KEEP"
 fi
 exit $rc

@@ -8,7 +8,9 @@ run of each contestant after the other. Cold: mounted anew, and the page cache d
 after each timed run. werunos runs as `werunos mount IMAGE DIR` with nothing added; each row ends with the bar it is
 held to and whether it was met.
 """
-import argparse, fcntl, hashlib, json, os, re, shutil, signal, statistics, subprocess, sys, time
+import argparse, fcntl, hashlib, json, os, signal, subprocess, sys
+
+from contest import FEATURES, STEP_S, Contestant, drop_caches, head, row, sh, timed
 
 ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 ap.add_argument('werunos')
@@ -24,69 +26,7 @@ REPS = A.reps or (1 if A.quick else 3)
 BIG_MB = 64 if A.quick else 1024
 FILES = 2000 if A.quick else 20000
 LONG = 5000 if A.quick else 50000
-FIO_S = 1 if A.quick else 2
-STEP_S = 60
-FEATURES = ('none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,'
-            'large_file,huge_file,dir_nlink,extra_isize,metadata_csum,metadata_csum_seed,orphan_file')
-
-
-def sh(*cmd, check=True, timeout=600, **kw):
-    r = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, **kw)
-    if check and r.returncode:
-        raise RuntimeError('%s: exit %d: %s' % (' '.join(cmd), r.returncode, r.stderr.decode(errors='replace')[-400:]))
-    return r.stdout
-
-
-def drop_caches():
-    os.sync()
-    with open('/proc/sys/vm/drop_caches', 'w') as f:
-        f.write('3\n')
-
-
-class Contestant:
-    """Mounts an image and unmounts it, also when a step failed."""
-
-    def __init__(self, name):
-        self.name, self.proc, self.dir = name, None, None
-
-    def mount(self, img, mnt):
-        os.makedirs(mnt, exist_ok=True)
-        self.dir = mnt
-        if self.name == 'kernel':
-            sh('mount', '-o', 'loop,ro', img, mnt)
-            return
-        cmd = {'fuse2fs': ['fuse2fs', '-f', '-o', 'ro', img, mnt],
-               'werunos': [A.werunos, 'mount', img, mnt]}[self.name]
-        self.proc = subprocess.Popen(cmd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        end = time.monotonic() + 20
-        while not os.path.ismount(mnt):
-            if self.proc.poll() is not None:
-                raise RuntimeError('%s: %s' % (self.name, self.proc.stderr.read().decode(errors='replace')[-400:]))
-            if time.monotonic() > end:
-                raise RuntimeError('%s: not mounted after 20 s' % self.name)
-            time.sleep(0.01)
-
-    def rss_peak_kib(self):
-        if not self.proc:
-            return 0
-        with open('/proc/%d/status' % self.proc.pid) as f:
-            found = re.search(r'VmHWM:\s+(\d+)', f.read())
-        if not found:
-            raise RuntimeError('%s ended by itself' % self.name)
-        return int(found.group(1))
-
-    def unmount(self):
-        if self.dir and os.path.ismount(self.dir):
-            sh('umount', self.dir, check=False)
-            if os.path.ismount(self.dir):
-                sh('umount', '-l', self.dir, check=False)
-        if self.proc:
-            try:
-                self.proc.wait(20)
-            except subprocess.TimeoutExpired:
-                self.proc.kill()
-                self.proc.wait()
-        self.proc = None
+RANDOM = 4000 if A.quick else 48000
 
 
 def fill(mnt):
@@ -140,12 +80,6 @@ def sha(path):
     return h.hexdigest()
 
 
-def timed(fn):
-    t = time.monotonic()
-    fn()
-    return time.monotonic() - t
-
-
 def seq_read(mnt):
     buf = bytearray(1 << 20)
     with open(mnt + '/big', 'rb', buffering=0) as f:
@@ -154,9 +88,10 @@ def seq_read(mnt):
 
 
 def fio(mnt, jobs, direct):
-    """Seconds per 1,000 random 4 KiB reads, so that smaller is better as everywhere."""
+    """Seconds per 1,000 random 4 KiB reads, so that smaller is better as everywhere. A fixed number of them, each of another block:
+    who is fast would else soon read what he has cached."""
     cmd = ['fio', '--name=r', '--filename=' + mnt + '/big', '--readonly', '--rw=randread', '--bs=4k', '--numjobs=%d' % jobs,
-           '--time_based', '--runtime=%ds' % FIO_S, '--output-format=json', '--group_reporting', '--randseed=7',
+           '--number_ios=%d' % (RANDOM // jobs), '--runtime=%d' % STEP_S, '--output-format=json', '--group_reporting', '--randseed=7',
            '--invalidate=0', '--fadvise_hint=0']
     cmd += ['--direct=1', '--ioengine=libaio', '--iodepth=16'] if direct else ['--ioengine=psync']
     iops = json.loads(sh(*cmd, timeout=STEP_S))['jobs'][0]['read']['iops']
@@ -200,8 +135,8 @@ ROWS = [
 ]
 
 
-def one(c, row, img, good):
-    name, _, cold, fn, verify, _ = row
+def one(c, what, img, good):
+    name, _, cold, fn, verify, _ = what
     mnt = A.dir + '/mnt'
     try:
         c.mount(img, mnt)
@@ -222,26 +157,6 @@ def one(c, row, img, good):
         c.unmount()
 
 
-def verdict(row, t):
-    """What the bars say: 'met', 'aim met' or 'MISSED'."""
-    must, aim, xf = row[5]
-    k, f, w = t['kernel'], t['fuse2fs'], t['werunos']
-    if w is None:
-        return 'FAILED'
-    bad = must and k and w > must * k
-    # A contestant that did not end in time counts with the time it was given.
-    bad = bad or (xf and (f or STEP_S) / w < xf)
-    if bad:
-        return 'MISSED'
-    return 'aim met' if aim and k and w <= aim * k else 'met'
-
-
-def bar_text(row):
-    must, aim, xf = row[5]
-    parts = (['<= %.1f xK' % must] if must else []) + (['aim %.1f' % aim] if aim else []) + (['>= %d xF' % xf] if xf else [])
-    return ', '.join(parts)
-
-
 def million():
     """Resident memory while a find walks a million files: within --cache + 64 MiB."""
     img, mnt = A.shm + '/million.img', A.dir + '/mnt'
@@ -259,7 +174,7 @@ def million():
         finally:
             sh('umount', mnt)
         os.rename(img + '.new', img)
-    c = Contestant('werunos')
+    c = Contestant('werunos', A.werunos)
     try:
         c.mount(img, mnt)
         n = len(sh('find', mnt, '-type', 'f', '-printf', '%s\n').splitlines())
@@ -282,35 +197,24 @@ def main():
     img = {'disk': build(A.dir + '/img'), 'shm': build(A.shm + '/img')}
     good = {}
     for where in img:
-        c = Contestant('kernel')
+        c = Contestant('kernel', None)
         try:
             c.mount(img[where], A.dir + '/mnt')
             good[where] = {'big': sha(A.dir + '/mnt/big'), 'tree': tree_sum(A.dir + '/mnt')}
         finally:
             c.unmount()
-    names = ['kernel', 'werunos'] + (['fuse2fs'] if shutil.which('fuse2fs') else [])
-    print('%-36s %9s %9s %9s %6s %6s  %s' % ('seconds (random: per 1,000 reads)', 'kernel', 'werunos', 'fuse2fs', 'xK', 'xF',
-                                            'bar'))
+    head('seconds (random: per 1,000 reads)')
     out, rss = [], 0
-    for row in rows:
-        got = {n: [] for n in names}
-        for rep in range(REPS):
-            for n in names:
-                if rep and not got[n]:
-                    continue  # too slow or failing: not asked again
-                t, kib = one(Contestant(n), row, img[row[1]], good[row[1]])
-                if t is not None:
-                    got[n].append(t)
-                if n == 'werunos':
-                    rss = max(rss, kib)
-        med = {n: statistics.median(v) if v else None for n, v in got.items()}
-        med.setdefault('fuse2fs', None)
-        show = lambda v: '%9.3f' % v if v is not None else '        -'
-        ratio = lambda b: '%6.2f' % (med['werunos'] / b) if b and med['werunos'] else '     -'
-        print('%-36s %s %s %s %s %s  %s: %s' % (row[0], show(med['kernel']), show(med['werunos']), show(med['fuse2fs']),
-                                                ratio(med['kernel']), ratio(med['fuse2fs']), bar_text(row), verdict(row, med)),
-              flush=True)
-        out.append({'row': row[0], 'median_s': med, 'samples_s': got, 'verdict': verdict(row, med)})
+
+    def measure(name):
+        nonlocal rss
+        t, kib = one(Contestant(name, A.werunos), what, img[what[1]], good[what[1]])
+        if name == 'werunos':
+            rss = max(rss, kib)
+        return t
+
+    for what in rows:
+        out.append(row(what[0], what[5], REPS, measure))
     print('werunos, peak resident memory over all rows: %.0f MiB' % (rss / 1024))
     if A.million:
         million()

@@ -48,7 +48,7 @@ static int ext4_mount(struct blkdev **devs, u32 n, const struct mount_opts *opts
 
 const struct fs_type ext4_fs_type = {
 	.name = "ext4",
-	.rdonly = true,
+
 	.probe = ext4_probe,
 	.mount = ext4_mount,
 	.info = ext4_info,

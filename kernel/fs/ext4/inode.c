@@ -44,13 +44,31 @@ static int ext4_readlink(struct inode *inode, char *buf, u32 size, u32 *len)
 static const struct inode_ops dir_ops = {
 	.lookup = ext4_lookup,
 	.readdir = ext4_readdir,
+	.create = ext4_create,
+	.link = ext4_link,
+	.unlink = ext4_unlink,
+	.rename = ext4_rename,
+	.setattr = ext4_setattr,
+	.fsync = ext4_fsync,
+	.setxattr = ext4_setxattr,
+	.set_acl = ext4_set_acl,
 	.getxattr = ext4_getxattr,
 	.listxattr = ext4_listxattr,
 	.get_acl = ext4_get_acl,
 };
 
 static const struct inode_ops file_ops = {
+	.setattr = ext4_setattr,
 	.map = ext4_map,
+	.alloc = ext4_alloc,
+	.commit = ext4_commit,
+	.abort = ext4_abort_alloc,
+	.unmap = ext4_unmap,
+	.prealloc = ext4_prealloc,
+	.set_size = ext4_set_size,
+	.fsync = ext4_fsync,
+	.setxattr = ext4_setxattr,
+	.set_acl = ext4_set_acl,
 	.getxattr = ext4_getxattr,
 	.listxattr = ext4_listxattr,
 	.get_acl = ext4_get_acl,
@@ -58,12 +76,19 @@ static const struct inode_ops file_ops = {
 
 static const struct inode_ops symlink_ops = {
 	.readlink = ext4_readlink,
+	.setattr = ext4_setattr,
+	.fsync = ext4_fsync,
+	.setxattr = ext4_setxattr,
 	.getxattr = ext4_getxattr,
 	.listxattr = ext4_listxattr,
 };
 
 /* Devices, fifos and sockets. */
 static const struct inode_ops special_ops = {
+	.setattr = ext4_setattr,
+	.fsync = ext4_fsync,
+	.setxattr = ext4_setxattr,
+	.set_acl = ext4_set_acl,
 	.getxattr = ext4_getxattr,
 	.listxattr = ext4_listxattr,
 	.get_acl = ext4_get_acl,

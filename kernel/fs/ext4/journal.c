@@ -85,8 +85,7 @@ static int outside_super(struct ext4_super *es, struct blkdev *dev, struct ext4_
 
 	if (err)
 		return err;
-	if (le16_get(d->magic) != EXT4_MAGIC ||
-	    !(le32_get(d->feature_incompat) & EXT4_INCOMPAT_JOURNAL_DEV))
+	if (le16_get(d->magic) != EXT4_MAGIC || !(le32_get(d->feature_incompat) & EXT4_INCOMPAT_JOURNAL_DEV))
 		return fail(-EINVAL, "%s is no journal device", dev->name);
 	if (memcmp(d->uuid, es->disk.journal_uuid, sizeof(d->uuid)))
 		return fail(-EINVAL, "%s is the journal of another volume", dev->name);

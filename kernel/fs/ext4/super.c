@@ -1,10 +1,15 @@
 /*
- * The volume in memory: made from a superblock that sb.c believes, and ended. Always mounted read-only; who asked
- * for more is told so in sb->notice.
+ * The volume in memory: made from a superblock that sb.c believes, and ended.
+ *
+ *   read-only    opened as it lies; when it needs recovery, opened again through an overlay in memory that has its journal applied
+ *   read-write   recovered on the device, opened again, and handed to mount_rw.c; where that is refused, read-only, and
+ *                sb->notice says why
  */
 #include "ext4.h"
 
 #include "lib/crc.h"
+#include "lib/log.h"
+#include "lib/text.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,12 +92,11 @@ static void note(struct ext4_super *es, const char *sentence)
 }
 
 /* What was found while opening. */
-static void notices(struct ext4_super *es, const struct mount_opts *opts, u64 super_off, u32 bad, u32 backup)
+static void notices(struct ext4_super *es, u64 super_off, u32 bad, u32 backup)
 {
 	char s[128];
 
-	if (!opts->rdonly)
-		note(es, "shown read-only: this program does not write to ext4 yet");
+	es->from_copy = super_off != EXT4_SUPER_OFF;
 	if (super_off != EXT4_SUPER_OFF) {
 		snprintf(s, sizeof(s), "a copy of the superblock is used, the one in block %llu",
 			 (unsigned long long)(super_off >> es->block_bits));
@@ -119,7 +123,6 @@ static struct inode *ext4_alloc_inode(struct super_block *sb)
 static void ext4_free_inode(struct inode *inode)
 {
 	ext4_orphan_forget(ext4_inode(inode));
-	ext4_window_drop(ext4_inode(inode));
 	ext4_inode_free(ext4_inode(inode));
 }
 
@@ -139,8 +142,12 @@ static int ext4_statfs(struct super_block *sb, struct kstatfs *out)
 	out->blocks = es->blocks - (es->overhead_clusters << es->cluster_bits);
 	out->inodes = es->inodes;
 	for (u32 i = 0; i < es->groups; i++) {
+		if (es->group_lock)
+			mutex_lock(&es->group_lock[i]);
 		out->blocks_free += MIN(es->group[i].free_clusters, es->clusters_per_group);
 		out->inodes_free += MIN(es->group[i].free_inodes, es->inodes_per_group);
+		if (es->group_lock)
+			mutex_unlock(&es->group_lock[i]);
 	}
 	out->blocks_free <<= es->cluster_bits;
 	out->blocks_avail = out->blocks_free > reserved ? out->blocks_free - reserved : 0;
@@ -160,6 +167,9 @@ static void ext4_put_super(struct super_block *sb)
 	struct ext4_super *es = ext4_super(sb);
 	struct blkdev *dev = sb->dev;
 
+	/* The volume is not marked clean then, and the next mount recovers it. */
+	if (ext4_write_close(es))
+		log_error("%s: not cleanly unmounted: %s", sb->health.name, err_text());
 	if (dev->cache)
 		(void)!bcache_detach(dev, true);
 	bcache_free(sb->cache);
@@ -176,6 +186,8 @@ static const struct super_ops ext4_super_ops = {
 	.alloc_inode = ext4_alloc_inode,
 	.free_inode = ext4_free_inode,
 	.read_inode = ext4_read_inode,
+	.evict_inode = ext4_evict_inode,
+	.sync = ext4_sync,
 	.statfs = ext4_statfs,
 	.readahead_inodes = ext4_readahead_inodes,
 	.put_super = ext4_put_super,
@@ -211,7 +223,7 @@ static int open_as_it_lies(struct blkdev *dev, const char *name, const struct fs
 		return err;
 	}
 	fill_overhead(es);
-	notices(es, opts, off, bad, backup);
+	notices(es, off, bad, backup);
 	*out = es;
 	return 0;
 }
@@ -259,11 +271,103 @@ static int open_recovered(struct blkdev *dev, const struct fs_type *type, const 
 	return err;
 }
 
+static int use_journal_dev(struct ext4_super *es, const struct mount_opts *opts)
+{
+	return opts->journal ? ext4_journal_use_dev(es, opts->journal) : 0;
+}
+
+static int open_read_only(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
+			  struct ext4_super **esp)
+{
+	if (!ext4_has_incompat(*esp, EXT4_INCOMPAT_RECOVER))
+		return 0;
+	if (ext4_journal_is_here(*esp))
+		return open_recovered(dev, type, opts, esp);
+	note(*esp, "not cleanly unmounted, and its journal is elsewhere: the latest changes are missing "
+		   "(--journal names its device)");
+	return 0;
+}
+
+/* Opens again what *esp is. *esp is ended in any case. */
+static int reopen(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
+		  struct ext4_super **esp)
+{
+	int err;
+
+	ext4_put_super(&(*esp)->vfs);
+	err = open_as_it_lies(dev, dev->name, type, opts, esp);
+	if (err)
+		return err;
+	err = use_journal_dev(*esp, opts);
+	if (err)
+		ext4_put_super(&(*esp)->vfs);
+	return err;
+}
+
+static void note_written(struct ext4_super *es, const struct ext4_replay *r, u32 orphans)
+{
+	char s[128];
+
+	if (r->transactions)
+		log_info("%s: %u transactions of its journal were applied", es->vfs.health.name,
+			 r->transactions);
+	if (orphans)
+		log_info("%s: %u files that were deleted while open are gone now", es->vfs.health.name,
+			 orphans);
+	if (!es->journal)
+		note(es, "it has no journal: after a crash it must be checked (e2fsck)");
+	if (!es->was_valid)
+		note(es, "it was not cleanly unmounted: it should be checked (e2fsck)");
+	if (le16_get(es->disk.state) & EXT4_STATE_ERROR) {
+		snprintf(s, sizeof(s), "it has recorded errors: it should be checked (e2fsck)");
+		note(es, s);
+	}
+}
+
+/* *esp is opened as it lies. On error it is ended. */
+static int open_written(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
+			struct ext4_super **esp)
+{
+	struct ext4_replay replay;
+	u32 orphans;
+	bool again;
+	char why[200];
+	int err = ext4_write_recover(*esp, &replay, &again);
+
+	if (err) {
+		/* What can be read is shown. */
+		snprintf(why, sizeof(why), "shown read-only, its journal could not be applied: %s",
+			 err_text());
+		err = again ? reopen(dev, type, opts, esp) : 0;
+		if (!err)
+			err = open_read_only(dev, type, opts, esp);
+		if (!err)
+			note(*esp, why);
+		return err;
+	}
+	if (again)
+		err = reopen(dev, type, opts, esp);
+	if (err)
+		return err;
+	if (replay.bad_commit)
+		(void)!corrupt(&(*esp)->vfs.health, "journal", 0, "it ends in a damaged transaction");
+	err = ext4_write_open(*esp, opts, &orphans);
+	if (err)
+		ext4_put_super(&(*esp)->vfs);
+	else
+		note_written(*esp, &replay, orphans);
+	return err;
+}
+
 int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
 		    struct ext4_super **out)
 {
-	int err = open_as_it_lies(dev, dev->name, type, opts, out);
+	struct text why = { 0 };
+	bool refused;
+	int err = ext4_options_check(opts->fs_opts);
 
+	if (!err)
+		err = open_as_it_lies(dev, dev->name, type, opts, out);
 	if (err || opts->norecovery)
 		return err;
 	err = ext4_mmp_check(*out);
@@ -271,18 +375,26 @@ int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct
 		ext4_put_super(&(*out)->vfs);
 		return err;
 	}
-	if (opts->journal) {
-		err = ext4_journal_use_dev(*out, opts->journal);
-		if (err) {
-			ext4_put_super(&(*out)->vfs);
-			return err;
-		}
+	err = use_journal_dev(*out, opts);
+	if (err) {
+		ext4_put_super(&(*out)->vfs);
+		return err;
 	}
-	if (!ext4_has_incompat(*out, EXT4_INCOMPAT_RECOVER))
-		return 0;
-	if (ext4_journal_is_here(*out))
-		return open_recovered(dev, type, opts, out);
-	note(*out, "not cleanly unmounted, and its journal is elsewhere: the latest changes are missing "
-		   "(--journal names its device)");
-	return 0;
+	if (opts->rdonly)
+		return open_read_only(dev, type, opts, out);
+	refused = ext4_write_refused(*out, &why);
+	if (dev->flags & BLKDEV_RDONLY)
+		err = open_read_only(dev, type, opts, out);
+	else if (!refused)
+		err = open_written(dev, type, opts, out);
+	else
+		err = open_read_only(dev, type, opts, out);
+	if (!err && refused) {
+		text_reset(&why);
+		ext4_write_refused(*out, &why);
+		note(*out, "shown read-only");
+		note(*out, text_str(&why));
+	}
+	text_free(&why);
+	return err;
 }

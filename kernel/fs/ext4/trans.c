@@ -15,6 +15,11 @@ static int not_writable(struct ext4_super *es)
 {
 	if (es->vfs.rdonly || health_state(&es->vfs.health) >= HEALTH_ABORTED)
 		return fail(-EROFS, "%s is read-only", es->vfs.health.name);
+	if (es->errors >= EXT4_ERRORS_RO && health_state(&es->vfs.health) >= HEALTH_CORRUPT)
+		return fail(
+			-EROFS,
+			"%s has errors, and is not written because of errors=remount-ro: check it (e2fsck)",
+			es->vfs.health.name);
 	return 0;
 }
 

@@ -1,0 +1,323 @@
+/*
+ * From read-only to read-write, and back.
+ *
+ *   opened as it lies ─ ext4_write_recover ─► opened again ─ ext4_write_open ─► written ─ ext4_write_close ─► clean
+ *
+ * Invariants
+ *  1. With a journal the superblock says RECOVER before the first block is written, and stops saying so only after all
+ *     is home and flushed; without one it stops being valid instead. Either is durable before anything else is.
+ *  2. A volume that was not valid, or had errors, when it was opened is never called clean by us: only a check can do that.
+ *  3. After an abort nothing is marked: the next mount recovers.
+ */
+#include "ext4.h"
+
+#include "lib/log.h"
+#include "lib/scope.h"
+#include <errno.h>
+#include <stdlib.h>
+
+#define BLOCK_BITS_WRITE_MAX 12u
+#define COMMIT_S_MAX         300u
+
+/* ---- may it be written? ---- */
+
+bool ext4_write_refused(const struct ext4_super *es, struct text *why)
+{
+	struct text names = { 0 };
+	u32 bad = 0;
+
+	for (u32 i = 0; i < es->groups; i++)
+		bad += es->group[i].bad;
+	ext4_feature_unwritable(&es->disk, &names);
+	if (names.len_bytes)
+		text_add(why, "not written yet by this program: volumes with %s", text_str(&names));
+	else if (es->block_bits > BLOCK_BITS_WRITE_MAX)
+		text_add(why, "not written yet by this program: volumes with blocks of %u bytes",
+			 ext4_block_bytes(es));
+	else if (es->vfs.dev->sector_bytes > ext4_block_bytes(es))
+		text_add(why, "the device's sectors of %u bytes are longer than the volume's blocks",
+			 es->vfs.dev->sector_bytes);
+	else if (bad)
+		text_add(why, "%u group descriptors are damaged: check it first", bad);
+	else if (es->from_copy)
+		text_add(why, "its superblock is damaged: check it first");
+	else if (ext4_has_compat(es, EXT4_COMPAT_HAS_JOURNAL) && !ext4_journal_is_here(es))
+		text_add(why, "its journal is on another device (--journal names it)");
+	text_free(&names);
+	return why->len_bytes;
+}
+
+/* ---- options ---- */
+
+struct options {
+	u32 commit_ms;
+	u16 errors; /* 0: what the superblock says */
+	bool discard;
+};
+
+static bool word_is(const char *word, size_t len, const char *s)
+{
+	return strlen(s) == len && !memcmp(word, s, len);
+}
+
+static bool option_one(const char *w, size_t len, struct options *o)
+{
+	static const char *const errors[] = { "errors=continue", "errors=remount-ro", "errors=panic" };
+
+	for (u32 i = 0; i < ARRAY_SIZE(errors); i++)
+		if (word_is(w, len, errors[i])) {
+			o->errors = (u16)(i + EXT4_ERRORS_CONTINUE);
+			return true;
+		}
+	if (word_is(w, len, "discard") || word_is(w, len, "nodiscard")) {
+		o->discard = *w == 'd';
+		return true;
+	}
+	if (len > 7 && !memcmp(w, "commit=", 7)) {
+		char *end;
+		unsigned long s = strtoul(w + 7, &end, 10);
+
+		o->commit_ms = (u32)s * 1000;
+		return end == w + len && s <= COMMIT_S_MAX;
+	}
+	return false;
+}
+
+static int options_parse(const char *s, struct options *o)
+{
+	*o = (struct options){ 0 };
+	while (s && *s) {
+		size_t len = strcspn(s, ",");
+
+		if (len && !option_one(s, len, o))
+			return fail(-EINVAL, "ext4 has no option \"%.*s\"", (int)len, s);
+		s += len + (s[len] == ',');
+	}
+	return 0;
+}
+
+int ext4_options_check(const char *fs_opts)
+{
+	struct options o;
+
+	return options_parse(fs_opts, &o);
+}
+
+/* ---- recovery, on the device ---- */
+
+/* The number after the last transaction that the log holds, recovery needed or not. */
+static int log_end(struct ext4_super *es, struct jbd2 *journal, u32 *next)
+{
+	struct jbd2_recovery r = { 0 };
+	struct blkdev *scratch;
+	int err;
+
+	*next = jbd2_info(journal)->sequence;
+	if (!jbd2_info(journal)->needs_recovery)
+		return 0;
+	err = dev_snap_new(es->vfs.dev, &scratch);
+	if (err)
+		return err;
+	err = jbd2_recover(journal, scratch, &r);
+	blkdev_put(scratch);
+	/* One is left out, lest what an unfinished transaction left in the log be taken for ours. */
+	*next = r.end + 1;
+	return err;
+}
+
+static int log_discard(struct ext4_super *es)
+{
+	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
+	struct jbd2 *journal;
+	u32 next;
+	int err = ei ? ext4_journal_open(es, ei, &journal) : fail(-ENOMEM, "no memory for an inode");
+
+	if (err)
+		return err;
+	if (jbd2_info(journal)->needs_recovery) {
+		err = log_end(es, journal, &next);
+		if (!err)
+			err = jbd2_mark_empty(journal, es->vfs.dev, next);
+	}
+	jbd2_close(journal);
+	return err;
+}
+
+int ext4_write_recover(struct ext4_super *es, struct ext4_replay *replay, bool *again)
+{
+	scoped(ext4_inode_freep) struct ext4_inode *ei = NULL;
+	struct jbd2 *journal;
+	int err;
+
+	*again = false;
+	*replay = (struct ext4_replay){ 0 };
+	if (!ext4_journal_is_here(es))
+		return 0;
+	/* What a volume that was unmounted cleanly has in its log is void. */
+	if (!ext4_has_incompat(es, EXT4_INCOMPAT_RECOVER))
+		return log_discard(es);
+	*again = true;
+	err = ext4_journal_replay(es, es->vfs.dev, replay);
+	if (!err && replay->fast_commits)
+		err = fail(-EOPNOTSUPP, "it has fast commits, which are not applied");
+	if (err)
+		return err;
+	ei = ext4_inode_alloc();
+	if (!ei)
+		return fail(-ENOMEM, "no memory for an inode");
+	err = ext4_journal_open(es, ei, &journal);
+	if (err)
+		return err;
+	err = jbd2_mark_empty(journal, es->vfs.dev, replay->next);
+	jbd2_close(journal);
+	return err;
+}
+
+/* ---- opening ---- */
+
+static const struct jbd2_ops trans_ops = { .precommit = ext4_precommit, .committed = ext4_committed };
+
+static int journal_start(struct ext4_super *es, const struct options *o)
+{
+	const struct jbd2_config config = {
+		.target = es->vfs.dev,
+		.ops = es->trans_ops,
+		.priv = es,
+		.commit_ms = o->commit_ms,
+		.incompat_want = (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT) ? JBD2_INCOMPAT_64BIT : 0) |
+				 (es->metadata_csum ? JBD2_INCOMPAT_CSUM_V3 : 0),
+	};
+	int err;
+
+	es->journal_inode = ext4_inode_alloc();
+	if (!es->journal_inode)
+		return fail(-ENOMEM, "no memory for an inode");
+	err = ext4_journal_open(es, es->journal_inode, &es->journal);
+	if (err) {
+		es->journal = NULL;
+		return err;
+	}
+	/* A former abort is remembered where a check looks for it. */
+	if (jbd2_info(es->journal)->err)
+		es->disk.state = le16_put(le16_get(es->disk.state) | EXT4_STATE_ERROR);
+	return jbd2_start(es->journal, &config);
+}
+
+/* The superblock of a volume that is being written. */
+static int mark_open(struct ext4_super *es)
+{
+	struct ext4_disk_super *d = &es->disk;
+	u64 now = (u64)os_now().sec;
+	u16 state = le16_get(d->state);
+
+	es->was_valid = state & EXT4_STATE_VALID;
+	if (es->journal)
+		d->feature_incompat = le32_put(le32_get(d->feature_incompat) | EXT4_INCOMPAT_RECOVER);
+	else
+		d->state = le16_put(state & (u16)~EXT4_STATE_VALID);
+	es->incompat = le32_get(d->feature_incompat);
+	d->mnt_count = le16_put((u16)(le16_get(d->mnt_count) + 1));
+	d->mtime = d->wtime = le32_put((u32)now);
+	d->mtime_hi = d->wtime_hi = (u8)(now >> 32);
+	return ext4_super_write(es);
+}
+
+/* Undoes what ext4_write_open did in memory. */
+static void write_free(struct ext4_super *es)
+{
+	es->vfs.rdonly = true;
+	jbd2_close(es->journal);
+	es->journal = NULL;
+	ext4_inode_free(es->journal_inode);
+	es->journal_inode = NULL;
+	ext4_balloc_close(es);
+	ext4_groups_close(es);
+	ext4_super_release(es);
+	ext4_xattr_cache_free(es);
+	mutex_fini(&es->super_lock);
+	mutex_fini(&es->orphan_lock);
+	mutex_fini(&es->xattr_lock);
+	es->trans_ops = NULL;
+}
+
+int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *orphans)
+{
+	struct options o;
+	int err = options_parse(opts->fs_opts, &o);
+
+	*orphans = 0;
+	if (err)
+		return err;
+	es->errors = o.errors ? o.errors : le16_get(es->disk.errors);
+	es->discard = o.discard;
+	es->trans_ops = &trans_ops;
+	mutex_init(&es->super_lock, RANK_LEAF);
+	mutex_init(&es->orphan_lock, RANK_ALLOC);
+	mutex_init(&es->xattr_lock, RANK_EXTENT);
+	os_random(&es->next_generation, sizeof(es->next_generation));
+	err = ext4_super_hold(es);
+	if (!err)
+		err = ext4_groups_open(es);
+	if (!err)
+		err = ext4_balloc_open(es);
+	if (!err && ext4_journal_is_here(es))
+		err = journal_start(es, &o);
+	if (!err && es->journal)
+		err = ext4_orphan_open(es);
+	if (!err)
+		err = mark_open(es);
+	if (err) {
+		write_free(es);
+		return err;
+	}
+	es->vfs.rdonly = false;
+	if (es->journal)
+		err = ext4_orphan_cleanup(es, orphans);
+	/* What could not be dealt with stays on the list, for a check. */
+	if (err && ext4_write_close(es))
+		log_debug("%s: closed with an error too", es->vfs.health.name);
+	return err;
+}
+
+/* ---- closing ---- */
+
+int ext4_sync(struct super_block *sb)
+{
+	struct ext4_super *es = ext4_super(sb);
+	int err = es->journal ? jbd2_flush(es->journal, false) : bcache_sync(sb->dev);
+	int flush = blkdev_flush(sb->dev);
+
+	return err ? err : flush;
+}
+
+/* The superblock of a volume that is written no more. */
+static int mark_closed(struct ext4_super *es)
+{
+	struct ext4_disk_super *d = &es->disk;
+	u64 now = (u64)os_now().sec;
+
+	ext4_orphan_close(es);
+	ext4_errors_record(es);
+	d->feature_incompat = le32_put(le32_get(d->feature_incompat) & ~EXT4_INCOMPAT_RECOVER);
+	es->incompat = le32_get(d->feature_incompat);
+	if (es->was_valid)
+		d->state = le16_put(le16_get(d->state) | EXT4_STATE_VALID);
+	d->wtime = le32_put((u32)now);
+	d->wtime_hi = (u8)(now >> 32);
+	return ext4_super_write(es);
+}
+
+int ext4_write_close(struct ext4_super *es)
+{
+	int err;
+
+	if (es->vfs.rdonly)
+		return 0;
+	err = es->journal ? jbd2_stop(es->journal) : ext4_sync(&es->vfs);
+	if (!err && health_state(&es->vfs.health) >= HEALTH_ABORTED)
+		err = fail(-EIO, "%s: not marked clean, since writing failed before", es->vfs.health.name);
+	if (!err)
+		err = mark_closed(es);
+	write_free(es);
+	return err;
+}

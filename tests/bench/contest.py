@@ -1,0 +1,124 @@
+"""What the benches share: contestants that mount an image in turn, timing, and the table with its bars."""
+import os, re, shutil, statistics, subprocess, sys, time
+
+FEATURES = ('none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,'
+            'large_file,huge_file,dir_nlink,extra_isize,metadata_csum,metadata_csum_seed,orphan_file')
+STEP_S = 60
+
+
+def sh(*cmd, check=True, timeout=600, **kw):
+    r = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, **kw)
+    if check and r.returncode:
+        raise RuntimeError('%s: exit %d: %s' % (' '.join(cmd), r.returncode, r.stderr.decode(errors='replace')[-400:]))
+    return r.stdout
+
+
+def drop_caches():
+    os.sync()
+    with open('/proc/sys/vm/drop_caches', 'w') as f:
+        f.write('3\n')
+
+
+class Contestant:
+    """Mounts an image and unmounts it, also when a step failed."""
+
+    def __init__(self, name, program, write=False, options=''):
+        self.name, self.program, self.write, self.options = name, program, write, options
+        self.proc, self.dir = None, None
+
+    def mount(self, img, mnt):
+        os.makedirs(mnt, exist_ok=True)
+        self.dir = mnt
+        if self.name == 'kernel':
+            sh('mount', '-o', 'loop' if self.write else 'loop,ro', img, mnt)
+            return
+        cmd = {'fuse2fs': ['fuse2fs', '-f', '-o', 'rw' if self.write else 'ro', img, mnt],
+               'werunos': [self.program, 'mount', *(['-o', self.options] if self.options else []), img, mnt]}[self.name]
+        self.proc = subprocess.Popen(cmd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        end = time.monotonic() + 20
+        while not os.path.ismount(mnt):
+            if self.proc.poll() is not None:
+                raise RuntimeError('%s: %s' % (self.name, self.proc.stderr.read().decode(errors='replace')[-400:]))
+            if time.monotonic() > end:
+                raise RuntimeError('%s: not mounted after 20 s' % self.name)
+            time.sleep(0.01)
+
+    def rss_peak_kib(self):
+        if not self.proc:
+            return 0
+        with open('/proc/%d/status' % self.proc.pid) as f:
+            found = re.search(r'VmHWM:\s+(\d+)', f.read())
+        if not found:
+            raise RuntimeError('%s ended by itself' % self.name)
+        return int(found.group(1))
+
+    def unmount(self):
+        if self.dir and os.path.ismount(self.dir):
+            sh('umount', self.dir, check=False)
+            if os.path.ismount(self.dir):
+                sh('umount', '-l', self.dir, check=False)
+        if self.proc:
+            try:
+                self.proc.wait(STEP_S)
+            except subprocess.TimeoutExpired:
+                self.proc.kill()
+                self.proc.wait()
+        self.proc = None
+
+
+def timed(fn):
+    t = time.monotonic()
+    fn()
+    return time.monotonic() - t
+
+
+def names():
+    return ['kernel', 'werunos'] + (['fuse2fs'] if shutil.which('fuse2fs') else [])
+
+
+def verdict(bars, t):
+    """What the bars say: 'met', 'aim met' or 'MISSED'. bars: times the kernel's time at most, aim, times faster than fuse2fs at
+    least, aim of that."""
+    must, aim, xf, xf_aim = (tuple(bars) + (None,) * 4)[:4]
+    k, f, w = t['kernel'], t['fuse2fs'], t['werunos']
+    if w is None:
+        return 'FAILED'
+    bad = must and k and w > must * k
+    # A contestant that did not end in time counts with the time it was given.
+    bad = bad or (xf and (f or STEP_S) / w < xf)
+    if bad:
+        return 'MISSED'
+    if not aim and not xf_aim:
+        return 'met'
+    good = (not aim or (k and w <= aim * k)) and (not xf_aim or (f or STEP_S) / w >= xf_aim)
+    return 'aim met' if good else 'met'
+
+
+def bar_text(bars):
+    must, aim, xf, xf_aim = (tuple(bars) + (None,) * 4)[:4]
+    parts = (['<= %.1f xK' % must] if must else []) + (['aim %.1f' % aim] if aim else [])
+    parts += (['>= %g xF' % xf] if xf else []) + (['aim %g' % xf_aim] if xf_aim else [])
+    return ', '.join(parts)
+
+
+def head(unit):
+    print('%-40s %9s %9s %9s %6s %6s  %s' % (unit, 'kernel', 'werunos', 'fuse2fs', 'xK', 'xF', 'bar'))
+
+
+def row(title, bars, reps, measure):
+    """Runs measure(NAME) `reps` times for each contestant in turn, prints the row, returns it. measure gives seconds or None."""
+    got = {n: [] for n in names()}
+    for rep in range(reps):
+        for n in got:
+            if rep and not got[n]:
+                continue  # too slow or failing: not asked again
+            t = measure(n)
+            if t is not None:
+                got[n].append(t)
+    med = {n: statistics.median(v) if v else None for n, v in got.items()}
+    med.setdefault('fuse2fs', None)
+    show = lambda v: '%9.3f' % v if v is not None else '        -'
+    ratio = lambda b: '%6.2f' % (med['werunos'] / b) if b and med['werunos'] else '     -'
+    print('%-40s %s %s %s %s %s  %s: %s' % (title, show(med['kernel']), show(med['werunos']), show(med['fuse2fs']),
+                                            ratio(med['kernel']), ratio(med['fuse2fs']), bar_text(bars), verdict(bars, med)), flush=True)
+    return {'row': title, 'median_s': med, 'samples_s': got, 'verdict': verdict(bars, med)}

@@ -1,0 +1,26 @@
+# Kinds of ext4 volume that are written in tests: ext4_volume NAME prints what with.sh's image takes for it.
+# Features by name, never by default.
+ext4_base='none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize'
+
+# The first of them are part of make check.
+ext4_volumes='default old ext3 1k 2k nocsum nojournal inline meta_bg uninit small_journal nodirindex orphan_list sparse2'
+
+ext4_volume() {
+	case $1 in
+	default) echo "-O $ext4_base,resize_inode,metadata_csum,metadata_csum_seed,orphan_file" ;;
+	old) echo "-O $ext4_base,resize_inode,metadata_csum" ;; # as Debian 12 makes them
+	ext3) echo "-q -O none,has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file -I 128" ;;
+	1k) echo "-b 1024 -O $ext4_base,resize_inode,metadata_csum,orphan_file" ;;
+	2k) echo "-b 2048 -O $ext4_base,metadata_csum,metadata_csum_seed" ;;
+	nocsum) echo "-O $ext4_base,resize_inode" ;;
+	nojournal) echo "-O ${ext4_base/has_journal,/},metadata_csum" ;;
+	inline) echo "-O $ext4_base,metadata_csum,metadata_csum_seed,orphan_file,inline_data" ;;
+	meta_bg) echo "-b 1024 -O $ext4_base,metadata_csum,meta_bg" ;;
+	uninit) echo "-O none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,flex_bg,sparse_super,large_file,huge_file,uninit_bg,dir_nlink,extra_isize" ;;
+	small_journal) echo "-b 1024 -J size=1 -O $ext4_base,metadata_csum" ;;
+	nodirindex) echo "-O ${ext4_base/dir_index,/},metadata_csum" ;;
+	orphan_list) echo "-b 1024 -g 1024 -O $ext4_base,metadata_csum,metadata_csum_seed" ;; # many small groups
+	sparse2) echo "-O ${ext4_base/sparse_super,/},sparse_super2,metadata_csum -E num_backup_sb=2" ;;
+	*) return 1 ;;
+	esac
+}

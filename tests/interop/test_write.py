@@ -1,0 +1,155 @@
+"""
+Volumes written through a mount: e2fsck finds nothing, the kernel shows what we showed, and both take turns on one volume.
+Killed in the middle: what was synced is there, and nothing needs repair that the journal does not mend.
+"""
+import os, random, shutil, subprocess, time
+import pytest
+import manifest, mounts
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason='not root: the kernel has to mount the images')
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ALL = subprocess.run(['bash', '-c', '. tests/features.sh; echo $ext4_volumes'], cwd=TOP, capture_output=True, text=True).stdout.split()
+KINDS = ALL if os.environ.get('LONG') else ['default', '1k', 'ext3', 'nojournal', 'inline', 'uninit']
+
+
+def make(path, kind, mib=256):
+    words = subprocess.run(['bash', '-c', '. tests/features.sh; ext4_volume ' + kind], cwd=TOP, capture_output=True,
+                           text=True).stdout.split()
+    with open(path, 'wb') as f:
+        f.truncate(mib << 20)
+    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', *words, str(path))
+    return path
+
+
+def fsck(image):
+    r = subprocess.run(['e2fsck', '-fn', str(image)], capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout + r.stderr
+
+
+def work(root, r, n):
+    """Something of everything, at random; what is there already is taken up."""
+    files = [os.path.join(d, f) for d, _, fs in os.walk(root) for f in fs]
+    files = [f for f in files if not os.path.islink(f)]
+    dirs = [d for d, _, _ in os.walk(root) if 'lost+found' not in d]
+    for i in range(n):
+        kind = r.randrange(14)
+        path = '%s/%d-%s' % (r.choice(dirs), r.getrandbits(40), 'x' * r.choice([1, 10, 60, 200]))
+        if kind < 4 or not files:
+            with open(path, 'wb') as f:
+                f.write(r.randbytes(r.choice([0, 30, 100, 5000, 70000, 300000])))
+                if r.random() < 0.3:
+                    f.seek(r.choice([0, 10000, 10 << 20]))
+                    f.write(b'sparse' * 100)
+            files.append(path)
+        elif kind == 4:
+            os.mkdir(path)
+            dirs.append(path)
+        elif kind == 5:
+            os.symlink('t' * r.choice([5, 59, 60, 61, 500]), path)
+        elif kind == 6:
+            old = files.pop(r.randrange(len(files)))
+            os.rename(old, path)
+            files.append(path)
+        elif kind == 7:
+            os.unlink(files.pop(r.randrange(len(files))))
+        elif kind == 8:
+            os.setxattr(r.choice(files), 'user.%d' % r.randrange(6), r.randbytes(r.choice([1, 40, 700])))
+        elif kind == 9:
+            os.link(r.choice(files), path)
+            files.append(path)
+        elif kind == 10:
+            os.truncate(r.choice(files), r.choice([0, 77, 4096, 100000]))
+        elif kind == 11:
+            f = r.choice(files)
+            os.chmod(f, r.randrange(0o1000))
+            os.chown(f, r.randrange(70000), r.randrange(70000))
+        elif kind == 12:
+            os.utime(r.choice(files), ns=(r.randrange(2 ** 62) % (2 ** 32 * 10 ** 9), r.randrange(2 ** 31) * 10 ** 9))
+        else:
+            with open(r.choice(files), 'r+b') as f:
+                f.seek(r.randrange(100000))
+                f.write(r.randbytes(r.randrange(1, 20000)))
+
+
+def many_names(root, n):
+    os.mkdir(root + '/many')
+    for i in range(n):
+        os.close(os.open('%s/many/a rather long name so that blocks fill up %07d' % (root, i), os.O_CREAT | os.O_WRONLY))
+    for i in range(0, n, 3):
+        os.unlink('%s/many/a rather long name so that blocks fill up %07d' % (root, i))
+
+
+def seen(root):
+    """All but times of access, which looking moves."""
+    out = manifest.take(root, holes=False)
+    for d in out.values():
+        del d['atime']
+    return out
+
+
+def same(want, got):
+    assert not manifest.differences(want, got)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_written_by_turns(tmp_path, kind):
+    """We, the kernel, we, the kernel: after each, e2fsck is content and the next one sees all that the last one saw."""
+    image, d = make(tmp_path / 'img', kind), tmp_path / 'd'
+    d.mkdir()
+    r = random.Random('turns ' + kind)
+    before = None
+    for turn in range(4):
+        with (mounts.kernel(image, d) if turn % 2 else mounts.werunos(image, d)) as root:
+            if before is not None:
+                same(before, seen(root))
+            else:
+                many_names(root, 3000)
+            work(root, r, 250)
+            os.sync()
+            before = seen(root)
+        fsck(image)
+    with mounts.kernel(image, d) as root:
+        same(before, seen(root))
+
+
+@pytest.mark.parametrize('kind', [k for k in KINDS if k != 'nojournal'][:4])
+def test_killed(tmp_path, kind):
+    """SIGKILL is a crash: what was synced before is all there, and e2fsck only replays and clears orphans."""
+    image, d = make(tmp_path / 'img', kind), tmp_path / 'd'
+    d.mkdir()
+    r = random.Random('killed ' + kind)
+    for turn in range(3):
+        server = subprocess.Popen([mounts.WERUNOS, 'mount', str(image), str(d)], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        try:
+            end = time.monotonic() + 20
+            while not os.path.ismount(d):
+                assert server.poll() is None and time.monotonic() < end
+                time.sleep(0.01)
+            work(str(d), r, 150)
+            keep = '%s/keep%d' % (d, turn)
+            os.mkdir(keep)
+            for i in range(20):
+                with open('%s/%d' % (keep, i), 'wb') as f:
+                    f.write(b'%d' % i * 3000)
+                    f.flush()
+                    os.fsync(f.fileno())
+            work(str(d), r, 60)
+        finally:
+            server.kill()
+            server.wait()
+            mounts.unmount(d)
+        copy = tmp_path / 'copy'
+        shutil.copyfile(image, copy)
+        out = subprocess.run(['e2fsck', '-fy', '-E', 'journal_only', str(copy)], capture_output=True, text=True)
+        assert out.returncode in (0, 1), out.stdout
+        out = subprocess.run(['e2fsck', '-fp', str(copy)], capture_output=True, text=True)
+        assert out.returncode in (0, 1), out.stdout + out.stderr
+        fsck(copy)
+        with mounts.kernel(copy, d) as root:
+            for i in range(20):
+                with open('%s/keep%d/%d' % (root, turn, i), 'rb') as f:
+                    assert f.read() == b'%d' % i * 3000
+            kernels = seen(root)
+        with mounts.werunos(image, d) as root:
+            same(kernels, seen(root))
+        fsck(image)
