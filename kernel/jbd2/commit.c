@@ -28,8 +28,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define IMAGE_KEEP (4ull << 20) /* bytes of memory for an image that are kept for the next */
-
 static struct jhead *head_at(const struct trans *t, struct list *l)
 {
 	return container_of(l - (t->tid & 1), struct jhead, link[0]);
@@ -405,6 +403,8 @@ static void release(struct jbd2 *j, struct trans *t, struct jhead *head)
 
 static void finish(struct jbd2 *j, struct trans *t)
 {
+	struct bcache *cache = j->config.target->cache;
+
 	atomic_store(&j->durable_tid, t->tid);
 	for (;;) {
 		struct buffer_head *bh;
@@ -440,12 +440,9 @@ static void finish(struct jbd2 *j, struct trans *t)
 	list_add_tail(&j->durable, &t->link);
 	j->committing = NULL;
 	j->stats.commits++;
+	if (j->free < (j->info.end - j->info.first) / 2 || bcache_bytes(cache) > bcache_limit_bytes(cache))
+		jbd2_nudge(j);
 	mutex_unlock(&j->lock);
-	if (j->image_blocks * j->info.block_bytes > IMAGE_KEEP) {
-		free(j->image);
-		j->image = NULL;
-		j->image_blocks = 0;
-	}
 }
 
 /* ---- who commits ---- */
@@ -467,6 +464,26 @@ void jbd2_commit_leave(struct jbd2 *j)
 	cond_broadcast(&j->done);
 	mutex_unlock(&j->lock);
 	lock_note_release(&j->commit_busy);
+}
+
+void jbd2_image_drop(struct jbd2 *j)
+{
+	bool busy;
+
+	mutex_lock(&j->lock);
+	busy = j->commit_busy;
+	if (!busy)
+		j->commit_busy = true;
+	mutex_unlock(&j->lock);
+	if (busy)
+		return;
+	free(j->image);
+	j->image = NULL;
+	j->image_blocks = 0;
+	mutex_lock(&j->lock);
+	j->commit_busy = false;
+	cond_broadcast(&j->done);
+	mutex_unlock(&j->lock);
 }
 
 /* Locks: the office of the committer. */

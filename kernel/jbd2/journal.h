@@ -20,13 +20,14 @@ struct revoke_table;
 
 /* A transaction, from its first handle until its blocks are home. */
 struct trans {
-	u32 tid;                     /* [const] */
-	bool locked;                 /* [lock] no handle may join */
-	u32 handles;                 /* [lock] open */
-	u32 joined, credits;         /* [lock] buffers that it has, and that open handles may still join */
-	u32 revoked, revokes;        /* [lock] the same of blocks forgotten */
-	u64 born_ns;                 /* [const] */
-	struct list heads;           /* [lock] by link[tid & 1]: what it has, until it is durable */
+	u32 tid;              /* [const] */
+	bool locked;          /* [lock] no handle may join */
+	u32 handles;          /* [lock] open */
+	u32 joined, credits;  /* [lock] buffers that it has, and that open handles may still join */
+	u32 revoked, revokes; /* [lock] the same of blocks forgotten */
+	u64 born_ns;          /* [const] */
+	bool ripe;         /* [lock] nearly full: the thread commits it before somebody must wait for that */
+	struct list heads; /* [lock] by link[tid & 1]: what it has, until it is durable */
 	struct list homeless;        /* [lock] by cp_link: what is durable in the log and may not be home */
 	struct revoke_table *revoke; /* [lock] NULL: nothing was forgotten */
 	u64 log_first, log_blocks;   /* [const once frozen] its place in the log */
@@ -78,6 +79,7 @@ struct jbd2 {
 	_Atomic u32 durable_tid;   /* the last durable transaction */
 	u32 done_tid;              /* [lock] the last of which committed() has been told */
 	bool commit_busy;          /* [lock] somebody commits */
+	u32 idle_rounds;           /* [thread] since a transaction ran */
 	bool log_open;             /* [committer] the log on the disk is not marked empty */
 	bool stopping;             /* [lock] */
 	bool thread_runs;
@@ -191,11 +193,15 @@ void jbd2_head_free(struct jbd2 *j, struct jhead *head);
 void jbd2_heads_free(struct jbd2 *j);
 /* -EROFS when aborted. */
 int jbd2_usable(const struct jbd2 *j) __must_check;
+/* The thread is wanted: a transaction is ripe, half of the log is used, or the cache is full of what may be home. Locks: j->lock. */
+void jbd2_nudge(struct jbd2 *j);
 /* Adds to an open handle what the running transaction still has room for. Locks: j->lock. */
 bool jbd2_grant(struct jbd2 *j, struct jbd2_handle *h, u32 credits, u32 revokes) __must_check;
 
 /* ---- commit.c ---- */
 
+/* The memory for the image of a transaction goes, if nobody commits. */
+void jbd2_image_drop(struct jbd2 *j);
 /* Waits for the office of the committer, which is given back with jbd2_commit_leave. */
 void jbd2_commit_enter(struct jbd2 *j);
 void jbd2_commit_leave(struct jbd2 *j);

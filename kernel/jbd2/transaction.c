@@ -61,14 +61,25 @@ u64 jbd2_cost(const struct jbd2 *j, u64 images, u64 revokes)
 	       DIV_ROUND_UP(revokes, (u64)jbd2_revokes(j)) + 1;
 }
 
+void jbd2_nudge(struct jbd2 *j)
+{
+	lock_assert_held(&j->lock);
+	cond_signal(&j->wake);
+}
+
 bool jbd2_grant(struct jbd2 *j, struct jbd2_handle *h, u32 credits, u32 revokes)
 {
 	struct trans *t = j->running;
+	u64 cost =
+		jbd2_cost(j, (u64)t->joined + t->credits + credits, (u64)t->revoked + t->revokes + revokes);
 
 	lock_assert_held(&j->lock);
-	if (jbd2_cost(j, (u64)t->joined + t->credits + credits, (u64)t->revoked + t->revokes + revokes) >
-	    j->max_blocks)
+	if (cost > j->max_blocks)
 		return false;
+	if (!t->ripe && jbd2_cost(j, t->joined, t->revoked) > j->max_blocks / 2) {
+		t->ripe = true;
+		jbd2_nudge(j);
+	}
 	t->credits += credits;
 	t->revokes += revokes;
 	h->credits += credits;

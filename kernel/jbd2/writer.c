@@ -19,6 +19,7 @@
 
 #define COMMIT_MS_DEFAULT 5000u
 #define IDLE_MS           1000u
+#define IDLE_ROUNDS       3u /* after which memory is given back */
 #define TRANSACTION_MIN   8u /* blocks of the log */
 
 /* ---- handles ---- */
@@ -158,7 +159,7 @@ static bool is_due(struct jbd2 *j, u32 *tid, u32 *wait_ms)
 		return false;
 	age = (now - MIN(j->running->born_ns, now)) / 1000000;
 	*tid = j->running->tid;
-	if (age >= j->config.commit_ms)
+	if (age >= j->config.commit_ms || j->running->ripe)
 		return true;
 	*wait_ms = (u32)MIN((u64)IDLE_MS, j->config.commit_ms - age);
 	return false;
@@ -192,8 +193,11 @@ static void *work(void *arg)
 			continue;
 		}
 		half = j->free < (j->info.end - j->info.first) / 2;
+		j->idle_rounds = j->running ? 0 : j->idle_rounds + 1;
 		mutex_unlock(&j->lock);
 		look_at_log(j, half && !atomic_load(&j->err));
+		if (j->idle_rounds == IDLE_ROUNDS)
+			jbd2_image_drop(j);
 		mutex_lock(&j->lock);
 		if (!j->stopping)
 			(void)cond_wait_ms(&j->wake, &j->lock, wait_ms);
