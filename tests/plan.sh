@@ -23,6 +23,7 @@ plan() {
 	# Under ASan and UBSan: `make check` builds these tools so as well.
 	[ "$1" = fast ] || job image 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image
 	plan_model "$1"
+	plan_bytes "$1"
 	plan_crash "$1"
 	[ "$1" = long ] && plan_long
 	return 0
@@ -99,4 +100,25 @@ plan_model() {
 		job "model/mount:ext4/$seed" 300 tests/with.sh "image:$(ext4_volume default)" tests/with.sh ext4 \
 			tests/with.sh werunos:@image "$model" --oracle dir:@ext4 --target dir:@werunos --seed "$seed" --ops 2500 --runs 8
 	done
+}
+
+# Bytes: random changes of files by every call, and whether anybody reads what is another's. In process, and mounted with
+# every way of caching.
+plan_bytes() {
+	local fsx=$B/tests/tools/fsx stamps=$B/tests/tools/stamps t o
+	job "fsx/vfs:memfs" 60 "$fsx" --target vfs:memfs --threads 3
+	job "stamps/vfs:memfs" 60 "$stamps" --target vfs:memfs --seconds 2
+	for t in $(ext4_kinds "$1"); do
+		job "fsx/vfs:ext4/$t" 100 tests/with.sh "image:$(ext4_volume "$t")" "$fsx" --target vfs:ext4:@image --threads 2
+		job "stamps/vfs:ext4/$t" 60 tests/with.sh "image:-S 64M $(ext4_volume "$t")" "$stamps" --target vfs:ext4:@image --seconds 3
+	done
+	[ "$1" = fast ] && return
+	for o in defaults writeback noopen; do
+		job "fsx/mount:memfs:$o" 120 env "MOUNT=$o" tests/with.sh werunos:memfs:256M "$fsx" --target dir:@werunos --threads 2
+		job "fsx/mount:ext4:$o" 120 env "MOUNT=$o" tests/with.sh "image:$(ext4_volume default)" \
+			tests/with.sh werunos:@image "$fsx" --target dir:@werunos --threads 2
+	done
+	job stamps/mount:memfs 60 tests/with.sh werunos:memfs:32M "$stamps" --target dir:@werunos --seconds 3
+	job stamps/mount:ext4 60 tests/with.sh "image:-S 64M $(ext4_volume default)" tests/with.sh werunos:@image \
+		"$stamps" --target dir:@werunos --seconds 3
 }

@@ -8,7 +8,7 @@
 #   dir                     a plain directory of /dev/shm, for those who are not root
 #   image[:MKE2FS OPTIONS]  an ext4 image, 512 MiB unless -S SIZE comes first; @image stands for its path. Afterwards e2fsck -fn
 #                           must find nothing, and (root) the kernel must mount it
-#   werunos:SOURCE          `werunos mount SOURCE` in the foreground; its exit code counts too
+#   werunos:SOURCE          `werunos mount SOURCE` in the foreground; its exit code counts too. MOUNT: its -o
 #
 # What cannot be had here is reported as one skipped test. The command's exit code is returned.
 set -u
@@ -74,7 +74,7 @@ tmpfs)
 	;;
 werunos)
 	[ -w /dev/fuse ] || skip "no /dev/fuse here"
-	"${WERUNOS:-$top/build/release/werunos}" mount "$arg" "$at" 2>"$work/err" &
+	"${WERUNOS:-$top/build/release/werunos}" mount -o "${MOUNT:-defaults}" "$arg" "$at" 2>"$work/err" &
 	server=$!
 	for _ in $(seq 200); do
 		mountpoint -q "$at" && break

@@ -127,9 +127,15 @@ void ll_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t off, int whence, struct f
 {
 	scoped(vfs_iputp) struct inode *inode = NULL;
 	u64 at = 0;
-	int err = req_inode(req, nodeid, &inode);
+	int err;
 
 	(void)fi;
+	/* The kernel asks without sending us first what it has not written back: data would be taken for a hole. */
+	if (req_adapter(req)->opts.writeback) {
+		reply_never(req);
+		return;
+	}
+	err = req_inode(req, nodeid, &inode);
 	if (!err)
 		err = vfs_seek(inode, (u64)off, whence, &at);
 	if (err)

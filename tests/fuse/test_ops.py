@@ -154,14 +154,19 @@ def test_what_was_written_is_read(m):
     assert (m / "a").read_bytes() == copy
 
 
-def test_holes_are_found(m):
+def test_holes_are_found(m, request):
     with open(m / "a", "w+b", 0) as f:
         os.pwrite(f.fileno(), b"x", 1 << 20)
         os.ftruncate(f.fileno(), 3 << 20)
         os.fsync(f.fileno())
-        assert os.lseek(f.fileno(), 0, os.SEEK_DATA) == 1 << 20
-        assert os.lseek(f.fileno(), 1 << 20, os.SEEK_HOLE) == (1 << 20) + 4096
-        fails(errno.ENXIO, os.lseek, f.fileno(), 2 << 20, os.SEEK_DATA)
+        # With -o writeback all is data: the kernel would say that what it has not written back is a hole.
+        if os.lseek(f.fileno(), 0, os.SEEK_DATA) != 0 or "writeback" not in request.node.name:
+            assert os.lseek(f.fileno(), 0, os.SEEK_DATA) == 1 << 20
+            assert os.lseek(f.fileno(), 1 << 20, os.SEEK_HOLE) == (1 << 20) + 4096
+            fails(errno.ENXIO, os.lseek, f.fileno(), 2 << 20, os.SEEK_DATA)
+    with open(m / "b", "w+b", 0) as f:
+        f.write(b"x")
+        assert os.lseek(f.fileno(), 0, os.SEEK_DATA) == 0
     # With -o writeback the kernel asks again only after the file is closed.
     assert os.stat(m / "a").st_blocks == 8
 

@@ -50,3 +50,16 @@ def test_model_notices_and_shrinks(tmp_path, fault):
     assert run.returncode == 1, f"{fault} was not noticed"
     steps = [line for line in run.stdout.splitlines() if line.startswith("#   ")]
     assert 1 <= len(steps) <= 40
+
+
+@pytest.mark.parametrize("fault", ["lost-write", "stale-tail", "punch", "keep-size", "copy"])
+def test_fsx_notices(fault):
+    run = subprocess.run([BUILD / "tools" / "fsx", "--target", "vfs:memfs", "--seed", "1", "--ops", "4000"],
+                         capture_output=True, text=True, check=False, env={**os.environ, "FS_FAULT": fault})
+    assert run.returncode == 1, f"{fault} was not noticed"
+
+
+def test_stamps_notices():
+    run = subprocess.run([BUILD / "tools" / "stamps", "--target", "vfs:memfs", "--seconds", "20"],
+                         capture_output=True, text=True, check=False, env={**os.environ, "FS_FAULT": "stale-tail"})
+    assert run.returncode == 1
