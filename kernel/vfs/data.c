@@ -552,10 +552,12 @@ int vfs_fsync(struct inode *inode, bool data_only)
 void vfs_closed(struct inode *inode)
 {
 	/* A file that was emptied and written anew: after a crash it shall not be found empty for long. */
-	if (!(atomic_fetch_and(&inode->state, ~I_CUT) & I_CUT) || !inode->tail)
-		return;
-	rw_write_lock(&inode->lock);
-	if (tail_flush(inode))
-		err_clear(); /* fsync says so */
-	rw_write_unlock(&inode->lock);
+	if (atomic_fetch_and(&inode->state, ~I_CUT) & I_CUT && inode->tail) {
+		rw_write_lock(&inode->lock);
+		if (tail_flush(inode))
+			err_clear(); /* fsync says so */
+		rw_write_unlock(&inode->lock);
+	}
+	if (inode->ops->closed)
+		inode->ops->closed(inode);
 }

@@ -141,7 +141,8 @@ void vfs_close(struct file *f)
 {
 	if (!f)
 		return;
-	vfs_closed(f->inode);
+	if (wants_write(f->flags))
+		vfs_closed(f->inode);
 	vfs_iput(f->inode);
 	free(f);
 }

@@ -240,6 +240,9 @@ struct inode_ops {
 	/* The file is size_bytes long (inode_set_size). When that is shorter than before, unmap(end, ~0) of what lies beyond follows,
 	 * and the module sees to it that a crash in between completes it. Locks: lock W, map_lock W. */
 	int (*set_size)(struct inode *inode, u64 size_bytes);
+	/* A writer has closed it: what was set aside for more of it may be given back. Others may be writing still. NULL: nothing to do.
+	 * Locks: none. */
+	void (*closed)(struct inode *inode);
 	/* The inode, with its data, becomes durable. NULL: super_ops.sync. Locks: none. */
 	int (*fsync)(struct inode *inode, bool data_only);
 	/* -- extended attributes: inode->lock R, W for set. Names are whole ("user.x"), checked; value NULL removes: -ENODATA. -- */
@@ -457,7 +460,7 @@ int vfs_readdir(struct inode *dir, u64 pos, dirent_fn emit, void *ctx) __must_ch
 
 /* Somebody has read it, listed it, followed it: its time of access, by the mount's rule. */
 void vfs_accessed(struct inode *inode);
-/* A program has closed it. */
+/* A program that had it open for writing has closed it. */
 void vfs_closed(struct inode *inode);
 /* Bytes moved, short at the end of file. */
 int vfs_read(struct inode *inode, u64 off_bytes, void *buf, u64 len_bytes, u64 *done) __must_check;
