@@ -503,6 +503,8 @@ int ext4_readdir(struct inode *inode, u64 pos, dirent_fn emit, void *ctx)
 	struct lister l = { .dir = ext4_inode(inode), .emit = emit, .ctx = ctx, .pos = pos };
 	int err;
 
+	if (!ext4_size(l.dir))
+		return 0;
 	if ((pos <= 1 || pos & POS_BY_HASH) && is_by_hash(l.dir)) {
 		err = list_by_hash(&l);
 		if (err == -EUCLEAN && !pos && l.pos == POS_BY_HASH) {
