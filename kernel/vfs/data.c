@@ -431,24 +431,25 @@ static int punch_locked(struct inode *inode, u64 off_bytes, u64 end)
 	return err;
 }
 
+/* Locks: lock W, map_lock W. */
 static int prealloc_locked(struct inode *inode, u64 off_bytes, u64 end)
 {
 	u64 bs = inode->sb->block_bytes, first = ALIGN_DOWN(off_bytes, bs);
 
-	if (!inode->ops->prealloc)
-		return -EOPNOTSUPP;
 	return inode->ops->prealloc(inode, first, ALIGN_UP(end, bs) - first);
 }
 
 static int fallocate_locked(struct inode *inode, u32 mode, u64 off_bytes, u64 end)
 {
 	u64 size = atomic_load(&inode->size_bytes);
-	int err = 0;
+	int err;
 
 	stage_drop(inode);
 	if (mode & FALLOC_FL_PUNCH_HOLE)
 		return punch_locked(inode, off_bytes, end);
-	if (!(mode & FALLOC_FL_KEEP_SIZE) && end > size)
+	/* Who cannot promise says so before anything is zeroed. */
+	err = inode->ops->prealloc ? inode->ops->prealloc(inode, 0, 0) : -EOPNOTSUPP;
+	if (!err && !(mode & FALLOC_FL_KEEP_SIZE) && end > size)
 		err = zero_old_tail(inode, end);
 	if (!err && mode & FALLOC_FL_ZERO_RANGE)
 		err = punch_locked(inode, off_bytes, end);

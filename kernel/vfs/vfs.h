@@ -235,7 +235,7 @@ struct inode_ops {
 	void (*abort)(struct inode *inode, const struct mapping *m);
 	/* Nothing is mapped at [off, off + len) any more; block-aligned, len may be ~0 (to the end of all). Locks: lock W, map_lock W. */
 	int (*unmap)(struct inode *inode, u64 off_bytes, u64 len_bytes);
-	/* Holes in the block-aligned range become unwritten. -EOPNOTSUPP: cannot. Locks: lock W, map_lock W. */
+	/* Holes in the block-aligned range become unwritten. -EOPNOTSUPP: this file cannot have that; len 0 only asks. Locks: lock W, map_lock W. */
 	int (*prealloc)(struct inode *inode, u64 off_bytes, u64 len_bytes);
 	/* The file is size_bytes long (inode_set_size). When that is shorter than before, unmap(end, ~0) of what lies beyond follows,
 	 * and the module sees to it that a crash in between completes it. Locks: lock W, map_lock W. */

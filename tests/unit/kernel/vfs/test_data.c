@@ -292,7 +292,7 @@ static void order_of_changes(void **state)
 	assert_int_equal(vfs_truncate(f->inode, 9000), 0);
 	told_is("acs");
 	assert_int_equal(vfs_fallocate(f->inode, 0, 0, 10000), 0);
-	told_is("ps");
+	told_is("pps"); /* asked, promised */
 	assert_int_equal(vfs_write(f->inode, 0, buf, 10000, WRITE_SYNC, &done), 0);
 	told[0] = 0;
 	assert_int_equal(vfs_fallocate(f->inode, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 100, 9000), 0);
