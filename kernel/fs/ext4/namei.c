@@ -62,7 +62,8 @@ int ext4_dir_find(struct ext4_inode *dir, const struct name *name, struct ext4_p
 	int found = -EUCLEAN;
 
 	*at = (struct ext4_place){ 0 };
-	if (!ext4_want(dir, name, &want))
+	/* One that was removed while somebody has it open has not even "." any more. */
+	if (!ext4_size(dir) || !ext4_want(dir, name, &want))
 		return 0;
 	if (dir->flags & EXT4_FL_INLINE_DATA)
 		return inline_find(dir, &want, at);

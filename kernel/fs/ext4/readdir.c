@@ -382,6 +382,33 @@ static int batch_leaves(struct lister *l, struct ext4_dx_path *path, struct batc
 	return err;
 }
 
+/* "." and "..", which have no hash. */
+static int list_top(struct lister *l)
+{
+	static const struct name name[] = { { ".", 1 }, { "..", 2 } };
+	int err = 0;
+
+	for (u32 i = 0; i < ARRAY_SIZE(name) && !err; i++) {
+		struct dirent_out out = { name[i], l->dir->vfs.ino, i ? POS_BY_HASH : 1, DT_DIR };
+		scoped(ext4_place_put) struct ext4_place at = { 0 };
+		int found = 1;
+
+		if (l->pos > i)
+			continue;
+		if (i) {
+			found = ext4_dir_find(l->dir, &name[i], &at);
+			out.ino = at.ino;
+		}
+		if (found > 0)
+			err = l->emit(l->ctx, &out);
+		else
+			left_out(l);
+		if (!err)
+			l->pos = out.next_pos;
+	}
+	return err;
+}
+
 static int list_index(struct lister *l, struct batch *b)
 {
 	scoped(ext4_dx_close) struct ext4_dx_path path;
@@ -393,6 +420,8 @@ static int list_index(struct lister *l, struct batch *b)
 		return err;
 	l->hash_version = path.version;
 	err = ext4_dx_seek(&path, hash_of_pos(l->pos));
+	if (!err)
+		err = list_top(l);
 	while (!err) {
 		err = batch_leaves(l, &path, b, &leaves);
 		if (!err)
@@ -424,6 +453,9 @@ static int list_one(struct lister *l, struct batch *b)
 		l->hash_version = EXT4_HASH_HALF_MD4;
 	b->high = UINT32_MAX;
 	b->end = UINT64_MAX;
+	err = list_top(l);
+	if (err)
+		return err;
 	if (!(l->dir->flags & EXT4_FL_INLINE_DATA)) {
 		err = batch_block(l, b, 0);
 		return err ? err : batch_emit(l, b, NULL);
@@ -435,33 +467,6 @@ static int list_one(struct lister *l, struct batch *b)
 		batch_region(l, b, d.region[i].p, d.region[i].len, i);
 	err = batch_emit(l, b, &d);
 	ext4_inline_put(&d.in);
-	return err;
-}
-
-/* "." and "..", which have no hash. */
-static int list_top(struct lister *l)
-{
-	static const struct name name[] = { { ".", 1 }, { "..", 2 } };
-	int err = 0;
-
-	for (u32 i = 0; i < ARRAY_SIZE(name) && !err; i++) {
-		struct dirent_out out = { name[i], l->dir->vfs.ino, i ? POS_BY_HASH : 1, DT_DIR };
-		scoped(ext4_place_put) struct ext4_place at = { 0 };
-		int found = 1;
-
-		if (l->pos > i)
-			continue;
-		if (i) {
-			found = ext4_dir_find(l->dir, &name[i], &at);
-			out.ino = at.ino;
-		}
-		if (found > 0)
-			err = l->emit(l->ctx, &out);
-		else
-			left_out(l);
-		if (!err)
-			l->pos = out.next_pos;
-	}
 	return err;
 }
 
@@ -480,13 +485,9 @@ static int list_by_hash(struct lister *l)
 	u32 room = MAX(ITEMS_MIN, 2 * ext4_block_bytes(ext4_inode_super(l->dir)) / EXT4_DIRENT_MIN);
 	scoped(freep) struct item *item = malloc(room * sizeof(*item));
 	struct batch b = { .item = item, .room = room };
-	int err;
 
 	if (!item)
 		return fail(-ENOMEM, "no memory to list a directory");
-	err = list_top(l);
-	if (err)
-		return err;
 	return ext4_dir_is_indexed(l->dir) ? list_index(l, &b) : list_one(l, &b);
 }
 
@@ -503,13 +504,13 @@ int ext4_readdir(struct inode *inode, u64 pos, dirent_fn emit, void *ctx)
 	struct lister l = { .dir = ext4_inode(inode), .emit = emit, .ctx = ctx, .pos = pos };
 	int err;
 
+	if (!ext4_size(l.dir))
+		return 0;
 	if ((pos <= 1 || pos & POS_BY_HASH) && is_by_hash(l.dir)) {
 		err = list_by_hash(&l);
-		if (err == -EUCLEAN && !pos && l.pos == POS_BY_HASH) {
-			/* The index is of no use from the start: the blocks still have the names. */
-			l.pos = 2ull * EXT4_DIRENT_MIN;
+		/* The index is of no use from the start: the blocks still have the names. */
+		if (err == -EUCLEAN && !(l.pos & POS_BY_HASH))
 			err = list_by_place(&l);
-		}
 	} else if (pos & POS_BY_HASH && l.dir->index_bad) {
 		err = fail(-EUCLEAN, "the index of directory %llu is damaged: list it from the start",
 			   (unsigned long long)inode->ino);

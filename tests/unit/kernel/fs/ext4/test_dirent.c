@@ -96,6 +96,107 @@ static void long_blocks(void **state)
 	assert_int_equal(ext4_rec_len(le16_put(65524), 65536), 65524);
 	assert_int_equal(ext4_rec_len(le16_put(4096), 4096), 4096);
 	assert_int_equal(ext4_rec_len(le16_put(0), 4096), 0);
+	for (u32 len = 12; len <= 65536; len += 4)
+		assert_int_equal(ext4_rec_len(ext4_rec_len_put(len), 65536), len);
+}
+
+/* ---- leaves that change ---- */
+
+#define LEAF_NAMES 40u
+
+static u32 leaf_name(u32 i, char *s)
+{
+	u32 len = 1 + i * 37 % 100;
+
+	memset(s, 'a' + (int)(i % 26), len);
+	s[0] = (char)(' ' + i);
+	return len;
+}
+
+/* The records of the leaf: as many as there should be, each once, covering all but the tail. */
+static void check_leaf(const struct ext4_super *es, const u8 *b, const bool *is, u32 *offs, u32 *count)
+{
+	const struct ext4_disk_dirent *de;
+	bool seen[LEAF_NAMES] = { false };
+	struct ext4_dirent_iter it;
+	const char *bad;
+	char s[128];
+
+	*count = 0;
+	ext4_dirent_iter(&it, b, ext4_leaf_bytes(es), ext4_block_bytes(es));
+	while ((de = ext4_dirent_next(&it, &bad))) {
+		u32 i = le32_get(de->inode) - 100;
+
+		if (!le32_get(de->inode))
+			continue;
+		assert_true(i < LEAF_NAMES && is[i] && !seen[i]);
+		seen[i] = true;
+		assert_int_equal(de->name_len, leaf_name(i, s));
+		assert_memory_equal(ext4_dirent_name(de), s, de->name_len);
+		offs[(*count)++] = it.off;
+	}
+	assert_null(bad);
+	assert_int_equal(it.next, ext4_leaf_bytes(es));
+	assert_memory_equal(is, seen, sizeof(seen));
+	assert_int_equal(!!ext4_dir_tail_off(b, ext4_block_bytes(es)), es->metadata_csum);
+}
+
+static u32 record_of(const struct ext4_super *es, const u8 *b, u32 ino, u32 *prev)
+{
+	const struct ext4_disk_dirent *de;
+	struct ext4_dirent_iter it;
+	const char *bad;
+
+	*prev = 0;
+	ext4_dirent_iter(&it, b, ext4_leaf_bytes(es), ext4_block_bytes(es));
+	for (; (de = ext4_dirent_next(&it, &bad)); *prev = it.off)
+		if (le32_get(de->inode) == ino)
+			return it.off;
+	fail_msg("record of %u is gone", ino);
+	return 0;
+}
+
+static void leaves(void **state)
+{
+	static const u32 bytes[] = { 1024, 4096, 65536 };
+	unsigned int seed = 77;
+
+	(void)state;
+	for (u32 k = 0; k < 2 * ARRAY_SIZE(bytes); k++) {
+		struct ext4_super es = { .metadata_csum = k & 1, .filetype = true };
+		u8 *b = malloc(bytes[k / 2]), *to = malloc(bytes[k / 2]);
+		u32 offs[LEAF_NAMES], n, off, prev, before = 0;
+		bool is[LEAF_NAMES] = { false };
+		const char *bad;
+
+		es.vfs.block_bytes = bytes[k / 2];
+		ext4_leaf_init(&es, b);
+		for (u32 round = 0; round < 3000; round++) {
+			u32 i = (u32)rand_r(&seed) % LEAF_NAMES;
+			char s[128];
+			const struct name name = { s, leaf_name(i, s) };
+
+			if (is[i]) {
+				off = record_of(&es, b, 100 + i, &prev);
+				ext4_leaf_del(&es, b, off, prev);
+				is[i] = false;
+			} else if (ext4_leaf_room(&es, b, ext4_dirent_bytes(name.len), &off, &bad)) {
+				ext4_leaf_add(&es, b, off, &name, 100 + i, 1);
+				is[i] = true;
+			} else {
+				assert_null(bad);
+				assert_int_equal(bytes[k / 2], 1024);
+			}
+			check_leaf(&es, b, is, offs, &n);
+			ext4_leaf_pack(&es, to, b, offs, n);
+			check_leaf(&es, to, is, offs, &before);
+			assert_int_equal(n, before);
+			if (round % 100 == 99)
+				memcpy(b, to, bytes[k / 2]);
+		}
+		free(b);
+		free(to);
+	}
 }
 
 static void names(void **state)
@@ -150,6 +251,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(walks),       cmocka_unit_test(refuses), cmocka_unit_test(survives),
 		cmocka_unit_test(long_blocks), cmocka_unit_test(names),   cmocka_unit_test(index_shape),
+		cmocka_unit_test(leaves),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
