@@ -810,6 +810,9 @@ struct ext4_cut {
 	bool metadata; /* the blocks are the volume's own: directories, symlinks */
 };
 
+/* Blocks that a map gives up. Those whose bitmap says otherwise are reported, and stay as they are: a file with a bad map can be deleted. */
+int ext4_cut_free(struct ext4_handle *h, u64 blk, u32 len, bool metadata) __must_check;
+
 /* A hole becomes mapped. EXT4_CREDITS_INSERT; at most EXT4_EXTENT_INIT_MAX blocks, or EXT4_EXTENT_UNWRITTEN_MAX. */
 int ext4_extent_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk,
 		       bool unwritten) __must_check;

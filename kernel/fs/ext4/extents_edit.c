@@ -74,6 +74,13 @@ int ext4_fresh_get(struct ext4_handle *h, struct ext4_inode *ei, u64 goal, u32 c
 	return err;
 }
 
+int ext4_cut_free(struct ext4_handle *h, u64 blk, u32 len, bool metadata)
+{
+	int err = ext4_blocks_free(h, blk, len, metadata);
+
+	return err == -EUCLEAN ? 0 : err;
+}
+
 /* ---- nodes ---- */
 
 static u32 entries(const struct node *n)
@@ -603,7 +610,7 @@ static int free_nodes(struct ext4_handle *h, struct path *p, u32 top)
 	int err = 0;
 
 	for (u32 k = p->depth; k > top && !err; k--)
-		err = ext4_blocks_free(h, p->level[k].bh->blk, 1, true);
+		err = ext4_cut_free(h, p->level[k].bh->blk, 1, true);
 	return err;
 }
 
@@ -621,7 +628,7 @@ static int cut_extent(struct ext4_handle *h, struct path *p, u64 start, bool met
 		top--;
 	err = join(h, p, top);
 	if (!err)
-		err = ext4_blocks_free(h, ext4_extent_start(&gone), (u32)ext4_extent_len(&gone), metadata);
+		err = ext4_cut_free(h, ext4_extent_start(&gone), (u32)ext4_extent_len(&gone), metadata);
 	if (err)
 		return err;
 	err = free_nodes(h, p, top);
@@ -701,7 +708,7 @@ static int shrink_once(struct ext4_handle *h, struct ext4_inode *ei)
 	count = entries(&child);
 	if (count > room)
 		return 0;
-	err = ext4_blocks_free(h, bh->blk, 1, true);
+	err = ext4_cut_free(h, bh->blk, 1, true);
 	if (err)
 		return err;
 	memcpy(entry(&root, 0), entry(&child, 0), count * sizeof(struct ext4_disk_extent));

@@ -251,14 +251,14 @@ static int free_all(struct ext4_handle *h, struct path *p, const struct step *s,
 	int err = 0;
 
 	for (u32 i = 0; i < s->pieces && !err; i++) {
-		err = ext4_blocks_free(h, s->piece[i].blk, s->piece[i].len, metadata);
+		err = ext4_cut_free(h, s->piece[i].blk, s->piece[i].len, metadata);
 		if (err && i)
 			return ext4_abort(h->es, err);
 	}
 	if (err)
 		return err;
 	for (u32 k = p->have; k > s->top && !err; k--) {
-		err = ext4_blocks_free(h, p->slot[k].bh->blk, 1, true);
+		err = ext4_cut_free(h, p->slot[k].bh->blk, 1, true);
 		if (err && (s->pieces || k < p->have))
 			return ext4_abort(h->es, err);
 	}

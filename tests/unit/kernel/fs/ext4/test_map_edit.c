@@ -1,0 +1,431 @@
+/*
+ * Files that are written, promised, punched and cut, against their bytes; how many pieces they are in; what a full volume says; cuts that are
+ * larger than the journal; and maps that lie, of which nothing may come but -EUCLEAN. e2fsck judges the volumes that are not damaged on purpose.
+ */
+#include "volume.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+
+#define FILE_BYTES (3u << 20)
+
+static struct super_block *sb;
+static u8 *want; /* the file's bytes */
+static u64 size;
+
+static struct inode *get(const char *path)
+{
+	struct inode *inode;
+
+	assert_int_equal(vfs_path(sb, NULL, path, false, &inode), 0);
+	return inode;
+}
+
+static void open_vol(const char *args, u32 mib, const char *src)
+{
+	vol_make(args, mib, src);
+	vol_open();
+	sb = &vol_es->vfs;
+}
+
+static void close_vol(void)
+{
+	vol_close();
+	vol_fsck();
+	vol_remove();
+}
+
+static int count_piece(void *ctx, const struct mapping *m)
+{
+	*(u32 *)ctx += m->kind == MAP_DATA || m->kind == MAP_UNWRITTEN;
+	return 0;
+}
+
+static u32 pieces(struct inode *inode)
+{
+	u32 n = 0;
+
+	assert_int_equal(vfs_extents(inode, 0, ~0ull >> 1, count_piece, &n), 0);
+	return n;
+}
+
+static int write_all(struct inode *inode, u64 off, const u8 *p, u64 len)
+{
+	while (len) {
+		u64 done;
+		int err = vfs_write(inode, off, p, len, 0, &done);
+
+		if (err)
+			return err;
+		off += done;
+		p += done;
+		len -= done;
+	}
+	return 0;
+}
+
+/* ---- bytes ---- */
+
+static void change(struct inode *inode)
+{
+	u64 off = rnd(FILE_BYTES), len = 1 + rnd(rnd(4) ? 9000 : 300000);
+	u32 mode = rnd(2) ? FALLOC_FL_KEEP_SIZE : 0;
+	int err;
+
+	len = MIN(len, FILE_BYTES - off);
+	switch (rnd(10)) {
+	case 0:
+		assert_int_equal(vfs_truncate(inode, off), 0);
+		if (off < size)
+			memset(want + off, 0, size - off);
+		size = off;
+		break;
+	case 1:
+		err = vfs_fallocate(inode, mode, off, len);
+		assert_true(!err || err == -EOPNOTSUPP);
+		if (!err && !mode)
+			size = MAX(size, off + len);
+		break;
+	case 2:
+		assert_int_equal(vfs_fallocate(inode, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len),
+				 0);
+		memset(want + off, 0, len);
+		break;
+	case 3:
+		assert_int_equal(vfs_fsync(inode, false), 0);
+		break;
+	default:
+		off = rnd(3) ? off : MIN(size, off);
+		for (u64 i = off; i < off + len; i++)
+			want[i] = (u8)rnd(256);
+		assert_int_equal(write_all(inode, off, want + off, len), 0);
+		size = MAX(size, off + len);
+	}
+}
+
+static void compare(struct inode *inode)
+{
+	u8 *got = malloc(FILE_BYTES);
+	u64 n;
+
+	assert_non_null(got);
+	assert_int_equal(vfs_read(inode, 0, got, FILE_BYTES, &n), 0);
+	assert_int_equal(n, size);
+	assert_memory_equal(got, want, size);
+	free(got);
+}
+
+static void bytes_on(const char *args, u32 mib)
+{
+	struct inode *inode;
+
+	want = calloc(1, FILE_BYTES);
+	assert_non_null(want);
+	size = 0;
+	open_vol(args, mib, ": >f");
+	for (u32 round = 0; round < 4; round++) {
+		inode = get("f");
+		for (u32 i = 0; i < 120; i++) {
+			change(inode);
+			if (i % 20 == 0)
+				compare(inode);
+		}
+		vfs_iput(inode);
+		vol_close();
+		vol_fsck();
+		vol_open();
+		sb = &vol_es->vfs;
+		inode = get("f");
+		compare(inode);
+		vfs_iput(inode);
+	}
+	close_vol();
+	free(want);
+}
+
+static void bytes_4k(void **state)
+{
+	(void)state;
+	bytes_on("-t ext4 -b 4096 -O has_journal,metadata_csum", 64);
+}
+
+static void bytes_1k(void **state)
+{
+	(void)state;
+	bytes_on("-t ext4 -b 1024 -J size=1 -O has_journal,metadata_csum", 32);
+}
+
+static void bytes_pointers(void **state)
+{
+	(void)state;
+	bytes_on("-t ext3 -b 1024 -O has_journal", 32);
+}
+
+static void bytes_nojournal(void **state)
+{
+	(void)state;
+	bytes_on("-t ext2 -b 4096", 32);
+}
+
+/* ---- pieces ---- */
+
+/* Two files that grow in turns are in a few pieces each; one that is written alone, in one. */
+static void few_pieces(void **state)
+{
+	u8 *p = calloc(1, 128 << 10);
+	struct inode *a, *b, *c;
+	u64 done;
+
+	(void)state;
+	assert_non_null(p);
+	open_vol("-t ext4 -b 4096 -O has_journal", 256, ": >a; : >b; : >c");
+	a = get("a");
+	b = get("b");
+	c = get("c");
+	for (u32 i = 0; i < 64; i++)
+		assert_int_equal(vfs_write(a, i * (128ull << 10), p, 128 << 10, 0, &done), 0);
+	assert_int_equal(pieces(a), 1);
+	for (u32 i = 0; i < 64; i++) {
+		assert_int_equal(vfs_write(b, i * (128ull << 10), p, 128 << 10, 0, &done), 0);
+		assert_int_equal(vfs_write(c, i * (128ull << 10), p, 128 << 10, 0, &done), 0);
+	}
+	assert_true(pieces(b) <= 8 && pieces(c) <= 8);
+	/* In order, over unwritten blocks. */
+	assert_int_equal(vfs_truncate(a, 0), 0);
+	assert_int_equal(vfs_fallocate(a, 0, 0, 4 << 20), 0);
+	for (u32 i = 0; i < 1024; i++)
+		assert_int_equal(vfs_write(a, i * 4096ull, p, 4096, 0, &done), 0);
+	assert_true(pieces(a) <= 2);
+	vfs_iput(a);
+	vfs_iput(b);
+	vfs_iput(c);
+	free(p);
+	close_vol();
+}
+
+/* ---- a full volume ---- */
+
+static void full(void **state)
+{
+	u8 *p = calloc(1, 1 << 20);
+	struct inode *a, *b;
+	u64 at = 0, done;
+	int err;
+
+	(void)state;
+	assert_non_null(p);
+	open_vol("-t ext4 -b 1024 -m 0 -O has_journal,metadata_csum", 24, ": >a; : >b");
+	a = get("a");
+	b = get("b");
+	while (!(err = vfs_write(a, at, p, 1 << 20, 0, &done)))
+		at += done;
+	assert_int_equal(err, -ENOSPC);
+	assert_true(at > 12 << 20);
+	assert_int_equal(vfs_write(b, 0, p, 8192, 0, &done), -ENOSPC);
+	/* What is overwritten needs nothing. */
+	assert_int_equal(vfs_write(a, 4096, p, 65536, 0, &done), 0);
+	/* A hole in the middle of an extent needs a piece more, from what is kept for that. */
+	for (u32 i = 0; i < 200; i++)
+		assert_int_equal(vfs_fallocate(a, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					       (3 + i * 8) * 1024ull, 1024),
+				 0);
+	/* What was given back can be used at once. */
+	assert_int_equal(vfs_write(b, 0, p, 64 << 10, 0, &done), 0);
+	assert_int_equal(vfs_truncate(a, 1 << 20), 0);
+	assert_int_equal(write_all(b, 64 << 10, p, 1 << 20), 0);
+	assert_int_equal(vfs_fallocate(b, FALLOC_FL_KEEP_SIZE, 0, 100 << 20), -ENOSPC);
+	assert_int_equal(vfs_truncate(b, 0), 0);
+	assert_int_equal(write_all(b, 0, p, 1 << 20), 0);
+	vfs_iput(a);
+	vfs_iput(b);
+	free(p);
+	close_vol();
+}
+
+/* ---- large cuts ---- */
+
+/* A file of thousands of pieces on a volume with the smallest journal: the cut takes many transactions. */
+static void cut_on(const char *args)
+{
+	struct inode *f;
+	u8 block[1024];
+	u64 done;
+
+	memset(block, 1, sizeof(block));
+	open_vol(args, 64, ": >f; : >g");
+	f = get("f");
+	for (u32 i = 0; i < 6000; i++)
+		assert_int_equal(vfs_write(f, (u64)(i * 7919 % 6000) * 3072, block, sizeof(block), 0, &done),
+				 0);
+	assert_int_equal(pieces(f), 6000);
+	assert_int_equal(vfs_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 1000000, 5000000), 0);
+	assert_int_equal(vfs_truncate(f, 10000), 0);
+	assert_true(pieces(f) <= 4);
+	assert_true(f->blocks_512 <= 16);
+	vfs_iput(f);
+	close_vol();
+}
+
+static void cut_extents(void **state)
+{
+	(void)state;
+	cut_on("-t ext4 -b 1024 -J size=1 -O has_journal,metadata_csum");
+}
+
+static void cut_pointers(void **state)
+{
+	(void)state;
+	cut_on("-t ext3 -b 1024 -J size=1 -O has_journal");
+}
+
+static void cut_nojournal(void **state)
+{
+	(void)state;
+	cut_on("-t ext4 -b 1024 -O ^has_journal");
+}
+
+/* ---- maps that lie ---- */
+
+static void patch(u64 blk, u32 off, const void *p, u32 len)
+{
+	char path[96];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/img", vol_dir);
+	fd = open(path, O_WRONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, p, len, (off_t)(blk * 1024 + off)), len);
+	close(fd);
+}
+
+/* A file with every other of so many blocks. */
+static void make_comb(const char *args, u32 blocks, u8 root[EXT4_IBLOCK_BYTES])
+{
+	struct inode *f;
+	u8 block[1024];
+	u64 done;
+
+	memset(block, 1, sizeof(block));
+	open_vol(args, 32, ": >f");
+	f = get("f");
+	for (u32 i = 0; i < blocks; i += 2)
+		assert_int_equal(vfs_write(f, i * 1024ull, block, sizeof(block), 0, &done), 0);
+	memcpy(root, ext4_inode(f)->block, EXT4_IBLOCK_BYTES);
+	vfs_iput(f);
+	vol_close();
+}
+
+/* Everything that changes a map. It may fail; what is left is not looked at. */
+static void try_all(bool shows)
+{
+	u8 block[3072] = { 2 };
+	struct inode *f;
+	u64 done;
+	int err;
+
+	vol_open();
+	sb = &vol_es->vfs;
+	f = get("f");
+	for (u32 i = 0; i < 1200; i += 20) {
+		err = vfs_write(f, i * 1024ull, block, sizeof(block), 0, &done);
+		assert_true(!err || err == -EUCLEAN || err == -EROFS);
+		err = vfs_fallocate(f, FALLOC_FL_KEEP_SIZE, i * 1024ull, 20000);
+		assert_true(!err || err == -EUCLEAN || err == -EROFS || err == -EOPNOTSUPP);
+		err = vfs_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (i + 10) * 1024ull, 2048);
+		assert_true(!err || err == -EUCLEAN || err == -EROFS);
+	}
+	err = vfs_truncate(f, 700 * 1024);
+	assert_true(!err || err == -EUCLEAN || err == -EROFS);
+	err = vfs_truncate(f, 0);
+	assert_true(!err || err == -EUCLEAN || err == -EROFS);
+	vfs_iput(f);
+	assert_int_equal(health_state(&sb->health) >= HEALTH_CORRUPT, shows);
+	err = vfs_unmount(sb);
+	assert_true(!err || err == -EUCLEAN || err == -EROFS || err == -EIO);
+	vol_es = NULL;
+	vol_dev_close();
+	vol_remove();
+}
+
+#define NO_SUMS "-t ext4 -b 1024 -O has_journal,^metadata_csum"
+
+/* Entry i of the root, as block number. */
+static u64 child(const u8 *root, u32 i)
+{
+	const struct ext4_disk_extent_header *h = (const void *)root;
+
+	assert_true(le16_get(h->depth) == 1 && le16_get(h->entries) > i);
+	return ext4_extent_child((const struct ext4_disk_extent_idx *)(h + 1) + i);
+}
+
+static void lying_extents(void **state)
+{
+	u8 root[EXT4_IBLOCK_BYTES], junk[1024];
+
+	(void)state;
+	/* The leaf's first extent reaches over the others. */
+	make_comb(NO_SUMS, 480, root);
+	patch(child(root, 1), 12 + 4, &(le16){ { 0x00, 0x10 } }, 2);
+	try_all(true);
+	/* Its last one claims what is free, and lies in the next leaf's range. */
+	make_comb(NO_SUMS, 480, root);
+	patch(child(root, 0), 12 + 82 * 12 + 4, &(le16){ { 0x00, 0x08 } }, 2);
+	try_all(true);
+	/* Two extents have the same blocks. */
+	make_comb(NO_SUMS, 480, root);
+	patch(child(root, 2), 12 + 5 * 12 + 8, &(le32){ { 0x00, 0x10, 0, 0 } }, 4);
+	patch(child(root, 2), 12 + 6 * 12 + 8, &(le32){ { 0x00, 0x10, 0, 0 } }, 4);
+	try_all(true);
+	/* A node that says it has room for one, and has one. */
+	make_comb(NO_SUMS, 480, root);
+	patch(child(root, 1), 2, &(le16){ { 1, 0 } }, 2);
+	patch(child(root, 1), 4, &(le16){ { 1, 0 } }, 2);
+	try_all(false);
+	/* An empty leaf below the root. */
+	make_comb(NO_SUMS, 480, root);
+	patch(child(root, 1), 2, &(le16){ { 0, 0 } }, 2);
+	try_all(true);
+	/* No node at all. */
+	make_comb(NO_SUMS, 480, root);
+	memset(junk, 0, sizeof(junk));
+	patch(child(root, 1), 0, junk, sizeof(junk));
+	try_all(true);
+}
+
+/* Pointers that lead to their own block, or many to one. */
+static void lying_pointers(void **state)
+{
+	u8 root[EXT4_IBLOCK_BYTES];
+	le32 all[256];
+	const le32 *ptr = (const void *)root;
+
+	(void)state;
+	for (u32 kind = 0; kind < 4; kind++) {
+		make_comb("-t ext3 -b 1024 -O has_journal", 1200, root);
+		for (u32 i = 0; i < ARRAY_SIZE(all); i++)
+			all[i] = ptr[12 + kind % 2];
+		patch(le32_get(ptr[12 + kind / 2]), 0, all, sizeof(all));
+		try_all(true);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_teardown(bytes_4k, vol_clean),
+		cmocka_unit_test_teardown(bytes_1k, vol_clean),
+		cmocka_unit_test_teardown(bytes_pointers, vol_clean),
+		cmocka_unit_test_teardown(bytes_nojournal, vol_clean),
+		cmocka_unit_test_teardown(few_pieces, vol_clean),
+		cmocka_unit_test_teardown(full, vol_clean),
+		cmocka_unit_test_teardown(cut_extents, vol_clean),
+		cmocka_unit_test_teardown(cut_pointers, vol_clean),
+		cmocka_unit_test_teardown(cut_nojournal, vol_clean),
+		cmocka_unit_test_teardown(lying_extents, vol_clean),
+		cmocka_unit_test_teardown(lying_pointers, vol_clean),
+	};
+
+	rnd_seed();
+	return cmocka_run_group_tests_name("ext4 map_edit", tests, NULL, NULL);
+}
