@@ -14,7 +14,6 @@ def sh(*cmd, check=True, timeout=600, **kw):
 
 
 def drop_caches():
-    os.sync()
     with open('/proc/sys/vm/drop_caches', 'w') as f:
         f.write('3\n')
 

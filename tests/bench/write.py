@@ -193,7 +193,7 @@ def one(name, what):
         c.mount(img, MNT)
         if prepare:
             prepare(MNT)
-            os.sync()
+            sh('sync', '-f', MNT)
         drop_caches()
         t = timed(lambda: (fn(MNT), c.unmount() if unmount else None))
         c.unmount()

@@ -9,7 +9,8 @@ import manifest, mounts
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason='not root: the kernel has to mount the images')
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ALL = subprocess.run(['bash', '-c', '. tests/features.sh; echo $ext4_volumes'], cwd=TOP, capture_output=True, text=True).stdout.split()
-KINDS = ALL if os.environ.get('LONG') else ['default', '1k', 'ext3', 'nojournal', 'inline', 'uninit']
+# The kernel's own writing of inline data has crashed it (6.18): such volumes it only reads.
+KINDS = [k for k in ALL if k != 'inline'] if os.environ.get('LONG') else ['default', '1k', 'ext3', 'nojournal', 'uninit']
 
 
 def make(path, kind, mib=256):
@@ -105,11 +106,25 @@ def test_written_by_turns(tmp_path, kind):
             else:
                 many_names(root, 3000)
             work(root, r, 250)
-            os.sync()
+            mounts.run('sync', '-f', root)
             before = seen(root)
         fsck(image)
     with mounts.kernel(image, d) as root:
         same(before, seen(root))
+
+
+def test_inline(tmp_path):
+    """As above, the kernel reading only."""
+    image, d = make(tmp_path / 'img', 'inline'), tmp_path / 'd'
+    d.mkdir()
+    r = random.Random('inline')
+    for turn in range(3):
+        with mounts.werunos(image, d) as root:
+            work(root, r, 250)
+            before = seen(root)
+        fsck(image)
+        with mounts.kernel(image, d, 'loop,ro') as root:
+            same(before, seen(root))
 
 
 @pytest.mark.parametrize('kind', [k for k in KINDS if k != 'nojournal'][:4])

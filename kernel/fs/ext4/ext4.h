@@ -697,7 +697,7 @@ int ext4_group_change(struct ext4_handle *h, u32 group) __must_check;
 /* jbd2_ops.precommit, and at each ext4_end without a journal: bitmap sums, descriptors, the superblock's counters. */
 int ext4_precommit(void *es, struct jbd2_handle *jh);
 
-/* ---- balloc.c: blocks ---- */
+/* ---- mballoc.c, balloc.c: blocks ---- */
 
 int ext4_balloc_open(struct ext4_super *es) __must_check;
 void ext4_balloc_close(struct ext4_super *es);
@@ -726,6 +726,12 @@ int ext4_blocks_free(struct ext4_handle *h, u64 blk, u32 len, bool metadata) __m
 int ext4_block_new(struct ext4_handle *h, u64 goal, u64 *blk) __must_check;
 /* Blocks that can be had: free, without what is reserved, kept back, or waiting for a commit. */
 u64 ext4_blocks_avail(struct ext4_super *es);
+/*
+ * Counts n blocks as had without choosing any: for those of the map that something accepted now may need later. -ENOSPC. Given back
+ * right before they are really taken.
+ */
+int ext4_blocks_promise(struct ext4_super *es, u32 n, u32 flags) __must_check;
+void ext4_blocks_unpromise(struct ext4_super *es, u32 n);
 /* Some were freed and wait for a commit. */
 bool ext4_blocks_pending(struct ext4_super *es);
 /* jbd2_ops.committed */

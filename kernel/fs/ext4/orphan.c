@@ -323,7 +323,7 @@ static int list_remove(struct ext4_handle *h, struct ext4_inode *ei)
 int ext4_orphan_add(struct ext4_handle *h, struct ext4_inode *ei)
 {
 	struct ext4_super *es = h->es;
-	u32 place;
+	u32 place = 0;
 	int err;
 
 	if (!es->journal)

@@ -123,6 +123,7 @@ static struct inode *ext4_alloc_inode(struct super_block *sb)
 static void ext4_free_inode(struct inode *inode)
 {
 	ext4_orphan_forget(ext4_inode(inode));
+	ext4_window_drop(ext4_inode(inode));
 	ext4_inode_free(ext4_inode(inode));
 }
 

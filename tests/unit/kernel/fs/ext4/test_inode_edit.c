@@ -304,22 +304,15 @@ static void test_add_blocks(void **state)
 	vol_remove();
 }
 
-static int clean(void **state)
-{
-	(void)state;
-	vol_remove();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(test_round_trip, clean),
-		cmocka_unit_test_teardown(test_kept, clean),
-		cmocka_unit_test_teardown(test_times, clean),
-		cmocka_unit_test_teardown(test_debugfs, clean),
-		cmocka_unit_test_teardown(test_limits, clean),
-		cmocka_unit_test_teardown(test_add_blocks, clean),
+		cmocka_unit_test_teardown(test_round_trip, vol_clean),
+		cmocka_unit_test_teardown(test_kept, vol_clean),
+		cmocka_unit_test_teardown(test_times, vol_clean),
+		cmocka_unit_test_teardown(test_debugfs, vol_clean),
+		cmocka_unit_test_teardown(test_limits, vol_clean),
+		cmocka_unit_test_teardown(test_add_blocks, vol_clean),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
