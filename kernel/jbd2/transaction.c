@@ -348,12 +348,14 @@ void jbd2_abort(struct jbd2 *j, int err)
 {
 	int none = 0;
 
-	if (!err || !atomic_compare_exchange_strong(&j->err, &none, err))
+	if (!err)
+		return;
+	if (j->health)
+		health_raise(j->health, HEALTH_ABORTED);
+	if (!atomic_compare_exchange_strong(&j->err, &none, err))
 		return;
 	log_error("%s: the journal is aborted: %s%s%s", j->where.dev->name, err_name(err),
 		  *err_text() ? ": " : "", err_text());
-	if (j->health)
-		health_raise(j->health, HEALTH_ABORTED);
 	mutex_lock(&j->lock);
 	cond_broadcast(&j->unlocked);
 	cond_broadcast(&j->quiet);

@@ -66,8 +66,8 @@ struct load {
 	struct jt *t;
 	u64 *seed;
 	struct slot slot[SLOTS];
-	u32 freed_in[SLOTS]; /* transaction */
-	u32 committed;       /* what committed() said last */
+	u32 freed_in[SLOTS];   /* transaction */
+	_Atomic u32 committed; /* what committed() said last */
 	u64 datas, revokes;
 };
 
