@@ -35,6 +35,12 @@ plan_long() {
 	for t in kernel/block/test_bh kernel/vfs/test_namei kernel/vfs/test_inode kernel/vfs/test_stage; do
 		job "tsan/$t" 600 "build/tsan/tests/unit/$t"
 	done
+	for t in commit transaction; do
+		job "tsan/jbd2/test_$t" 300 "build/tsan/tests/unit/kernel/jbd2/test_$t"
+	done
+	for t in default small_journal; do
+		job "tsan/stress/$t" 600 tests/with.sh "image:$(ext4_volume "$t")" build/tsan/tests/tools/stress vfs:ext4:@image 1 8 2000
+	done
 	job asan/conform 300 build/asan/tests/conform/conform vfs:memfs
 }
 
@@ -105,12 +111,15 @@ plan_model() {
 # Bytes: random changes of files by every call, and whether anybody reads what is another's. In process, and mounted with
 # every way of caching.
 plan_bytes() {
-	local fsx=$B/tests/tools/fsx stamps=$B/tests/tools/stamps t o
+	local fsx=$B/tests/tools/fsx stamps=$B/tests/tools/stamps stress=$B/tests/tools/stress t o fresh=${SEED:-$((EPOCHSECONDS % 1000000))}
 	job "fsx/vfs:memfs" 60 "$fsx" --target vfs:memfs --threads 3
 	job "stamps/vfs:memfs" 60 "$stamps" --target vfs:memfs --seconds 2
 	for t in $(ext4_kinds "$1"); do
 		job "fsx/vfs:ext4/$t" 100 tests/with.sh "image:$(ext4_volume "$t")" "$fsx" --target vfs:ext4:@image --threads 2
 		job "stamps/vfs:ext4/$t" 60 tests/with.sh "image:-S 64M $(ext4_volume "$t")" "$stamps" --target vfs:ext4:@image --seconds 3
+	done
+	for t in $(ext4_kinds "$1"); do
+		job "stress/vfs:ext4/$t" 100 tests/with.sh "image:$(ext4_volume "$t")" "$stress" vfs:ext4:@image "$fresh" 8 3000
 	done
 	[ "$1" = fast ] && return
 	for o in defaults writeback noopen; do

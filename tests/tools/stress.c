@@ -1,0 +1,276 @@
+/*
+ * stress SPEC SEED THREADS OPS
+ *
+ * Threads work at once on one tree (SPEC as in fsapi.h: "vfs:ext4:IMAGE", "dir:PATH"). Each has a directory of its own, of whose files
+ * it knows every byte, and all of them meet in one where anything may happen to a name. What a file holds is read back now and then and
+ * at the end. Exit code 0: nothing was wrong.
+ */
+#include "support/fsapi.h"
+
+#include "lib/err.h"
+#include "lib/os.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FILES     24u
+#define SIZE_MAX_ (300u << 10)
+#define SHARED    16u
+
+struct own_file {
+	bool there;
+	u8 *byte; /* SIZE_MAX_ */
+	u64 size;
+};
+
+struct worker {
+	struct fs *fs;
+	u32 id, ops;
+	u64 seed;
+	struct own_file file[FILES];
+	u8 *buf;
+	pthread_t thread;
+};
+
+static _Atomic u32 failures;
+
+static u64 rnd(struct worker *w)
+{
+	w->seed ^= w->seed << 13;
+	w->seed ^= w->seed >> 7;
+	w->seed ^= w->seed << 17;
+	return w->seed;
+}
+
+static void must(struct worker *w, int err, const char *what, u32 f)
+{
+	if (!err)
+		return;
+	atomic_fetch_add(&failures, 1);
+	fprintf(stderr, "thread %u: %s of file %u: %s (%s)\n", w->id, what, f, err_name(err), err_text());
+}
+
+static const char *own_name(const struct worker *w, u32 f, char *name)
+{
+	snprintf(name, 64, "own%u/file%u", w->id, f);
+	return name;
+}
+
+static const char *shared_name(struct worker *w, char *name)
+{
+	u64 r = rnd(w);
+
+	snprintf(name, 64, r & 1 ? "shared/n%llu" : "shared/d%llu/n", (unsigned long long)(r >> 8) % SHARED);
+	return name;
+}
+
+/* ---- a thread's own files ---- */
+
+static void check(struct worker *w, u32 f)
+{
+	struct own_file *o = &w->file[f];
+	struct fs_file in;
+	char name[64];
+	u64 done = 0;
+	int err = fs_open(w->fs, own_name(w, f, name), O_RDONLY, 0, &in);
+
+	if (!o->there) {
+		must(w, err == -ENOENT ? 0 : -EEXIST, "absence", f);
+		if (!err)
+			fs_close(w->fs, &in);
+		return;
+	}
+	must(w, err, "open", f);
+	if (err)
+		return;
+	must(w, fs_read_all(w->fs, &in, 0, w->buf, SIZE_MAX_, &done), "read", f);
+	if (done != o->size || memcmp(w->buf, o->byte, done)) {
+		atomic_fetch_add(&failures, 1);
+		fprintf(stderr, "thread %u: file %u has wrong content (%llu bytes, %llu expected)\n", w->id,
+			f, (unsigned long long)done, (unsigned long long)o->size);
+	}
+	fs_close(w->fs, &in);
+}
+
+static void write_some(struct worker *w, u32 f)
+{
+	struct own_file *o = &w->file[f];
+	u64 off = rnd(w) % (SIZE_MAX_ / 2), len = 1 + rnd(w) % (SIZE_MAX_ / 4);
+	struct fs_file out;
+	char name[64];
+	int err = fs_open(w->fs, own_name(w, f, name), O_RDWR | O_CREAT, 0644, &out);
+
+	must(w, err, "create", f);
+	if (err)
+		return;
+	if (!o->there)
+		o->size = 0;
+	o->there = true;
+	if (rnd(w) % 3 == 0)
+		off = o->size % (SIZE_MAX_ / 2);
+	memset(o->byte + MIN(o->size, off), 0, off - MIN(o->size, off));
+	for (u64 i = 0; i < len; i++)
+		o->byte[off + i] = (u8)(w->id + f + (off + i) / 512 + w->ops);
+	o->size = MAX(o->size, off + len);
+	must(w, fs_write_all(w->fs, &out, off, o->byte + off, len), "write", f);
+	if (rnd(w) % 6 == 0)
+		must(w, w->fs->ops->fsync(w->fs, &out, rnd(w) & 1), "fsync", f);
+	fs_close(w->fs, &out);
+}
+
+static void cut(struct worker *w, u32 f)
+{
+	struct own_file *o = &w->file[f];
+	u64 size = rnd(w) % SIZE_MAX_;
+	char name[64];
+
+	if (!o->there)
+		return;
+	if (size > o->size)
+		memset(o->byte + o->size, 0, size - o->size);
+	o->size = size;
+	must(w, FS_CALL(w->fs, truncate, own_name(w, f, name), size), "truncate", f);
+}
+
+static void drop(struct worker *w, u32 f)
+{
+	char name[64];
+
+	if (w->file[f].there)
+		must(w, FS_CALL(w->fs, unlink, own_name(w, f, name)), "unlink", f);
+	w->file[f].there = false;
+}
+
+static void move(struct worker *w, u32 f)
+{
+	u32 to = (u32)(rnd(w) % FILES);
+	struct own_file old = w->file[to];
+	char a[64], b[64];
+
+	if (!w->file[f].there || to == f)
+		return;
+	must(w, FS_CALL(w->fs, rename, own_name(w, f, a), own_name(w, to, b), 0), "rename", f);
+	w->file[to] = w->file[f];
+	w->file[f] = old;
+	w->file[f].there = false;
+}
+
+/* ---- where all meet ---- */
+
+/* What must not happen whoever else is at work. */
+static void race(struct worker *w, int err, const char *what)
+{
+	if (err && err != -ENOENT && err != -EEXIST && err != -ENOTEMPTY && err != -ENOTDIR &&
+	    err != -EISDIR && err != -EINVAL && err != -ELOOP && err != -EMLINK)
+		must(w, err, what, ~0u);
+}
+
+static void meet(struct worker *w)
+{
+	char a[64], b[64], d[64];
+	struct fs_dirent *e;
+	u32 n;
+
+	snprintf(d, sizeof(d), "shared/d%llu", (unsigned long long)rnd(w) % SHARED);
+	switch (rnd(w) % 8) {
+	case 0:
+		race(w, FS_CALL(w->fs, mkdir, d, 0755), "mkdir");
+		break;
+	case 1:
+		race(w, FS_CALL(w->fs, rmdir, d), "rmdir");
+		break;
+	case 2:
+		race(w, fs_put(w->fs, shared_name(w, a), w->buf, rnd(w) % 9000), "put");
+		break;
+	case 3:
+		race(w, FS_CALL(w->fs, unlink, shared_name(w, a)), "unlink");
+		break;
+	case 4:
+		race(w, FS_CALL(w->fs, link, shared_name(w, a), shared_name(w, b)), "link");
+		break;
+	case 5:
+		race(w, FS_CALL(w->fs, symlink, "a/target/of/some/length", shared_name(w, a)), "symlink");
+		break;
+	case 6:
+		race(w, FS_CALL(w->fs, rename, shared_name(w, a), shared_name(w, b), 0), "rename");
+		break;
+	default:
+		race(w, fs_list(w->fs, "shared", &e, &n), "list");
+		free(e);
+	}
+}
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+
+	for (; w->ops; w->ops--) {
+		u32 f = (u32)(rnd(w) % FILES), r = (u32)(rnd(w) % 100);
+
+		if (r < 40)
+			meet(w);
+		else if (r < 70)
+			write_some(w, f);
+		else if (r < 80)
+			drop(w, f);
+		else if (r < 87)
+			cut(w, f);
+		else if (r < 92)
+			move(w, f);
+		else if (r < 93)
+			must(w, FS_CALL(w->fs, sync), "sync", f);
+		else
+			check(w, f);
+	}
+	for (u32 f = 0; f < FILES; f++)
+		check(w, f);
+	return NULL;
+}
+
+static bool set_up(struct worker *w, struct fs *fs, u32 id, u64 seed, u32 ops)
+{
+	char name[64];
+
+	*w = (struct worker){
+		.fs = fs, .id = id, .ops = ops, .seed = (seed + id) * 0x9e3779b97f4a7c15ull | 1
+	};
+	w->buf = malloc(SIZE_MAX_);
+	for (u32 f = 0; f < FILES; f++) {
+		w->file[f].byte = calloc(1, SIZE_MAX_);
+		if (!w->file[f].byte)
+			return false;
+	}
+	snprintf(name, sizeof(name), "own%u", id);
+	return w->buf && !FS_CALL(fs, mkdir, name, 0755);
+}
+
+int main(int argc, char **argv)
+{
+	struct worker *w;
+	struct fs *fs;
+	u32 threads;
+
+	if (argc != 5) {
+		fprintf(stderr, "usage: stress SPEC SEED THREADS OPS\n");
+		return 64;
+	}
+	fs = fs_by_name(argv[1]);
+	threads = (u32)strtoul(argv[3], NULL, 0);
+	w = calloc(threads, sizeof(*w));
+	if (!fs || !w || fs_plant_env_fault(fs) || FS_CALL(fs, mkdir, "shared", 0755))
+		return 1;
+	for (u32 i = 0; i < threads; i++)
+		if (!set_up(&w[i], fs, i, strtoull(argv[2], NULL, 0), (u32)strtoul(argv[4], NULL, 0)) ||
+		    os_thread(&w[i].thread, "stress", work, &w[i]))
+			return 1;
+	for (u32 i = 0; i < threads; i++) {
+		pthread_join(w[i].thread, NULL);
+		for (u32 f = 0; f < FILES; f++)
+			free(w[i].file[f].byte);
+		free(w[i].buf);
+	}
+	free(w);
+	fs_free(fs);
+	printf("%s - stress %s %s\n", failures ? "not ok" : "ok", argv[1], argv[2]);
+	return failures ? 1 : 0;
+}
