@@ -611,40 +611,69 @@ static int free_nodes(struct ext4_handle *h, struct path *p, u32 top)
 
 	for (u32 k = p->depth; k > top && !err; k--)
 		err = ext4_cut_free(h, p->level[k].bh->blk, 1, true);
-	return err;
+	return err ? ext4_abort(h->es, err) : 0;
+}
+
+/* The level that stays when the node at level k loses an entry. */
+static u32 level_that_stays(const struct path *p, u32 k)
+{
+	while (k && entries(&p->level[k]) == 1)
+		k--;
+	return k;
+}
+
+/* The path's entry at level `top` goes, with all that it led to. */
+static void take_out(struct ext4_handle *h, struct path *p, u32 top)
+{
+	struct node *n = &p->level[top];
+
+	entry_remove(n, n->at);
+	if (!entries(n)) /* the root */
+		ext4_extent_root_init(p->ei->block);
+	else if (!n->at)
+		fix_keys(h, p, top);
+	changed(h, n);
 }
 
 /* The path's last extent goes, from `start` on. */
 static int cut_extent(struct ext4_handle *h, struct path *p, u64 start, bool metadata)
 {
-	struct node *n = leaf_of(p);
-	struct ext4_disk_extent *e = entry(n, n->at - 1), gone = part(e, start, end_of(e));
+	struct node *leaf = leaf_of(p);
+	struct ext4_disk_extent *e = entry(leaf, leaf->at - 1), gone = part(e, start, end_of(e));
 	bool whole = start == le32_get(e->lblk);
-	u32 top = p->depth;
-	int err;
+	u32 top = whole ? level_that_stays(p, p->depth) : p->depth;
+	int err = join(h, p, top);
 
-	n->at--;
-	while (whole && top && entries(&p->level[top]) == 1)
-		top--;
-	err = join(h, p, top);
 	if (!err)
 		err = ext4_cut_free(h, ext4_extent_start(&gone), (u32)ext4_extent_len(&gone), metadata);
 	if (err)
 		return err;
 	err = free_nodes(h, p, top);
 	if (err)
-		return ext4_abort(h->es, err);
-	n = &p->level[top];
-	if (!whole)
+		return err;
+	leaf->at--;
+	if (whole) {
+		take_out(h, p, top);
+	} else {
 		*e = part(e, le32_get(e->lblk), start);
-	else
-		entry_remove(n, n->at);
-	if (whole && !n->at && entries(n))
-		fix_keys(h, p, top);
-	if (!entries(n)) /* the root */
-		ext4_extent_root_init(p->ei->block);
-	changed(h, n);
+		changed(h, leaf);
+	}
 	ext4_inode_add_blocks(p->ei, -(s64)(ext4_extent_len(&gone) + p->depth - top));
+	return 0;
+}
+
+/* A leaf that was empty when it was read. */
+static int drop_leaf(struct ext4_handle *h, struct path *p)
+{
+	u32 top = level_that_stays(p, p->depth - 1);
+	int err = join(h, p, top);
+
+	if (!err)
+		err = free_nodes(h, p, top);
+	if (err)
+		return err;
+	take_out(h, p, top);
+	ext4_inode_add_blocks(p->ei, -(s64)(p->depth - top));
 	return 0;
 }
 
@@ -655,9 +684,10 @@ static int cut_step(struct ext4_handle *h, struct path *p, struct ext4_cut *c)
 	u64 start;
 	int err;
 
-	if (!leaf->at) { /* nothing in this leaf, all of it behind */
+	if (!leaf->at) { /* nothing in this leaf, or all of it behind */
+		err = p->depth && !entries(leaf) ? drop_leaf(h, p) : 0;
 		c->to = MIN(p->lo, c->to - 1);
-		return 0;
+		return err;
 	}
 	e = entry(leaf, leaf->at - 1);
 	if (end_of(e) <= c->from) {
