@@ -734,6 +734,8 @@ int ext4_blocks_promise(struct ext4_super *es, u32 n, u32 flags) __must_check;
 void ext4_blocks_unpromise(struct ext4_super *es, u32 n);
 /* Some were freed and wait for a commit. */
 bool ext4_blocks_pending(struct ext4_super *es);
+/* super_ops.trim */
+int ext4_trim(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes, u64 *trimmed_bytes);
 /* jbd2_ops.committed */
 void ext4_committed(void *es, u32 tid);
 

@@ -57,6 +57,12 @@ static const struct inode_ops dir_ops = {
 	.get_acl = ext4_get_acl,
 };
 
+/* Who goes on appending gets another window. */
+static void file_closed(struct inode *inode)
+{
+	ext4_window_drop(ext4_inode(inode));
+}
+
 static const struct inode_ops file_ops = {
 	.setattr = ext4_setattr,
 	.map = ext4_map,
@@ -66,6 +72,7 @@ static const struct inode_ops file_ops = {
 	.unmap = ext4_unmap,
 	.prealloc = ext4_prealloc,
 	.set_size = ext4_set_size,
+	.closed = file_closed,
 	.fsync = ext4_fsync,
 	.setxattr = ext4_setxattr,
 	.set_acl = ext4_set_acl,

@@ -259,6 +259,14 @@ static bool pick(struct ext4_space *s, u32 blocks, u32 goal, u32 need, u32 want,
 	return true;
 }
 
+/* Locks: the group's. */
+static void reserve(struct ext4_space *s, const struct piece *p)
+{
+	change_bits(s->busy, p->at, p->len, true);
+	atomic_fetch_sub(&s->free, p->len);
+	s->held += p->len;
+}
+
 static bool worth(const struct ext4_space *s, u32 need)
 {
 	return !atomic_load(&s->broken) && atomic_load(&s->free) >= need && atomic_load(&s->longest) >= need;
@@ -289,9 +297,7 @@ static int get_in_group(struct ext4_super *es, u32 group, u32 goal, u32 need, u3
 	}
 	if (!pick(s, ext4_group_blocks(es, group), goal, need, want, out))
 		return 0;
-	change_bits(s->busy, out->at, out->len, true);
-	atomic_fetch_sub(&s->free, out->len);
-	s->held += out->len;
+	reserve(s, out);
 	return 1;
 }
 
@@ -545,6 +551,74 @@ void ext4_committed(void *priv, u32 tid)
 		atomic_fetch_sub(&b->waiting, f->len);
 		free(f);
 	}
+}
+
+/* ---- what is free, told to the device ---- */
+
+/* The next free run of at least `least` in [*at, end) of the group is reserved. 0: none is left. *at moves on. */
+static int trim_next(struct ext4_super *es, u32 group, u32 *at, u32 end, u32 least, struct piece *out)
+{
+	struct ext4_space *s = &es->balloc->space[group];
+	int err;
+
+	if (!worth(s, least))
+		return 0;
+	shed(es);
+	mutex_guard(&es->group_lock[group]);
+	err = worth(s, least) ? load(es, group) : -EUCLEAN;
+	if (err)
+		return err == -EUCLEAN ? 0 : err;
+	while (*at < end) {
+		out->at = find_bit(s->busy, *at, end, false);
+		out->len = find_bit(s->busy, out->at, end, true) - out->at;
+		*at = out->at + MAX(out->len, 1u);
+		if (out->len < least)
+			continue;
+		out->len = ext4_space_claim(es->balloc, out->len, 0);
+		if (out->len)
+			reserve(s, out);
+		return out->len > 0;
+	}
+	return 0;
+}
+
+static int trim_group(struct ext4_super *es, u32 group, u32 at, u32 end, u32 least, u64 *trimmed)
+{
+	u64 start = ext4_group_start(es, group);
+	struct piece p = { 0, 0 };
+	int got;
+
+	while ((got = trim_next(es, group, &at, end, least, &p)) > 0) {
+		u64 bytes = (u64)p.len << es->block_bits;
+		int err = blkdev_discard(es->vfs.dev, (start + p.at) << es->block_bits, bytes);
+
+		ext4_space_put(es, start + p.at, p.len);
+		if (err)
+			return err;
+		*trimmed += bytes;
+	}
+	return got;
+}
+
+int ext4_trim(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes, u64 *trimmed_bytes)
+{
+	struct ext4_super *es = ext4_super(sb);
+	u64 bytes = es->blocks << es->block_bits, from = MIN(off_bytes, bytes) >> es->block_bits,
+	    end = (off_bytes < bytes ? off_bytes + MIN(len_bytes, bytes - off_bytes) : bytes) >>
+		  es->block_bits;
+	u32 least = (u32)MAX(
+		MIN(DIV_ROUND_UP(MIN(min_bytes, bytes), sb->block_bytes), (u64)es->blocks_per_group + 1),
+		1ull);
+	int err = 0;
+
+	for (u32 group = 0; group < es->groups && !err; group++) {
+		u64 start = ext4_group_start(es, group), stop = start + ext4_group_blocks(es, group);
+
+		if (from < stop && end > start)
+			err = trim_group(es, group, (u32)(MAX(from, start) - start),
+					 (u32)(MIN(end, stop) - start), least, trimmed_bytes);
+	}
+	return err;
 }
 
 /* ---- life ---- */

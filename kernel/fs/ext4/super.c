@@ -191,6 +191,7 @@ static const struct super_ops ext4_super_ops = {
 	.sync = ext4_sync,
 	.statfs = ext4_statfs,
 	.readahead_inodes = ext4_readahead_inodes,
+	.trim = ext4_trim,
 	.put_super = ext4_put_super,
 };
 

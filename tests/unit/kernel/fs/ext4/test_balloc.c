@@ -519,6 +519,38 @@ static void test_windows_give_way(void **state)
 	vol_remove();
 }
 
+/* All that is free, none of what is reserved or too short. */
+static void test_trim(void **state)
+{
+	u64 bytes = 0, blk, bs, avail;
+	u32 len;
+
+	(void)state;
+	vol_make(shapes[1], 16, NULL);
+	open_volume(&plain_ops);
+	bs = ext4_block_bytes(es);
+	avail = (u64)atomic_load(&es->balloc->avail);
+	assert_int_equal(ext4_trim(&es->vfs, 0, ~0ull, 0, &bytes), 0);
+	assert_int_equal(bytes, avail * bs);
+	bytes = 0;
+	assert_int_equal(ext4_blocks_reserve(es, 3000, 10, 0, &blk, &len), 0);
+	assert_int_equal(ext4_trim(&es->vfs, (blk - 1) * bs, 12 * bs, 0, &bytes), 0);
+	assert_in_range(bytes, 0, 2 * bs);
+	bytes = 0;
+	assert_int_equal(ext4_trim(&es->vfs, (blk + 10) * bs, 5 * bs, 5 * bs, &bytes), 0);
+	assert_int_equal(bytes, 5 * bs);
+	bytes = 0;
+	assert_int_equal(ext4_trim(&es->vfs, (blk + 10) * bs, 5 * bs, 6 * bs, &bytes), 0);
+	assert_int_equal(bytes, 0);
+	assert_int_equal(ext4_trim(&es->vfs, ~0ull, ~0ull, ~0ull, &bytes), 0);
+	assert_int_equal(bytes, 0);
+	ext4_blocks_unreserve(es, blk, len);
+	assert_int_equal(atomic_load(&es->balloc->avail), avail);
+	close_volume();
+	vol_fsck();
+	vol_remove();
+}
+
 static int teardown(void **state)
 {
 	(void)state;
@@ -536,6 +568,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_damaged_groups, teardown),
 		cmocka_unit_test_teardown(test_windows, teardown),
 		cmocka_unit_test_teardown(test_windows_give_way, teardown),
+		cmocka_unit_test_teardown(test_trim, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
