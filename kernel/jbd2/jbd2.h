@@ -175,7 +175,7 @@ int jbd2_extend(struct jbd2_handle *h, u32 credits, u32 revokes) __must_check;
 int jbd2_restart(struct jbd2_handle *h, u32 credits, u32 revokes) __must_check;
 
 /* The buffer will be changed: joins the transaction and is pinned, after a write home under way has ended. Costs one credit when
- * the transaction does not have it yet. Cancels an earlier forget of the block in the same transaction. */
+ * the transaction does not have it yet; one credit too few is granted, as long as there is room, and counted as overdrawn. Cancels an earlier forget of the block in the same transaction. */
 int jbd2_access(struct jbd2_handle *h, struct buffer_head *bh) __must_check;
 /* It was changed. The buffer is one that jbd2_access joined. */
 void jbd2_dirty(struct jbd2_handle *h, struct buffer_head *bh);
@@ -185,6 +185,9 @@ int jbd2_forget(struct jbd2_handle *h, u64 blk) __must_check;
 
 /* The running transaction's number: what a change made now will be part of. */
 u32 jbd2_running(struct jbd2 *journal);
+/* Has the transaction begun, and its commit not? Then the devices' caches are flushed before it is durable: what is written now
+ * will be durable with it. */
+bool jbd2_is_running(struct jbd2 *journal, u32 tid);
 /* Is the transaction durable? */
 bool jbd2_is_durable(struct jbd2 *journal, u32 tid);
 /* Returns when transaction tid is durable; commits it if it runs. Shared with others who wait. Locks: none of rank HANDLE or
@@ -199,6 +202,7 @@ int jbd2_error(const struct jbd2 *journal);
 
 struct jbd2_stats {
 	u64 commits, blocks_logged, blocks_revoked, checkpoints;
+	u64 overdrawn; /* times that a handle needed more than it had asked for */
 	u64 log_bytes_free;
 };
 void jbd2_stats(struct jbd2 *journal, struct jbd2_stats *out);

@@ -287,7 +287,7 @@ int jbd2_super_error(struct jbd2 *j, int err)
 
 int jbd2_mark_empty(struct jbd2 *j, struct blkdev *target, u32 next)
 {
-	int err = blkdev_flush(target);
+	int err = j->started ? fail(-EINVAL, "the journal is in use") : blkdev_flush(target);
 
 	if (err)
 		return err;

@@ -194,21 +194,29 @@ int jbd2_usable(const struct jbd2 *j)
 	return err ? fail(-EROFS, "the journal was aborted (%s)", err_name(err)) : 0;
 }
 
+/* More than the handle asked for. It was wrong, but breaking off in the middle of a change would be worse. Locks: j->lock. */
+static bool overdraw(struct jbd2 *j, struct jbd2_handle *h, u32 credits, u32 revokes)
+{
+	if (!j->stats.overdrawn++)
+		log_warn("%s: a change needs more of the journal than it asked for", j->where.dev->name);
+	return jbd2_grant(j, h, credits, revokes);
+}
+
 /* Locks: the buffer. */
 static int join(struct jbd2_handle *h, struct trans *t, struct buffer_head *bh)
 {
 	struct jbd2 *j = h->journal;
 	struct jhead *head = bh->owner;
+	bool room;
 
-	if (!h->credits)
-		return fail(-ENOSPC, "a change joins more blocks than it said");
 	if (bh->dev != j->config.target)
 		return fail(-EINVAL, "a block of %s in the journal of %s", bh->dev->name,
 			    j->config.target->name);
 	mutex_lock(&j->lock);
-	if (!head)
+	room = h->credits || overdraw(j, h, 1, 0);
+	if (room && !head)
 		head = head_new(j);
-	if (head) {
+	if (room && head) {
 		list_add_tail(&t->heads, &head->link[t->tid & 1]);
 		t->joined++;
 		t->credits--;
@@ -216,6 +224,8 @@ static int join(struct jbd2_handle *h, struct trans *t, struct buffer_head *bh)
 			revoke_cancel(t->revoke, bh->blk);
 	}
 	mutex_unlock(&j->lock);
+	if (!room)
+		return fail(-ENOSPC, "a change joins more blocks than it said, and than there is room for");
 	if (!head)
 		return fail(-ENOMEM, "no memory for a change");
 	h->credits--;
@@ -270,8 +280,8 @@ static int revoke(struct jbd2_handle *h, struct trans *t, u64 blk)
 
 	if (!err && revoke_test(t->revoke, blk, t->tid))
 		return 0;
-	if (!err && !h->revokes)
-		err = fail(-ENOSPC, "a change forgets more blocks than it said");
+	if (!err && !h->revokes && !overdraw(h->journal, h, 0, 1))
+		err = fail(-ENOSPC, "a change forgets more blocks than it said, and than there is room for");
 	if (!err)
 		err = revoke_note(t->revoke, blk);
 	if (err)

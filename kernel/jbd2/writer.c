@@ -135,6 +135,12 @@ u32 jbd2_running(struct jbd2 *j)
 	return j->running ? j->running->tid : j->next_tid;
 }
 
+bool jbd2_is_running(struct jbd2 *j, u32 tid)
+{
+	mutex_guard(&j->lock);
+	return j->running && j->running->tid == tid;
+}
+
 u32 jbd2_credits_max(const struct jbd2 *j)
 {
 	return j->credits_max;

@@ -86,7 +86,7 @@ int ext4_setattr(struct inode *inode, const struct iattr *attr)
  */
 static int sync_transaction(struct ext4_super *es, u32 tid)
 {
-	bool flushes = tid == jbd2_running(es->journal);
+	bool flushes = jbd2_is_running(es->journal, tid);
 	int err = 0;
 
 	if (!jbd2_is_durable(es->journal, tid))
