@@ -280,6 +280,19 @@ static int write_locked(struct inode *inode, u64 pos, const u8 *src, u64 len_byt
 	return err;
 }
 
+/* Before a file's bytes change. Locks: lock W. */
+static int unpack(struct inode *inode)
+{
+	int err;
+
+	if (!atomic_load(&inode->packed))
+		return 0;
+	rw_write_lock(&inode->map_lock);
+	err = inode->ops->unpack(inode);
+	rw_write_unlock(&inode->map_lock);
+	return err;
+}
+
 /* What begins behind the tail's block makes that an ordinary block first. Locks: lock W. */
 static int make_way(struct inode *inode, u64 off_bytes)
 {
@@ -324,6 +337,8 @@ int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes
 		err = inode_kill_priv(inode);
 	if (!err)
 		stage_drop(inode);
+	if (!err)
+		err = unpack(inode);
 	if (!err)
 		err = make_way(inode, off_bytes);
 	if (!err) {
@@ -400,8 +415,10 @@ int vfs_truncate(struct inode *inode, u64 size_bytes)
 	} else {
 		if (!size_bytes && atomic_load(&inode->size_bytes))
 			atomic_fetch_or(&inode->state, I_CUT);
-		err = settle_tail(inode, size_bytes);
+		err = unpack(inode);
 	}
+	if (!err)
+		err = settle_tail(inode, size_bytes);
 	if (!err) {
 		rw_write_lock(&inode->map_lock);
 		err = truncate_locked(inode, size_bytes);
@@ -489,8 +506,10 @@ int vfs_fallocate(struct inode *inode, u32 mode, u64 off_bytes, u64 len_bytes)
 	if (inode->flags & INO_IMMUTABLE || (how && inode->flags & INO_APPEND)) {
 		err = -EPERM;
 	} else {
-		err = tail_flush(inode);
+		err = unpack(inode);
 	}
+	if (!err)
+		err = tail_flush(inode);
 	if (!err) {
 		rw_write_lock(&inode->map_lock);
 		err = fallocate_locked(inode, mode, off_bytes, off_bytes + len_bytes);

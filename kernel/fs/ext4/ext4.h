@@ -824,6 +824,8 @@ int ext4_cut_free(struct ext4_handle *h, u64 blk, u32 len, bool metadata) __must
 /* A hole becomes mapped. EXT4_CREDITS_INSERT; at most EXT4_EXTENT_INIT_MAX blocks, or EXT4_EXTENT_UNWRITTEN_MAX. */
 int ext4_extent_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk,
 		       bool unwritten) __must_check;
+/* How many blocks of the map an insert at lblk would need now, or one that splits what is there. Locks: tree R. */
+int ext4_extent_need(struct ext4_inode *ei, u64 lblk, u32 *blocks) __must_check;
 /* What is allocated in the range counts as written. Up to two inserts, and their credits; may fail half way, with more pieces than before. */
 int ext4_extent_convert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u64 len) __must_check;
 /* No extent goes across lblk. As an insert. */
@@ -835,6 +837,7 @@ int ext4_extent_shrink(struct ext4_handle *h, struct ext4_inode *ei) __must_chec
 
 /* How many blocks from lblk on have their pointers in the same block: what an insert may have. */
 u32 ext4_indirect_piece(const struct ext4_inode *ei, u64 lblk);
+int ext4_indirect_need(struct ext4_inode *ei, u64 lblk, u32 *blocks) __must_check;
 int ext4_indirect_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len,
 			 u64 pblk) __must_check;
 int ext4_indirect_cut(struct ext4_handle *h, struct ext4_inode *ei, struct ext4_cut *c) __must_check;
@@ -854,6 +857,7 @@ int ext4_map_new_block(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, c
  * map_lock W, or nobody else knows the inode. Not within a handle. */
 int ext4_map_cut(struct ext4_inode *ei, u64 lblk) __must_check;
 /* inode_ops */
+int ext4_unpack(struct inode *inode);
 int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out);
 int ext4_commit(struct inode *inode, const struct mapping *m, u64 size_bytes);
 void ext4_abort_alloc(struct inode *inode, const struct mapping *m);

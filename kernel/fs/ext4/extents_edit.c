@@ -278,15 +278,23 @@ static u64 node_goal(struct path *p, u64 pblk)
 	return p->depth ? leaf_of(p)->bh->blk : pblk;
 }
 
+/* The levels from the leaf up whose nodes are full. */
+static u32 full_levels(const struct path *p)
+{
+	u32 n = 0;
+
+	while (n <= p->depth && entries(&p->level[p->depth - n]) >= places(&p->level[p->depth - n]))
+		n++;
+	return n;
+}
+
 /* The blocks that an entry more in the leaf needs, and all that will change, joined. */
 static int plan(struct ext4_handle *h, struct path *p, u64 pblk, struct ext4_fresh *f)
 {
-	u32 full = 0;
+	u32 full = full_levels(p);
 	int err;
 
 	*f = (struct ext4_fresh){ 0 };
-	while (full <= p->depth && entries(&p->level[p->depth - full]) >= places(&p->level[p->depth - full]))
-		full++;
 	if (full > EXT4_EXTENT_DEPTH_MAX)
 		return fail(-EFBIG, "inode %llu: its extent tree cannot get deeper",
 			    (unsigned long long)p->ei->vfs.ino);
@@ -438,6 +446,16 @@ static int insert(struct ext4_handle *h, struct path *p, const struct ext4_disk_
 	if (!err)
 		put(h, p, &f, at, *e);
 	ext4_fresh_done(&f);
+	return err;
+}
+
+int ext4_extent_need(struct ext4_inode *ei, u64 lblk, u32 *blocks)
+{
+	struct path p;
+	int err = find(ei, lblk, &p);
+
+	*blocks = err ? 0 : full_levels(&p);
+	path_put(&p);
 	return err;
 }
 

@@ -162,6 +162,16 @@ static int insert(struct ext4_handle *h, struct ext4_inode *ei, struct path *p, 
 	return err;
 }
 
+int ext4_indirect_need(struct ext4_inode *ei, u64 lblk, u32 *blocks)
+{
+	struct path p;
+	int err = find(ei, lblk, &p);
+
+	*blocks = err ? 0 : p.levels - p.have;
+	path_put(&p);
+	return err;
+}
+
 int ext4_indirect_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk)
 {
 	struct path p;

@@ -66,6 +66,7 @@ static void file_closed(struct inode *inode)
 static const struct inode_ops file_ops = {
 	.setattr = ext4_setattr,
 	.map = ext4_map,
+	.unpack = ext4_unpack,
 	.alloc = ext4_alloc,
 	.commit = ext4_commit,
 	.abort = ext4_abort_alloc,
@@ -130,8 +131,10 @@ int ext4_read_inode(struct inode *inode)
 		return corrupt(&es->vfs.health, "inode", inode->ino,
 			       "it holds an attribute's value, yet a name leads to it");
 	/* A file without blocks looks like one hole to tar and the like; inline data is none. */
-	if (is_reg(inode) && ei->flags & EXT4_FL_INLINE_DATA)
+	if (is_reg(inode) && ei->flags & EXT4_FL_INLINE_DATA) {
 		inode->blocks_512 += DIV_ROUND_UP(ext4_size(ei), 512);
+		atomic_store(&inode->packed, true);
+	}
 	/* Its last change may be in a transaction that is not durable yet, from an earlier stay in memory. */
 	if (es->journal) {
 		atomic_store(&ei->tid, jbd2_running(es->journal));

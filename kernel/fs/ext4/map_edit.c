@@ -3,6 +3,7 @@
  *
  *   alloc ─► bytes are written ─► commit     a hole is filled from reserved blocks; what was unwritten becomes written;
  *         └─► abort                          what was there already stays as it is
+ *   unpack                                   bytes inside the inode move to a block
  *   prealloc                                 holes become unwritten
  *   set_size, unmap, ext4_map_cut            the end moves; blocks go
  *   ext4_map_new_block                       a block of a directory or a symlink
@@ -18,8 +19,9 @@
 #include "ext4.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
-/* mapping.fs_private[0]: what commit has to do. */
+/* What commit has to do. */
 enum {
 	IS_WRITTEN,
 	IS_UNWRITTEN,
@@ -136,6 +138,83 @@ unreserve:
 	return err;
 }
 
+/* ---- out of the inode ---- */
+
+/* The inode's own bytes go, the block (0: none is needed) comes. */
+static int swap_in(struct ext4_handle *h, struct ext4_inode *ei, u64 pblk)
+{
+	u8 *data;
+	u32 len;
+	int err = ext4_inline_take_out(h, ei, &data, &len);
+
+	if (err)
+		return err;
+	free(data);
+	err = pblk ? insert_reserved(h, ei, 0, 1, pblk, false) : 0;
+	return err ? ext4_abort(h->es, err) : 0;
+}
+
+/* The file's bytes, on the device. */
+static int copy_out(struct ext4_inode *ei, u64 pblk)
+{
+	u32 bs = ei->vfs.sb->block_bytes;
+	u8 *block = os_alloc_aligned(MAX(bs, 4096u), bs);
+	int err = block ? 0 : fail(-ENOMEM, "no memory for a block");
+
+	if (!err) {
+		memset(block, 0, bs);
+		err = ext4_read_content(ei, 0, block, ext4_size(ei));
+	}
+	if (!err)
+		err = blkdev_write(ei->vfs.sb->dev, pblk * bs, block, bs, 0);
+	free(block);
+	return err;
+}
+
+static int unpack_to(struct ext4_inode *ei, u64 pblk)
+{
+	struct ext4_handle h;
+	int err = pblk ? copy_out(ei, pblk) : 0;
+
+	if (!err)
+		err = ext4_begin(ext4_inode_super(ei),
+				 EXT4_CREDITS_XATTR + EXT4_CREDITS_INSERT + EXT4_CREDITS_GROUP +
+					 EXT4_CREDITS_INODE,
+				 1, &h);
+	if (err)
+		return err;
+	err = swap_in(&h, ei, pblk);
+	atomic_store(&ei->data_tid, h.jh.tid);
+	return end_change(&h, ei, err);
+}
+
+int ext4_unpack(struct inode *inode)
+{
+	struct ext4_inode *ei = ext4_inode(inode);
+	struct ext4_super *es = ext4_inode_super(ei);
+	bool tried = false;
+	u64 pblk = 0;
+	u32 len;
+	int err = 0;
+
+	if (ei->flags & EXT4_FL_ENCRYPT)
+		return fail(-ENOKEY, "inode %llu is encrypted", (unsigned long long)inode->ino);
+	if (ext4_size(ei) > ext4_block_bytes(es))
+		return corrupt(&es->vfs.health, "inode", inode->ino, "inline data longer than a block");
+	if (ext4_size(ei))
+		do
+			err = ext4_blocks_reserve(es, ext4_goal(ei, 0), 1, 0, &pblk, &len);
+		while (ext4_retry(es, err, &tried));
+	if (err)
+		return err;
+	err = unpack_to(ei, pblk);
+	if (err && pblk)
+		ext4_blocks_unreserve(es, pblk, 1);
+	if (!err)
+		atomic_store(&inode->packed, false);
+	return err;
+}
+
 /* ---- writing ---- */
 
 static int look(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *run)
@@ -148,53 +227,83 @@ static int look(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *run)
 	return err;
 }
 
+/* mapping.fs_private: what commit has to do, and how many blocks of the map were promised for it. */
+#define WHAT     0
+#define PROMISED 1
+
+/* A place for a hole's blocks, and what the map will need for them. */
+static int reserve(struct ext4_inode *ei, u64 lblk, u32 want, u64 *pblk, u32 *len, u32 *promised)
+{
+	struct ext4_super *es = ext4_inode_super(ei);
+	int err;
+
+	rw_read_lock(&ei->tree);
+	err = has_extents(ei) ? ext4_extent_need(ei, lblk, promised) : ext4_indirect_need(ei, lblk, promised);
+	rw_read_unlock(&ei->tree);
+	if (!err && *promised)
+		err = ext4_blocks_promise(es, *promised, EXT4_RESERVE_META);
+	if (err)
+		return err;
+	err = ext4_data_reserve(ei, lblk, ext4_goal(ei, lblk), MIN(want, piece_max(ei, lblk)), pblk, len);
+	if (err && *promised)
+		ext4_blocks_unpromise(es, *promised);
+	return err;
+}
+
+static void give_back_promise(struct ext4_super *es, const struct mapping *m)
+{
+	if (m->fs_private[PROMISED])
+		ext4_blocks_unpromise(es, (u32)m->fs_private[PROMISED]);
+}
+
 int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out)
 {
 	struct ext4_inode *ei = ext4_inode(inode);
 	struct ext4_super *es = ext4_inode_super(ei);
 	u64 lblk = off_bytes >> es->block_bits, pblk;
-	u32 want = (u32)MIN(len_bytes >> es->block_bits, (u64)EXT4_EXTENT_UNWRITTEN_MAX);
+	u32 len = (u32)MIN(len_bytes >> es->block_bits, (u64)EXT4_EXTENT_UNWRITTEN_MAX), promised = 0;
 	bool tried = false;
 	struct ext4_run run;
 	int err;
 
 	if (ei->flags & EXT4_FL_ENCRYPT)
 		return fail(-ENOKEY, "inode %llu is encrypted", (unsigned long long)inode->ino);
-	if (ei->flags & EXT4_FL_INLINE_DATA)
-		return fail(-EOPNOTSUPP, "inode %llu has its data inside, which cannot be changed yet",
-			    (unsigned long long)inode->ino);
-	if (lblk + want > ext4_file_blocks_max(es, has_extents(ei)))
+	if (lblk + len > ext4_file_blocks_max(es, has_extents(ei)))
 		return fail(-EFBIG, "inode %llu cannot be that long", (unsigned long long)inode->ino);
-	err = look(ei, lblk, want, &run);
+	err = look(ei, lblk, len, &run);
 	if (err)
 		return err;
-	want = (u32)MIN((u64)want, run.lblk + run.len - lblk);
+	len = (u32)MIN((u64)len, run.lblk + run.len - lblk);
 	pblk = run.pblk + (lblk - run.lblk);
 	if (!run.pblk) {
-		want = MIN(want, piece_max(ei, lblk));
 		do
-			err = ext4_data_reserve(ei, lblk, ext4_goal(ei, lblk), want, &pblk, &want);
-		while (err && ext4_blocks_pending(es) && ext4_retry(es, err, &tried));
+			err = reserve(ei, lblk, len, &pblk, &len, &promised);
+		while (ext4_retry(es, err, &tried));
 		if (err)
 			return err;
 	}
 	*out = (struct mapping){ .kind = MAP_DATA,
 				 .flags = run.pblk ? 0 : MAP_NEW,
 				 .off_bytes = lblk << es->block_bits,
-				 .len_bytes = (u64)want << es->block_bits,
+				 .len_bytes = (u64)len << es->block_bits,
 				 .dev = inode->sb->dev,
 				 .dev_off_bytes = pblk << es->block_bits };
-	out->fs_private[0] = !run.pblk ? IS_NEW : run.unwritten ? IS_UNWRITTEN : IS_WRITTEN;
+	out->fs_private[WHAT] = !run.pblk ? IS_NEW : run.unwritten ? IS_UNWRITTEN : IS_WRITTEN;
+	out->fs_private[PROMISED] = promised;
 	return 0;
+}
+
+static void drop_reserved(struct ext4_super *es, const struct mapping *m)
+{
+	if (m->flags & MAP_NEW)
+		ext4_blocks_unreserve(es, m->dev_off_bytes >> es->block_bits,
+				      (u32)(m->len_bytes >> es->block_bits));
 }
 
 void ext4_abort_alloc(struct inode *inode, const struct mapping *m)
 {
-	struct ext4_super *es = ext4_super(inode->sb);
-
-	if (m->flags & MAP_NEW)
-		ext4_blocks_unreserve(es, m->dev_off_bytes >> es->block_bits,
-				      (u32)(m->len_bytes >> es->block_bits));
+	give_back_promise(ext4_super(inode->sb), m);
+	drop_reserved(ext4_super(inode->sb), m);
 }
 
 /* The blocks of m become the file's, or count as written. */
@@ -204,7 +313,7 @@ static int commit_map(struct ext4_handle *h, struct ext4_inode *ei, const struct
 	u64 lblk = m->off_bytes >> bits;
 	int err = 0;
 
-	switch (m->fs_private[0]) {
+	switch (m->fs_private[WHAT]) {
 	case IS_NEW:
 		err = insert_reserved(h, ei, lblk, len, m->dev_off_bytes >> bits, false);
 		break;
@@ -225,9 +334,9 @@ static int commit_once(struct ext4_inode *ei, const struct mapping *m, u64 size_
 		[IS_NEW] = EXT4_CREDITS_INSERT + EXT4_CREDITS_GROUP + EXT4_CREDITS_INODE,
 	};
 	struct inode *inode = &ei->vfs;
-	bool moved = m->fs_private[0] != IS_WRITTEN;
+	bool moved = m->fs_private[WHAT] != IS_WRITTEN;
 	struct ext4_handle h;
-	int err = ext4_begin(ext4_inode_super(ei), credits[m->fs_private[0]], 0, &h);
+	int err = ext4_begin(ext4_inode_super(ei), credits[m->fs_private[WHAT]], 0, &h);
 
 	if (err)
 		return err;
@@ -250,11 +359,12 @@ int ext4_commit(struct inode *inode, const struct mapping *m, u64 size_bytes)
 	bool tried = false;
 	int err;
 
+	give_back_promise(es, m);
 	do
 		err = commit_once(ei, m, size_bytes);
-	while (err && ext4_retry(es, err, &tried));
+	while (ext4_retry(es, err, &tried));
 	if (err)
-		ext4_abort_alloc(inode, m);
+		drop_reserved(es, m);
 	return err;
 }
 
@@ -433,14 +543,11 @@ int ext4_unmap(struct inode *inode, u64 off_bytes, u64 len_bytes)
 	bool tried = false;
 	int err;
 
-	if (ei->flags & EXT4_FL_INLINE_DATA)
-		return fail(-EOPNOTSUPP, "inode %llu has its data inside, which cannot be changed yet",
-			    (unsigned long long)inode->ino);
 	ext4_window_drop(ei);
 	do {
 		c.cut.to = to_end ? EXT4_LBLK_END : (off_bytes + len_bytes) >> bits;
 		err = cut(&c, true);
-	} while (err && ext4_retry(c.h.es, err, &tried));
+	} while (ext4_retry(c.h.es, err, &tried));
 	return err;
 }
 
@@ -460,9 +567,6 @@ int ext4_set_size(struct inode *inode, u64 size_bytes)
 	struct ext4_handle h;
 	int err;
 
-	if (ei->flags & EXT4_FL_INLINE_DATA)
-		return fail(-EOPNOTSUPP, "inode %llu has its data inside, which cannot be changed yet",
-			    (unsigned long long)inode->ino);
 	if (size_bytes < old)
 		ext4_window_drop(ei);
 	err = ext4_begin(ext4_inode_super(ei), EXT4_CREDITS_ORPHAN + 2 * EXT4_CREDITS_INODE, 0, &h);
