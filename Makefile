@@ -85,7 +85,7 @@ $(foreach s,$(SUITES),$(eval $(call SUITE,$(s))))
 
 objects: $(KOBJ) $(HOBJ)
 unit: $(UNIT) ## build the unit tests
-tests: $(UNIT) $(TPROG) $(B)/tests/tools/explore_any_sum
+tests: $(UNIT) $(TPROG) $(B)/tests/tools/explore_any_sum $(B)/tests/crash/crash_teeth
 
 deps: ## install what building and testing need (Debian; apt, with sudo when not root)
 	@tests/deps.sh
@@ -128,6 +128,12 @@ ANY_SUM := $(foreach s,super group inode extent dir dx xattr mmp,-Wl,--wrap=ext4
 $(B)/tests/tools/explore_any_sum: $(B)/tests/tools/explore.o $(B)/tests/fuzz/valid_sums.o $(B)/support.a $(B)/host.a $(B)/kernel.a
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_LDFLAGS) $(ANY_SUM) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
+
+# The crash suite with something switched off.
+TEETH := $(foreach f,jbd2_forget ext4_orphan_add ext4_blocks_free,-Wl,--wrap=$(f))
+$(B)/tests/crash/crash_teeth: $(patsubst %.c,$(B)/%.o,$(wildcard tests/crash/*.c tests/crash/teeth/*.c)) $(B)/support.a $(B)/host.a $(B)/kernel.a
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_LDFLAGS) $(TEETH) -o $@ $^ $(PKG_LD) -lpthread
 
 # The kernel directory once more, instrumented; the checksums answer what is stored (tests/fuzz/valid_sums.c).
 FUZZ_FLAGS := -std=gnu11 -O1 -g -DWERUNOS_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined \

@@ -74,12 +74,22 @@ plan_conform() {
 
 # The power goes: at many moments of recorded workloads. What is switched off must be found out.
 plan_crash() {
-	local crash=$B/tests/crash/crash tooth fresh=${SEED:-$((EPOCHSECONDS % 1000000))} states=150
-	[ "$1" = long ] && states=5000
-	job crash/log 600 "$crash" --log --seed "$fresh" --states "$states"
+	local crash=$B/tests/crash/crash tooth volume fresh=${SEED:-$((EPOCHSECONDS % 1000000))} log=150 states=20 others=10
+	[ "$1" = long ] && log=5000 states=800
+	job crash/log 600 "$crash" --log --seed "$fresh" --states "$log"
 	for tooth in flush revoke gate; do
 		job "crash/log/without-$tooth" 60 "$crash" --log --tooth "$tooth" --states 1500
 	done
+	[ "$1" = fast ] && return
+	for volume in 4k 1k ext3 orphan-file; do
+		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states "$states" --others "$others"
+	done
+	for tooth in revoke orphan gate; do
+		job "crash/without-$tooth" 60 env CRASH_TOOTH="$tooth" "$B/tests/crash/crash_teeth" --volume 1k --work mixed \
+			--states 300 --expect-failure
+	done
+	job crash/without-flush 60 "$crash" --volume 1k --work mixed --states 100 --no-flush --expect-failure
+	job crash/without-journal 60 "$crash" --volume no-journal --work mixed --states 100 --expect-failure
 }
 
 # Random operations against the kernel. Fixed seeds and one that changes: SEED=N runs that one alone.

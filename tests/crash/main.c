@@ -8,7 +8,7 @@
  *   --others N        every Nth state is judged by e2fsck alone and by the kernel too; 0: none
  *   --state …         that state alone, by all judges; --keep writes its image
  *   --no-flush        flushes and FUA are lost: the suite must find that
- *   --expect-failure  success is that a violation is found
+ *   --expect-failure  success is that a state is found illegal
  *
  * One line for each workload on each volume, in TAP.
  */
@@ -141,7 +141,7 @@ static bool one_work(struct options *o, const struct volume *v, const struct wor
 		else
 			wrong = judge_run(o, &r, &t);
 	}
-	good = !wrong == !o->expect_failure;
+	good = o->expect_failure ? t.wrong != NULL : !wrong;
 	printf("%sok %u - crash/%s/%s seed %llu: %u operations, %llu states, %llu by all judges%s\n",
 	       good ? "" : "not ", ++o->tests, v->name, w->name, (unsigned long long)o->seed, r.model.ops,
 	       (unsigned long long)t.states, (unsigned long long)t.others,

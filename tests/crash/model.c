@@ -324,6 +324,8 @@ void model_rename(struct model *m, const char *from, const char *to, bool exchan
 	struct entry *e = model_find(m, from), *v = model_find(m, to);
 	u32 id = e->id, other = v ? v->id : 0;
 
+	if (v && other == id)
+		return; /* two names of one file, or one name: nothing happens */
 	touch(m, &m->file[id]);
 	touch_parent(m, from);
 	touch_parent(m, to);
@@ -336,8 +338,6 @@ void model_rename(struct model *m, const char *from, const char *to, bool exchan
 		move_below(m, "\001", to);
 		return;
 	}
-	if (v && v->id == id)
-		return; /* two names of one file: nothing happens */
 	if (v)
 		model_unlink(m, to);
 	e = model_find(m, from);

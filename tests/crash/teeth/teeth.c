@@ -1,0 +1,45 @@
+/*
+ * What keeps a volume whole, switched off piece by piece: the crash suite must find each of these out. Linked in front of the
+ * product's own functions (see the Makefile); CRASH_TOOTH says which, nothing else does anything.
+ *
+ *   revoke  freed metadata is not revoked: its old images are replayed over what the blocks became
+ *   orphan  what must be finished after a crash is not noted
+ *   gate    freed blocks are given out again before their freeing is durable
+ */
+#include "ext4/ext4.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int __real_jbd2_forget(struct jbd2_handle *h, u64 blk);
+int __wrap_jbd2_forget(struct jbd2_handle *h, u64 blk);
+int __real_ext4_orphan_add(struct ext4_handle *h, struct ext4_inode *ei);
+int __wrap_ext4_orphan_add(struct ext4_handle *h, struct ext4_inode *ei);
+int __real_ext4_blocks_free(struct ext4_handle *h, u64 blk, u32 len, bool metadata);
+int __wrap_ext4_blocks_free(struct ext4_handle *h, u64 blk, u32 len, bool metadata);
+
+static bool off(const char *name)
+{
+	const char *tooth = getenv("CRASH_TOOTH");
+
+	return tooth && !strcmp(tooth, name);
+}
+
+int __wrap_jbd2_forget(struct jbd2_handle *h, u64 blk)
+{
+	return off("revoke") ? 0 : __real_jbd2_forget(h, blk);
+}
+
+int __wrap_ext4_orphan_add(struct ext4_handle *h, struct ext4_inode *ei)
+{
+	return off("orphan") ? 0 : __real_ext4_orphan_add(h, ei);
+}
+
+int __wrap_ext4_blocks_free(struct ext4_handle *h, u64 blk, u32 len, bool metadata)
+{
+	int err = __real_ext4_blocks_free(h, blk, len, metadata);
+
+	if (!err && off("gate"))
+		ext4_committed(h->es, h->jh.tid);
+	return err;
+}
