@@ -72,21 +72,38 @@ static void test_credits(void **state)
 {
 	struct jt t = { 0 };
 	struct jbd2_handle h;
+	struct jbd2_stats st;
 	struct buffer_head *bh;
 	u32 max, tid;
+	int err = 0;
 
 	(void)state;
 	jt_new(&t, &kinds[0], LOG, 1);
 	max = jbd2_credits_max(t.j);
 	assert_true(max > 10 && max < LOG / 4);
 	assert_int_equal(jbd2_begin(t.j, LOG / 4, 0, &h), -ENOSPC);
-	/* More than was asked for. */
+	/* More than was asked for, as long as there is room. */
+	assert_int_equal(log_open("/dev/null"), 0);
 	assert_int_equal(jbd2_begin(t.j, 1, 0, &h), 0);
 	jt_put(&t, &h, 1, 1);
-	bh = jt_read(&t, 2);
-	assert_int_equal(jbd2_access(&h, bh), -ENOSPC);
-	bh_put(bh);
+	for (u32 i = 2; i < LOG; i++) {
+		bh = jt_read(&t, i);
+		err = jbd2_access(&h, bh);
+		bh_put(bh);
+		if (err)
+			break;
+		assert_true(i < LOG / 4);
+	}
+	assert_int_equal(err, -ENOSPC);
 	assert_int_equal(jbd2_forget(&h, 3), -ENOSPC);
+	jbd2_end(&h);
+	jbd2_stats(t.j, &st);
+	assert_true(st.overdrawn > 10);
+	assert_int_equal(jbd2_commit(t.j, h.tid), 0);
+	assert_int_equal(jbd2_begin(t.j, 1, 0, &h), 0);
+	assert_true(jbd2_is_running(t.j, h.tid));
+	assert_false(jbd2_is_running(t.j, h.tid + 1));
+	assert_int_equal(jbd2_forget(&h, 4), 0);
 	assert_int_equal(jbd2_extend(&h, 2, 1), 0);
 	assert_int_equal(jbd2_forget(&h, 3), 0);
 	assert_int_equal(jbd2_forget(&h, 3), 0); /* the same */
@@ -351,6 +368,50 @@ static void test_abort(void **state)
 	jt_free(&t);
 }
 
+/* ---- features ---- */
+
+/* A superblock of the first version, and one with checksums of the first kind: both get what is wanted. */
+static void test_features(void **state)
+{
+	(void)state;
+	for (u32 old = 0; old < 2; old++) {
+		struct jt t = { .log_blocks = LOG, .kind = kinds[2] };
+		struct jbd2_handle h;
+		struct jbd2_recovery r;
+		u8 sb[BLOCK];
+
+		t.config.incompat_want = JBD2_INCOMPAT_CSUM_V3 | JBD2_INCOMPAT_64BIT;
+		health_init(&t.health, "journal");
+		assert_int_equal(dev_mem_new("m", (VOLUME + LOG) * BLOCK, BLOCK, &t.mem), 0);
+		jt_super(&t, 9);
+		assert_int_equal(blkdev_read(t.mem, LOG_AT * BLOCK, sb, BLOCK), 0);
+		if (old) {
+			put32(sb + 4, 3);
+			memset(sb + 0x24, 0xa5, BLOCK - 0x24);
+		}
+		assert_int_equal(blkdev_write(t.mem, LOG_AT * BLOCK, sb, BLOCK, 0), 0);
+		assert_int_equal(dev_fault_new(t.mem, true, &t.dev), 0);
+		jt_start(&t);
+		/* Nothing was written yet. */
+		assert_int_equal(dev_fault_records(t.dev), 0);
+		assert_int_equal(jbd2_begin(t.j, 1, 0, &h), 0);
+		jt_put(&t, &h, 5, 55);
+		jbd2_end(&h);
+		assert_int_equal(jbd2_commit(t.j, h.tid), 0);
+		assert_int_equal(jbd2_mark_empty(t.j, t.dev, 1), -EINVAL);
+		jt_drop(&t);
+		assert_int_equal(blkdev_read(t.mem, LOG_AT * BLOCK, sb, BLOCK), 0);
+		assert_int_equal(sb[7], 4);
+		assert_int_equal(sb[0x27], 0); /* compat */
+		assert_int_equal(sb[0x2b],
+				 JBD2_INCOMPAT_REVOKE | JBD2_INCOMPAT_64BIT | JBD2_INCOMPAT_CSUM_V3);
+		jt_recover(&t, t.mem, &r);
+		assert_int_equal(r.replayed, 1);
+		assert_int_equal(jt_word(t.mem, 5), 55);
+		jt_free(&t);
+	}
+}
+
 /* ---- time ---- */
 
 static void test_age(void **state)
@@ -472,7 +533,8 @@ int main(void)
 		cmocka_unit_test(test_largest),   cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_short_log), cmocka_unit_test(test_hooks),
 		cmocka_unit_test(test_seal),      cmocka_unit_test(test_abort),
-		cmocka_unit_test(test_age),       cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_features),  cmocka_unit_test(test_age),
+		cmocka_unit_test(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

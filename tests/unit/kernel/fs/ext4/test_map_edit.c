@@ -168,6 +168,71 @@ static void bytes_nojournal(void **state)
 	bytes_on("-t ext2 -b 4096", 32);
 }
 
+/* ---- out of the inode ---- */
+
+static const u32 small[] = { 0, 1, 59, 60, 61, 100, 152 };
+
+/* A file of n bytes, after one change. True: its bytes were in the inode before. */
+static bool unpack_one(const char *kind, u32 n)
+{
+	struct inode *inode;
+	char name[32];
+	bool was_packed;
+	u64 done;
+
+	snprintf(name, sizeof(name), "%s%u", kind, n);
+	inode = get(name);
+	was_packed = atomic_load(&inode->packed);
+	size = n;
+	memset(want, 0, FILE_BYTES);
+	memset(want, 'a', n);
+	compare(inode);
+	switch (kind[0]) {
+	case 'w':
+		assert_int_equal(vfs_write(inode, n / 2, (const u8 *)"12345", 5, 0, &done), 0);
+		memcpy(want + n / 2, "12345", 5);
+		size = MAX(n, n / 2 + 5);
+		break;
+	case 'l':
+		assert_int_equal(vfs_truncate(inode, 20000), 0);
+		size = 20000;
+		break;
+	case 's':
+		assert_int_equal(vfs_truncate(inode, n / 2), 0);
+		memset(want + n / 2, 0, n);
+		size = n / 2;
+		break;
+	case 'f':
+		assert_int_equal(vfs_fallocate(inode, 0, 0, 10000), 0);
+		size = 10000;
+		break;
+	}
+	compare(inode);
+	assert_false(atomic_load(&inode->packed));
+	vfs_iput(inode);
+	return was_packed;
+}
+
+static void out_of_inode(void **state)
+{
+	static const char *const kinds[] = { "w", "l", "s", "f" };
+	u32 packed = 0;
+
+	(void)state;
+	want = calloc(1, FILE_BYTES);
+	assert_non_null(want);
+	open_vol("-t ext4 -b 4096 -I 256 -O has_journal,metadata_csum,inline_data", 32,
+		 "for k in w l s f; do for n in 0 1 59 60 61 100 152; do head -c $n /dev/zero | tr '\\0' a "
+		 ">$k$n; "
+		 "done; done");
+	for (u32 k = 0; k < ARRAY_SIZE(kinds); k++)
+		for (u32 i = 0; i < ARRAY_SIZE(small); i++)
+			packed += unpack_one(kinds[k], small[i]);
+	assert_true(packed >= 16);
+	close_vol();
+	free(want);
+}
+
 /* ---- pieces ---- */
 
 /* Two files that grow in turns are in a few pieces each; one that is written alone, in one. */
@@ -417,6 +482,7 @@ int main(void)
 		cmocka_unit_test_teardown(bytes_1k, vol_clean),
 		cmocka_unit_test_teardown(bytes_pointers, vol_clean),
 		cmocka_unit_test_teardown(bytes_nojournal, vol_clean),
+		cmocka_unit_test_teardown(out_of_inode, vol_clean),
 		cmocka_unit_test_teardown(few_pieces, vol_clean),
 		cmocka_unit_test_teardown(full, vol_clean),
 		cmocka_unit_test_teardown(cut_extents, vol_clean),
