@@ -132,6 +132,10 @@ plan_bytes() {
 		job "stress/vfs:ext4/$t" 100 tests/with.sh "image:$(ext4_volume "$t")" "$stress" vfs:ext4:@image "$fresh" 8 3000
 	done
 	[ "$1" = fast ] && return
+	for t in $(ext4_kinds "$1"); do
+		[ "$t" = nojournal ] || job "failing/ext4/$t" 200 tests/with.sh "image:-S 32M $(ext4_volume "$t")" "$B/tests/tools/failing" @image "$fresh" \
+			1 2 3 5 8 13 21 34 55 $((fresh % 97)) $((fresh % 199))
+	done
 	for o in defaults writeback noopen; do
 		job "fsx/mount:memfs:$o" 120 env "MOUNT=$o" tests/with.sh werunos:memfs:256M "$fsx" --target dir:@werunos --threads 2
 		job "fsx/mount:ext4:$o" 120 env "MOUNT=$o" tests/with.sh "image:$(ext4_volume default)" \
