@@ -203,9 +203,11 @@ static u32 window_len(const struct ext4_inode *ei, u64 lblk, u32 want)
 	u64 bytes = (lblk + want) << es->block_bits, size = ext4_size(ei), n = WINDOW_MIN_BYTES;
 	s64 avail = atomic_load(&es->balloc->avail);
 
-	/* Only who appends; and a file that begins with little may have all it will ever have. */
-	if (lblk < size >> es->block_bits || (!lblk && bytes < WINDOW_MIN_BYTES))
+	/* Only who appends; and a file that begins with little may have all it will ever have, but for the rest of a block. */
+	if (lblk < size >> es->block_bits)
 		return 0;
+	if (!lblk && bytes < WINDOW_MIN_BYTES)
+		return 1;
 	while (n < bytes && n < WINDOW_MAX_BYTES)
 		n *= 2;
 	return avail > 0 ? (u32)MIN(n >> es->block_bits, (u64)avail / WINDOW_PART) : 0;
@@ -311,9 +313,9 @@ static int guard_journal(struct ext4_super *es)
 	for (u64 lblk = 0; lblk < blocks && !err; lblk = run.lblk + run.len) {
 		err = ext4_map_blocks(ei, lblk, blocks - lblk, &run);
 		if (!err && run.pblk)
-			err = ext4_zone_add(&es->balloc->own, run.pblk, run.len);
+			err = ext4_zone_add(&es->journal_zone, run.pblk, run.len);
 	}
-	ext4_zone_seal(&es->balloc->own);
+	ext4_zone_seal(&es->journal_zone);
 	return err;
 }
 
@@ -355,7 +357,7 @@ void ext4_balloc_close(struct ext4_super *es)
 	for (u32 i = 0; i < EXT4_WINDOW_LISTS; i++)
 		mutex_fini(&b->window[i].lock);
 	ext4_space_close(es);
-	ext4_zone_free(&b->own);
+	ext4_zone_free(&es->journal_zone);
 	free(b);
 	es->balloc = NULL;
 }

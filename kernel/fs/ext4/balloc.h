@@ -31,7 +31,6 @@ struct ext4_window_list {
 
 struct ext4_balloc {
 	struct ext4_space *space; /* [groups] */
-	struct ext4_zone own;     /* [const] blocks of the journal: taken, whatever a bitmap says */
 	_Atomic s64 avail;
 	_Atomic u64 waiting;
 	u64 kept_root, kept_meta; /* [const] of avail, for the superuser and for metadata */

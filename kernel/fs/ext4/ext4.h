@@ -87,6 +87,7 @@ struct ext4_super {
 	u64 overhead_clusters;    /* not for files, for statfs */
 	struct ext4_group *group; /* [groups] */
 	struct ext4_zone zone;
+	struct ext4_zone journal_zone; /* blocks of the journal, while the volume is written */
 	void (*set_ops)(struct inode *inode); /* ext4_inode_set_ops */
 	/* Of a read-write mount; else NULL, 0: */
 	struct mutex *group_lock; /* [groups] rank ALLOC; one at a time */
@@ -242,6 +243,8 @@ void ext4_zone_free(struct ext4_zone *z);
 bool ext4_zone_meets(const struct ext4_zone *z, u64 start, u64 len);
 /* The range may belong to a file: on the volume, and not metadata of a group. */
 bool ext4_blocks_ok(const struct ext4_super *es, u64 start, u64 len);
+/* To this one: and not the journal's, as far as they are known. */
+bool ext4_blocks_ok_for(const struct ext4_super *es, u64 ino, u64 start, u64 len);
 
 /* ---- dirent.c: directory blocks as bytes ---- */
 
@@ -336,8 +339,9 @@ static inline struct bh_ctx ext4_ctx_dir(const struct ext4_inode *ei, u32 lblk)
 	return (struct bh_ctx){ .v = { ei->vfs.ino, ei->vfs.generation, lblk == 0 } };
 }
 
-/* An extent node of `bytes` bytes, `depth` levels above the leaves. NULL, or what is wrong. */
-const char *ext4_extent_node_wrong(const struct ext4_super *es, const void *node, u32 bytes, u32 depth);
+/* An extent node of inode `ino`, of `bytes` bytes, `depth` levels above the leaves. NULL, or what is wrong. */
+const char *ext4_extent_node_wrong(const struct ext4_super *es, u64 ino, const void *node, u32 bytes,
+				   u32 depth);
 /* A list of attributes. Value offsets count from `base`; names and values lie before base + bytes. NULL, or what is wrong. */
 const char *ext4_xattr_list_wrong(const struct ext4_super *es, const u8 *base, u32 first, u32 bytes);
 

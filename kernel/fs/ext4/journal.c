@@ -33,7 +33,8 @@ static int inode_from_copy(struct ext4_super *es, struct ext4_inode *ei)
 	if (ei->flags && le16_get(h->depth) > EXT4_EXTENT_DEPTH_MAX)
 		return -EUCLEAN;
 	if (ei->flags)
-		bad = ext4_extent_node_wrong(es, ei->block, EXT4_IBLOCK_BYTES, le16_get(h->depth));
+		bad = ext4_extent_node_wrong(es, ei->vfs.ino, ei->block, EXT4_IBLOCK_BYTES,
+					     le16_get(h->depth));
 	return bad || size >> es->block_bits > es->blocks ? -EUCLEAN : 0;
 }
 

@@ -166,7 +166,7 @@ static int load(struct ext4_super *es, u32 group)
 	if (count_free(map, map_words(es)) != es->group[group].free_clusters)
 		return broken(es, group, "its descriptor and its block bitmap disagree on what is free");
 	if (!lay_zone(&es->zone, start, start + blocks, map) ||
-	    !lay_zone(&es->balloc->own, start, start + blocks, map))
+	    !lay_zone(&es->journal_zone, start, start + blocks, map))
 		return broken(es, group, "its block bitmap has blocks of metadata as free");
 	s->busy = take(map);
 	atomic_fetch_add(&es->balloc->loaded, 1);
@@ -493,7 +493,7 @@ int ext4_blocks_free(struct ext4_handle *h, u64 blk, u32 len, bool metadata)
 	struct piece p;
 	u32 group;
 
-	if (!ext4_blocks_ok(es, blk, len) || ext4_zone_meets(&es->balloc->own, blk, len))
+	if (!ext4_blocks_ok_for(es, 0, blk, len))
 		return corrupt(&es->vfs.health, "block", blk, "of %u that are freed: not all are a file's",
 			       len);
 	for (; len; blk += p.len, len -= p.len) {

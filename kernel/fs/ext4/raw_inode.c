@@ -307,12 +307,12 @@ static const char *type_wrong(const struct ext4_super *es, const struct ext4_ino
 	}
 }
 
-static const char *pointers_wrong(const struct ext4_super *es, const u8 *block)
+static const char *pointers_wrong(const struct ext4_super *es, const struct ext4_inode *ei)
 {
-	const le32 *ptr = (const void *)block;
+	const le32 *ptr = (const void *)ei->block;
 
 	for (u32 i = 0; i < EXT4_IBLOCK_BYTES / sizeof(*ptr); i++)
-		if (le32_get(ptr[i]) && !ext4_blocks_ok(es, le32_get(ptr[i]), 1))
+		if (le32_get(ptr[i]) && !ext4_blocks_ok_for(es, ei->vfs.ino, le32_get(ptr[i]), 1))
 			return "a block pointer is not one for files";
 	return NULL;
 }
@@ -332,10 +332,10 @@ static const char *map_wrong(const struct ext4_super *es, const struct ext4_inod
 	if (ext4_inode_is_fast_symlink(ei))
 		return NULL;
 	if (!(ei->flags & EXT4_FL_EXTENTS))
-		return pointers_wrong(es, ei->block);
+		return pointers_wrong(es, ei);
 	if (depth > EXT4_EXTENT_DEPTH_MAX)
 		return "its extent tree is too deep";
-	return ext4_extent_node_wrong(es, ei->block, EXT4_IBLOCK_BYTES, depth);
+	return ext4_extent_node_wrong(es, ei->vfs.ino, ei->block, EXT4_IBLOCK_BYTES, depth);
 }
 
 static const char *inode_wrong(struct ext4_super *es, struct ext4_inode *ei,
@@ -350,7 +350,7 @@ static const char *inode_wrong(struct ext4_super *es, struct ext4_inode *ei,
 	bad = type_wrong(es, ei);
 	if (bad)
 		return bad;
-	if (ei->xattr_blk && !ext4_blocks_ok(es, ei->xattr_blk, 1))
+	if (ei->xattr_blk && !ext4_blocks_ok_for(es, ei->vfs.ino, ei->xattr_blk, 1))
 		return "its attribute block is not one for files";
 	ei->extra_isize = (u16)extra;
 	ei->xattr_off = 0;

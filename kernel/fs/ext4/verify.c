@@ -55,7 +55,7 @@ static int verify_inode_bitmap(const struct buffer_head *bh, const void *data, c
 
 /* ---- maps of files ---- */
 
-static const char *leaf_wrong(const struct ext4_super *es, const struct ext4_disk_extent *e, u32 n)
+static const char *leaf_wrong(const struct ext4_super *es, u64 ino, const struct ext4_disk_extent *e, u32 n)
 {
 	u64 next = 0;
 
@@ -73,24 +73,27 @@ static const char *leaf_wrong(const struct ext4_super *es, const struct ext4_dis
 		next = lblk + len;
 		if (next > 1ull << 32)
 			return "an extent goes beyond the longest file";
-		if (!ext4_blocks_ok(es, pblk, len))
+		if (!ext4_blocks_ok_for(es, ino, pblk, len))
 			return "an extent claims blocks that are not on the volume or not for files";
 	}
 	return NULL;
 }
 
-static const char *index_wrong(const struct ext4_super *es, const struct ext4_disk_extent_idx *x, u32 n)
+static const char *index_wrong(const struct ext4_super *es, u64 ino, const struct ext4_disk_extent_idx *x,
+			       u32 n)
 {
 	for (u32 i = 0; i < n; i++) {
 		if (i && le32_get(x[i].lblk) <= le32_get(x[i - 1].lblk))
 			return "index entries are not in order";
-		if (!ext4_blocks_ok(es, le32_get(x[i].leaf_lo) | (u64)le16_get(x[i].leaf_hi) << 32, 1))
+		if (!ext4_blocks_ok_for(es, ino, le32_get(x[i].leaf_lo) | (u64)le16_get(x[i].leaf_hi) << 32,
+					1))
 			return "an index entry points to what is not a block for files";
 	}
 	return NULL;
 }
 
-const char *ext4_extent_node_wrong(const struct ext4_super *es, const void *node, u32 bytes, u32 depth)
+const char *ext4_extent_node_wrong(const struct ext4_super *es, u64 ino, const void *node, u32 bytes,
+				   u32 depth)
 {
 	const struct ext4_disk_extent_header *h = node;
 	u32 n = le16_get(h->entries), max = le16_get(h->max), room;
@@ -106,7 +109,8 @@ const char *ext4_extent_node_wrong(const struct ext4_super *es, const void *node
 		return "impossible number of places";
 	if (n > max || (!n && depth))
 		return "impossible number of entries";
-	return depth ? index_wrong(es, (const void *)(h + 1), n) : leaf_wrong(es, (const void *)(h + 1), n);
+	return depth ? index_wrong(es, ino, (const void *)(h + 1), n)
+		     : leaf_wrong(es, ino, (const void *)(h + 1), n);
 }
 
 static int verify_extent(const struct buffer_head *bh, const void *data, const struct bh_ctx *ctx)
@@ -125,7 +129,7 @@ static int verify_extent(const struct buffer_head *bh, const void *data, const s
 		if (ext4_csum_extent(seed, data, tail) != le32_get(t->checksum))
 			return wrong(bh, ctx->v[0], "wrong checksum of an extent node");
 	}
-	bad = ext4_extent_node_wrong(es, data, bh->size_bytes, (u32)ctx->v[2]);
+	bad = ext4_extent_node_wrong(es, ctx->v[0], data, bh->size_bytes, (u32)ctx->v[2]);
 	return bad ? wrong(bh, ctx->v[0], bad) : 0;
 }
 
@@ -147,7 +151,7 @@ static int verify_indirect(const struct buffer_head *bh, const void *data, const
 	const le32 *ptr = data;
 
 	for (u32 i = 0; i < bh->size_bytes / sizeof(*ptr); i++)
-		if (le32_get(ptr[i]) && !ext4_blocks_ok(es, le32_get(ptr[i]), 1))
+		if (le32_get(ptr[i]) && !ext4_blocks_ok_for(es, ctx->v[0], le32_get(ptr[i]), 1))
 			return wrong(bh, ctx->v[0],
 				     "an indirect block points to what is not a block for files");
 	return 0;

@@ -85,3 +85,9 @@ bool ext4_blocks_ok(const struct ext4_super *es, u64 start, u64 len)
 	return len && start > es->first_data_blk && start < es->blocks && len <= es->blocks - start &&
 	       !ext4_zone_meets(&es->zone, start, len);
 }
+
+bool ext4_blocks_ok_for(const struct ext4_super *es, u64 ino, u64 start, u64 len)
+{
+	return ext4_blocks_ok(es, start, len) &&
+	       (ino == le32_get(es->disk.journal_inum) || !ext4_zone_meets(&es->journal_zone, start, len));
+}

@@ -476,8 +476,12 @@ static void test_windows(void **state)
 	/* Small files take what they need, close together. */
 	c = (struct writer){ .ei = file[2], .next = ext4_group_start(es, 0) };
 	append(&c, 3);
+	append(&c, 1);
+	assert_int_equal(c.pieces, 1);
+	ext4_window_drop(c.ei);
 	assert_int_equal(ext4_data_reserve(file[3], 0, c.next, 1, &blk, &len), 0);
 	assert_int_equal(blk, c.next);
+	ext4_window_drop(file[3]);
 	ext4_blocks_unreserve(es, blk, len);
 	/* A write elsewhere takes no window away. */
 	assert_int_equal(ext4_data_reserve(a.ei, 1, 0, 1, &blk, &len), 0);

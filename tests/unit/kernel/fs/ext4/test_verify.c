@@ -92,24 +92,24 @@ static void extents(void **state)
 	struct root r = leaf(4);
 
 	(void)state;
-	assert_null(ext4_extent_node_wrong(es, &r, 60, 0));
-	assert_non_null(ext4_extent_node_wrong(es, &r, 60, 1));
+	assert_null(ext4_extent_node_wrong(es, 12, &r, 60, 0));
+	assert_non_null(ext4_extent_node_wrong(es, 12, &r, 60, 1));
 	/* An index: lblk, low half and high half of the child's block. */
 	r.h.depth = le16_put(1);
 	for (u32 i = 0; i < 4; i++)
 		r.e[i] =
 			(struct ext4_disk_extent){ .lblk = le32_put(i * 10), .len = le16_put((u16)(20 + i)) };
-	assert_null(ext4_extent_node_wrong(es, &r, 60, 1));
+	assert_null(ext4_extent_node_wrong(es, 12, &r, 60, 1));
 	r.e[1].lblk = le32_put(0);
-	assert_non_null(ext4_extent_node_wrong(es, &r, 60, 1));
+	assert_non_null(ext4_extent_node_wrong(es, 12, &r, 60, 1));
 	r.e[1].lblk = le32_put(10);
 	r.e[1].len = le16_put(5); /* the zone */
-	assert_non_null(ext4_extent_node_wrong(es, &r, 60, 1));
-#define REFUSED(change)                                                 \
-	do {                                                            \
-		r = leaf(4);                                            \
-		change;                                                 \
-		assert_non_null(ext4_extent_node_wrong(es, &r, 60, 0)); \
+	assert_non_null(ext4_extent_node_wrong(es, 12, &r, 60, 1));
+#define REFUSED(change)                                                     \
+	do {                                                                \
+		r = leaf(4);                                                \
+		change;                                                     \
+		assert_non_null(ext4_extent_node_wrong(es, 12, &r, 60, 0)); \
 	} while (0)
 	REFUSED(r.h.magic = le16_put(1));
 	REFUSED(r.h.entries = le16_put(5));
@@ -128,9 +128,9 @@ static void extents(void **state)
 	/* 32768 is a long extent in use, 32769 an unwritten one of 1. */
 	r = leaf(1);
 	r.e[0].len = le16_put(32769);
-	assert_null(ext4_extent_node_wrong(es, &r, 60, 0));
+	assert_null(ext4_extent_node_wrong(es, 12, &r, 60, 0));
 	r.e[0].len = le16_put(32768);
-	assert_non_null(ext4_extent_node_wrong(es, &r, 60, 0));
+	assert_non_null(ext4_extent_node_wrong(es, 12, &r, 60, 0));
 }
 
 static u32 put_attr(u8 *b, u32 off, const char *name, u32 value_off, u32 size)
