@@ -202,12 +202,83 @@ static void test_hostile(void **state)
 		}
 }
 
+#define THREADS 4u
+
+/* Files that come and go, open when they lose their name, some without ever having had one. */
+static void *worker(void *arg)
+{
+	const struct cred cred = { .umask = 022 };
+	struct inode *root, *held[8] = { NULL };
+	u32 id = (u32)(uintptr_t)arg;
+	u8 data[3000];
+	u64 done;
+
+	memset(data, (int)id, sizeof(data));
+	if (vfs_iget(&vol_es->vfs, EXT4_INO_ROOT, &root))
+		return "no root";
+	for (u32 i = 0; i < 150; i++) {
+		u32 k = (i * 7 + id) % ARRAY_SIZE(held);
+		char path[32];
+		struct name name;
+
+		snprintf(path, sizeof(path), "t%u-%u", id, i);
+		name = NAME(path);
+		vfs_iput(held[k]);
+		held[k] = NULL;
+		if (vfs_create(root, i % 3 ? &name : NULL, S_IFREG | 0600, 0, 0, NULL, &cred, &held[k]))
+			return "not created";
+		if (vfs_write(held[k], (u64)(i % 5) * 100000, data, sizeof(data), 0, &done))
+			return "not written";
+		if (i % 4 == 1 && vfs_truncate(held[k], 10))
+			return "not cut";
+		if (i % 3 && vfs_unlink(root, &name))
+			return "not unlinked";
+	}
+	for (u32 k = 0; k < ARRAY_SIZE(held); k++)
+		vfs_iput(held[k]);
+	vfs_iput(root);
+	return NULL;
+}
+
+static void test_parallel(void **state)
+{
+	(void)state;
+	for (u32 s = 0; s < 2; s++) {
+		char before[256], after[256];
+		pthread_t thread[THREADS];
+
+		vol_make(shapes[s], 64, filling);
+		count_free(before, sizeof(before));
+		vol_open();
+		for (u32 i = 0; i < THREADS; i++)
+			assert_int_equal(os_thread(&thread[i], "worker", worker, (void *)(uintptr_t)(i + 1)),
+					 0);
+		for (u32 i = 0; i < THREADS; i++) {
+			void *wrong;
+
+			if (i == THREADS / 2)
+				assert_int_equal(vfs_sync(&vol_es->vfs), 0);
+			pthread_join(thread[i], &wrong);
+			if (wrong)
+				print_message("thread %u: %s\n", i, (const char *)wrong);
+			assert_null(wrong);
+		}
+		vol_close();
+		vol_fsck();
+		assert_no_orphans();
+		count_free(after, sizeof(after));
+		assert_string_equal(before, after);
+		vol_remove();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_of_kernel, vol_clean),
 		cmocka_unit_test_teardown(test_of_ours, vol_clean),
 		cmocka_unit_test_teardown(test_truncate, vol_clean),
+		cmocka_unit_test_teardown(test_parallel, vol_clean),
 		cmocka_unit_test_teardown(test_hostile, vol_clean),
 	};
 
