@@ -130,6 +130,7 @@ plan_bytes() {
 	done
 	for t in $(ext4_kinds "$1"); do
 		job "stress/vfs:ext4/$t" 100 tests/with.sh "image:$(ext4_volume "$t")" "$stress" vfs:ext4:@image "$fresh" 8 3000
+		job "full/vfs:ext4/$t" 100 tests/with.sh "image:-S 12M $(ext4_volume "$t")" "$stress" vfs:ext4:@image "$fresh" 8 2000 full
 	done
 	[ "$1" = fast ] && return
 	for t in $(ext4_kinds "$1"); do

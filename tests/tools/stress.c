@@ -1,9 +1,10 @@
 /*
- * stress SPEC SEED THREADS OPS
+ * stress SPEC SEED THREADS OPS [full]
  *
  * Threads work at once on one tree (SPEC as in fsapi.h: "vfs:ext4:IMAGE", "dir:PATH"). Each has a directory of its own, of whose files
  * it knows every byte, and all of them meet in one where anything may happen to a name. What a file holds is read back now and then and
- * at the end. Exit code 0: nothing was wrong.
+ * at the end. Exit code 0: nothing was wrong. full: the volume is too small for all that, and calls that need space may say so;
+ * then each byte of the file is what it was or what it was to be.
  */
 #include "support/fsapi.h"
 
@@ -28,11 +29,12 @@ struct worker {
 	u32 id, ops;
 	u64 seed;
 	struct own_file file[FILES];
-	u8 *buf;
+	u8 *buf, *old;
 	pthread_t thread;
 };
 
-static _Atomic u32 failures;
+static _Atomic u32 failures, refused;
+static bool may_be_full;
 
 static u64 rnd(struct worker *w)
 {
@@ -64,6 +66,17 @@ static const char *shared_name(struct worker *w, char *name)
 	return name;
 }
 
+/* The same of what needs space. True: there was none. */
+static bool no_room(struct worker *w, int err, const char *what, u32 f)
+{
+	if (may_be_full && err == -ENOSPC) {
+		atomic_fetch_add(&refused, 1);
+		return true;
+	}
+	must(w, err, what, f);
+	return false;
+}
+
 /* ---- a thread's own files ---- */
 
 static void check(struct worker *w, u32 f)
@@ -92,19 +105,46 @@ static void check(struct worker *w, u32 f)
 	fs_close(w->fs, &in);
 }
 
+/* A change to o->byte and o->size, from w->old and `size`, was not made whole: what is there now counts. */
+static void settle(struct worker *w, u32 f, u64 size)
+{
+	struct own_file *o = &w->file[f];
+	struct fs_file in;
+	char name[64];
+	u64 done = 0;
+	bool good;
+	int err = fs_open(w->fs, own_name(w, f, name), O_RDONLY, 0, &in);
+
+	must(w, err, "open", f);
+	if (err)
+		return;
+	must(w, fs_read_all(w->fs, &in, 0, w->buf, SIZE_MAX_, &done), "read", f);
+	fs_close(w->fs, &in);
+	good = done >= MIN(size, o->size) && done <= MAX(size, o->size);
+	for (u64 i = 0; i < done && good; i++)
+		good = w->buf[i] == o->byte[i] || w->buf[i] == (i < size ? w->old[i] : 0);
+	if (!good) {
+		atomic_fetch_add(&failures, 1);
+		fprintf(stderr, "thread %u: file %u has wrong content after -ENOSPC\n", w->id, f);
+	}
+	memcpy(o->byte, w->buf, done);
+	o->size = done;
+}
+
 static void write_some(struct worker *w, u32 f)
 {
 	struct own_file *o = &w->file[f];
-	u64 off = rnd(w) % (SIZE_MAX_ / 2), len = 1 + rnd(w) % (SIZE_MAX_ / 4);
+	u64 size, off = rnd(w) % (SIZE_MAX_ / 2), len = 1 + rnd(w) % (SIZE_MAX_ / 4);
 	struct fs_file out;
 	char name[64];
 	int err = fs_open(w->fs, own_name(w, f, name), O_RDWR | O_CREAT, 0644, &out);
 
-	must(w, err, "create", f);
-	if (err)
+	if (no_room(w, err, "create", f) || err)
 		return;
 	if (!o->there)
 		o->size = 0;
+	size = o->size;
+	memcpy(w->old, o->byte, size);
 	o->there = true;
 	if (rnd(w) % 3 == 0)
 		off = o->size % (SIZE_MAX_ / 2);
@@ -112,7 +152,8 @@ static void write_some(struct worker *w, u32 f)
 	for (u64 i = 0; i < len; i++)
 		o->byte[off + i] = (u8)(w->id + f + (off + i) / 512 + w->ops);
 	o->size = MAX(o->size, off + len);
-	must(w, fs_write_all(w->fs, &out, off, o->byte + off, len), "write", f);
+	if (no_room(w, fs_write_all(w->fs, &out, off, o->byte + off, len), "write", f))
+		settle(w, f, size);
 	if (rnd(w) % 6 == 0)
 		must(w, w->fs->ops->fsync(w->fs, &out, rnd(w) & 1), "fsync", f);
 	fs_close(w->fs, &out);
@@ -121,15 +162,17 @@ static void write_some(struct worker *w, u32 f)
 static void cut(struct worker *w, u32 f)
 {
 	struct own_file *o = &w->file[f];
-	u64 size = rnd(w) % SIZE_MAX_;
+	u64 size = rnd(w) % SIZE_MAX_, old = o->size;
 	char name[64];
 
 	if (!o->there)
 		return;
+	memcpy(w->old, o->byte, old);
 	if (size > o->size)
 		memset(o->byte + o->size, 0, size - o->size);
 	o->size = size;
-	must(w, FS_CALL(w->fs, truncate, own_name(w, f, name), size), "truncate", f);
+	if (no_room(w, FS_CALL(w->fs, truncate, own_name(w, f, name), size), "truncate", f))
+		settle(w, f, old);
 }
 
 static void drop(struct worker *w, u32 f)
@@ -149,7 +192,8 @@ static void move(struct worker *w, u32 f)
 
 	if (!w->file[f].there || to == f)
 		return;
-	must(w, FS_CALL(w->fs, rename, own_name(w, f, a), own_name(w, to, b), 0), "rename", f);
+	if (no_room(w, FS_CALL(w->fs, rename, own_name(w, f, a), own_name(w, to, b), 0), "rename", f))
+		return;
 	w->file[to] = w->file[f];
 	w->file[f] = old;
 	w->file[f].there = false;
@@ -162,7 +206,7 @@ static void race(struct worker *w, int err, const char *what)
 {
 	if (err && err != -ENOENT && err != -EEXIST && err != -ENOTEMPTY && err != -ENOTDIR &&
 	    err != -EISDIR && err != -EINVAL && err != -ELOOP && err != -EMLINK)
-		must(w, err, what, ~0u);
+		(void)no_room(w, err, what, ~0u);
 }
 
 static void meet(struct worker *w)
@@ -235,13 +279,14 @@ static bool set_up(struct worker *w, struct fs *fs, u32 id, u64 seed, u32 ops)
 		.fs = fs, .id = id, .ops = ops, .seed = (seed + id) * 0x9e3779b97f4a7c15ull | 1
 	};
 	w->buf = malloc(SIZE_MAX_);
+	w->old = malloc(SIZE_MAX_);
 	for (u32 f = 0; f < FILES; f++) {
 		w->file[f].byte = calloc(1, SIZE_MAX_);
 		if (!w->file[f].byte)
 			return false;
 	}
 	snprintf(name, sizeof(name), "own%u", id);
-	return w->buf && !FS_CALL(fs, mkdir, name, 0755);
+	return w->buf && w->old && !FS_CALL(fs, mkdir, name, 0755);
 }
 
 int main(int argc, char **argv)
@@ -250,8 +295,9 @@ int main(int argc, char **argv)
 	struct fs *fs;
 	u32 threads;
 
-	if (argc != 5) {
-		fprintf(stderr, "usage: stress SPEC SEED THREADS OPS\n");
+	may_be_full = argc == 6 && !strcmp(argv[5], "full");
+	if (argc != 5 && !may_be_full) {
+		fprintf(stderr, "usage: stress SPEC SEED THREADS OPS [full]\n");
 		return 64;
 	}
 	fs = fs_by_name(argv[1]);
@@ -268,9 +314,12 @@ int main(int argc, char **argv)
 		for (u32 f = 0; f < FILES; f++)
 			free(w[i].file[f].byte);
 		free(w[i].buf);
+		free(w[i].old);
 	}
 	free(w);
 	fs_free(fs);
+	if (may_be_full)
+		printf("# refused for want of space: %u\n", refused);
 	printf("%s - stress %s %s\n", failures ? "not ok" : "ok", argv[1], argv[2]);
 	return failures ? 1 : 0;
 }
