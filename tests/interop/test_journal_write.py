@@ -12,6 +12,8 @@ WRITE = os.path.join(BUILD, 'tests/tools/journal_write')
 FILE_BLOCKS = 300
 V2, V3, BITS64 = 0x08, 0x10, 0x02
 CHECKSUM = 1  # compat: v1
+FAST = 0x20
+FAST_BLOCKS = 256  # for fast commits, when the superblock does not say
 
 # name, block size, mke2fs features, features to switch on, compat bits of the log
 KINDS = [
@@ -23,6 +25,7 @@ KINDS = [
     ('v2_64', 1024, 'metadata_csum,64bit', V2 | BITS64, 0),
     ('v3_32', 1024, 'metadata_csum,^64bit', V3, 0),
     ('v3_64', 4096, 'metadata_csum,64bit', V3 | BITS64, 0),
+    ('fast_commit', 1024, '^metadata_csum,64bit,fast_commit', V3 | BITS64, 0),
 ]
 
 
@@ -59,6 +62,26 @@ def log_super(image, block, log, compat):
     return start, sequence
 
 
+def reserve_fast(image, block, log):
+    """As a kernel with fast commits leaves it when it crashes: the area is set apart, and has something in it."""
+    with open(image, 'r+b') as f:
+        f.seek(log[0] * block + 0x28)
+        f.write(struct.pack('>I', FAST))
+        f.seek(log[0] * block + 0x54)
+        f.write(struct.pack('>I', FAST_BLOCKS))
+        for blk in log[-FAST_BLOCKS:]:
+            f.seek(blk * block)
+            f.write(b'fast commit of old times' * (block // 24))
+
+
+def check_fast(image, block, log):
+    """Nothing of us is in the area, but the zeros that make it void."""
+    with open(image, 'rb') as f:
+        for i, blk in enumerate(log[-FAST_BLOCKS:]):
+            f.seek(blk * block)
+            assert f.read(24) == (bytes(24) if i == 1 else b'fast commit of old times')
+
+
 def check(image, block, home, expected):
     with open(image, 'rb') as f, open(expected, 'rb') as e:
         for blk in home:
@@ -78,6 +101,8 @@ def test_log_is_understood(name, block, features, want, compat, changes):
         log, home = make(image, block, features)
         assert len(home) == FILE_BLOCKS
         log_super(image, block, log, compat)
+        if name == 'fast_commit':
+            reserve_fast(image, block, log)
         sh('debugfs', '-w', '-R', 'feature needs_recovery', image)
         out = sh(WRITE, image, str(block), str(seed), str(want), str(changes), expected,
                  input=f"{len(log)} {' '.join(map(str, log))} {len(home)} {' '.join(map(str, home))}")
@@ -87,6 +112,9 @@ def test_log_is_understood(name, block, features, want, compat, changes):
         assert got['commits'] > changes / 4 and got['revoked'] > changes
         if changes > 100:
             assert got['logged'] > 2 * len(log), 'the log did not wrap'
+        if name == 'fast_commit':
+            assert got['incompat'] & FAST
+            check_fast(image, block, log)
         # Ourselves.
         ours = os.path.join(tmp, 'ours')
         sh(REPLAY, image, str(block), ours, input=' '.join(map(str, log)))
