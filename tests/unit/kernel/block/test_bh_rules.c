@@ -334,6 +334,52 @@ static void limit(void **state)
 }
 
 /* All is dirty, five times the limit: the cache writes, and stays bounded. */
+/* Buffers of the caller's choice: written together, but not the pinned one; the error is there once they are clean. */
+static void write_many(void **state)
+{
+	struct blkdev *mem = new_mem(64 * BLOCK), *dev;
+	struct buffer_head *bh[20], *list[20];
+	struct fix f;
+
+	(void)state;
+	assert_int_equal(dev_fault_new(mem, true, &dev), 0);
+	setup_on(&f, dev, 1 << 20);
+	for (u32 i = 0; i < 20; i++) {
+		assert_int_equal(bh_get_new(dev, 30 - i, &other_ops, NULL, &bh[i]), 0);
+		bh_lock(bh[i]);
+		bh_dirty(bh[i]);
+		if (i == 7)
+			bh_pin(bh[i]);
+		bh_unlock(bh[i]);
+	}
+	memcpy(list, bh, sizeof(list));
+	bh_write_many(list, 20);
+	for (u32 i = 0; i < 20; i++)
+		assert_int_equal(bh_is_dirty(bh[i]), i == 7);
+	/* On either side of the pinned one. */
+	assert_int_equal(dev_fault_records(dev), 2);
+	bh_lock(bh[7]);
+	bh_unpin(bh[7]);
+	bh_unlock(bh[7]);
+	assert_int_equal(bcache_error(dev), 0);
+	dev_fault_nth(dev, FAULT_WRITE, 1, -EIO, false);
+	memcpy(list, bh, sizeof(list));
+	bh_write_many(list, 20);
+	assert_false(bh_is_dirty(bh[7]));
+	assert_int_equal(bcache_error(dev), -EIO);
+	/* A void buffer is nobody's: the next one reads anew. */
+	bh_lock(bh[3]);
+	bh_dirty(bh[3]);
+	bh_void(bh[3]);
+	assert_false(bh_is_dirty(bh[3]));
+	bh_unlock(bh[3]);
+	assert_null(bh_find(dev, 27));
+	for (u32 i = 0; i < 20; i++)
+		bh_put(bh[i]);
+	teardown_of(&f);
+	blkdev_put(mem);
+}
+
 static void dirty_limit(void **state)
 {
 	enum { BLOCKS = 1280 };
@@ -537,6 +583,7 @@ int main(void)
 		cmocka_unit_test(forget),
 		cmocka_unit_test(many),
 		cmocka_unit_test(limit),
+		cmocka_unit_test(write_many),
 		cmocka_unit_test(dirty_limit),
 		cmocka_unit_test(sizes),
 		cmocka_unit_test(copies),
