@@ -566,7 +566,9 @@ int vfs_fsync(struct inode *inode, bool data_only)
 	late = atomic_exchange(&inode->lazy_err, 0);
 	if (err || late)
 		return err ? err : late;
-	return inode->ops->fsync ? inode->ops->fsync(inode, data_only) : vfs_sync(inode->sb);
+	/* Names are a directory's data: programs fdatasync it to make the loss of one durable. */
+	return inode->ops->fsync ? inode->ops->fsync(inode, data_only && !is_dir(inode))
+				 : vfs_sync(inode->sb);
 }
 
 void vfs_closed(struct inode *inode)
