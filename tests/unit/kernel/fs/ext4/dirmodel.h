@@ -2,15 +2,14 @@
 #ifndef TEST_DIRMODEL_H
 #define TEST_DIRMODEL_H
 
-#include "rwvol.h"
+#include "volume.h"
 
 #include "lib/crc.h"
-#include <dirent.h>
+#include <errno.h>
 
 #define MODEL_FILES 8u /* inodes that names mean: f0, f1, … of the root */
 
 struct dirmodel {
-	struct rwvol *v;
 	struct ext4_inode *dir;
 	u64 file[MODEL_FILES]; /* their numbers */
 	u32 n;                 /* names there could be */
@@ -39,19 +38,18 @@ static inline struct name model_name_of(const struct dirmodel *m, u32 i, char bu
 }
 
 /* Finds its inodes again after a mount. path: of the directory. */
-static inline void model_attach(struct dirmodel *m, struct rwvol *v, const char *path)
+static inline void model_attach(struct dirmodel *m, const char *path)
 {
 	struct inode *inode;
 	char name[16];
 
-	m->v = v;
 	for (u32 i = 0; i < MODEL_FILES; i++) {
 		snprintf(name, sizeof(name), "f%u", i);
-		assert_int_equal(vfs_path(v->sb, NULL, name, true, &inode), 0);
+		assert_int_equal(vfs_path(&vol_es->vfs, NULL, name, true, &inode), 0);
 		m->file[i] = inode->ino;
 		vfs_iput(inode);
 	}
-	assert_int_equal(vfs_path(v->sb, NULL, path, true, &inode), 0);
+	assert_int_equal(vfs_path(&vol_es->vfs, NULL, path, true, &inode), 0);
 	m->dir = ext4_inode(inode);
 }
 
@@ -61,11 +59,11 @@ static inline void model_detach(struct dirmodel *m)
 	m->dir = NULL;
 }
 
-static inline void model_init(struct dirmodel *m, struct rwvol *v, u32 n)
+static inline void model_init(struct dirmodel *m, u32 n)
 {
 	*m = (struct dirmodel){ .n = n, .is = calloc(n, 1) };
 	assert_non_null(m->is);
-	model_attach(m, v, "d");
+	model_attach(m, "d");
 }
 
 enum model_op { MODEL_ADD, MODEL_DEL, MODEL_SET };
@@ -79,7 +77,7 @@ static inline int model_change(struct dirmodel *m, enum model_op op, u32 i, u32 
 	int err, end;
 
 	rw_write_lock(&m->dir->vfs.lock);
-	err = ext4_begin(ext4_super(m->v->sb), EXT4_CREDITS_DIR_ADD + EXT4_CREDITS_INODE, 0, &h);
+	err = ext4_begin(vol_es, EXT4_CREDITS_DIR_ADD + EXT4_CREDITS_INODE, 0, &h);
 	assert_int_equal(err, 0);
 	if (op == MODEL_ADD)
 		err = ext4_dir_add(&h, m->dir, &name, m->file[file], S_IFREG);
@@ -210,14 +208,14 @@ static inline bool listing_go_on(struct model_listing *l, u32 n)
 }
 
 /* Lookups of every name, and a listing in pieces of 1 to `piece` entries. */
-static inline void model_check(struct dirmodel *m, u64 *seed, u32 piece)
+static inline void model_check(struct dirmodel *m, u32 piece)
 {
 	struct model_listing l;
 
 	for (u32 i = 0; i < m->n; i++)
 		model_check_lookup(m, i);
 	listing_init(&l, m);
-	while (listing_go_on(&l, 1 + rnd(seed, piece)))
+	while (listing_go_on(&l, 1 + rnd(piece)))
 		;
 	assert_int_equal(l.tops, 2);
 	assert_int_equal(l.listed, m->present);
@@ -239,9 +237,9 @@ static inline void model_settle(struct dirmodel *m)
 
 		for (u32 i = 0; i < m->n; i++)
 			links += m->is[i] == f + 1;
-		assert_int_equal(vfs_iget(m->v->sb, m->file[f], &inode), 0);
+		assert_int_equal(vfs_iget(&vol_es->vfs, m->file[f], &inode), 0);
 		inode->nlink = links;
-		assert_int_equal(ext4_begin(ext4_super(m->v->sb), EXT4_CREDITS_INODE, 0, &h), 0);
+		assert_int_equal(ext4_begin(vol_es, EXT4_CREDITS_INODE, 0, &h), 0);
 		assert_int_equal(ext4_inode_write(&h, ext4_inode(inode)), 0);
 		assert_int_equal(ext4_end(&h, 0), 0);
 		vfs_iput(inode);
@@ -249,22 +247,21 @@ static inline void model_settle(struct dirmodel *m)
 }
 
 /* e2fsck, a read-only mount of ours and, as root, one of the kernel agree with the model, which ends. */
-static inline void model_end(struct dirmodel *m, u64 *seed)
+static inline void model_end(struct dirmodel *m)
 {
-	struct rwvol *v = m->v;
-	char path[64], buf[256];
+	char path[128], buf[256];
 	FILE *f;
 
 	model_settle(m);
 	model_detach(m);
-	rwvol_unmount(v);
-	rwvol_check(v);
-	rwvol_mount(v, true);
-	model_attach(m, v, "d");
-	model_check(m, seed, 50);
+	vol_close();
+	vol_fsck();
+	vol_open_rdonly();
+	model_attach(m, "d");
+	model_check(m, 50);
 	model_detach(m);
-	rwvol_unmount(v);
-	snprintf(path, sizeof(path), "%s/names", v->dir);
+	vol_close();
+	snprintf(path, sizeof(path), "%s/names", vol_dir);
 	f = fopen(path, "w");
 	assert_non_null(f);
 	for (u32 i = 0; i < m->n; i++)
@@ -276,19 +273,30 @@ static inline void model_end(struct dirmodel *m, u64 *seed)
 		}
 	fclose(f);
 	free(m->is);
-	if (!geteuid() &&
-	    !sh("mkdir -p %s/mnt && mount -o loop,ro %s %s/mnt 2>/dev/null", v->dir, v->img, v->dir)) {
-		int rc =
-			sh("cd %s && LC_ALL=C sort -z names >want && (cd mnt/d && find . -mindepth 1 -printf "
-			   "'%%f\\0' | LC_ALL=C sort -z) >got && cmp want got && (cd mnt/d && xargs -0r stat "
-			   "-c %%i -- <../../names >/dev/null)",
-			   v->dir);
-
-		assert_int_equal(sh("umount %s/mnt", v->dir), 0);
-		assert_int_equal(rc, 0);
-	} else {
-		print_message("not mounted by the kernel\n");
+	if (vol_kernel_can()) {
+		vol_kernel("img", "ro");
+		run("cd %s && LC_ALL=C sort -z names >want && (cd mnt/d && find . -mindepth 1 -printf "
+		    "'%%f\\0' | "
+		    "LC_ALL=C sort -z) >got && cmp want got && cd mnt/d && xargs -0r stat -c %%i -- "
+		    "<../../names "
+		    ">/dev/null",
+		    vol_dir);
+		vol_kernel_end();
 	}
+	vol_remove();
+}
+
+/* A volume with the directory "d", empty, and the files that names will mean, open for writing. tune: for tune2fs, "" for nothing. */
+static inline void model_start(struct dirmodel *m, const char *mke2fs_args, const char *tune, u32 mib,
+			       u32 names)
+{
+	print_message("%s %s\n", mke2fs_args, tune);
+	vol_make(mke2fs_args, mib, "mkdir d && touch f0 f1 f2 f3 f4 f5 f6 f7");
+	if (*tune)
+		run("tune2fs %s %s/img >/dev/null && { e2fsck -fy %s/img >/dev/null 2>&1; test $? -le 1; }",
+		    tune, vol_dir, vol_dir);
+	vol_open();
+	model_init(m, names);
 }
 
 #endif

@@ -19,42 +19,36 @@ static const struct kind {
 };
 
 /* Adds, deletes and changes by chance; `grow` of 10 changes of names that are not there add them. */
-static void churn(struct dirmodel *m, u64 *seed, u32 ops, u32 grow)
+static void churn(struct dirmodel *m, u32 ops, u32 grow)
 {
 	while (ops--) {
-		u32 i = rnd(seed, m->n), file = rnd(seed, MODEL_FILES);
+		u32 i = rnd(m->n), file = rnd(MODEL_FILES);
 
-		if (!m->is[i] && rnd(seed, 10) < grow)
+		if (!m->is[i] && rnd(10) < grow)
 			model_must(m, MODEL_ADD, i, file);
-		else if (m->is[i] && rnd(seed, 10) >= grow)
+		else if (m->is[i] && rnd(10) >= grow)
 			model_must(m, MODEL_DEL, i, file);
-		else if (m->is[i] && !rnd(seed, 4))
+		else if (m->is[i] && !rnd(4))
 			model_must(m, MODEL_SET, i, file);
-		model_check_lookup(m, rnd(seed, m->n));
+		model_check_lookup(m, rnd(m->n));
 	}
 }
 
 static void random_changes(void **state)
 {
-	u64 seed = new_seed();
-
 	(void)state;
+	rnd_seed();
 	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct rwvol v;
 		struct dirmodel m;
 
-		print_message("%s %s\n", kinds[k].args, kinds[k].tune);
-		rwvol_make(&v, kinds[k].args, kinds[k].tune, kinds[k].mib, MODEL_FILES);
-		rwvol_mount(&v, false);
-		model_init(&m, &v, NAMES);
-		churn(&m, &seed, OPS, 7);
-		model_check(&m, &seed, 20);
-		churn(&m, &seed, OPS, 2);
-		model_check(&m, &seed, 3);
-		churn(&m, &seed, OPS, 9);
-		model_check(&m, &seed, 300);
-		model_end(&m, &seed);
-		rwvol_drop(&v);
+		model_start(&m, kinds[k].args, kinds[k].tune, kinds[k].mib, NAMES);
+		churn(&m, OPS, 7);
+		model_check(&m, 20);
+		churn(&m, OPS, 2);
+		model_check(&m, 3);
+		churn(&m, OPS, 9);
+		model_check(&m, 300);
+		model_end(&m);
 	}
 }
 
@@ -65,7 +59,7 @@ static void random_changes(void **state)
 /* Where the directory's blocks lie. */
 static u32 blocks_of(struct dirmodel *m, u64 *off, u32 max)
 {
-	u32 bytes = m->v->sb->block_bytes, n = (u32)(ext4_size(m->dir) / bytes);
+	u32 bytes = ext4_block_bytes(vol_es), n = (u32)(ext4_size(m->dir) / bytes);
 
 	n = MIN(n, max);
 	for (u32 i = 0; i < n; i++) {
@@ -78,16 +72,16 @@ static u32 blocks_of(struct dirmodel *m, u64 *off, u32 max)
 }
 
 /* Bytes of one block change; of those that mean much more often. */
-static void spoil(FILE *f, const u64 *off, u32 n, u32 bytes, u64 *seed)
+static void spoil(FILE *f, const u64 *off, u32 n, u32 bytes)
 {
-	u64 at = off[rnd(seed, 3) ? rnd(seed, n) : 0];
-	u32 many = 1 + rnd(seed, 4);
+	u64 at = off[rnd(3) ? rnd(n) : 0];
+	u32 many = 1 + rnd(4);
 
 	while (many--) {
-		u32 where = rnd(seed, rnd(seed, 2) ? 64 : bytes);
+		u32 where = rnd(rnd(2) ? 64 : bytes);
 
 		assert_int_equal(fseek(f, (long)(at + where), SEEK_SET), 0);
-		fputc((int)rnd(seed, rnd(seed, 2) ? 4 : 256), f);
+		fputc((int)rnd(rnd(2) ? 4 : 256), f);
 	}
 	assert_int_equal(fflush(f), 0);
 }
@@ -109,61 +103,59 @@ static void damaged(void **state)
 		{ "-t ext4 -b 1024 -O ^has_journal,^metadata_csum,^dir_index", "", 16 },
 		{ "-t ext4 -b 1024 -O ^has_journal", "", 16 },
 	};
-	u64 seed = new_seed(), off[600];
+	u64 off[600];
 
 	(void)state;
+	rnd_seed();
 	for (size_t k = 0; k < ARRAY_SIZE(kind); k++) {
-		struct rwvol v;
 		struct dirmodel m;
 		u32 blocks, bytes, refused = 0;
 
-		rwvol_make(&v, kind[k].args, kind[k].tune, kind[k].mib, MODEL_FILES);
-		rwvol_mount(&v, false);
-		model_init(&m, &v, 8000);
+		model_start(&m, kind[k].args, kind[k].tune, kind[k].mib, 8000);
 		for (u32 i = 0; i < 6000; i++)
 			model_must(&m, MODEL_ADD, i, i % MODEL_FILES);
 		blocks = blocks_of(&m, off, ARRAY_SIZE(off));
-		bytes = v.sb->block_bytes;
+		bytes = ext4_block_bytes(vol_es);
 		model_detach(&m);
-		rwvol_unmount(&v);
-		assert_int_equal(sh("cp %s %s/good", v.img, v.dir), 0);
+		vol_close();
+		run("cp %s/img %s/good", vol_dir, vol_dir);
 		for (u32 round = 0; round < ROUNDS; round++) {
+			char path[128];
 			FILE *f;
 			u64 pos = 0;
 
-			assert_int_equal(sh("cp %s/good %s", v.dir, v.img), 0);
-			f = fopen(v.img, "r+");
+			run("cp %s/good %s/img", vol_dir, vol_dir);
+			snprintf(path, sizeof(path), "%s/img", vol_dir);
+			f = fopen(path, "r+");
 			assert_non_null(f);
-			for (u32 i = rnd(&seed, 3); i < 3; i++)
-				spoil(f, off, blocks, bytes, &seed);
+			for (u32 i = rnd(3); i < 3; i++)
+				spoil(f, off, blocks, bytes);
 			fclose(f);
-			rwvol_mount(&v, false);
-			model_attach(&m, &v, "d");
+			vol_open();
+			model_attach(&m, "d");
 			for (u32 i = 0; i < 100; i++) {
-				u32 x = rnd(&seed, m.n);
-				enum model_op op = !m.is[x]        ? MODEL_ADD
-						   : rnd(&seed, 2) ? MODEL_DEL
-								   : MODEL_SET;
+				u32 x = rnd(m.n);
+				enum model_op op = !m.is[x] ? MODEL_ADD : rnd(2) ? MODEL_DEL : MODEL_SET;
 
 				refused += model_change(&m, op, x, i % MODEL_FILES) == -EUCLEAN;
 			}
 			(void)!vfs_readdir(&m.dir->vfs, 0, ignore, &pos);
 			(void)!ext4_dir_is_empty(m.dir);
 			model_detach(&m);
-			rwvol_unmount(&v);
+			vol_close();
 		}
 		print_message("%u of %u changes refused\n", refused, 100 * ROUNDS);
 		assert_true(refused > 0);
 		free(m.is);
-		rwvol_drop(&v);
+		vol_remove();
 	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(random_changes),
-		cmocka_unit_test(damaged),
+		cmocka_unit_test_teardown(random_changes, vol_clean),
+		cmocka_unit_test_teardown(damaged, vol_clean),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

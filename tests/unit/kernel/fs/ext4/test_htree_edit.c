@@ -26,13 +26,6 @@ static u32 levels(struct dirmodel *m)
 	return n;
 }
 
-static void start(struct rwvol *v, struct dirmodel *m, const char *args, const char *tune, u32 mib, u32 names)
-{
-	rwvol_make(v, args, tune, mib, MODEL_FILES);
-	rwvol_mount(v, false);
-	model_init(m, v, names);
-}
-
 static u32 long_name(u32 i, char *out)
 {
 	u32 n = (u32)sprintf(out, "%x", i);
@@ -45,34 +38,71 @@ static u32 long_name(u32 i, char *out)
 
 static void two_levels(void **state)
 {
-	u64 seed = new_seed();
-	struct rwvol v;
 	struct dirmodel m;
 
 	(void)state;
-	start(&v, &m, "-t ext4 -b 1024 -O ^has_journal", "", 64, MANY);
+	rnd_seed();
+	model_start(&m, "-t ext4 -b 1024 -O ^has_journal", "", 64, MANY);
 	fill(&m, 0, MANY);
 	assert_int_equal(levels(&m), 2);
 	for (u32 i = 0; i < MANY; i += 3)
 		model_must(&m, MODEL_DEL, i, 0);
 	for (u32 i = 0; i < MANY; i += 6)
 		model_must(&m, MODEL_ADD, i, 1);
-	model_check(&m, &seed, 500);
-	model_end(&m, &seed);
-	rwvol_drop(&v);
+	model_check(&m, 500);
+	model_end(&m);
+}
+
+/* What e2fsck rewrote, every block full, goes on; so does what we made of that, when the kernel goes on. */
+static void by_turns(void **state)
+{
+	struct dirmodel m;
+	u32 n = 20000;
+
+	(void)state;
+	rnd_seed();
+	model_start(&m, "-t ext4 -b 1024", "", 64, 2 * n);
+	fill(&m, 0, n);
+	for (u32 round = 0; round < 2; round++) {
+		model_settle(&m);
+		model_detach(&m);
+		vol_close();
+		run("e2fsck -fyD %s/img >/dev/null 2>&1; test $? -le 1", vol_dir);
+		vol_open();
+		model_attach(&m, "d");
+		for (u32 i = 0; i < n; i++) {
+			u32 x = rnd(m.n);
+
+			model_must(&m, m.is[x] ? MODEL_DEL : MODEL_ADD, x, rnd(MODEL_FILES));
+		}
+		model_check(&m, 100);
+	}
+	model_settle(&m);
+	model_detach(&m);
+	vol_close();
+	if (vol_kernel_can()) {
+		vol_kernel("img", "rw");
+		run("cd %s/mnt/d && seq -f kernel-%%g 1 3000 | xargs touch && ls -U | head -n 5000 | xargs "
+		    "-d '\\n' rm "
+		    "--",
+		    vol_dir);
+		vol_kernel_end();
+		vol_fsck();
+	}
+	vol_remove();
+	free(m.is);
 }
 
 /* No more names fit: said so, and what is there stays good; room that a name leaves is room. */
 static void full_index(void **state)
 {
-	u64 seed = new_seed();
-	struct rwvol v;
 	struct dirmodel m;
 	u32 n, last;
 	int err;
 
 	(void)state;
-	start(&v, &m, "-t ext4 -b 1024 -O ^has_journal", "", 48, 60000);
+	rnd_seed();
+	model_start(&m, "-t ext4 -b 1024 -O ^has_journal", "", 48, 60000);
 	m.name_of = long_name;
 	for (n = 0; !(err = model_change(&m, MODEL_ADD, n, n % MODEL_FILES)); n++)
 		assert_true(n + 1 < m.n);
@@ -88,9 +118,8 @@ static void full_index(void **state)
 		err = model_change(&m, MODEL_ADD, i, 3);
 	assert_true(m.present > last / 10 * 9);
 	m.n = n + 1;
-	model_check(&m, &seed, 100);
-	model_end(&m, &seed);
-	rwvol_drop(&v);
+	model_check(&m, 100);
+	model_end(&m);
 }
 
 /* ---- names of one hash ---- */
@@ -169,18 +198,16 @@ static void make_colliding(void)
 /* Four to a leaf: a chain of leaves of one hash, with other names before and after it. */
 static void one_hash(void **state)
 {
-	u64 seed = new_seed();
 	struct ext4_hash h, first;
-	struct rwvol v;
 	struct dirmodel m;
 
 	(void)state;
+	rnd_seed();
 	make_colliding();
-	start(&v, &m, "-t ext4 -b 1024 -O ^has_journal", "-E hash_alg=legacy", 16, 1000);
+	model_start(&m, "-t ext4 -b 1024 -O ^has_journal", "-E hash_alg=legacy", 16, 1000);
 	m.name_of = colliding_name;
 	for (u32 i = 0; i < COLLIDING; i++) {
-		assert_int_equal(ext4_name_hash(ext4_super(v.sb), EXT4_HASH_LEGACY, colliding[i], LONG, &h),
-				 0);
+		assert_int_equal(ext4_name_hash(vol_es, EXT4_HASH_LEGACY, colliding[i], LONG, &h), 0);
 		if (!i)
 			first = h;
 		assert_int_equal(h.hash, first.hash);
@@ -189,17 +216,16 @@ static void one_hash(void **state)
 		for (u32 i = 0; i < m.n; i++)
 			if (!m.is[i])
 				model_must(&m, MODEL_ADD, i, round);
-		model_check(&m, &seed, 7);
+		model_check(&m, 7);
 		for (u32 i = 0; i < 600; i++) {
-			u32 x = rnd(&seed, rnd(&seed, 2) ? COLLIDING : m.n);
+			u32 x = rnd(rnd(2) ? COLLIDING : m.n);
 
 			model_must(&m, m.is[x] ? MODEL_DEL : MODEL_ADD, x, 1);
-			model_check_lookup(&m, rnd(&seed, COLLIDING));
+			model_check_lookup(&m, rnd(COLLIDING));
 		}
-		model_check(&m, &seed, 1);
+		model_check(&m, 1);
 	}
-	model_end(&m, &seed);
-	rwvol_drop(&v);
+	model_end(&m);
 }
 
 /* ---- listings that go on ---- */
@@ -212,24 +238,22 @@ static void listing_under_change(void **state)
 {
 	static const char *const args[] = { "-t ext4 -b 1024 -O ^has_journal",
 					    "-t ext4 -b 1024 -O ^has_journal,^dir_index" };
-	u64 seed = new_seed();
-
 	(void)state;
+	rnd_seed();
 	for (u32 k = 0; k < 2 * ARRAY_SIZE(args); k++) {
-		struct rwvol v;
 		struct dirmodel m;
 		struct model_listing l;
 		u32 there, n = k % 2 ? 3000 : 60;
 
 		/* From one block on, which becomes hashed meanwhile; and from many. */
-		start(&v, &m, args[k / 2], k % 2 ? "-E hash_alg=legacy" : "", 16, 2 * n);
+		model_start(&m, args[k / 2], k % 2 ? "-E hash_alg=legacy" : "", 16, 2 * n);
 		there = k % 2 ? n : 12;
 		for (u32 i = 0; i < there; i++)
 			model_must(&m, MODEL_ADD, 2 * i, 0);
 		listing_init(&l, &m);
-		while (listing_go_on(&l, 1 + rnd(&seed, 10)))
+		while (listing_go_on(&l, 1 + rnd(10)))
 			for (u32 i = 0; i < 20; i++) {
-				u32 x = 2 * rnd(&seed, n) + 1;
+				u32 x = 2 * rnd(n) + 1;
 
 				/* A name that comes anew is another entry. */
 				l.seen[x] = 0;
@@ -240,49 +264,48 @@ static void listing_under_change(void **state)
 			if (l.seen[2 * i] != 1)
 				fail_msg("name %u is left out", 2 * i);
 		listing_fini(&l);
-		model_check(&m, &seed, 10);
-		model_end(&m, &seed);
-		rwvol_drop(&v);
+		model_check(&m, 10);
+		model_end(&m);
 	}
 }
 
 /* As rm -rf does: what a call lists is removed before the next one. */
 static void listing_removes(void **state)
 {
-	u64 seed = new_seed();
-
 	(void)state;
+	rnd_seed();
 	make_colliding();
 	for (u32 k = 0; k < 4; k++) {
-		struct rwvol v;
 		struct dirmodel m;
 		struct model_listing l;
 
-		start(&v, &m,
-		      k & 1 ? "-t ext4 -b 1024 -O ^has_journal,^dir_index"
-			    : "-t ext4 -b 1024 -O ^has_journal",
-		      "-E hash_alg=legacy", 16, 2000);
+		model_start(&m,
+			    k & 1 ? "-t ext4 -b 1024 -O ^has_journal,^dir_index"
+				  : "-t ext4 -b 1024 -O ^has_journal",
+			    "-E hash_alg=legacy", 16, 2000);
 		m.name_of = k & 2 ? colliding_name : NULL;
 		fill(&m, 0, m.n);
 		listing_init(&l, &m);
-		while (listing_go_on(&l, 1 + rnd(&seed, 30)))
+		while (listing_go_on(&l, 1 + rnd(30)))
 			for (u32 i = 0; i < m.n; i++)
 				if (m.is[i] && l.seen[i])
 					model_must(&m, MODEL_DEL, i, 0);
 		assert_int_equal(m.present, 0);
 		assert_int_equal(ext4_dir_is_empty(m.dir), 1);
 		listing_fini(&l);
-		model_end(&m, &seed);
-		rwvol_drop(&v);
+		model_end(&m);
 	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(two_levels),      cmocka_unit_test(full_index),
-		cmocka_unit_test(one_hash),        cmocka_unit_test(listing_under_change),
-		cmocka_unit_test(listing_removes),
+		cmocka_unit_test_teardown(two_levels, vol_clean),
+		cmocka_unit_test_teardown(by_turns, vol_clean),
+		cmocka_unit_test_teardown(full_index, vol_clean),
+		cmocka_unit_test_teardown(one_hash, vol_clean),
+		cmocka_unit_test_teardown(listing_under_change, vol_clean),
+		cmocka_unit_test_teardown(listing_removes, vol_clean),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

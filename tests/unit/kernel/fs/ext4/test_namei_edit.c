@@ -2,9 +2,9 @@
  * Create, link, unlink and rename on whole volumes: what the names mean afterwards, link counts, parents, full disks; e2fsck has
  * the last word.
  */
-#include "rwvol.h"
+#include "volume.h"
 
-#include <dirent.h>
+#include <errno.h>
 #include <linux/fs.h>
 #include <pthread.h>
 
@@ -19,20 +19,19 @@ static const char *const kinds[] = {
 };
 
 static const struct cred root = { 0 };
-static struct rwvol v;
 
 static void start(const char *args, u32 mib)
 {
 	print_message("%s\n", args);
-	rwvol_make(&v, args, "", mib, 2);
-	rwvol_mount(&v, false);
+	vol_make(args, mib, "mkdir d && touch f0 f1");
+	vol_open();
 }
 
 static void end(void)
 {
-	rwvol_unmount(&v);
-	rwvol_check(&v);
-	rwvol_drop(&v);
+	vol_close();
+	vol_fsck();
+	vol_remove();
 }
 
 /* ---- calls by path ---- */
@@ -40,7 +39,7 @@ static void end(void)
 static struct inode *get(const char *path)
 {
 	struct inode *inode;
-	int err = vfs_path(v.sb, NULL, path, false, &inode);
+	int err = vfs_path(&vol_es->vfs, NULL, path, false, &inode);
 
 	if (err)
 		fail_msg("%s: %d", path, err);
@@ -50,7 +49,7 @@ static struct inode *get(const char *path)
 static u64 ino_of(const char *path)
 {
 	struct inode *inode;
-	int err = vfs_path(v.sb, NULL, path, false, &inode);
+	int err = vfs_path(&vol_es->vfs, NULL, path, false, &inode);
 	u64 ino;
 
 	if (err)
@@ -76,7 +75,7 @@ static int make(const char *path, u32 mode)
 	struct name last;
 	int err;
 
-	assert_int_equal(vfs_path_parent(v.sb, NULL, path, &dir, &last), 0);
+	assert_int_equal(vfs_path_parent(&vol_es->vfs, NULL, path, &dir, &last), 0);
 	err = vfs_create(dir, &last, mode, S_ISCHR(mode) ? 7 : 0, 0, S_ISLNK(mode) ? &target : NULL, &root,
 			 &inode);
 	vfs_iput(dir);
@@ -91,7 +90,7 @@ static int remove_name(const char *path, bool dir)
 	struct name last;
 	int err;
 
-	assert_int_equal(vfs_path_parent(v.sb, NULL, path, &parent, &last), 0);
+	assert_int_equal(vfs_path_parent(&vol_es->vfs, NULL, path, &parent, &last), 0);
 	err = dir ? vfs_rmdir(parent, &last) : vfs_unlink(parent, &last);
 	vfs_iput(parent);
 	return err;
@@ -103,8 +102,8 @@ static int move(const char *from, const char *to, u32 flags)
 	struct name x, y;
 	int err;
 
-	assert_int_equal(vfs_path_parent(v.sb, NULL, from, &a, &x), 0);
-	assert_int_equal(vfs_path_parent(v.sb, NULL, to, &b, &y), 0);
+	assert_int_equal(vfs_path_parent(&vol_es->vfs, NULL, from, &a, &x), 0);
+	assert_int_equal(vfs_path_parent(&vol_es->vfs, NULL, to, &b, &y), 0);
 	err = vfs_rename(a, &x, b, &y, flags);
 	vfs_iput(a);
 	vfs_iput(b);
@@ -117,7 +116,7 @@ static int add_link(const char *from, const char *to)
 	struct name last;
 	int err;
 
-	assert_int_equal(vfs_path_parent(v.sb, NULL, to, &dir, &last), 0);
+	assert_int_equal(vfs_path_parent(&vol_es->vfs, NULL, to, &dir, &last), 0);
 	err = vfs_link(inode, dir, &last);
 	vfs_iput(dir);
 	vfs_iput(inode);
@@ -181,9 +180,9 @@ static void every_type(void **state)
 			vfs_iput(inode);
 		}
 		assert_int_equal(links_of("d"), 3);
-		rwvol_unmount(&v);
-		rwvol_check(&v);
-		rwvol_mount(&v, false);
+		vol_close();
+		vol_fsck();
+		vol_open();
 		assert_int_equal(remove_name("d/t1", false), -EISDIR);
 		assert_int_equal(remove_name("d/t0", true), -ENOTDIR);
 		assert_int_equal(remove_name("d", true), -ENOTEMPTY);
@@ -314,16 +313,15 @@ static void inside_inodes(void **state)
 
 	(void)state;
 	start("-t ext4 -b 1024 -O ^has_journal,inline_data -I 512", 16);
-	rwvol_unmount(&v);
-	if (geteuid() || sh("mkdir %s/mnt && mount -o loop %s %s/mnt", v.dir, v.img, v.dir)) {
-		rwvol_drop(&v);
+	vol_close();
+	if (!vol_kernel_can()) {
 		print_message("needs root and a loop device\n");
 		skip();
 	}
-	assert_int_equal(sh("cd %s/mnt && mkdir i p && cd i && touch $(seq -f e%%g 0 %u)", v.dir, inside - 1),
-			 0);
-	assert_int_equal(sh("umount %s/mnt", v.dir), 0);
-	rwvol_mount(&v, false);
+	vol_kernel("img", "rw");
+	run("cd %s/mnt && mkdir i p && cd i && touch $(seq -f e%%g 0 %u)", vol_dir, inside - 1);
+	vol_kernel_end();
+	vol_open();
 	dir = get("i");
 	/* Not all of them are in the first region. */
 	assert_true(ext4_inode(dir)->flags & EXT4_FL_INLINE_DATA && ext4_size(ext4_inode(dir)) > 60);
@@ -339,9 +337,9 @@ static void inside_inodes(void **state)
 	assert_int_equal(parent_of("p/i"), ino_of("p"));
 	assert_true(ext4_inode(dir)->flags & EXT4_FL_INLINE_DATA);
 	vfs_iput(dir);
-	rwvol_unmount(&v);
-	rwvol_check(&v);
-	rwvol_mount(&v, false);
+	vol_close();
+	vol_fsck();
+	vol_open();
 	for (u32 i = 0; i < inside; i++) {
 		snprintf(path, sizeof(path), "p/i/e%u", i);
 		assert_int_equal(ino_of(path) > 0, i != 0 && i != 2 && i != 7 && i != 9);
@@ -409,9 +407,9 @@ static void really_many(void **state)
 	}
 	assert_int_equal(links_of("d"), 1);
 	assert_int_equal(make("d/file", S_IFREG | 0644), 0);
-	rwvol_unmount(&v);
-	rwvol_check(&v);
-	rwvol_mount(&v, false);
+	vol_close();
+	vol_fsck();
+	vol_open();
 	for (u32 i = 0; i < n; i++) {
 		snprintf(path, sizeof(path), "d/%u", i);
 		assert_int_equal(remove_name(path, true), 0);
@@ -451,7 +449,7 @@ static void removed_directory(void **state)
 		assert_int_equal(vfs_lookup(dir, &some, &inode), -ENOENT);
 		assert_int_equal(vfs_lookup(dir, &dot, &inode), -ENOENT);
 		assert_int_equal(vfs_create(dir, &some, S_IFREG, 0, 0, NULL, &root, &inode), -ENOENT);
-		assert_int_equal(health_state(&v.sb->health), HEALTH_OK);
+		assert_int_equal(health_state(&vol_es->vfs.health), HEALTH_OK);
 		vfs_iput(dir);
 		end();
 	}
@@ -546,15 +544,15 @@ static void in_parallel(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_type),
-		cmocka_unit_test(names_of_files),
-		cmocka_unit_test(moves),
-		cmocka_unit_test(inside_inodes),
-		cmocka_unit_test(many_subdirectories),
-		cmocka_unit_test(really_many),
-		cmocka_unit_test(removed_directory),
-		cmocka_unit_test(full_disk),
-		cmocka_unit_test(in_parallel),
+		cmocka_unit_test_teardown(every_type, vol_clean),
+		cmocka_unit_test_teardown(names_of_files, vol_clean),
+		cmocka_unit_test_teardown(moves, vol_clean),
+		cmocka_unit_test_teardown(inside_inodes, vol_clean),
+		cmocka_unit_test_teardown(many_subdirectories, vol_clean),
+		cmocka_unit_test_teardown(really_many, vol_clean),
+		cmocka_unit_test_teardown(removed_directory, vol_clean),
+		cmocka_unit_test_teardown(full_disk, vol_clean),
+		cmocka_unit_test_teardown(in_parallel, vol_clean),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

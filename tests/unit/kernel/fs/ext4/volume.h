@@ -92,17 +92,27 @@ static inline void vol_dev_close(void)
 	vol_dev = NULL;
 }
 
-/* Opens it for writing, as a mount does. */
-static inline void vol_open(void)
+static inline void vol_mount(bool rdonly)
 {
-	const struct mount_opts opts = { 0 };
+	const struct mount_opts opts = { .rdonly = rdonly };
 	struct super_block *sb;
 
 	vol_dev_open();
 	assert_int_equal(ext4_fs_type.mount(&vol_dev, 1, &opts, &sb), 0);
 	vol_es = ext4_super(sb);
-	if (sb->rdonly)
+	if (sb->rdonly != rdonly)
 		fail_msg("not writable: %s", sb->notice);
+}
+
+/* Opens it for writing, as a mount does. */
+static inline void vol_open(void)
+{
+	vol_mount(false);
+}
+
+static inline void vol_open_rdonly(void)
+{
+	vol_mount(true);
 }
 
 static inline void vol_close(void)
