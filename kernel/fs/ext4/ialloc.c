@@ -27,10 +27,9 @@
 #include "lib/scope.h"
 #include <errno.h>
 
-#define RECENT_SECONDS   35u  /* without a journal: until a deleted inode's names are surely home */
-#define AVERAGE_AGE      256u /* new directories between two looks at all groups */
-#define SPREAD_SETS_MAX  256u /* looked at for a directory at the top */
-#define BITMAP_WORD_BITS 8u
+#define RECENT_SECONDS  35u  /* without a journal: until a deleted inode's names are surely home */
+#define AVERAGE_AGE     256u /* new directories between two looks at all groups */
+#define SPREAD_SETS_MAX 256u /* looked at for a directory at the top */
 
 /* Free and used things of a group, or of a set of them. */
 struct room {
@@ -105,13 +104,19 @@ static struct room average(struct ext4_super *es, u32 *turn)
 /* First free bit at or after `from`, or UINT32_MAX. */
 static u32 free_bit(const u8 *bitmap, u32 from, u32 bits)
 {
-	for (u32 i = from; i < bits; i++) {
-		if (i % BITMAP_WORD_BITS == 0 && bitmap[i / BITMAP_WORD_BITS] == 0xff) {
-			i += BITMAP_WORD_BITS - 1;
+	u32 i = from;
+
+	while (i < bits) {
+		u64 word;
+
+		memcpy(&word, bitmap + i / 64 * sizeof(word), sizeof(word));
+		if (i % 64 == 0 && word == ~0ull) {
+			i += 64;
 			continue;
 		}
-		if (!(bitmap[i / BITMAP_WORD_BITS] >> i % BITMAP_WORD_BITS & 1))
+		if (!(bitmap[i / 8] >> i % 8 & 1))
 			return i;
+		i++;
 	}
 	return UINT32_MAX;
 }
@@ -198,7 +203,7 @@ static int take_bit(struct ext4_handle *h, u32 group, struct buffer_head *bitmap
 		err = zero_neighbours(h, g, bit);
 	if (err)
 		return err;
-	bytes[bit / BITMAP_WORD_BITS] |= (u8)(1u << bit % BITMAP_WORD_BITS);
+	bytes[bit / 8] |= (u8)(1u << bit % 8);
 	ext4_dirty(h, bitmap);
 	g->free_inodes--;
 	if (is_dir)
@@ -355,7 +360,7 @@ int ext4_ino_free(struct ext4_handle *h, u64 ino, bool is_dir)
 {
 	struct ext4_super *es = h->es;
 	u32 group = ext4_ino_group(es, ino), bit = (u32)((ino - 1) % es->inodes_per_group);
-	u8 mask = (u8)(1u << bit % BITMAP_WORD_BITS);
+	u8 mask = (u8)(1u << bit % 8);
 	struct ext4_group *g = &es->group[group];
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	u8 *byte;
@@ -365,7 +370,7 @@ int ext4_ino_free(struct ext4_handle *h, u64 ino, bool is_dir)
 	err = ext4_inode_bitmap(es, group, &bh);
 	if (err)
 		return err;
-	byte = (u8 *)bh->data + bit / BITMAP_WORD_BITS;
+	byte = (u8 *)bh->data + bit / 8;
 	if (!(*byte & mask))
 		return corrupt(&es->vfs.health, "inode", ino,
 			       "freed, but its bitmap says that it is free already");
@@ -391,6 +396,6 @@ int ext4_ino_is_taken(struct ext4_super *es, u64 ino, bool *taken)
 	mutex_guard(&es->group_lock[group]);
 	err = ext4_inode_bitmap(es, group, &bh);
 	if (!err)
-		*taken = ((const u8 *)bh->data)[bit / BITMAP_WORD_BITS] >> bit % BITMAP_WORD_BITS & 1;
+		*taken = ((const u8 *)bh->data)[bit / 8] >> bit % 8 & 1;
 	return err;
 }
