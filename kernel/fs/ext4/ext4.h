@@ -820,10 +820,13 @@ struct ext4_cut {
 	u64 from, to;
 	u32 max;
 	bool metadata; /* the blocks are the volume's own: directories, symlinks */
+	u32 bad;       /* pieces so far that could not be freed, since they were not in use or nobody's to have */
 };
+#define EXT4_CUT_BAD_MAX 64u /* a map with more of them is left as it is */
 
-/* Blocks that a map gives up. Those whose bitmap says otherwise are reported, and stay as they are: a file with a bad map can be deleted. */
-int ext4_cut_free(struct ext4_handle *h, u64 blk, u32 len, bool metadata) __must_check;
+/* Blocks that a map gives up. Those whose bitmap says otherwise are reported, counted, and stay as they are: a file with a bad map can be
+ * deleted. */
+int ext4_cut_free(struct ext4_handle *h, struct ext4_cut *c, u64 blk, u32 len, bool metadata) __must_check;
 
 /* A hole becomes mapped. EXT4_CREDITS_INSERT; at most EXT4_EXTENT_INIT_MAX blocks, or EXT4_EXTENT_UNWRITTEN_MAX. */
 int ext4_extent_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk,

@@ -74,11 +74,14 @@ int ext4_fresh_get(struct ext4_handle *h, struct ext4_inode *ei, u64 goal, u32 c
 	return err;
 }
 
-int ext4_cut_free(struct ext4_handle *h, u64 blk, u32 len, bool metadata)
+int ext4_cut_free(struct ext4_handle *h, struct ext4_cut *c, u64 blk, u32 len, bool metadata)
 {
 	int err = ext4_blocks_free(h, blk, len, metadata);
 
-	return err == -EUCLEAN ? 0 : err;
+	if (err != -EUCLEAN)
+		return err;
+	c->bad++;
+	return 0;
 }
 
 /* ---- nodes ---- */
@@ -623,12 +626,12 @@ static u64 step_start(const struct ext4_super *es, const struct ext4_disk_extent
 }
 
 /* Frees the nodes of the levels (top, depth]. */
-static int free_nodes(struct ext4_handle *h, struct path *p, u32 top)
+static int free_nodes(struct ext4_handle *h, struct path *p, struct ext4_cut *c, u32 top)
 {
 	int err = 0;
 
 	for (u32 k = p->depth; k > top && !err; k--)
-		err = ext4_cut_free(h, p->level[k].bh->blk, 1, true);
+		err = ext4_cut_free(h, c, p->level[k].bh->blk, 1, true);
 	return err ? ext4_abort(h->es, err) : 0;
 }
 
@@ -654,7 +657,7 @@ static void take_out(struct ext4_handle *h, struct path *p, u32 top)
 }
 
 /* The path's last extent goes, from `start` on. */
-static int cut_extent(struct ext4_handle *h, struct path *p, u64 start, bool metadata)
+static int cut_extent(struct ext4_handle *h, struct path *p, struct ext4_cut *c, u64 start)
 {
 	struct node *leaf = leaf_of(p);
 	struct ext4_disk_extent *e = entry(leaf, leaf->at - 1), gone = part(e, start, end_of(e));
@@ -663,10 +666,10 @@ static int cut_extent(struct ext4_handle *h, struct path *p, u64 start, bool met
 	int err = join(h, p, top);
 
 	if (!err)
-		err = ext4_cut_free(h, ext4_extent_start(&gone), (u32)ext4_extent_len(&gone), metadata);
+		err = ext4_cut_free(h, c, ext4_extent_start(&gone), (u32)ext4_extent_len(&gone), c->metadata);
 	if (err)
 		return err;
-	err = free_nodes(h, p, top);
+	err = free_nodes(h, p, c, top);
 	if (err)
 		return err;
 	leaf->at--;
@@ -681,13 +684,13 @@ static int cut_extent(struct ext4_handle *h, struct path *p, u64 start, bool met
 }
 
 /* A leaf that was empty when it was read. */
-static int drop_leaf(struct ext4_handle *h, struct path *p)
+static int drop_leaf(struct ext4_handle *h, struct path *p, struct ext4_cut *c)
 {
 	u32 top = level_that_stays(p, p->depth - 1);
 	int err = join(h, p, top);
 
 	if (!err)
-		err = free_nodes(h, p, top);
+		err = free_nodes(h, p, c, top);
 	if (err)
 		return err;
 	take_out(h, p, top);
@@ -703,7 +706,7 @@ static int cut_step(struct ext4_handle *h, struct path *p, struct ext4_cut *c)
 	int err;
 
 	if (!leaf->at) { /* nothing in this leaf, or all of it behind */
-		err = p->depth && !entries(leaf) ? drop_leaf(h, p) : 0;
+		err = p->depth && !entries(leaf) ? drop_leaf(h, p, c) : 0;
 		c->to = MIN(p->lo, c->to - 1);
 		return err;
 	}
@@ -715,7 +718,7 @@ static int cut_step(struct ext4_handle *h, struct path *p, struct ext4_cut *c)
 	if (end_of(e) > c->to)
 		return bad_tree(p->ei, "extents overlap");
 	start = step_start(h->es, e, c);
-	err = cut_extent(h, p, start, c->metadata);
+	err = cut_extent(h, p, c, start);
 	if (!err)
 		c->to = start;
 	return err;
@@ -756,7 +759,7 @@ static int shrink_once(struct ext4_handle *h, struct ext4_inode *ei)
 	count = entries(&child);
 	if (count > room)
 		return 0;
-	err = ext4_cut_free(h, bh->blk, 1, true);
+	err = ext4_blocks_free(h, bh->blk, 1, true);
 	if (err)
 		return err;
 	memcpy(entry(&root, 0), entry(&child, 0), count * sizeof(struct ext4_disk_extent));

@@ -256,19 +256,19 @@ static void climb(const struct ext4_super *es, const struct path *p, struct step
 	}
 }
 
-static int free_all(struct ext4_handle *h, struct path *p, const struct step *s, bool metadata)
+static int free_all(struct ext4_handle *h, struct path *p, const struct step *s, struct ext4_cut *c)
 {
 	int err = 0;
 
 	for (u32 i = 0; i < s->pieces && !err; i++) {
-		err = ext4_cut_free(h, s->piece[i].blk, s->piece[i].len, metadata);
+		err = ext4_cut_free(h, c, s->piece[i].blk, s->piece[i].len, c->metadata);
 		if (err && i)
 			return ext4_abort(h->es, err);
 	}
 	if (err)
 		return err;
 	for (u32 k = p->have; k > s->top && !err; k--) {
-		err = ext4_cut_free(h, p->slot[k].bh->blk, 1, true);
+		err = ext4_cut_free(h, c, p->slot[k].bh->blk, 1, true);
 		if (err && (s->pieces || k < p->have))
 			return ext4_abort(h->es, err);
 	}
@@ -298,7 +298,7 @@ static int cut_step(struct ext4_handle *h, struct ext4_inode *ei, struct path *p
 	if (s.lo <= s.hi) {
 		err = at->bh ? ext4_access(h, at->bh) : 0;
 		if (!err)
-			err = free_all(h, p, &s, c->metadata);
+			err = free_all(h, p, &s, c);
 		if (err)
 			return err;
 		memset(&at->ptr[s.lo], 0, (s.hi - s.lo + 1) * sizeof(le32));

@@ -504,6 +504,9 @@ static int cut_all(struct cutting *c, bool *open)
 			*open = false;
 			return err;
 		}
+		if (c->cut.bad > EXT4_CUT_BAD_MAX)
+			return corrupt(&c->ei->vfs.sb->health, "inode", c->ei->vfs.ino,
+				       "too many blocks that are not its own");
 		more = c->cut.from < c->cut.to;
 		rw_write_lock(&c->ei->tree);
 		err = cut_step(c);

@@ -116,7 +116,7 @@ static inline void model_convert(u32 i, u32 n)
 /* Everything in [lblk, to). */
 static inline void model_cut(u64 lblk, u64 to)
 {
-	struct ext4_cut c = { lblk, to, 1 + rnd(2) * 64, rnd(2) };
+	struct ext4_cut c = { .from = lblk, .to = to, .max = 1 + rnd(2) * 64, .metadata = rnd(2) };
 	bool extents = model.ei->flags & EXT4_FL_EXTENTS;
 	struct ext4_handle h;
 
@@ -131,7 +131,7 @@ static inline void model_cut(u64 lblk, u64 to)
 		assert_int_equal(
 			extents ? ext4_extent_cut(&h, model.ei, &c) : ext4_indirect_cut(&h, model.ei, &c), 0);
 		end(&h);
-		assert_true(c.to < before);
+		assert_true(c.to < before && !c.bad);
 	}
 	begin(&h);
 	if (extents)
