@@ -31,7 +31,7 @@ def world():
         disk = tmp / "disk.img"
         with open(disk, "wb") as f:
             f.truncate(32 << 20)
-        subprocess.run(["sfdisk", "-q", disk], input=b"label: gpt\nsize=1M,name=first\nsize=16M,name=second\n", check=True,
+        subprocess.run(["sfdisk", "-q", "--no-tell-kernel", disk], input=b"label: gpt\nsize=1M,name=first\nsize=16M,name=second\n", check=True,
                        capture_output=True, env=PATHS)
         with open(disk, "r+b") as f:
             f.seek(2 << 20)
@@ -149,7 +149,7 @@ def test_devices_of_an_mbr_disk_with_logical_partitions(world):
     disk = world / "mbr.img"
     with open(disk, "wb") as f:
         f.truncate(64 << 20)
-    subprocess.run(["sfdisk", "-q", disk], input=b"label: dos\nd1 : size=8M,type=83\n"
+    subprocess.run(["sfdisk", "-q", "--no-tell-kernel", disk], input=b"label: dos\nd1 : size=8M,type=83\n"
                    b"d2 : size=40M,type=5\nd5 : size=8M,type=83\nd6 : size=8M,type=83\n", check=True,
                    capture_output=True, env=PATHS)
     rows = doc("devices", "--json", disk)["devices"]
