@@ -105,12 +105,15 @@ static u64 disk_blocks_512(const struct ext4_super *es, const struct ext4_inode 
 static void put_blocks(const struct ext4_super *es, struct ext4_inode *ei, struct ext4_disk_inode *raw)
 {
 	u64 n = disk_blocks_512(es, ei);
+	u32 flags = ei->flags & ~EXT4_FL_HUGE_FILE;
 
-	ei->flags &= ~EXT4_FL_HUGE_FILE;
 	if (n > BLOCKS_512_MAX) {
-		ei->flags |= EXT4_FL_HUGE_FILE;
+		flags |= EXT4_FL_HUGE_FILE;
 		n >>= es->block_bits - 9;
 	}
+	/* Readers look at other bits without a lock. */
+	if (flags != ei->flags)
+		ei->flags = flags;
 	raw->blocks_lo = le32_put((u32)n);
 	if (ext4_has_ro_compat(es, EXT4_RO_COMPAT_HUGE_FILE))
 		raw->blocks_hi = le16_put((u16)(n >> 32));

@@ -218,27 +218,32 @@ struct piece {
 	u32 at, len;
 };
 
-/* The first run of at least `want` in [from, end), else the longest so far into *best. */
-static bool scan(const u64 *map, u32 from, u32 end, u32 want, struct piece *best)
+/* The first run of at least `want` that begins in [from, last), else the longest so far into *best. */
+static bool scan(const u64 *map, u32 from, u32 last, u32 end, u32 want, struct piece *best)
 {
 	for (;;) {
-		u32 at = find_bit(map, from, end, false), to;
+		u32 at = find_bit(map, from, last, false), to;
 
-		if (at == end)
+		if (at == last)
 			return false;
 		to = find_bit(map, at, end, true);
 		if (to - at > best->len)
 			*best = (struct piece){ at, to - at };
 		if (best->len >= want)
 			return true;
-		from = to;
+		from = MIN(to, last);
 	}
 }
 
-/* A piece of `need` to `want` blocks; at the goal, if that is free, of any length. Locks: the group's. */
+/*
+ * A piece of `need` to `want` blocks; at the goal, if that is free, of any length. A goal at the group's start means anywhere: then the
+ * search begins where the last one ended, or where something was freed since. Locks: the group's.
+ */
 static bool pick(struct ext4_space *s, u32 blocks, u32 goal, u32 need, u32 want, struct piece *out)
 {
 	struct piece best = { 0, 0 };
+	bool anywhere = goal == NO_GOAL || !goal;
+	u32 from = anywhere ? s->next : goal;
 
 	if (goal != NO_GOAL && find_bit(s->busy, goal, goal + 1, false) == goal) {
 		*out = (struct piece){ goal, find_bit(s->busy, goal, MIN(blocks, goal + want), true) - goal };
@@ -246,16 +251,13 @@ static bool pick(struct ext4_space *s, u32 blocks, u32 goal, u32 need, u32 want,
 	}
 	if (atomic_load(&s->longest) < need)
 		return false;
-	if (goal == NO_GOAL)
-		goal = 0;
-	if (!scan(s->busy, goal, blocks, want, &best)) {
-		/* A run that reaches over the goal is one: the goal itself is taken, or 0. */
-		if (!scan(s->busy, 0, goal, want, &best))
-			atomic_store(&s->longest, best.len);
-	}
+	if (!scan(s->busy, from, blocks, blocks, want, &best) && !scan(s->busy, 0, from, blocks, want, &best))
+		atomic_store(&s->longest, best.len);
 	if (best.len < need)
 		return false;
 	*out = (struct piece){ best.at, MIN(best.len, want) };
+	if (anywhere)
+		s->next = out->at + out->len;
 	return true;
 }
 
@@ -358,6 +360,7 @@ static void release(struct ext4_super *es, u32 group, const struct piece *p)
 
 	change_bits(s->busy, p->at, p->len, false);
 	s->held -= p->len;
+	s->next = MIN(s->next, p->at);
 	atomic_store(&s->longest, atomic_fetch_add(&s->free, p->len) + p->len);
 	ext4_space_unclaim(es->balloc, p->len);
 }
