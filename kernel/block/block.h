@@ -163,6 +163,9 @@ int dev_snap_new(struct blkdev *lower, struct blkdev **out) __must_check;
 
 /* The range's true content, as far as lower and overlay know it: number of 4 KiB units the overlay holds. */
 u64 dev_snap_units(struct blkdev *snap);
+/* The first byte at or after off_bytes where the overlay has something, in units of DEV_SNAP_UNIT_BYTES; ~0: none. */
+#define DEV_SNAP_UNIT_BYTES 4096u
+u64 dev_snap_next(struct blkdev *snap, u64 off_bytes);
 
 /* ---- fault: records, and fails on request (tests, `--fault` of debug builds) ---- */
 

@@ -16,7 +16,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define UNIT_BYTES 4096u
+#define UNIT_BYTES DEV_SNAP_UNIT_BYTES
 
 struct dev_snap {
 	struct blkdev dev;
@@ -268,4 +268,11 @@ free_dev:
 u64 dev_snap_units(struct blkdev *snap)
 {
 	return atomic_load(&to_snap(snap)->units.units);
+}
+
+u64 dev_snap_next(struct blkdev *snap, u64 off_bytes)
+{
+	u64 unit = sparse_next(&to_snap(snap)->units, DIV_ROUND_UP(off_bytes, (u64)UNIT_BYTES));
+
+	return unit == ~0ull ? unit : unit * UNIT_BYTES;
 }

@@ -87,6 +87,19 @@ void *sparse_make(struct sparse *s, u64 unit, const void *from)
 	return old;
 }
 
+u64 sparse_next(struct sparse *s, u64 unit)
+{
+	while (unit / LEAF_UNITS < s->leaves) {
+		if (!atomic_load_explicit(&s->leaf[unit / LEAF_UNITS], memory_order_acquire))
+			unit = ALIGN_UP(unit + 1, (u64)LEAF_UNITS);
+		else if (sparse_get(s, unit))
+			return unit;
+		else
+			unit++;
+	}
+	return ~0ull;
+}
+
 void sparse_drop(struct sparse *s, u64 unit)
 {
 	struct sparse_leaf *leaf = s->leaf[unit / LEAF_UNITS];

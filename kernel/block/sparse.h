@@ -21,6 +21,8 @@ void *sparse_get(struct sparse *s, u64 unit);
 /* The same, made when absent: zeroed, or a copy of `from` (unit_bytes). NULL: no memory. Two makers at once get one unit,
  * with the content of one of them. */
 void *sparse_make(struct sparse *s, u64 unit, const void *from);
+/* The first unit at or after this one that was made, ~0: none. */
+u64 sparse_next(struct sparse *s, u64 unit);
 /* Gives back a unit. Nobody else may be looking. */
 void sparse_drop(struct sparse *s, u64 unit);
 

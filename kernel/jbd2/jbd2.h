@@ -140,6 +140,11 @@ struct jbd2_config {
 	/* Features to switch on, since the log is empty: JBD2_INCOMPAT_64BIT, one of the two checksums (which switches the other kinds
 	 * off). REVOKE is always on, and 64BIT on a volume that needs it. */
 	u32 incompat_want;
+	/*
+	 * Or the log is not empty, but was recovered to target, with this result: it is gone on with. Until the first commit the log says
+	 * what it said, so that fast commits behind it still count; after it they do not.
+	 */
+	const struct jbd2_recovery *resume;
 };
 
 /* A change under way. On the caller's stack; a thread has at most one. */

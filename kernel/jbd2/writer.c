@@ -216,8 +216,12 @@ static void *work(void *arg)
 
 static int check_config(struct jbd2 *j, const struct jbd2_config *config)
 {
-	if (j->started || j->info.start)
+	const struct jbd2_recovery *r = config->resume;
+
+	if (j->started || !j->info.start != !r)
 		return fail(-EINVAL, "the journal is not empty");
+	if (r && (r->head < j->info.first || r->head >= j->info.end || r->bad_commit))
+		return fail(-EINVAL, "the journal cannot be gone on with");
 	if (!config->target->cache || config->target->cache_block_bytes != j->info.block_bytes)
 		return fail(-EINVAL, "%s has no cache for blocks of %u bytes", config->target->name,
 			    j->info.block_bytes);
@@ -278,6 +282,23 @@ static void tear_down(struct jbd2 *j)
 	mutex_fini(&j->lock);
 }
 
+/* What was recovered is home and flushed; then the log begins where the next transaction will be. */
+static int resume(struct jbd2 *j)
+{
+	const struct jbd2_recovery *r = j->config.resume;
+	int err = blkdev_flush(j->config.target);
+
+	j->next_tid = r->end;
+	j->done_tid = r->end - 1;
+	atomic_store(&j->durable_tid, j->done_tid);
+	j->head = j->tail = r->head;
+	if (!err)
+		err = jbd2_super_write(j, r->head, r->end, BIO_FUA);
+	j->log_open = true;
+	j->config.resume = NULL;
+	return err;
+}
+
 int jbd2_start(struct jbd2 *j, const struct jbd2_config *config)
 {
 	u32 want = config->incompat_want | JBD2_INCOMPAT_REVOKE;
@@ -297,6 +318,12 @@ int jbd2_start(struct jbd2 *j, const struct jbd2_config *config)
 	if (err)
 		return err;
 	set_up(j);
+	if (config->resume)
+		err = resume(j);
+	if (err) {
+		tear_down(j);
+		return err;
+	}
 	err = os_thread(&j->thread, "jbd2", work, j);
 	if (err)
 		tear_down(j);

@@ -87,7 +87,7 @@ struct ext4_super {
 	u64 overhead_clusters;    /* not for files, for statfs */
 	struct ext4_group *group; /* [groups] */
 	struct ext4_zone zone;
-	struct ext4_zone journal_zone; /* blocks of the journal, while the volume is written */
+	struct ext4_zone journal_zone;        /* blocks of the journal, while the volume is written */
 	void (*set_ops)(struct inode *inode); /* ext4_inode_set_ops */
 	/* Of a read-write mount; else NULL, 0: */
 	struct mutex *group_lock; /* [groups] rank ALLOC; one at a time */
@@ -879,6 +879,8 @@ int ext4_ino_take(struct ext4_handle *h, struct ext4_inode *dir, u32 mode, u64 *
 /* The number is free again. The inode has no blocks any more and was written with its deletion time. The caller begins no handle afterwards
  * before the inode is gone from memory. */
 int ext4_ino_free(struct ext4_handle *h, u64 ino, bool is_dir) __must_check;
+/* This very number, which is free, is taken. EXT4_CREDITS_GROUP and 1 credit. */
+int ext4_ino_claim(struct ext4_handle *h, u64 ino, bool is_dir) __must_check;
 /* The bitmap says that the number is taken. */
 int ext4_ino_is_taken(struct ext4_super *es, u64 ino, bool *taken) __must_check;
 
@@ -973,9 +975,10 @@ int ext4_mmp_check(struct ext4_super *es) __must_check;
 /* ---- fast_commit.c: what the journal's fast-commit area holds ---- */
 
 struct ext4_fc_record {
-	u16 tag; /* EXT4_FC_TAG_*: none of HEAD, PAD, TAIL */
-	u16 len; /* fits the tag: value is the struct ext4_disk_fc_* of it, whole */
-	u32 at;  /* offset of value in bytes */
+	u16 tag;    /* EXT4_FC_TAG_*: none of HEAD, PAD, TAIL */
+	u16 len;    /* fits the tag: value is the struct ext4_disk_fc_* of it, whole */
+	u32 at;     /* offset of value in bytes */
+	u32 commit; /* which of the fast commits, from 0 */
 };
 /* Records in the order in which they are to be applied. */
 struct ext4_fc_log {
@@ -995,13 +998,19 @@ static inline const void *ext4_fc_value(const struct ext4_fc_log *log, u32 i)
 int ext4_fc_load(struct ext4_super *es, struct jbd2 *journal, u32 tid, struct ext4_fc_log *out) __must_check;
 void ext4_fc_free(struct ext4_fc_log *log);
 
+/* ---- fast_commit_apply.c ---- */
+
+/* Changes the volume, which was opened for that without a journal and is nobody else's, as the records say. */
+int ext4_fc_apply(struct ext4_super *es, const struct ext4_fc_log *log) __must_check;
+
 /* ---- journal.c ---- */
 
 struct ext4_replay {
-	u32 transactions;  /* applied */
-	bool bad_commit;   /* the log ends in a damaged one */
-	bool fast_commits; /* there are changes after them, which were not applied */
-	u32 next;          /* the number of the next transaction */
+	u32 transactions;                /* applied */
+	bool bad_commit;                 /* the log ends in a damaged one */
+	struct ext4_fc_log fast_commits; /* changes after them, not applied yet. Freed by ext4_fc_free */
+	struct jbd2_recovery log;        /* what the journal says of it */
+	u32 next;                        /* the number of the next transaction */
 };
 /* The volume has a journal, on itself. */
 bool ext4_journal_is_inside(const struct ext4_super *es);
@@ -1011,7 +1020,7 @@ bool ext4_journal_is_here(const struct ext4_super *es);
 int ext4_journal_use_dev(struct ext4_super *es, struct blkdev *dev) __must_check;
 /* ei is memory for its inode, which is used when the journal is inside, and must outlive the journal. */
 int ext4_journal_open(struct ext4_super *es, struct ext4_inode *ei, struct jbd2 **out) __must_check;
-/* Applies the journal to target, a device with the volume's blocks. */
+/* Applies the journal's transactions to target, a device with the volume's blocks. *out is good on error too. */
 int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext4_replay *out) __must_check;
 
 /* ---- mount_rw.c: from read-only to read-write, and back ---- */
@@ -1027,6 +1036,15 @@ int ext4_write_recover(struct ext4_super *es, struct ext4_replay *replay, bool *
 int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *orphans) __must_check;
 /* All is durable and home, and the volume is marked clean. Does nothing on a read-only mount. */
 int ext4_write_close(struct ext4_super *es) __must_check;
+/* On a volume just opened on a device that is thrown away, or kept as a whole: applies fast commits. */
+int ext4_write_fast_commits(struct ext4_super *es, const struct ext4_fc_log *fast_commits) __must_check;
+/*
+ * On a volume just opened to whose device a journal's transactions were applied: what is another in `overlay`, an overlay over its
+ * device, becomes one more transaction of the journal, then goes home, and the log is empty. *done: nothing of the log needs to be
+ * applied any more.
+ */
+int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay,
+		       const struct jbd2_recovery *log) __must_check;
 /* super_ops.sync */
 int ext4_sync(struct super_block *sb);
 /* 0, or -EINVAL naming the option that is none of ours. */

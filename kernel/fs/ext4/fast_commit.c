@@ -68,7 +68,8 @@ static int keep(struct fc_scan *s, u16 tag, u16 len, u32 at)
 		log->record = more;
 		log->room = room;
 	}
-	log->record[s->count++] = (struct ext4_fc_record){ .tag = tag, .len = len, .at = at };
+	log->record[s->count++] =
+		(struct ext4_fc_record){ .tag = tag, .len = len, .at = at, .commit = log->commits };
 	return 0;
 }
 

@@ -354,6 +354,23 @@ int ext4_ino_take(struct ext4_handle *h, struct ext4_inode *dir, u32 mode, u64 *
 	return got ? 0 : fail(-ENOSPC, "no free inode on %s", h->es->vfs.health.name);
 }
 
+int ext4_ino_claim(struct ext4_handle *h, u64 ino, bool is_dir)
+{
+	struct ext4_super *es = h->es;
+	u32 group = ext4_ino_group(es, ino), bit = (u32)((ino - 1) % es->inodes_per_group);
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	int err;
+
+	mutex_guard(&es->group_lock[group]);
+	err = es->group[group].bad ? -EUCLEAN : ext4_inode_bitmap(es, group, &bh);
+	if (err)
+		return err;
+	if (((const u8 *)bh->data)[bit / 8] >> bit % 8 & 1)
+		return corrupt(&es->vfs.health, "inode", ino,
+			       "taken, but its bitmap says that it is taken already");
+	return take_bit(h, group, bh, bit, is_dir);
+}
+
 /* ---- giving back ---- */
 
 int ext4_ino_free(struct ext4_handle *h, u64 ino, bool is_dir)

@@ -156,8 +156,7 @@ int ext4_journal_open(struct ext4_super *es, struct ext4_inode *ei, struct jbd2 
 int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext4_replay *out)
 {
 	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
-	struct jbd2_recovery r = { 0 };
-	struct ext4_fc_log fc = { 0 };
+	struct jbd2_recovery *r = &out->log;
 	struct jbd2 *journal;
 	int err;
 
@@ -168,16 +167,14 @@ int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext
 	if (err)
 		return err;
 	if (jbd2_info(journal)->needs_recovery) {
-		err = jbd2_recover(journal, target, &r);
-		if (!err && r.has_fast_commits)
-			err = ext4_fc_load(es, journal, r.end, &fc);
+		err = jbd2_recover(journal, target, r);
+		if (!err && r->has_fast_commits)
+			err = ext4_fc_load(es, journal, r->end, &out->fast_commits);
 	}
-	out->fast_commits = fc.count;
-	ext4_fc_free(&fc);
-	out->transactions = r.end - r.first;
+	out->transactions = r->end - r->first;
 	/* One is left out, lest what an unfinished transaction left in the log be taken for a later one. */
-	out->next = r.end + 1;
-	out->bad_commit = r.bad_commit;
+	out->next = r->end + 1;
+	out->bad_commit = r->bad_commit;
 	jbd2_close(journal);
 	return err;
 }

@@ -158,9 +158,8 @@ int ext4_write_recover(struct ext4_super *es, struct ext4_replay *replay, bool *
 		return log_discard(es);
 	*again = true;
 	err = ext4_journal_replay(es, es->vfs.dev, replay);
-	if (!err && replay->fast_commits)
-		err = fail(-EOPNOTSUPP, "it has fast commits, which are not applied");
-	if (err)
+	/* They are applied before the log is empty. */
+	if (err || replay->fast_commits.count)
 		return err;
 	ei = ext4_inode_alloc();
 	if (!ei)
@@ -240,16 +239,11 @@ static void write_free(struct ext4_super *es)
 	es->trans_ops = NULL;
 }
 
-int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *orphans)
+/* Everything in memory that changing takes, but a journal. */
+static int set_up(struct ext4_super *es)
 {
-	struct options o;
-	int err = options_parse(opts->fs_opts, &o);
+	int err;
 
-	*orphans = 0;
-	if (err)
-		return err;
-	es->errors = o.errors ? o.errors : le16_get(es->disk.errors);
-	es->discard = o.discard;
 	es->trans_ops = &trans_ops;
 	mutex_init(&es->super_lock, RANK_LEAF);
 	mutex_init(&es->orphan_lock, RANK_ALLOC);
@@ -260,6 +254,20 @@ int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *o
 		err = ext4_groups_open(es);
 	if (!err)
 		err = ext4_balloc_open(es);
+	return err;
+}
+
+int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *orphans)
+{
+	struct options o;
+	int err = options_parse(opts->fs_opts, &o);
+
+	*orphans = 0;
+	if (err)
+		return err;
+	es->errors = o.errors ? o.errors : le16_get(es->disk.errors);
+	es->discard = o.discard;
+	err = set_up(es);
 	if (!err && ext4_journal_is_here(es))
 		err = journal_start(es, &o);
 	if (!err && es->journal)
@@ -276,6 +284,93 @@ int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *o
 	/* What could not be dealt with stays on the list, for a check. */
 	if (err && ext4_write_close(es))
 		log_debug("%s: closed with an error too", es->vfs.health.name);
+	return err;
+}
+
+/* ---- fast commits ---- */
+
+int ext4_write_fast_commits(struct ext4_super *es, const struct ext4_fc_log *fast_commits)
+{
+	int err = set_up(es);
+
+	if (!err) {
+		es->vfs.rdonly = false;
+		err = ext4_fc_apply(es, fast_commits);
+	}
+	if (!err)
+		err = bcache_sync(es->vfs.dev);
+	if (!err && health_state(&es->vfs.health) >= HEALTH_ABORTED)
+		err = fail(-EIO, "%s: fast commits cannot be applied", es->vfs.health.name);
+	write_free(es);
+	return err;
+}
+
+/* One block of the overlay, in the handle. */
+static int take_block(struct ext4_super *es, struct jbd2_handle *h, u64 blk, const void *bytes)
+{
+	const struct bh_ctx ctx = { { 0 } };
+	struct buffer_head *bh;
+	int err = bh_read(es->vfs.dev, blk, NULL, &ctx, &bh);
+
+	if (err)
+		return err;
+	if (memcmp(bh->data, bytes, bh->size_bytes) != 0) {
+		err = jbd2_access(h, bh);
+		if (!err) {
+			memcpy(bh->data, bytes, bh->size_bytes);
+			jbd2_dirty(h, bh);
+		}
+	}
+	bh_put(bh);
+	return err;
+}
+
+/* Every block that the overlay has, in the handle. */
+static int take_blocks(struct ext4_super *es, struct jbd2_handle *h, struct blkdev *overlay)
+{
+	u32 bytes = ext4_block_bytes(es);
+	u8 unit[DEV_SNAP_UNIT_BYTES];
+	int err = 0;
+
+	for (u64 off = 0; !err && (off = dev_snap_next(overlay, off)) != ~0ull; off += sizeof(unit)) {
+		u64 len = MIN((u64)sizeof(unit), overlay->size_bytes - off);
+
+		err = blkdev_read(overlay, off, unit, len);
+		for (u64 at = 0; !err && at + bytes <= len; at += bytes)
+			err = take_block(es, h, (off + at) >> es->block_bits, unit + at);
+	}
+	return err;
+}
+
+int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, const struct jbd2_recovery *log)
+{
+	const struct jbd2_ops none = { 0 };
+	struct jbd2_config config = { .target = es->vfs.dev, .ops = &none, .resume = log };
+	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
+	u64 blocks = dev_snap_units(overlay) * MAX(DEV_SNAP_UNIT_BYTES >> es->block_bits, 1u);
+	struct jbd2_handle h;
+	struct jbd2 *journal;
+	int err;
+
+	if (!ei)
+		return fail(-ENOMEM, "no memory for an inode");
+	err = ext4_journal_open(es, ei, &journal);
+	if (err)
+		return err;
+	err = jbd2_start(journal, &config);
+	if (!err && blocks > jbd2_credits_max(journal))
+		err = fail(-ENOSPC, "what its fast commits change does not fit into its journal");
+	if (!err)
+		err = jbd2_begin(journal, (u32)blocks, 0, &h);
+	if (!err) {
+		err = take_blocks(es, &h, overlay);
+		if (err)
+			jbd2_abort(journal, err);
+		jbd2_end(&h);
+		if (!err)
+			err = jbd2_stop(journal);
+	}
+	jbd2_close(journal);
 	return err;
 }
 

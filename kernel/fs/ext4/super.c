@@ -239,10 +239,32 @@ static void note_replay(struct ext4_super *es, const struct ext4_replay *r)
 		 "unchanged",
 		 r->transactions);
 	note(es, s);
-	if (r->fast_commits)
-		note(es, "its fast commits are not applied: the very latest changes are missing");
 	if (r->bad_commit)
 		note(es, "the journal ends in a damaged transaction: check the volume");
+}
+
+/* On success *dev is an overlay over what it was, which has fast commits applied. */
+static int with_fast_commits(struct blkdev **dev, const struct fs_type *type, const struct mount_opts *opts,
+			     const struct ext4_fc_log *fast_commits)
+{
+	struct ext4_super *es;
+	struct blkdev *snap;
+	int err = dev_snap_new(*dev, &snap);
+
+	if (err)
+		return err;
+	err = open_as_it_lies(snap, (*dev)->name, type, opts, &es);
+	if (!err) {
+		err = ext4_write_fast_commits(es, fast_commits);
+		ext4_put_super(&es->vfs);
+	}
+	if (err) {
+		blkdev_put(snap);
+		return err;
+	}
+	blkdev_put(*dev);
+	*dev = snap;
+	return 0;
 }
 
 /* Opens again what *esp is, seen through an overlay to which the journal was applied. *esp is ended in any case. */
@@ -250,9 +272,9 @@ static int open_recovered(struct blkdev *dev, const struct fs_type *type, const 
 			  struct ext4_super **esp)
 {
 	struct ext4_super *es = *esp;
-	struct ext4_replay replay;
+	struct ext4_replay replay = { 0 };
 	struct blkdev *snap;
-	char why[256];
+	char why[200] = "";
 	int err = dev_snap_new(dev, &snap);
 
 	if (!err) {
@@ -266,10 +288,17 @@ static int open_recovered(struct blkdev *dev, const struct fs_type *type, const 
 	ext4_put_super(&es->vfs);
 	if (err)
 		return err;
+	if (replay.fast_commits.count && with_fast_commits(&snap, type, opts, &replay.fast_commits))
+		snprintf(why, sizeof(why), "the very latest changes, its fast commits, are missing: %s",
+			 err_text());
 	err = open_as_it_lies(snap, dev->name, type, opts, esp);
 	blkdev_put(snap);
-	if (!err)
+	if (!err) {
 		note_replay(*esp, &replay);
+		if (why[0])
+			note(*esp, why);
+	}
+	ext4_fc_free(&replay.fast_commits);
 	return err;
 }
 
@@ -326,16 +355,45 @@ static void note_written(struct ext4_super *es, const struct ext4_replay *r, u32
 	}
 }
 
+/*
+ * The journal's transactions were applied to the device, and its fast commits are to be kept: they are applied to an overlay, and what
+ * that makes of the volume becomes one more transaction. So a crash at any moment leaves them as they were, or applied. *esp is opened
+ * again; NULL: that failed.
+ */
+static int keep_fast_commits(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
+			     struct ext4_super **esp, const struct ext4_replay *replay)
+{
+	struct blkdev *overlay = blkdev_get(dev);
+	int err = with_fast_commits(&overlay, type, opts, &replay->fast_commits);
+
+	if (err) {
+		blkdev_put(overlay);
+		return err;
+	}
+	err = reopen(dev, type, opts, esp);
+	if (err)
+		*esp = NULL;
+	else
+		err = ext4_write_overlay(*esp, overlay, &replay->log);
+	blkdev_put(overlay);
+	return err;
+}
+
 /* *esp is opened as it lies. On error it is ended. */
 static int open_written(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
 			struct ext4_super **esp)
 {
-	struct ext4_replay replay;
+	struct ext4_replay replay = { 0 };
 	u32 orphans;
 	bool again;
 	char why[200];
 	int err = ext4_write_recover(*esp, &replay, &again);
 
+	if (!err && replay.fast_commits.count)
+		err = keep_fast_commits(dev, type, opts, esp, &replay);
+	ext4_fc_free(&replay.fast_commits);
+	if (err && !*esp)
+		return err;
 	if (err) {
 		/* What can be read is shown. */
 		snprintf(why, sizeof(why), "shown read-only, its journal could not be applied: %s",
