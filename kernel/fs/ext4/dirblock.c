@@ -69,18 +69,27 @@ bool ext4_want(struct ext4_inode *dir, const struct name *name, struct ext4_want
 	return true;
 }
 
-static bool is_wanted(const struct ext4_want *want, const struct ext4_disk_dirent *de)
+static bool is_wanted_folded(const struct ext4_want *want, const struct ext4_disk_dirent *de)
 {
-	const char *s = ext4_dirent_name(de);
 	char folded[EXT4_FOLD_MAX];
 	u32 len;
 
+	return ext4_casefold(ext4_dirent_name(de), de->name_len, folded, &len) && len == want->folded.len &&
+	       !memcmp(folded, want->folded.s, len);
+}
+
+static inline bool is_wanted(const struct ext4_want *want, const struct ext4_disk_dirent *de)
+{
+	const char *s = ext4_dirent_name(de);
+	u32 len = want->name.len;
+
 	if (want->kind == EXT4_WANT_NOKEY)
 		return ext4_nokey_is(&want->nokey, s, de->name_len);
-	if (de->name_len == want->name.len && !memcmp(s, want->name.s, want->name.len))
+	/* Names of one length often differ at their end only. */
+	if (de->name_len == len && len && s[len - 1] == want->name.s[len - 1] &&
+	    !memcmp(s, want->name.s, len))
 		return true;
-	return want->kind == EXT4_WANT_FOLDED && ext4_casefold(s, de->name_len, folded, &len) &&
-	       len == want->folded.len && !memcmp(folded, want->folded.s, len);
+	return want->kind == EXT4_WANT_FOLDED && is_wanted_folded(want, de);
 }
 
 int ext4_dirent_search(struct ext4_inode *dir, const void *base, u32 len, const struct ext4_want *want,
