@@ -285,7 +285,7 @@ static int unpack(struct inode *inode)
 {
 	int err;
 
-	if (!atomic_load(&inode->packed))
+	if (!atomic_load(&inode->is_packed))
 		return 0;
 	rw_write_lock(&inode->map_lock);
 	err = inode->ops->unpack(inode);

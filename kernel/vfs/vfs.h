@@ -223,7 +223,7 @@ struct inode_ops {
 	int (*map)(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out);
 	/* MAP_ENCODED: the bytes [off, off + len), which lie in m. Locks: map_lock R. */
 	int (*decode)(struct inode *inode, const struct mapping *m, u64 off_bytes, void *dst, u64 len_bytes);
-	/* inode->packed: the file's bytes lie where they cannot be changed. Afterwards they do not: asked before the first write, truncate or
+	/* inode->is_packed: the file's bytes lie where they cannot be changed. Afterwards they do not: asked before the first write, truncate or
 	 * fallocate. Locks: lock W, map_lock W. */
 	int (*unpack)(struct inode *inode);
 	/* Where to write [off, off + len): block-aligned. One MAP_DATA mapping from off on, perhaps shorter. MAP_NEW: not part of the file yet. Locks: lock W, map_lock R. */
@@ -342,15 +342,15 @@ struct inode {
 	const struct inode_ops
 		*ops;       /* [const] [read_inode] NULL members: -EPERM, -EOPNOTSUPP, -ENOTDIR … as fits */
 	struct rwlock lock; /* rank DIR or INODE */
-	struct rwlock map_lock;                       /* rank MAP */
-	struct mutex attr;                            /* rank LEAF */
-	_Atomic u64 size_bytes;                       /* [lock W to change] [read_inode] */
-	_Atomic bool packed;                          /* [lock W and map_lock W to change] [read_inode] see unpack */
-	u32 mode;                                     /* [attr] [read_inode] the type bits are const */
-	u32 uid, gid, nlink;                          /* [attr] [read_inode] */
-	u32 flags, project;                           /* [attr] [read_inode] */
-	u32 rdev_major, rdev_minor;                   /* [const] [read_inode] */
-	u64 blocks_512;                               /* [attr] [read_inode] */
+	struct rwlock map_lock;     /* rank MAP */
+	struct mutex attr;          /* rank LEAF */
+	_Atomic u64 size_bytes;     /* [lock W to change] [read_inode] */
+	_Atomic bool is_packed;     /* [lock W and map_lock W to change] [read_inode] see unpack */
+	u32 mode;                   /* [attr] [read_inode] the type bits are const */
+	u32 uid, gid, nlink;        /* [attr] [read_inode] */
+	u32 flags, project;         /* [attr] [read_inode] */
+	u32 rdev_major, rdev_minor; /* [const] [read_inode] */
+	u64 blocks_512;             /* [attr] [read_inode] */
 	struct timespec64 atime, mtime, ctime, btime; /* [attr] [read_inode] */
 	/* vfs's own: */
 	struct tail *_Atomic tail;    /* [lock W and map_lock W to change] */

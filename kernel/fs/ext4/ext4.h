@@ -1,5 +1,5 @@
 /*
- * Private to kernel/fs/ext4: what is in memory, and what each file gives to those after it. The files stand
+ * Private to kernel/fs/ext4 (longer: the table of all its files): what is in memory, and what each file gives to those after it. The files stand
  * here in dependency order: one calls only what is declared above it.
  *
  * Conventions
@@ -820,7 +820,7 @@ struct ext4_cut {
 	u64 from, to;
 	u32 max;
 	bool metadata; /* the blocks are the volume's own: directories, symlinks */
-	u32 bad;       /* pieces so far that could not be freed, since they were not in use or nobody's to have */
+	u32 bad; /* pieces so far that could not be freed, since they were not in use or nobody's to have */
 };
 #define EXT4_CUT_BAD_MAX 64u /* a map with more of them is left as it is */
 

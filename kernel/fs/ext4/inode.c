@@ -133,7 +133,7 @@ int ext4_read_inode(struct inode *inode)
 	/* A file without blocks looks like one hole to tar and the like; inline data is none. */
 	if (is_reg(inode) && ei->flags & EXT4_FL_INLINE_DATA) {
 		inode->blocks_512 += DIV_ROUND_UP(ext4_size(ei), 512);
-		atomic_store(&inode->packed, true);
+		atomic_store(&inode->is_packed, true);
 	}
 	/* Its last change may be in a transaction that is not durable yet, from an earlier stay in memory. */
 	if (es->journal) {

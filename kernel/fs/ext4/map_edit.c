@@ -211,7 +211,7 @@ int ext4_unpack(struct inode *inode)
 	if (err && pblk)
 		ext4_blocks_unreserve(es, pblk, 1);
 	if (!err)
-		atomic_store(&inode->packed, false);
+		atomic_store(&inode->is_packed, false);
 	return err;
 }
 

@@ -182,7 +182,7 @@ static bool unpack_one(const char *kind, u32 n)
 
 	snprintf(name, sizeof(name), "%s%u", kind, n);
 	inode = get(name);
-	was_packed = atomic_load(&inode->packed);
+	was_packed = atomic_load(&inode->is_packed);
 	size = n;
 	memset(want, 0, FILE_BYTES);
 	memset(want, 'a', n);
@@ -208,7 +208,7 @@ static bool unpack_one(const char *kind, u32 n)
 		break;
 	}
 	compare(inode);
-	assert_false(atomic_load(&inode->packed));
+	assert_false(atomic_load(&inode->is_packed));
 	vfs_iput(inode);
 	return was_packed;
 }
@@ -216,7 +216,7 @@ static bool unpack_one(const char *kind, u32 n)
 static void out_of_inode(void **state)
 {
 	static const char *const kinds[] = { "w", "l", "s", "f" };
-	u32 packed = 0;
+	u32 found = 0;
 
 	(void)state;
 	want = calloc(1, FILE_BYTES);
@@ -227,8 +227,8 @@ static void out_of_inode(void **state)
 		 "done; done");
 	for (u32 k = 0; k < ARRAY_SIZE(kinds); k++)
 		for (u32 i = 0; i < ARRAY_SIZE(small); i++)
-			packed += unpack_one(kinds[k], small[i]);
-	assert_true(packed >= 16);
+			found += unpack_one(kinds[k], small[i]);
+	assert_true(found >= 16);
 	close_vol();
 	free(want);
 }
