@@ -159,10 +159,10 @@ static void test_end(void **state)
 		       "dumpe2fs -h %s/img 2>/dev/null | grep -E '^Free (blocks|inodes)'", vol_dir);
 		vol_remove();
 		vol_make(shapes[s], 64,
-			 "head -c 20000000 /dev/urandom >big; echo small >small; mkfifo fifo; ln -s fast "
+			 "head -c 9000000 /dev/urandom >big; echo small >small; mkfifo fifo; ln -s fast "
 			 "fast; "
 			 "ln -s $(printf 'x%.0s' $(seq 200)) slow; echo >attr; "
-			 "for i in $(seq 1 2 2000); do echo $i | dd of=comb bs=4096 seek=$i status=none; "
+			 "for i in $(seq 1 2 400); do echo $i | dd of=comb bs=4096 seek=$i status=none; "
 			 "done");
 		run("cd %s && head -c 900 /dev/zero | tr '\\0' v >v && debugfs -w -R 'ea_set -f v attr "
 		    "user.v' img 2>/dev/null",

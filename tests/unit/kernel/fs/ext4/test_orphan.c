@@ -21,7 +21,7 @@ static const char *const shapes[] = {
 
 static const char filling[] =
 	"mkdir d; ln -s $(printf 'x%.0s' $(seq 200)) slow; ln -s short fast; mkfifo fifo;"
-	" head -c 3000000 /dev/urandom >big; echo small >small; truncate -s 1G hole; "
+	" head -c 3000000 /dev/zero | tr '\\0' b >big; echo small >small; truncate -s 1G hole; "
 	"head -c 5000 /dev/urandom >kept";
 static const char *const names[] = { "slow", "fast", "fifo", "big", "small", "hole" };
 
@@ -186,7 +186,7 @@ static void test_hostile(void **state)
 		for (u32 i = 0; i < ARRAY_SIZE(lists); i++) {
 			struct inode *inode;
 
-			vol_make(shapes[s], 64, filling);
+			vol_make(shapes[s], 40, filling);
 			run("cd %s; a=$(debugfs -R 'stat big' img 2>/dev/null | sed -n 's/Inode: "
 			    "\\([0-9]*\\).*/\\1/p'); "
 			    "b=$(debugfs -R 'stat small' img 2>/dev/null | sed -n 's/Inode: "
