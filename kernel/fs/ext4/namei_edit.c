@@ -16,6 +16,24 @@
 
 static const struct name dotdot = { "..", 2 };
 
+/* chattr +D or +S */
+static bool is_sync(const struct ext4_inode *dir)
+{
+	return dir->flags & (EXT4_FL_SYNC | EXT4_FL_DIRSYNC);
+}
+
+/* Ends a change of names in `dir`; where that is synchronous the change is durable then. */
+static int end(struct ext4_handle *h, const struct ext4_inode *dir, int err)
+{
+	struct jbd2 *journal = h->es->journal;
+	u32 tid = h->jh.tid;
+
+	err = ext4_end(h, err);
+	if (err || !journal || !is_sync(dir))
+		return err;
+	return jbd2_commit(journal, tid);
+}
+
 static void set_links(struct inode *inode, u32 n)
 {
 	mutex_lock(&inode->attr);
@@ -157,7 +175,7 @@ static int create_once(struct ext4_inode *dir, const struct name *name, const st
 
 		err = err ? err : unnamed;
 	}
-	err = ext4_end(&h, err);
+	err = end(&h, dir, err);
 	finish_new(ei, err);
 	*out = ei;
 	return err;
@@ -202,7 +220,7 @@ static int link_once(struct ext4_inode *dir, const struct name *name, struct ext
 		err = ext4_inode_write(&h, ei);
 	if (!err)
 		err = names_changed(&h, dir);
-	return ext4_end(&h, err ? ext4_abort(h.es, err) : 0);
+	return end(&h, dir, err ? ext4_abort(h.es, err) : 0);
 }
 
 int ext4_link(struct inode *dir, const struct name *name, struct inode *inode)
@@ -248,7 +266,7 @@ int ext4_unlink(struct inode *inode_dir, const struct name *name, struct inode *
 	err = lose_name(&h, ei);
 	if (!err)
 		err = names_changed(&h, dir);
-	return ext4_end(&h, err ? ext4_abort(h.es, err) : 0);
+	return end(&h, dir, err ? ext4_abort(h.es, err) : 0);
 }
 
 /* ---- rename ---- */
@@ -388,7 +406,8 @@ static int rename_once(struct move *m, const struct new_inode *whiteout)
 	if (err)
 		return err;
 	m->whiteout = NULL;
-	err = ext4_end(&h, rename_in_handle(&h, m, whiteout));
+	err = rename_in_handle(&h, m, whiteout);
+	err = end(&h, m->dir[is_sync(m->dir[1])], err);
 	finish_new(m->whiteout, err);
 	if (m->whiteout && !err)
 		vfs_iput(&m->whiteout->vfs);

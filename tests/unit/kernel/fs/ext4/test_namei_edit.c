@@ -455,6 +455,29 @@ static void removed_directory(void **state)
 	}
 }
 
+/* What changes in a directory marked so is durable when the call returns. */
+static void synchronous(void **state)
+{
+	static const u32 flag[] = { 0, EXT4_FL_DIRSYNC, EXT4_FL_SYNC };
+
+	(void)state;
+	for (u32 i = 0; i < ARRAY_SIZE(flag); i++) {
+		struct inode *dir;
+
+		start("-t ext4 -b 1024", 24);
+		dir = get("d");
+		ext4_inode(dir)->flags |= flag[i];
+		assert_int_equal(make("d/x", S_IFREG | 0644), 0);
+		assert_int_equal(jbd2_is_durable(vol_es->journal, ext4_inode(dir)->tid), flag[i] != 0);
+		assert_int_equal(move("d/x", "d/y", 0), 0);
+		assert_int_equal(jbd2_is_durable(vol_es->journal, ext4_inode(dir)->tid), flag[i] != 0);
+		assert_int_equal(remove_name("d/y", false), 0);
+		assert_int_equal(jbd2_is_durable(vol_es->journal, ext4_inode(dir)->tid), flag[i] != 0);
+		vfs_iput(dir);
+		end();
+	}
+}
+
 /* Until no more fits: what was there stays, nothing half made is left. */
 static void full_disk(void **state)
 {
@@ -551,6 +574,7 @@ int main(void)
 		cmocka_unit_test_teardown(many_subdirectories, vol_clean),
 		cmocka_unit_test_teardown(really_many, vol_clean),
 		cmocka_unit_test_teardown(removed_directory, vol_clean),
+		cmocka_unit_test_teardown(synchronous, vol_clean),
 		cmocka_unit_test_teardown(full_disk, vol_clean),
 		cmocka_unit_test_teardown(in_parallel, vol_clean),
 	};
