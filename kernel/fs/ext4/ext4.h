@@ -849,29 +849,6 @@ int ext4_indirect_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk,
 			 u64 pblk) __must_check;
 int ext4_indirect_cut(struct ext4_handle *h, struct ext4_inode *ei, struct ext4_cut *c) __must_check;
 
-/* ---- map_edit.c: maps that change ---- */
-
-/* Where the file's block lblk would best lie. Locks: takes tree R. */
-u64 ext4_goal(struct ext4_inode *ei, u64 lblk);
-
-/* The range, a hole, becomes mapped to pblk. Locks: tree W. The inode's block count is brought along, the inode is not written. */
-int ext4_map_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk,
-		    bool unwritten) __must_check;
-/* A block of metadata at lblk, a hole, for directories and symlinks: new, mapped, and its buffer of zeros, joined. Locks: takes tree W. */
-int ext4_map_new_block(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, const struct bh_ops *ops,
-		       const struct bh_ctx *ctx, struct buffer_head **out) __must_check;
-/* Frees every block at or after lblk, in as many handles as it takes, each leaving the inode whole and written. Locks:
- * map_lock W, or nobody else knows the inode. Not within a handle. */
-int ext4_map_cut(struct ext4_inode *ei, u64 lblk) __must_check;
-/* inode_ops */
-int ext4_unpack(struct inode *inode);
-int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out);
-int ext4_commit(struct inode *inode, const struct mapping *m, u64 size_bytes);
-void ext4_abort_alloc(struct inode *inode, const struct mapping *m);
-int ext4_unmap(struct inode *inode, u64 off_bytes, u64 len_bytes);
-int ext4_prealloc(struct inode *inode, u64 off_bytes, u64 len_bytes);
-int ext4_set_size(struct inode *inode, u64 size_bytes);
-
 /* ---- ialloc.c ---- */
 
 /* A free number, taken on the volume: for directories spread out, for files near their directory. 4 credits and EXT4_CREDITS_GROUP. */
@@ -903,6 +880,29 @@ int ext4_acl_encode(const struct acl *acl, u8 **value, u32 *len) __must_check;
 /* The content of an inode with inline data, freed by the caller; the inode has an empty map, without the attribute and the flag, and is written.
  * EXT4_CREDITS_XATTR. Locks: lock W and map_lock W. */
 int ext4_inline_take_out(struct ext4_handle *h, struct ext4_inode *ei, u8 **data, u32 *len) __must_check;
+
+/* ---- map_edit.c: maps that change ---- */
+
+/* Where the file's block lblk would best lie. Locks: takes tree R. */
+u64 ext4_goal(struct ext4_inode *ei, u64 lblk);
+
+/* The range, a hole, becomes mapped to pblk. Locks: tree W. The inode's block count is brought along, the inode is not written. */
+int ext4_map_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk,
+		    bool unwritten) __must_check;
+/* A block of metadata at lblk, a hole, for directories and symlinks: new, mapped, and its buffer of zeros, joined. Locks: takes tree W. */
+int ext4_map_new_block(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, const struct bh_ops *ops,
+		       const struct bh_ctx *ctx, struct buffer_head **out) __must_check;
+/* Frees every block at or after lblk, in as many handles as it takes, each leaving the inode whole and written. Locks:
+ * map_lock W, or nobody else knows the inode. Not within a handle. */
+int ext4_map_cut(struct ext4_inode *ei, u64 lblk) __must_check;
+/* inode_ops */
+int ext4_unpack(struct inode *inode);
+int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out);
+int ext4_commit(struct inode *inode, const struct mapping *m, u64 size_bytes);
+void ext4_abort_alloc(struct inode *inode, const struct mapping *m);
+int ext4_unmap(struct inode *inode, u64 off_bytes, u64 len_bytes);
+int ext4_prealloc(struct inode *inode, u64 off_bytes, u64 len_bytes);
+int ext4_set_size(struct inode *inode, u64 size_bytes);
 
 /* ---- inode_create.c ---- */
 
