@@ -88,7 +88,9 @@ static void unhash(struct icache *ic, struct icache_shard *s, struct inode *inod
 
 static void inode_free(struct inode *inode)
 {
-	stage_drop(inode);
+	/* Nobody else sees it: no lock is needed to know, and a new inode that failed may be put where none may be taken. */
+	if (atomic_load(&inode->stage))
+		stage_drop(inode);
 	trace(TRACE_EVICT, inode->ino, inode->nlink);
 	rw_fini(&inode->lock);
 	rw_fini(&inode->map_lock);
