@@ -146,6 +146,8 @@ int run_start(struct run *r, const struct volume *v, u64 seed, bool no_flush);
 /* Compares what is shown with the model, and unmounts. */
 int run_stop(struct run *r);
 void run_free(struct run *r);
+/* Records a mount and unmount of r->before. NULL, or what went wrong (freed by the caller). */
+char *run_mount(struct run *r);
 /* What a workload calls. An unexpected result ends up in r->wrong, and what follows does nothing. False: it was not done. */
 /* What forgets every flush and FUA on the way to lower. */
 int lossy_new(struct blkdev *lower, struct blkdev **out);

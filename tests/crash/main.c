@@ -46,16 +46,45 @@ static void keep_image(const struct options *o, const struct judge *j)
 		fclose(f);
 }
 
+/* The power goes once more, while we recover from the first time. */
+static char *judge_again(struct judge *j, struct model *m, const struct state *s)
+{
+	struct run r = { .before = j->image, .bytes = j->bytes };
+	struct state again = { .kind = (enum state_kind)(s->seed / STATE_KINDS % STATE_KINDS),
+			       .seed = s->seed };
+	struct replay p;
+	char *wrong = run_mount(&r);
+
+	if (!wrong && replay_init(&p, &r))
+		wrong = strdup("no memory for images");
+	if (!wrong) {
+		again.cut = hash_u64(s->seed + 99) % (p.count + 1);
+		replay_make(&p, &again, j->image);
+		replay_free(&p);
+		wrong = judge_ours(j, m, s->cut);
+	}
+	blkdev_put(r.fault);
+	return wrong;
+}
+
 /* A state, by one judge or by all. */
 static char *judge_state(const struct options *o, struct replay *p, struct judge *j, struct model *m,
 			 const struct state *s, bool all)
 {
-	char *wrong;
+	char *wrong, *said;
 
 	replay_make(p, s, j->image);
 	if (o->keep)
 		keep_image(o, j);
 	wrong = judge_ours(j, m, s->cut);
+	if (!wrong && (all || s->seed % 4 == 0)) {
+		replay_make(p, s, j->image);
+		wrong = judge_again(j, m, s);
+		if (wrong && asprintf(&said, "after the power went again: %s", wrong) >= 0) {
+			free(wrong);
+			wrong = said;
+		}
+	}
 	if (!wrong && all) {
 		replay_make(p, s, j->image);
 		wrong = judge_e2fsck(j);

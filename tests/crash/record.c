@@ -218,6 +218,27 @@ void run_free(struct run *r)
 	*r = (struct run){ 0 };
 }
 
+char *run_mount(struct run *r)
+{
+	struct blkdev *mem;
+	char *wrong = NULL;
+	struct fs *fs;
+	int err = dev_mem_new("memory", r->bytes, SECTOR, &mem);
+
+	if (!err)
+		err = blkdev_write(mem, 0, r->before, r->bytes, 0);
+	if (!err)
+		err = dev_fault_new(mem, true, &r->fault);
+	blkdev_put(mem);
+	if (!err)
+		err = fs_vfs_on("ext4", r->fault, &fs);
+	if (!err)
+		err = fs_vfs_end(fs);
+	if (err && asprintf(&wrong, "mount to be cut off: %s: %s", strerror(-err), err_text()) < 0)
+		abort();
+	return wrong;
+}
+
 /* ---- operations ---- */
 
 /* The result of the operation begun last: true when it was done. */
