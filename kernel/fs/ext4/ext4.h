@@ -117,12 +117,12 @@ struct ext4_super {
 
 /* An inode in memory. */
 struct ext4_inode {
-	struct inode vfs; /* first */
-	u32 flags;        /* [vfs.lock W, and tree W for EXTENTS and INLINE_DATA] EXT4_FL_* */
-	u32 csum_seed;    /* [const] of everything that belongs to this inode */
-	u64 xattr_blk;    /* [vfs.lock W] 0: none */
-	u16 xattr_off;    /* [vfs.lock W] of the attributes in the raw inode, 0: none */
-	u16 extra_isize;  /* [vfs.lock W] bytes of fields behind the first 128; 0: none */
+	struct inode vfs;  /* first */
+	_Atomic u32 flags; /* [vfs.lock W to change, and tree W for EXTENTS and INLINE_DATA] EXT4_FL_* */
+	u32 csum_seed;     /* [const] of everything that belongs to this inode */
+	u64 xattr_blk;     /* [vfs.lock W] 0: none */
+	u16 xattr_off;     /* [vfs.lock W] of the attributes in the raw inode, 0: none */
+	u16 extra_isize;   /* [vfs.lock W] bytes of fields behind the first 128; 0: none */
 	_Atomic u32 tid,
 		data_tid; /* the last transaction that changed it; that changed where or how long its data is */
 	struct list orphan;          /* [orphan_lock] in memory's copy of the orphan list */
