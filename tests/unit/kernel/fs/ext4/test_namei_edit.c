@@ -455,6 +455,37 @@ static void removed_directory(void **state)
 	}
 }
 
+/* Names that we cannot write. */
+static void refused(void **state)
+{
+	static const struct {
+		u32 flag;
+		int err;
+	} what[] = { { EXT4_FL_ENCRYPT, -ENOKEY }, { EXT4_FL_CASEFOLD, -EOPNOTSUPP } };
+
+	(void)state;
+	start("-t ext4 -b 1024", 24);
+	for (u32 i = 0; i < ARRAY_SIZE(what); i++) {
+		struct inode *dir;
+
+		assert_int_equal(make("d/x", S_IFREG | 0644), 0);
+		dir = get("d");
+		ext4_inode(dir)->flags |= what[i].flag;
+		assert_int_equal(make("d/y", S_IFREG | 0644), what[i].err);
+		assert_int_equal(make("d/z", S_IFDIR | 0755), what[i].err);
+		assert_int_equal(remove_name("d/x", false), what[i].err);
+		assert_int_equal(add_link("f0", "d/f0"), what[i].err);
+		assert_int_equal(move("f0", "d/f0", 0), what[i].err);
+		assert_int_equal(move("d/x", "x", 0), what[i].err);
+		assert_int_equal(move("f0", "f1", RENAME_EXCHANGE), 0);
+		ext4_inode(dir)->flags &= ~what[i].flag;
+		vfs_iput(dir);
+		assert_int_equal(remove_name("d/x", false), 0);
+		assert_int_equal(links_of("d"), 2);
+	}
+	end();
+}
+
 /* What changes in a directory marked so is durable when the call returns. */
 static void synchronous(void **state)
 {
@@ -481,36 +512,43 @@ static void synchronous(void **state)
 /* Until no more fits: what was there stays, nothing half made is left. */
 static void full_disk(void **state)
 {
-	static const u32 modes[] = { S_IFREG, S_IFDIR, S_IFLNK };
+	/* Inodes enough, blocks not; and the other way round. With a journal what is freed can be used when it is durable. */
+	static const struct {
+		const char *args;
+		u32 mib, mode;
+	} kind[] = {
+		{ "-t ext4 -b 1024 -O ^has_journal -N 200 -m 0", 2, S_IFREG },
+		{ "-t ext4 -b 1024 -O ^has_journal -N 4000 -m 0", 2, S_IFDIR },
+		{ "-t ext4 -b 1024 -O ^has_journal -N 4000 -m 0", 2, S_IFLNK },
+		{ "-t ext4 -b 1024 -J size=1 -N 200 -m 0", 4, S_IFREG },
+		{ "-t ext4 -b 1024 -J size=1 -N 4000 -m 0", 4, S_IFDIR },
+	};
 
 	(void)state;
-	for (u32 k = 0; k < ARRAY_SIZE(modes); k++) {
-		u32 n, again;
+	for (u32 k = 0; k < ARRAY_SIZE(kind); k++) {
+		u32 n, again, mode = kind[k].mode;
 		int err;
 		char path[300];
 
-		/* Inodes enough, blocks not; and the other way round. */
-		start(k ? "-t ext4 -b 1024 -O ^has_journal -N 4000 -m 0"
-			: "-t ext4 -b 1024 -O ^has_journal -N 200 -m 0",
-		      2);
+		start(kind[k].args, kind[k].mib);
 		for (n = 0;; n++) {
 			snprintf(path, sizeof(path), "d/%0200u", n);
-			err = make(path, modes[k] | 0755);
+			err = make(path, mode | 0755);
 			if (err)
 				break;
 		}
 		assert_int_equal(err, -ENOSPC);
-		print_message("%u of type %o\n", n, modes[k]);
+		print_message("%u of type %o\n", n, mode);
 		assert_true(n > 50);
 		for (u32 i = 0; i < n; i++) {
 			snprintf(path, sizeof(path), "d/%0200u", i);
 			assert_true(ino_of(path) > 0);
 			if (i % 2)
-				assert_int_equal(remove_name(path, S_ISDIR(modes[k])), 0);
+				assert_int_equal(remove_name(path, S_ISDIR(mode)), 0);
 		}
 		for (again = 0; again < n / 2; again++) {
 			snprintf(path, sizeof(path), "d/%0200u", 2 * again + 1);
-			if (make(path, modes[k] | 0755))
+			if (make(path, mode | 0755))
 				break;
 		}
 		assert_int_equal(again, n / 2);
@@ -574,6 +612,7 @@ int main(void)
 		cmocka_unit_test_teardown(many_subdirectories, vol_clean),
 		cmocka_unit_test_teardown(really_many, vol_clean),
 		cmocka_unit_test_teardown(removed_directory, vol_clean),
+		cmocka_unit_test_teardown(refused, vol_clean),
 		cmocka_unit_test_teardown(synchronous, vol_clean),
 		cmocka_unit_test_teardown(full_disk, vol_clean),
 		cmocka_unit_test_teardown(in_parallel, vol_clean),
