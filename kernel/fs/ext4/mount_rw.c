@@ -270,7 +270,7 @@ int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *o
 	err = set_up(es);
 	if (!err && ext4_journal_is_here(es))
 		err = journal_start(es, &o);
-	if (!err && es->journal)
+	if (!err)
 		err = ext4_orphan_open(es);
 	if (!err)
 		err = mark_open(es);
@@ -279,8 +279,7 @@ int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *o
 		return err;
 	}
 	es->vfs.rdonly = false;
-	if (es->journal)
-		err = ext4_orphan_cleanup(es, orphans);
+	err = ext4_orphan_cleanup(es, orphans);
 	/* What could not be dealt with stays on the list, for a check. */
 	if (err && ext4_write_close(es))
 		log_debug("%s: closed with an error too", es->vfs.health.name);

@@ -11,7 +11,8 @@
  *   ORPHAN_PRESENT in the superblock says that the file may hold something: set while the volume is open for writing, cleared
  *   when it is closed with the file empty.
  *
- * Without a journal nothing is noted: nothing would order the note and the change, and e2fsck has to look at everything anyway.
+ * Without a journal nothing is noted: nothing would order the note and the change, and e2fsck has to look at everything anyway. What was
+ * noted before the journal went is dealt with all the same.
  * What is found at mount is dealt with by inode_life.c.
  */
 #include "ext4.h"
