@@ -86,6 +86,8 @@ static int reserve_image(struct jbd2 *j, u64 blocks)
 {
 	if (blocks <= j->image_blocks)
 		return 0;
+	/* Not for each that is a little longer. */
+	blocks += blocks / 2;
 	free(j->image);
 	j->image_blocks = 0;
 	j->image = os_alloc_aligned(4096, blocks * j->info.block_bytes);

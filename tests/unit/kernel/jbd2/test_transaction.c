@@ -412,6 +412,58 @@ static void test_features(void **state)
 	}
 }
 
+/* ---- a log on another device ---- */
+
+static void test_two_devices(void **state)
+{
+	struct jt t = { 0 };
+	struct blkdev *volume_mem, *volume;
+	struct jbd2_handle h;
+	struct jbd2_recovery r;
+	struct fault_record last;
+	struct jbd2 *j;
+	u64 flushes;
+
+	(void)state;
+	/* The volume of the journal that jt makes is on the log's device, and not used. */
+	jt_new(&t, &kinds[6], LOG, 1);
+	assert_int_equal(jbd2_stop(t.j), 0);
+	assert_int_equal(dev_mem_new("v", VOLUME * BLOCK, BLOCK, &volume_mem), 0);
+	assert_int_equal(dev_fault_new(volume_mem, true, &volume), 0);
+	assert_int_equal(bcache_attach(t.cache, volume, BLOCK), 0);
+	t.config.target = volume;
+	assert_int_equal(jbd2_start(t.j, &t.config), 0);
+	for (u32 i = 0; i < 100; i++) {
+		struct buffer_head *bh;
+
+		assert_int_equal(jbd2_begin(t.j, 1, 0, &h), 0);
+		assert_int_equal(bh_get_new(volume, i, NULL, NULL, &bh), 0);
+		assert_int_equal(jbd2_access(&h, bh), 0);
+		memset(bh->data, (int)i, BLOCK);
+		jbd2_dirty(&h, bh);
+		bh_put(bh);
+		jbd2_end(&h);
+		flushes = dev_fault_count(t.dev, FAULT_FLUSH);
+		assert_int_equal(jbd2_commit(t.j, h.tid), 0);
+		assert_true(dev_fault_count(t.dev, FAULT_FLUSH) > flushes);
+		/* What was written to the volume is durable. */
+		assert_int_equal(dev_fault_record(volume, dev_fault_records(volume) - 1, &last), 0);
+		assert_int_equal(last.op, FAULT_FLUSH);
+	}
+	jbd2_close(t.j);
+	t.j = NULL;
+	assert_int_equal(bcache_detach(volume, true), 0);
+	assert_int_equal(jbd2_open(&t.where, NULL, &j), 0);
+	assert_true(jbd2_info(j)->needs_recovery);
+	assert_int_equal(jbd2_recover(j, volume_mem, &r), 0);
+	jbd2_close(j);
+	for (u32 i = 0; i < 100; i++)
+		assert_true(jt_word(volume_mem, i) == i * 0x0101010101010101ull);
+	blkdev_put(volume);
+	blkdev_put(volume_mem);
+	jt_free(&t);
+}
+
 /* ---- time ---- */
 
 static void test_age(void **state)
@@ -533,8 +585,8 @@ int main(void)
 		cmocka_unit_test(test_largest),   cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_short_log), cmocka_unit_test(test_hooks),
 		cmocka_unit_test(test_seal),      cmocka_unit_test(test_abort),
-		cmocka_unit_test(test_features),  cmocka_unit_test(test_age),
-		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_features),  cmocka_unit_test(test_two_devices),
+		cmocka_unit_test(test_age),       cmocka_unit_test(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
