@@ -85,7 +85,7 @@ $(foreach s,$(SUITES),$(eval $(call SUITE,$(s))))
 
 objects: $(KOBJ) $(HOBJ)
 unit: $(UNIT) ## build the unit tests
-tests: $(UNIT) $(TPROG) $(B)/tests/tools/explore_any_sum $(B)/tests/crash/crash_teeth
+tests: $(UNIT) $(TPROG) $(B)/tests/tools/explore_any_sum $(B)/tests/tools/abuse_any_sum $(B)/tests/crash/crash_teeth
 
 deps: ## install what building and testing need (Debian; apt, with sudo when not root)
 	@tests/deps.sh
@@ -94,7 +94,7 @@ check: deps ## run all tests of the fast set (installs what it needs)
 	@$(MAKE) --no-print-directory check-run
 
 check-run: all tests
-	@$(MAKE) --no-print-directory MODE=asan build/asan/tests/tools/explore build/asan/tests/tools/explore_any_sum
+	@$(MAKE) --no-print-directory MODE=asan $(addprefix build/asan/tests/tools/,explore explore_any_sum abuse abuse_any_sum)
 	@tests/run.sh all
 
 check-fast: deps ## the tests that need neither root nor a mount, under a minute
@@ -126,6 +126,10 @@ bench: deps ## speed, side by side with the kernel and fuse2fs (root; BENCH=opti
 ANY_SUM := $(foreach s,super group inode extent dir dx xattr mmp,-Wl,--wrap=ext4_csum_$(s)) \
 	$(foreach s,super_csum tail_good commit_good tag_good,-Wl,--wrap=jbd2_$(s))
 $(B)/tests/tools/explore_any_sum: $(B)/tests/tools/explore.o $(B)/tests/fuzz/valid_sums.o $(B)/support.a $(B)/host.a $(B)/kernel.a
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_LDFLAGS) $(ANY_SUM) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
+
+$(B)/tests/tools/abuse_any_sum: $(B)/tests/tools/abuse.o $(B)/tests/fuzz/valid_sums.o $(B)/support.a $(B)/host.a $(B)/kernel.a
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_LDFLAGS) $(ANY_SUM) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
 

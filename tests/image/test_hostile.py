@@ -7,8 +7,11 @@ FIXTURES = '../shared/fixtures/e2fsck'
 SCRIPT = 'tests/fuzz/images.sh'
 
 
+SEEDS = range(5 if os.environ.get('LONG') else 1)
+
+
 def explore(program, *images):
-    r = subprocess.run([BUILD + '/tests/tools/' + program, *map(str, images)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    r = subprocess.run([*(BUILD + '/tests/tools/' + program).split(), *map(str, images)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                        timeout=120)
     assert r.returncode == 0, r.stderr.decode(errors='replace')[-3000:]
     lines = r.stdout.decode(errors='replace').splitlines()
@@ -25,6 +28,8 @@ def test_broken_volumes(tmp_path):
     assert len(images) > 60
     for image in images:
         explore('explore', image)
+        for seed in SEEDS:
+            explore('abuse %d 300' % seed, image)
 
 
 @pytest.fixture(scope='module')
@@ -94,3 +99,6 @@ def test_one_block_is_two_things(sound, tmp_path, name):
     assert len(copies) == 30
     explore('explore', *copies)
     explore('explore_any_sum', *copies)
+    for seed in SEEDS:
+        explore('abuse %d 200' % seed, *copies)
+        explore('abuse_any_sum %d 200' % seed, *copies)
