@@ -360,19 +360,22 @@ static int make(struct ext4_handle *h, struct ext4_inode *ei, const u8 *image, u
 	struct ext4_super *es = h->es;
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	const struct bh_ctx ctx = { { 0 } };
-	int err = ext4_block_new(h, ext4_group_start(es, ext4_ino_group(es, ei->vfs.ino)), blk), undo;
+	u64 goal = ext4_group_start(es, ext4_ino_group(es, ei->vfs.ino));
+	u32 len;
+	int err = ext4_blocks_reserve(es, goal, 1, 0, blk, &len);
 
 	if (err)
 		return err;
 	err = bh_get_new(es->vfs.dev, *blk, &ext4_xattr_ops, &ctx, &bh);
 	if (!err)
 		err = ext4_access(h, bh);
-	if (!err) {
+	if (!err)
+		err = ext4_blocks_take(h, *blk, 1);
+	if (err)
+		ext4_blocks_unreserve(es, *blk, 1);
+	else
 		fill(h, bh, image);
-		return 0;
-	}
-	undo = ext4_blocks_free(h, *blk, 1, false);
-	return undo ? ext4_abort(es, err) : err;
+	return err;
 }
 
 /* One owner less. */

@@ -268,6 +268,56 @@ static void test_share_limit(void **state)
 	vol_fsck();
 }
 
+/* A full disk: who gets no block is told so and keeps what he had. */
+static void test_full(void **state)
+{
+	static const char *const args[] = {
+		"-t ext4 -O ^has_journal,metadata_csum -I 128 -b 1024 -N 2048",
+		"-t ext4 -O has_journal,metadata_csum -I 128 -b 1024 -N 2048 -J size=1"
+	};
+
+	(void)state;
+	for (u32 s = 0; s < ARRAY_SIZE(args); s++) {
+		u8 v[900], buf[900];
+		struct inode *inode;
+		u32 got = 0, len;
+		u64 done, at = 0;
+
+		vol_make(args[s], 12, "for i in $(seq 0 1100); do echo >g$i; done; : >fill");
+		vol_open();
+		assert_int_equal(vfs_path(&vol_es->vfs, NULL, "fill", false, &inode), 0);
+		memset(v, 'f', sizeof(v));
+		while (!vfs_write(inode, at, v, sizeof(v), 0, &done) && done)
+			at += done;
+		vfs_iput(inode);
+		for (u32 i = 0; i <= 1100; i++) {
+			char path[16];
+			int err;
+
+			snprintf(path, sizeof(path), "g%u", i);
+			assert_int_equal(vfs_path(&vol_es->vfs, NULL, path, false, &inode), 0);
+			memset(v, (int)i, sizeof(v));
+			snprintf((char *)v, sizeof(v), "%u", i);
+			err = vfs_setxattr(inode, "user.large", v, sizeof(v), 0);
+			if (err) {
+				assert_int_equal(err, -ENOSPC);
+				assert_int_equal(vfs_getxattr(inode, "user.large", buf, sizeof(buf), &len),
+						 -ENODATA);
+			} else {
+				assert_int_equal(vfs_getxattr(inode, "user.large", buf, sizeof(buf), &len),
+						 0);
+				assert_memory_equal(v, buf, sizeof(v));
+				got++;
+			}
+			vfs_iput(inode);
+		}
+		assert_true(got < 1101);
+		vol_close();
+		vol_fsck();
+		vol_remove();
+	}
+}
+
 /* An ACL in the system's form, and the mode that goes with it. */
 static void test_acl(void **state)
 {
@@ -314,6 +364,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_random, vol_clean),
 		cmocka_unit_test_teardown(test_shared, vol_clean),
 		cmocka_unit_test_teardown(test_share_limit, vol_clean),
+		cmocka_unit_test_teardown(test_full, vol_clean),
 		cmocka_unit_test_teardown(test_acl, vol_clean),
 	};
 
