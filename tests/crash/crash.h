@@ -59,7 +59,7 @@ struct xattr {
 	u32 op, len; /* the value is pattern(id, op), len bytes */
 };
 /* A file of any type. Its number is its owner on the volume. */
-struct file {
+struct mfile {
 	u32 id, mode, nlink;
 	char *target;
 	u64 size;
@@ -82,7 +82,7 @@ struct op {
 	char what[96];
 };
 struct model {
-	struct file *file; /* [id]; 0 is the root */
+	struct mfile *file; /* [id]; 0 is the root */
 	u32 files;
 	struct entry *entry;
 	u32 entries;
@@ -97,21 +97,21 @@ void model_free(struct model *m);
 u32 model_begin(struct model *m, u64 records, const char *fmt, ...) __printf_like(3, 4);
 /* The operation returned: the tree after it is remembered. */
 void model_end(struct model *m, u64 records);
-struct file *model_file(struct model *m, u32 id);
+struct mfile *model_file(struct model *m, u32 id);
 /* NO_OP when there is none. */
 struct entry *model_find(struct model *m, const char *path);
-struct file *model_at(struct model *m, const char *path);
+struct mfile *model_at(struct model *m, const char *path);
 /* All of these stand for the operation begun last. */
-struct file *model_create(struct model *m, const char *path, u32 mode, const char *target);
-void model_link(struct model *m, const char *path, struct file *f);
+struct mfile *model_create(struct model *m, const char *path, u32 mode, const char *target);
+void model_link(struct model *m, const char *path, struct mfile *f);
 void model_unlink(struct model *m, const char *path);
 void model_rename(struct model *m, const char *from, const char *to, bool exchange);
-void model_write(struct model *m, struct file *f, u64 off, u64 len);
-void model_size(struct model *m, struct file *f, u64 size);
-void model_zero(struct model *m, struct file *f, u64 off, u64 len);
+void model_write(struct model *m, struct mfile *f, u64 off, u64 len);
+void model_size(struct model *m, struct mfile *f, u64 size);
+void model_zero(struct model *m, struct mfile *f, u64 off, u64 len);
 /* len ~0: removed. */
-void model_xattr(struct model *m, struct file *f, const char *name, u32 len);
-void model_sync(struct model *m, struct file *f); /* NULL: everything */
+void model_xattr(struct model *m, struct mfile *f, const char *name, u32 len);
+void model_sync(struct model *m, struct mfile *f); /* NULL: everything */
 
 /* Is what fs shows legal, when the records [0, cut) had been made? NULL, or why not (freed by the caller). */
 char *model_judge(struct model *m, struct fs *fs, u64 cut);

@@ -96,7 +96,7 @@ static char *line_of(const char *path, u32 mode, u32 id, u32 nlink, const char *
 	return s;
 }
 
-static char *xattrs_of(const struct file *f)
+static char *xattrs_of(const struct mfile *f)
 {
 	struct lines l = { 0 };
 	char *s;
@@ -135,7 +135,7 @@ static char *names_of_model(const struct model *m)
 	struct lines l = { 0 };
 
 	for (u32 i = 0; i < m->entries; i++) {
-		const struct file *f = &m->file[m->entry[i].id];
+		const struct mfile *f = &m->file[m->entry[i].id];
 		char *x = xattrs_of(f);
 		u32 nlink = S_ISDIR(f->mode) ? 2 + dirs_in(m, m->entry[i].path) : f->nlink;
 
@@ -151,7 +151,7 @@ void model_init(struct model *m)
 {
 	*m = (struct model){ 0 };
 	GROW(m->file, m->files);
-	m->file[m->files++] = (struct file){ .mode = S_IFDIR };
+	m->file[m->files++] = (struct mfile){ .mode = S_IFDIR };
 	GROW(m->op, m->ops);
 	m->op[0] = (struct op){ .names = copy_of("") };
 }
@@ -204,7 +204,7 @@ void model_end(struct model *m, u64 records)
 		o->names = names;
 }
 
-struct file *model_file(struct model *m, u32 id)
+struct mfile *model_file(struct model *m, u32 id)
 {
 	return &m->file[id];
 }
@@ -217,14 +217,14 @@ struct entry *model_find(struct model *m, const char *path)
 	return NULL;
 }
 
-struct file *model_at(struct model *m, const char *path)
+struct mfile *model_at(struct model *m, const char *path)
 {
 	struct entry *e = model_find(m, path);
 
 	return e ? &m->file[e->id] : &m->file[0];
 }
 
-static void touch(struct model *m, struct file *f)
+static void touch(struct model *m, struct mfile *f)
 {
 	f->touched = m->ops;
 }
@@ -241,13 +241,13 @@ static void touch_parent(struct model *m, const char *path)
 	touch(m, slash ? model_at(m, dir) : &m->file[0]);
 }
 
-static void add_event(struct model *m, struct file *f, bool data, u64 off, u64 end)
+static void add_event(struct model *m, struct mfile *f, bool data, u64 off, u64 end)
 {
 	GROW(f->event, f->events);
 	f->event[f->events++] = (struct event){ .op = m->ops, .data = data, .off = off, .end = end };
 }
 
-static void add_span(struct model *m, struct file *f, u64 lo, u64 hi, u64 size)
+static void add_span(struct model *m, struct mfile *f, u64 lo, u64 hi, u64 size)
 {
 	GROW(f->span, f->spans);
 	f->span[f->spans++] = (struct span){ .op = m->ops, .lo = lo, .hi = hi, .size = size };
@@ -267,14 +267,14 @@ static void del_entry(struct model *m, struct entry *e)
 	/* GROW doubles at powers of two: the array is made again when it fills up once more. */
 }
 
-struct file *model_create(struct model *m, const char *path, u32 mode, const char *target)
+struct mfile *model_create(struct model *m, const char *path, u32 mode, const char *target)
 {
-	struct file *f;
+	struct mfile *f;
 	u32 id = m->files;
 
 	GROW(m->file, m->files);
 	f = &m->file[m->files++];
-	*f = (struct file){ .id = id, .mode = mode, .nlink = 1, .target = target ? copy_of(target) : NULL };
+	*f = (struct mfile){ .id = id, .mode = mode, .nlink = 1, .target = target ? copy_of(target) : NULL };
 	add_event(m, f, false, 0, ~0ull);
 	add_span(m, f, 0, 0, 0);
 	add_entry(m, path, id);
@@ -283,7 +283,7 @@ struct file *model_create(struct model *m, const char *path, u32 mode, const cha
 	return &m->file[id];
 }
 
-void model_link(struct model *m, const char *path, struct file *f)
+void model_link(struct model *m, const char *path, struct mfile *f)
 {
 	f->nlink++;
 	touch(m, f);
@@ -294,7 +294,7 @@ void model_link(struct model *m, const char *path, struct file *f)
 void model_unlink(struct model *m, const char *path)
 {
 	struct entry *e = model_find(m, path);
-	struct file *f = &m->file[e->id];
+	struct mfile *f = &m->file[e->id];
 
 	f->nlink--;
 	touch(m, f);
@@ -346,7 +346,7 @@ void model_rename(struct model *m, const char *from, const char *to, bool exchan
 	move_below(m, from, to);
 }
 
-void model_write(struct model *m, struct file *f, u64 off, u64 len)
+void model_write(struct model *m, struct mfile *f, u64 off, u64 len)
 {
 	u64 size = MAX(f->size, off + len);
 
@@ -356,7 +356,7 @@ void model_write(struct model *m, struct file *f, u64 off, u64 len)
 		add_span(m, f, f->size, size, size);
 }
 
-void model_size(struct model *m, struct file *f, u64 size)
+void model_size(struct model *m, struct mfile *f, u64 size)
 {
 	touch(m, f);
 	if (size < f->size)
@@ -365,13 +365,13 @@ void model_size(struct model *m, struct file *f, u64 size)
 		add_span(m, f, size, size, size);
 }
 
-void model_zero(struct model *m, struct file *f, u64 off, u64 len)
+void model_zero(struct model *m, struct mfile *f, u64 off, u64 len)
 {
 	touch(m, f);
 	add_event(m, f, false, off, off + len);
 }
 
-void model_xattr(struct model *m, struct file *f, const char *name, u32 len)
+void model_xattr(struct model *m, struct mfile *f, const char *name, u32 len)
 {
 	u32 i = 0;
 
@@ -388,11 +388,11 @@ void model_xattr(struct model *m, struct file *f, const char *name, u32 len)
 	snprintf(f->xattr[i].name, sizeof(f->xattr[i].name), "%s", name);
 }
 
-void model_sync(struct model *m, struct file *f)
+void model_sync(struct model *m, struct mfile *f)
 {
 	m->op[m->ops].sure = f ? f->touched : m->ops;
 	for (u32 i = 0; i < m->files; i++) {
-		struct file *g = &m->file[i];
+		struct mfile *g = &m->file[i];
 
 		if (f && g != f)
 			continue;
@@ -453,7 +453,7 @@ static char *say(const char *fmt, ...)
 /* ---- sizes and bytes ---- */
 
 /* The last sync of the file that had returned, NO_OP: none. */
-static u32 synced_at(const struct seen *s, const struct file *f)
+static u32 synced_at(const struct seen *s, const struct mfile *f)
 {
 	for (u32 i = f->syncs; i--;)
 		if (s->m->op[f->synced[i]].end <= s->cut)
@@ -461,7 +461,7 @@ static u32 synced_at(const struct seen *s, const struct file *f)
 	return NO_OP;
 }
 
-static bool size_legal(const struct seen *s, const struct file *f, u64 size)
+static bool size_legal(const struct seen *s, const struct mfile *f, u64 size)
 {
 	u32 sync = synced_at(s, f);
 	u64 base = 0;
@@ -482,7 +482,7 @@ static bool covers(const struct event *e, u64 at)
 	return e->off <= at && at < e->end;
 }
 
-static bool event_byte_is(const struct file *f, const struct event *e, u64 at, u8 byte)
+static bool event_byte_is(const struct mfile *f, const struct event *e, u64 at, u8 byte)
 {
 	u8 want = 0;
 
@@ -492,7 +492,7 @@ static bool event_byte_is(const struct file *f, const struct event *e, u64 at, u
 }
 
 /* The bytes [from, to), to which the same events happened. */
-static char *bytes_legal(const struct seen *s, const struct file *f, const u8 *buf, u64 from, u64 to)
+static char *bytes_legal(const struct seen *s, const struct mfile *f, const u8 *buf, u64 from, u64 to)
 {
 	u32 sync = synced_at(s, f), base = 0;
 	const struct event *may[256];
@@ -526,7 +526,7 @@ static int by_number(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static char *content_legal(const struct seen *s, const struct file *f, const u8 *buf, u64 size)
+static char *content_legal(const struct seen *s, const struct mfile *f, const u8 *buf, u64 size)
 {
 	u64 *edge = malloc((2 * (u64)f->events + 2) * sizeof(*edge));
 	char *wrong = NULL;
@@ -548,7 +548,7 @@ static char *content_legal(const struct seen *s, const struct file *f, const u8 
 
 static char *file_legal(const struct seen *s, struct fs *fs, const char *path, const struct fs_stat *st)
 {
-	const struct file *f;
+	const struct mfile *f;
 	struct fs_file in;
 	u64 done = 0;
 	char *wrong = NULL;

@@ -437,7 +437,7 @@ static bool fallocate_at(struct run *r, const char *path, int mode, u64 off, u64
 
 	ok = open_it(r, path, &f, &id);
 	if (ok) {
-		struct file *m = model_file(&r->model, id);
+		struct mfile *m = model_file(&r->model, id);
 
 		ok = done(r, FS_CALL(r->fs, fallocate, &f, mode, off, len));
 		fs_close(r->fs, &f);
@@ -472,7 +472,7 @@ bool w_prealloc(struct run *r, const char *path, u64 off, u64 len, bool keep_siz
 
 bool w_chmod(struct run *r, const char *path, u32 mode)
 {
-	struct file *f;
+	struct mfile *f;
 	int err;
 
 	BEGIN(r, "chmod %s %o", path, mode);
@@ -487,7 +487,7 @@ bool w_chmod(struct run *r, const char *path, u32 mode)
 
 bool w_setxattr(struct run *r, const char *path, const char *name, u32 len)
 {
-	struct file *f = model_at(&r->model, path);
+	struct mfile *f = model_at(&r->model, path);
 	u8 value[65536];
 	int err;
 

@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SUPER_OFF 1024u
-
 int replay_init(struct replay *p, const struct run *r)
 {
 	*p = (struct replay){ .run = r, .count = dev_fault_records(r->fault), .durable = malloc(r->bytes) };
@@ -109,12 +107,6 @@ static bool chosen(const struct choice *c, u64 sector)
 	}
 }
 
-/* The superblock, which has one checksum in two sectors, is written whole: who cannot count on that is not helped by a journal. */
-static u64 sector_of(u64 off)
-{
-	return (off >= SUPER_OFF && off < 2 * SUPER_OFF ? SUPER_OFF : off) / SECTOR;
-}
-
 void replay_make(struct replay *p, const struct state *s, u8 *image)
 {
 	struct choice c = { .kind = s->kind, .seed = hash_u64(s->seed + 1) };
@@ -137,7 +129,7 @@ void replay_make(struct replay *p, const struct state *s, u8 *image)
 			continue;
 		}
 		for (u64 at = 0; at < f.len_bytes; at += SECTOR)
-			if (chosen(&c, sector_of(f.off_bytes + at)))
+			if (chosen(&c, (f.off_bytes + at) / SECTOR))
 				put(image, &f, at, MIN((u64)SECTOR, f.len_bytes - at));
 		c.nr++;
 	}

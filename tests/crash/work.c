@@ -215,7 +215,7 @@ static void xattrs(struct run *r, u64 *seed)
 	char path[64], name[32];
 
 	for (u32 i = 0; i < 120; i++) {
-		struct file *f;
+		struct mfile *f;
 		u32 n;
 
 		snprintf(path, sizeof(path), "x%u", rnd_below(seed, 5));
