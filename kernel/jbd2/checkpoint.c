@@ -22,14 +22,15 @@
 
 /* ---- what is home ---- */
 
-/* Takes the buffer off its transaction if it is home. */
+/* Takes the buffer off its transaction if it is home. After a failed write nobody knows which are: all stay, and so stay in memory for
+ * those who read. */
 static void settle(struct jbd2 *j, struct buffer_head *bh)
 {
 	struct jhead *head;
 
 	bh_lock(bh);
 	head = bh->owner;
-	if (head && head->home && !bh_is_dirty(bh)) {
+	if (head && head->home && !bh_is_dirty(bh) && !bcache_error(bh->dev)) {
 		mutex_lock(&j->lock);
 		list_del(&head->cp_link);
 		mutex_unlock(&j->lock);
@@ -199,6 +200,8 @@ int jbd2_checkpoint(struct jbd2 *j, bool all)
 	lock_assert_held(&j->checkpoint_lock);
 	for (u32 round = 0; !err && left(j, last); round++) {
 		err = write_home(j, last);
+		if (!err)
+			err = bcache_error(j->config.target);
 		if (!err)
 			err = move_tail(j);
 		if (err || !all || !left(j, last))
