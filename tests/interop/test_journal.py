@@ -6,6 +6,7 @@ import os, random, re, shutil, subprocess, sys, tempfile
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
+import mounts
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(TOP, os.environ.get('B', 'build/release'))
