@@ -10,7 +10,7 @@
  * Invariants
  *  1. A number is taken by its bit, under the group's lock, with the descriptor joined first. A bit that is not what it must be is corruption,
  *     and nothing is changed.
- *  2. Reserved numbers are never given out, whatever the bitmap says.
+ *  2. Reserved numbers are never given out, whatever the bitmap says; nor is one whose slot holds an inode in use.
  *  3. Slots below the end of the used part of the table are inodes or zeros: where the table was never written
  *     (INODE_ZEROED unset), the rest of the block in which the used part will end is zeroed first.
  *
@@ -28,6 +28,7 @@
 #include <errno.h>
 
 #define RECENT_SECONDS  35u  /* without a journal: until a deleted inode's names are surely home */
+#define RECENT_MAX      32u  /* passed over in a group; then one of them is taken */
 #define AVERAGE_AGE     256u /* new directories between two looks at all groups */
 #define SPREAD_SETS_MAX 256u /* looked at for a directory at the top */
 
@@ -121,44 +122,71 @@ static u32 free_bit(const u8 *bitmap, u32 from, u32 bits)
 	return UINT32_MAX;
 }
 
-/* Without a journal: was the inode deleted just now? Only what is in memory can have been. */
-static bool is_recent(struct ext4_super *es, u64 ino)
-{
-	scoped(bh_putp) struct buffer_head *bh = NULL;
-	const struct ext4_disk_inode *raw;
-	u32 off, dtime;
-	u64 blk;
-
-	if (es->journal || ext4_inode_where(es, ino, &blk, &off))
-		return false;
-	bh = bh_find(es->vfs.dev, blk);
-	if (!bh)
-		return false;
-	raw = (const void *)((const u8 *)bh->data + off);
-	bh_lock(bh);
-	dtime = le16_get(raw->links_count) ? 0 : le32_get(raw->dtime);
-	bh_unlock(bh);
-	return dtime && (u32)os_now().sec - dtime < RECENT_SECONDS;
-}
-
-/* Locks: the group's. UINT32_MAX: none that fits the demand. */
-static u32 choose_bit(struct ext4_super *es, u32 group, const u8 *bitmap, const struct demand *want)
-{
-	u64 base = (u64)group * es->inodes_per_group;
-	u32 bit = base + 1 < es->first_ino ? (u32)(es->first_ino - 1 - base) : 0;
-
-	while ((bit = free_bit(bitmap, bit, es->inodes_per_group)) != UINT32_MAX) {
-		if (want->recent || !is_recent(es, base + bit + 1))
-			break;
-		bit++;
-	}
-	return bit;
-}
-
 /* Inodes at the table's start that may have been used. */
 static u32 used_slots(const struct ext4_super *es, const struct ext4_group *g)
 {
 	return es->inodes_per_group - MIN(g->itable_unused, es->inodes_per_group);
+}
+
+/* What the slot of a number says that the bitmap calls free. */
+enum slot {
+	SLOT_FREE,
+	SLOT_RECENT, /* deleted just now */
+	SLOT_IN_USE, /* as e2fsck sees it: so the bitmap is wrong */
+};
+
+static enum slot slot_of(const struct ext4_disk_inode *raw)
+{
+	u32 dtime = le32_get(raw->dtime);
+
+	if (le16_get(raw->links_count))
+		return le16_get(raw->mode) && !dtime ? SLOT_IN_USE : SLOT_FREE;
+	return dtime && (u32)os_now().sec - dtime < RECENT_SECONDS ? SLOT_RECENT : SLOT_FREE;
+}
+
+/* Locks: the group's. */
+static int look_at_slot(struct ext4_super *es, u32 group, u32 bit, enum slot *out)
+{
+	u64 ino = (u64)group * es->inodes_per_group + bit + 1, blk;
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	const struct bh_ctx ctx = { { 0 } };
+	u32 off;
+	int err;
+
+	*out = SLOT_FREE;
+	if (bit >= used_slots(es, &es->group[group]))
+		return 0;
+	err = ext4_inode_where(es, ino, &blk, &off);
+	if (!err)
+		err = bh_read(es->vfs.dev, blk, &ext4_itable_ops, &ctx, &bh);
+	if (err)
+		return err;
+	bh_lock(bh);
+	*out = slot_of((const void *)((const u8 *)bh->data + off));
+	bh_unlock(bh);
+	if (*out == SLOT_IN_USE)
+		(void)!corrupt(&es->vfs.health, "inode", ino, "in use, but its bitmap says that it is free");
+	return 0;
+}
+
+/* Locks: the group's. UINT32_MAX: none that fits the demand. */
+static int choose_bit(struct ext4_super *es, u32 group, const u8 *bitmap, const struct demand *want, u32 *bit)
+{
+	u64 base = (u64)group * es->inodes_per_group;
+	u32 at = base + 1 < es->first_ino ? (u32)(es->first_ino - 1 - base) : 0, passed = 0;
+	enum slot slot;
+
+	while ((at = free_bit(bitmap, at, es->inodes_per_group)) != UINT32_MAX) {
+		int err = look_at_slot(es, group, at, &slot);
+
+		if (err)
+			return err;
+		if (slot == SLOT_FREE || (slot == SLOT_RECENT && (want->recent || passed++ >= RECENT_MAX)))
+			break;
+		at++;
+	}
+	*bit = at;
+	return 0;
 }
 
 /* See invariant 3. The slot itself is written whole by who asked for it. Locks: the group's. */
@@ -231,9 +259,9 @@ static int try_group(struct ext4_handle *h, u32 group, const struct demand *want
 	err = ext4_inode_bitmap(es, group, &bh);
 	if (err)
 		return err == -EUCLEAN ? 0 : err;
-	bit = choose_bit(es, group, bh->data, want);
-	if (bit == UINT32_MAX)
-		return 0;
+	err = choose_bit(es, group, bh->data, want, &bit);
+	if (err || bit == UINT32_MAX)
+		return err;
 	err = take_bit(h, group, bh, bit, want->is_dir);
 	*ino = (u64)group * es->inodes_per_group + bit + 1;
 	return err ? err : 1;

@@ -129,6 +129,21 @@ static int give_back(struct ext4_handle *h, u64 ino, bool is_dir, int err)
 	return undo ? ext4_abort(h->es, err) : err;
 }
 
+/* A number, and memory for its inode. */
+static int take_number(struct ext4_handle *h, struct ext4_inode *dir, u32 mode, u64 *ino, struct inode **out)
+{
+	int err;
+
+	/* A bitmap that calls an inode free which is in use is right from now on: the next number is tried. */
+	do {
+		err = ext4_ino_take(h, dir, mode, ino);
+		if (err)
+			return err;
+		err = inode_new(&h->es->vfs, *ino, out);
+	} while (err == -EUCLEAN);
+	return err ? give_back(h, *ino, S_ISDIR(mode), err) : 0;
+}
+
 int ext4_inode_create(struct ext4_handle *h, struct ext4_inode *dir, const struct new_inode *what,
 		      struct ext4_inode **out)
 {
@@ -141,12 +156,9 @@ int ext4_inode_create(struct ext4_handle *h, struct ext4_inode *dir, const struc
 
 	if (S_ISLNK(what->mode) && what->target.len >= ext4_block_bytes(es))
 		return -ENAMETOOLONG;
-	err = ext4_ino_take(h, dir, what->mode, &ino);
+	err = take_number(h, dir, what->mode, &ino, &inode);
 	if (err)
 		return err;
-	err = inode_new(&es->vfs, ino, &inode);
-	if (err)
-		return give_back(h, ino, directory, err);
 	ei = ext4_inode(inode);
 	fill(es, ei, dir, what);
 	err = build(h, ei, what);

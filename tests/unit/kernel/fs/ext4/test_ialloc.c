@@ -248,6 +248,39 @@ static void test_free_twice(void **state)
 	vol_close();
 }
 
+/* A bitmap that is wrong does not cost a file. */
+static void test_wrong_bitmap(void **state)
+{
+	struct ext4_inode *ei;
+	struct inode *dir, *inode;
+	char buf[16];
+	u64 done;
+
+	(void)state;
+	for (u32 s = 0; s < 2; s++) {
+		vol_make(shapes[s], 64, "echo kept >kept");
+		run("cd %s && debugfs -w -R 'freei kept' img 2>/dev/null", vol_dir);
+		vol_open();
+		dir = root();
+		for (u32 i = 0; i < 10; i++) {
+			assert_int_equal(make(dir, S_IFIFO, &ei), 0);
+			vfs_iput(&ei->vfs);
+		}
+		assert_int_equal(vfs_path(&vol_es->vfs, NULL, "kept", false, &inode), 0);
+		assert_int_equal(vfs_read(inode, 0, buf, sizeof(buf), &done), 0);
+		assert_int_equal(done, 5);
+		assert_memory_equal(buf, "kept\n", 5);
+		assert_int_not_equal(atomic_load(&vol_es->vfs.health.corrupt_count), 0);
+		vfs_iput(inode);
+		vfs_iput(dir);
+		vol_close();
+		run("cd %s && e2fsck -fy img >log; test $? -le 1 && debugfs -R 'cat kept' img 2>/dev/null | "
+		    "grep -q kept",
+		    vol_dir);
+		vol_remove();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -256,6 +289,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_spread, vol_clean),
 		cmocka_unit_test_teardown(test_parallel, vol_clean),
 		cmocka_unit_test_teardown(test_free_twice, vol_clean),
+		cmocka_unit_test_teardown(test_wrong_bitmap, vol_clean),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
