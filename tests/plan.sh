@@ -86,7 +86,7 @@ plan_crash() {
 	done
 	for tooth in revoke orphan gate; do
 		job "crash/without-$tooth" 60 env CRASH_TOOTH="$tooth" "$B/tests/crash/crash_teeth" --volume 1k --work mixed \
-			--states 300 --expect-failure
+			--states 1000 --others 0 --expect-failure
 	done
 	job crash/without-flush 60 "$crash" --volume 1k --work mixed --states 100 --no-flush --expect-failure
 	job crash/without-journal 60 "$crash" --volume no-journal --work mixed --states 100 --expect-failure

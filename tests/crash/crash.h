@@ -7,6 +7,7 @@
  *   work.c     the workloads
  *   state.c    from (record, kind, seed) to an image
  *   judge.c    three judges: we mount it; e2fsck alone; the kernel mounts it
+ *   log.c      the same for the journal alone; recover.c: for the recovery of any image
  *   main.c     which states of which workload, and the report
  *
  * What is legal after a crash
@@ -232,6 +233,11 @@ void judge_free(struct judge *j);
 char *judge_ours(struct judge *j, struct model *m, u64 cut);
 char *judge_e2fsck(struct judge *j);
 char *judge_kernel(struct judge *j, struct model *m, u64 cut);
+
+/* ---- recover.c ---- */
+
+/* An image that needs recovery, whose recovery is cut off. */
+bool recover_suite(const char *image, u64 seed, u64 states, u32 *tests);
 
 /* ---- log.c ---- */
 

@@ -2,11 +2,13 @@
  * crash: runs workloads, makes states, has them judged.
  *
  *   crash [--volume NAME|all] [--work NAME|all] [--seed N] [--states N] [--others N] [--state CUT:KIND:SEED] [--keep FILE]
- *         [--no-flush] [--expect-failure]
+ *         [--no-flush] [--expect-failure] [--recover IMAGE] [--log [--tooth NAME]]
  *
  *   --states N        states of each workload, spread over all moments; 0: every moment in every kind
  *   --others N        every Nth state is judged by e2fsck alone and by the kernel too; 0: none
  *   --state …         that state alone, by all judges; --keep writes its image
+ *   --recover IMAGE   instead: the power goes while that image is recovered
+ *   --log             instead: the journal alone; --tooth: without flush, revoke or gate, which must be found out
  *   --no-flush        flushes and FUA are lost: the suite must find that
  *   --expect-failure  success is that a state is found illegal
  *
@@ -26,7 +28,7 @@ struct options {
 	u64 seed, states, others;
 	struct state only;
 	bool one, no_flush, expect_failure, log;
-	const char *tooth;
+	const char *tooth, *recover;
 	u32 tests;
 };
 
@@ -233,10 +235,11 @@ static int usage(void)
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "volume", 1, NULL, 'v' },   { "work", 1, NULL, 'w' },           { "seed", 1, NULL, 's' },
-		{ "states", 1, NULL, 'n' },   { "others", 1, NULL, 'o' },         { "state", 1, NULL, 'S' },
-		{ "log", 0, NULL, 'l' },      { "tooth", 1, NULL, 't' },          { "keep", 1, NULL, 'k' },
-		{ "no-flush", 0, NULL, 'f' }, { "expect-failure", 0, NULL, 'x' }, { NULL, 0, NULL, 0 },
+		{ "volume", 1, NULL, 'v' }, { "work", 1, NULL, 'w' },     { "seed", 1, NULL, 's' },
+		{ "states", 1, NULL, 'n' }, { "others", 1, NULL, 'o' },   { "state", 1, NULL, 'S' },
+		{ "log", 0, NULL, 'l' },    { "recover", 1, NULL, 'r' },  { "tooth", 1, NULL, 't' },
+		{ "keep", 1, NULL, 'k' },   { "no-flush", 0, NULL, 'f' }, { "expect-failure", 0, NULL, 'x' },
+		{ NULL, 0, NULL, 0 },
 	};
 	struct options o = {
 		.volume = "4k", .work = "all", .seed = 1, .states = 60, .others = 20, .tooth = ""
@@ -265,6 +268,9 @@ int main(int argc, char **argv)
 			if (!parse_state(optarg, &o.only))
 				return usage();
 			break;
+		case 'r':
+			o.recover = optarg;
+			break;
 		case 'l':
 			o.log = true;
 			break;
@@ -287,6 +293,8 @@ int main(int argc, char **argv)
 	if (optind != argc || (strcmp(o.volume, "all") && !volume_find(o.volume)) ||
 	    (strcmp(o.work, "all") && !work_find(o.work)))
 		return usage();
+	if (o.recover)
+		return recover_suite(o.recover, o.seed, o.states, &o.tests) ? 0 : 1;
 	if (o.log)
 		return log_suite(o.tooth, o.seed, o.states, &o.tests) ? 0 : 1;
 	return all_works(&o) ? 0 : 1;

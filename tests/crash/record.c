@@ -12,9 +12,10 @@
 
 #define CHUNK 65536u
 
+/* Of several groups, so that there is a copy of the superblock. */
 static const struct volume table[] = {
 	{ "4k",
-	  "-b 4096 -O "
+	  "-b 4096 -g 2048 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
 	  "large_file,huge_file,dir_nlink,extra_isize -J size=4 -N 2048",
 	  24 << 20, false },

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason='not root: the kernel 
 EXT4_IOC_SHUTDOWN = 0x8004587d
 NO_LOG_FLUSH = struct.pack('<I', 2)
 RECOVERED = os.path.abspath(mounts.BUILD + '/tests/tools/recovered')
-KINDS = {'4k': ['-b', '4096'], '1k': ['-b', '1024', '-O', '^metadata_csum,^64bit'], '1k-seed': ['-b', '1024', '-O', 'metadata_csum_seed']}
+CRASH = os.path.abspath(mounts.BUILD + '/tests/crash/crash')
+KINDS = {'4k': ['-b', '4096', '-g', '8192'], '1k': ['-b', '1024', '-O', '^metadata_csum,^64bit'], '1k-seed': ['-b', '1024', '-O', 'metadata_csum_seed']}
 
 
 def sync(path):
@@ -115,6 +116,9 @@ def test_fast_commits(tmp_path, kind, seed):
         kept = manifest.take(tmp_path / 'w', holes=False)
     mounts.run('e2fsck', '-fn', str(ours))
     assert comparable(kept) == comparable(got)
+    # The power goes while it is recovered.
+    out = mounts.run(CRASH, '--recover', str(image), '--states', '25', '--seed', str(seed))
+    assert b'ok 1' in out
     # And the kernel.
     with mounts.kernel(image, tmp_path / 'r', 'loop'):
         want = manifest.take(tmp_path / 'r', holes=False)

@@ -208,14 +208,28 @@ static bool same_volume(const struct ext4_disk_super *a, const struct ext4_disk_
 /*
  * A device with sectors of 512 bytes may have written one half of the superblock when the power went. All that changes while a volume
  * is in use is in the first half, but for the checksum: so a superblock of which only that is wrong, and which says of the volume what
- * a good copy says, is whole, as it was before that write or after it. Its checksum is set in memory; the next write mends it.
+ * a good copy says, is whole, as it was before that write or after it. Its checksum is set in memory; the next write mends it. A volume of one group has no copy: there it stays
+ * damaged.
  */
-static bool half_written(struct blkdev *dev, struct ext4_disk_super *d, const struct ext4_disk_super *copy)
+static bool half_written(struct blkdev *dev, struct ext4_disk_super *out)
 {
-	if (le16_get(d->magic) != EXT4_MAGIC || !same_volume(d, copy))
-		return false;
+	const u64 group[] = { 1, 3, 5, 7, le32_get(out->backup_bgs[0]), le32_get(out->backup_bgs[1]) };
+	struct ext4_disk_super mended = *out, *d = &mended, copy;
+
 	d->checksum = le32_put(ext4_csum_super(d));
-	return !super_check(dev, d);
+	if (super_check(dev, d))
+		return false;
+	for (u32 i = 0; i < ARRAY_SIZE(group); i++) {
+		u64 blk = le32_get(d->first_data_block) + group[i] * le32_get(d->blocks_per_group);
+
+		if (group[i] && blk < ext4_sb_blocks(d) &&
+		    !copy_at(dev, blk, EXT4_BLOCK_BITS_MIN + le32_get(d->log_block_size), &copy) &&
+		    same_volume(d, &copy)) {
+			*out = mended;
+			return true;
+		}
+	}
+	return false;
 }
 
 int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_disk_super *out, u64 *off)
@@ -239,12 +253,10 @@ int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_
 	if (!err || err == -EOPNOTSUPP)
 		return err;
 	snprintf(why, sizeof(why), "%s", err_text());
+	if (half_written(dev, out))
+		return 0;
 	if (copy_search(dev, &copy, off))
 		return fail(err, "%s", why);
-	if (half_written(dev, out, &copy)) {
-		*off = EXT4_SUPER_OFF;
-		return 0;
-	}
 	*out = copy;
 	return 0;
 }

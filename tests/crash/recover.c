@@ -1,0 +1,146 @@
+/*
+ * The power goes while an image that needs recovery is recovered: whatever is found then must come out as the same tree, and be
+ * sound. For images that others made, above all the kernel: what is right is what the first recovery shows.
+ */
+#include "crash.h"
+
+#include "support/programs.h"
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* All names below dir, with attributes and a fingerprint of what files hold. False: something cannot be read. */
+static bool tree(struct fs *fs, const char *dir, FILE *out)
+{
+	struct fs_dirent *e = NULL;
+	char path[2 * PATH_LEN];
+	struct fs_stat st;
+	u32 n = 0;
+	u64 hash;
+	bool good = !fs_list(fs, dir, &e, &n);
+
+	for (u32 i = 0; i < n && good; i++) {
+		snprintf(path, sizeof(path), "%s%s%s", dir, dir[0] ? "/" : "", e[i].name);
+		hash = 0;
+		good = !FS_CALL(fs, stat, path, false, &st);
+		if (good && S_ISREG(st.mode))
+			good = !fs_hash(fs, path, &hash);
+		fprintf(out, "%s %o %u %llu %llx\n", path, st.mode, st.nlink, (unsigned long long)st.size,
+			(unsigned long long)hash);
+		if (good && S_ISDIR(st.mode))
+			good = tree(fs, path, out);
+	}
+	free(e);
+	return good;
+}
+
+/* What our mount of the judge's image shows; NULL with *wrong. */
+static char *shown(struct judge *j, char **wrong)
+{
+	struct blkdev *dev;
+	char *text = NULL;
+	size_t len;
+	struct fs *fs;
+	FILE *out;
+	int err = dev_file_fd(dup(j->fd), "state", DEV_WRITE | DEV_BUFFERED | DEV_NO_RING, &dev);
+
+	if (!err) {
+		err = fs_vfs_on("ext4", dev, &fs);
+		blkdev_put(dev);
+	}
+	if (err) {
+		*wrong = strdup(err_text());
+		return NULL;
+	}
+	out = open_memstream(&text, &len);
+	if (!tree(fs, "", out))
+		*wrong = strdup("the tree cannot be read");
+	fclose(out);
+	if (fs_vfs_end(fs) && !*wrong)
+		*wrong = strdup("unmount failed");
+	return text;
+}
+
+static char *sound(struct judge *j)
+{
+	char command[128], *said, *wrong = NULL;
+
+	snprintf(command, sizeof(command), "e2fsck -fn %s", j->path);
+	if (program_run(command, &said) && asprintf(&wrong, "e2fsck: %s", said) < 0)
+		abort();
+	free(said);
+	return wrong;
+}
+
+static char *judge_states(struct run *r, struct judge *j, u64 seed, u64 states)
+{
+	char *wrong = NULL, *want, *got, *said;
+	struct replay p;
+
+	memcpy(j->image, r->before, r->bytes);
+	want = shown(j, &wrong);
+	if (!wrong)
+		wrong = run_mount(r);
+	if (!wrong && replay_init(&p, r))
+		wrong = strdup("no memory for images");
+	if (wrong) {
+		free(want);
+		return wrong;
+	}
+	for (u64 n = 0; n < states && !wrong; n++) {
+		struct state s = { .cut = p.count * (n + 1) / states, .seed = rnd(&seed) % 1000000 };
+
+		s.kind = (enum state_kind)(s.seed % STATE_KINDS);
+		replay_make(&p, &s, j->image);
+		got = shown(j, &wrong);
+		if (!wrong && strcmp(got, want) != 0)
+			wrong = strdup("another tree");
+		if (!wrong)
+			wrong = sound(j);
+		free(got);
+		if (wrong &&
+		    asprintf(&said, "state %llu:%u:%llu of %llu records: %s", (unsigned long long)s.cut,
+			     s.kind, (unsigned long long)s.seed, (unsigned long long)p.count, wrong) >= 0) {
+			free(wrong);
+			wrong = said;
+		}
+	}
+	replay_free(&p);
+	free(want);
+	return wrong;
+}
+
+bool recover_suite(const char *image, u64 seed, u64 states, u32 *tests)
+{
+	struct run r = { 0 };
+	struct blkdev *dev;
+	char *wrong = NULL;
+	struct judge j;
+	bool good;
+	int err = dev_file_open(image, 0, &dev);
+
+	if (!err) {
+		r.bytes = dev->size_bytes;
+		r.before = malloc(r.bytes);
+		err = r.before ? blkdev_read(dev, 0, r.before, r.bytes) : -ENOMEM;
+		blkdev_put(dev);
+	}
+	if (!err)
+		err = judge_init(&j, r.bytes);
+	if (err) {
+		fprintf(stderr, "%s: %s\n", image, err_text());
+		return false;
+	}
+	wrong = judge_states(&r, &j, seed | 1, states);
+	good = !wrong;
+	printf("%sok %u - crash/recover seed %llu: %llu states\n", wrong ? "not " : "", ++*tests,
+	       (unsigned long long)seed, (unsigned long long)states);
+	if (wrong)
+		printf("# %s\n", wrong);
+	judge_free(&j);
+	blkdev_put(r.fault);
+	free(r.before);
+	free(wrong);
+	return good;
+}
