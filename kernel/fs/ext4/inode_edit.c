@@ -254,6 +254,8 @@ static int write_slot(struct ext4_handle *h, struct ext4_inode *ei, bool fresh)
 	bh_unlock(bh);
 	ext4_dirty(h, bh);
 	atomic_store(&ei->tid, h->jh.tid);
+	if (fresh)
+		atomic_store(&ei->data_tid, h->jh.tid);
 	return 0;
 }
 

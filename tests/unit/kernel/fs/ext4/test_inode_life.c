@@ -119,6 +119,12 @@ static void test_fsync(void **state)
 		vol_make(shapes[s], 32, NULL);
 		vol_open();
 		root = get("/");
+		/* A file without data: that it exists is what there is to be durable. */
+		assert_int_equal(vfs_create(root, &NAME("empty"), S_IFREG | 0644, 0, 0, NULL, &cred, &inode),
+				 0);
+		assert_int_equal(vfs_fsync(inode, true), 0);
+		vfs_iput(inode);
+		run("cp %s/img %s/cut0", vol_dir, vol_dir);
 		assert_int_equal(vfs_create(root, &NAME("f"), S_IFREG | 0644, 0, 0, NULL, &cred, &inode), 0);
 		assert_int_equal(vfs_write(inode, 0, data, sizeof(data) - 1, 0, &done), 0);
 		assert_int_equal(vfs_fsync(inode, true), 0);
@@ -136,6 +142,9 @@ static void test_fsync(void **state)
 		vol_fsck();
 		run("cd %s && e2fsck -p cut >log; e2fsck -p cut2 >log; e2fsck -fn cut >log && e2fsck -fn "
 		    "cut2 >log",
+		    vol_dir);
+		run("cd %s && e2fsck -p cut0 >log; debugfs -R 'stat empty' cut0 2>/dev/null | grep -q "
+		    "regular",
 		    vol_dir);
 		output(text, sizeof(text), "debugfs -R 'cat f' %s/cut 2>/dev/null", vol_dir);
 		assert_string_equal(text, data);
