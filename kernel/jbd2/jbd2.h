@@ -200,7 +200,8 @@ bool jbd2_is_durable(struct jbd2 *journal, u32 tid);
 int jbd2_commit(struct jbd2 *journal, u32 tid) __must_check;
 /* All that has ended is durable, and (checkpoint) home; the log is empty then, unless somebody went on meanwhile. */
 int jbd2_flush(struct jbd2 *journal, bool checkpoint) __must_check;
-/* Something went wrong half way through a change: nothing of the running transaction may become durable. */
+/* Something went wrong half way through a change: nothing of the running transaction may become durable. -ESHUTDOWN: nothing went wrong,
+ * and the log does not say so. */
 void jbd2_abort(struct jbd2 *journal, int err);
 /* 0, or the errno of the abort. */
 int jbd2_error(const struct jbd2 *journal);

@@ -372,7 +372,8 @@ void jbd2_abort(struct jbd2 *j, int err)
 	cond_broadcast(&j->done);
 	cond_broadcast(&j->wake);
 	mutex_unlock(&j->lock);
-	if (jbd2_super_error(j, err))
+	/* Stopped as if the power had gone: nothing is wrong with the volume. */
+	if (err != -ESHUTDOWN && jbd2_super_error(j, err))
 		err_clear();
 }
 

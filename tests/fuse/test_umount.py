@@ -1,11 +1,12 @@
 """werunos umount: it returns when the server is gone, or says why not."""
+import fcntl
 import os
 import signal
 import subprocess
 
 import pytest
 
-from mounting import WERUNOS, foreground, mounts, run, scratch, wait_for
+from mounting import WERUNOS, foreground, mounts, need_tools, run, scratch, wait_for
 from test_mount import Unprivileged
 
 
@@ -74,7 +75,6 @@ def test_by_a_user(tmp):
 
 
 def test_after_a_shutdown(tmp):
-    import fcntl
     with foreground("memfs:16M", tmp / "m") as server:
         (tmp / "m/a").write_text("x")
         fd = os.open(tmp / "m", os.O_RDONLY)
@@ -86,3 +86,31 @@ def test_after_a_shutdown(tmp):
         r = run("umount", tmp / "m")
         assert r.returncode == 1 and "stopped" in r.stderr
         server.wait(10)
+
+
+def test_a_shutdown_is_a_power_cut(tmp):
+    need_tools("mke2fs", "e2fsck", "dumpe2fs")
+    image = tmp / "img"
+    subprocess.run(["truncate", "-s", "64M", image], check=True)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^orphan_file", image], check=True)
+    with foreground(image, tmp / "m") as server:
+        with open(tmp / "m/durable", "w") as f:
+            f.write("x" * 5000)
+            f.flush()
+            os.fsync(f.fileno())
+        (tmp / "m/lost").write_text("y" * 5000)
+        fd = os.open(tmp / "m", os.O_RDONLY)
+        fcntl.ioctl(fd, 0x8004587D, bytes(4))
+        os.close(fd)
+        with pytest.raises(OSError):
+            (tmp / "m/later").write_text("z")
+        assert run("umount", tmp / "m").returncode == 1
+        server.wait(10)
+    assert "needs_recovery" in subprocess.run(["dumpe2fs", "-h", image], capture_output=True, text=True).stdout
+    with foreground(image, tmp / "m"):
+        assert (tmp / "m/durable").read_text() == "x" * 5000
+        assert not (tmp / "m/lost").exists() and not (tmp / "m/later").exists()
+        (tmp / "m/again").write_text("w")
+    r = subprocess.run(["e2fsck", "-fn", image], capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout
+    assert "with errors" not in subprocess.run(["dumpe2fs", "-h", image], capture_output=True, text=True).stdout

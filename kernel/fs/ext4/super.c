@@ -183,6 +183,14 @@ static void ext4_put_super(struct super_block *sb)
 	free(es);
 }
 
+static void ext4_shutdown(struct super_block *sb)
+{
+	struct ext4_super *es = ext4_super(sb);
+
+	if (es->journal)
+		jbd2_abort(es->journal, -ESHUTDOWN);
+}
+
 static const struct super_ops ext4_super_ops = {
 	.alloc_inode = ext4_alloc_inode,
 	.free_inode = ext4_free_inode,
@@ -192,6 +200,7 @@ static const struct super_ops ext4_super_ops = {
 	.statfs = ext4_statfs,
 	.readahead_inodes = ext4_readahead_inodes,
 	.trim = ext4_trim,
+	.shutdown = ext4_shutdown,
 	.put_super = ext4_put_super,
 };
 
