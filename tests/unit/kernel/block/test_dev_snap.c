@@ -154,6 +154,29 @@ static void unit_has_many_writers(void **state)
 	blkdev_put(file);
 }
 
+static void units_are_found_in_order(void **state)
+{
+	const u64 size = 64ull << 20, at[] = { 0, 4096, 9 << 20, size - 4096 };
+	struct blkdev *mem, *snap;
+	u8 sector[512] = { 1 };
+	u64 off = 0;
+
+	(void)state;
+	assert_int_equal(dev_mem_new("m", size, 512, &mem), 0);
+	assert_int_equal(dev_snap_new(mem, &snap), 0);
+	assert_true(dev_snap_next(snap, 0) == ~0ull);
+	for (u32 i = ARRAY_SIZE(at); i--;)
+		assert_int_equal(blkdev_write(snap, at[i] + 512, sector, 512, 0), 0);
+	for (u32 i = 0; i < ARRAY_SIZE(at); i++) {
+		off = dev_snap_next(snap, off);
+		assert_true(off == at[i]);
+		off += DEV_SNAP_UNIT_BYTES;
+	}
+	assert_true(dev_snap_next(snap, off) == ~0ull);
+	blkdev_put(snap);
+	blkdev_put(mem);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -161,6 +184,7 @@ int main(void)
 		cmocka_unit_test(over_content),
 		cmocka_unit_test(lower_fails),
 		cmocka_unit_test(unit_has_many_writers),
+		cmocka_unit_test(units_are_found_in_order),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
