@@ -114,3 +114,22 @@ def test_a_shutdown_is_a_power_cut(tmp):
     r = subprocess.run(["e2fsck", "-fn", image], capture_output=True, text=True)
     assert r.returncode == 0, r.stdout
     assert "with errors" not in subprocess.run(["dumpe2fs", "-h", image], capture_output=True, text=True).stdout
+
+
+def test_trim(tmp):
+    need_tools("mke2fs", "e2fsck", "fstrim")
+    image = tmp / "img"
+    subprocess.run(["truncate", "-s", "64M", image], check=True)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^orphan_file", image], check=True)
+    with foreground(image, tmp / "m"):
+        (tmp / "m/kept").write_bytes(b"k" * (3 << 20))
+        (tmp / "m/a").write_bytes(os.urandom(20 << 20))
+        os.unlink(tmp / "m/a")
+        run("umount", tmp / "m")
+    before = os.stat(image).st_blocks
+    with foreground(image, tmp / "m"):
+        r = subprocess.run(["fstrim", "-v", tmp / "m"], capture_output=True, text=True)
+        assert r.returncode == 0 and "trimmed" in r.stdout, r.stderr
+        assert (tmp / "m/kept").read_bytes() == b"k" * (3 << 20)
+    assert os.stat(image).st_blocks < before - (15 << 20) // 512
+    subprocess.run(["e2fsck", "-fn", image], check=True, capture_output=True)
