@@ -288,31 +288,13 @@ static int write_commit(struct jbd2 *j, struct trans *t, u32 crc)
 	return jbd2_write(j, at, 1, c, BIO_FUA);
 }
 
-/* What a fast commit left must not be taken for one that follows our transactions. */
-static int void_fast_commits(struct jbd2 *j)
-{
-	u8 *block;
-	int err;
-
-	if (!j->info.fc_count)
-		return 0;
-	block = calloc(1, j->info.block_bytes);
-	if (!block)
-		return fail(-ENOMEM, "no memory for a block");
-	err = jbd2_write(j, j->info.fc_first, 1, block, 0);
-	free(block);
-	return err;
-}
-
 static int open_log(struct jbd2 *j, const struct trans *t)
 {
 	int err;
 
 	if (j->log_open)
 		return 0;
-	err = void_fast_commits(j);
-	if (!err)
-		err = jbd2_super_write(j, t->log_first, t->tid, 0);
+	err = jbd2_super_write(j, t->log_first, t->tid, 0);
 	j->log_open = !err;
 	return err;
 }

@@ -138,7 +138,7 @@ struct jbd2_config {
 	void *priv;
 	u32 commit_ms; /* age at which a transaction is committed without being asked; 0: 5000 */
 	/* Features to switch on, since the log is empty: JBD2_INCOMPAT_64BIT, one of the two checksums (which switches the other kinds
-	 * off). REVOKE is always on, and 64BIT on a volume that needs it. */
+	 * off). REVOKE is always on, and 64BIT on a volume that needs it; FAST_COMMIT goes off. */
 	u32 incompat_want;
 	/*
 	 * Or the log is not empty, but was recovered to target, with this result: it is gone on with. Until the first commit the log says

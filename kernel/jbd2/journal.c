@@ -229,7 +229,7 @@ static int read_super(struct jbd2 *j)
 	return err;
 }
 
-void jbd2_features_add(struct jbd2 *j, u32 incompat)
+void jbd2_features_set(struct jbd2 *j, u32 incompat, bool fast_commits)
 {
 	struct jbd2_disk_super *sb = j->super;
 	struct jbd2_info *i = &j->info;
@@ -249,6 +249,15 @@ void jbd2_features_add(struct jbd2 *j, u32 incompat)
 		sb->checksum_type = JBD2_CSUM_TYPE_CRC32C;
 	}
 	i->incompat |= incompat;
+	/* Nobody makes fast commits here: all of the log is ours, as it is for whoever reads a superblock without the feature. (e2fsck
+	 * 1.47.0 does not read past the end of a log that has it.) */
+	if (i->fc_count)
+		j->fc_void = i->fc_first;
+	if (!fast_commits) {
+		i->incompat &= ~JBD2_INCOMPAT_FAST_COMMIT;
+		i->end = i->blocks;
+		i->fc_first = i->fc_count = 0;
+	}
 	sb->compat = be32_put(i->compat);
 	sb->incompat = be32_put(i->incompat);
 }

@@ -58,6 +58,7 @@ struct jbd2 {
 	struct jbd2_disk_super *super; /* [super_lock] the log's first block */
 	struct log_run *runs; /* [const once started] where the whole log lies; NULL: ask where.map */
 	u32 runs_count;
+	u64 fc_void; /* [const once started] the log's block where fast commits were, and may be again when it is empty; 0: none */
 
 	/* From jbd2_start to jbd2_stop: */
 	bool started;              /* [const] */
@@ -151,8 +152,9 @@ int jbd2_write(struct jbd2 *j, u64 lblk, u64 n, const void *buf, u32 bio_flags) 
 /* Looks up where all of the log lies, so that nobody is asked later. */
 int jbd2_map_all(struct jbd2 *j) __must_check;
 void jbd2_map_drop(struct jbd2 *j);
-/* Switches features on, in memory: the log is empty, and the next write of the superblock brings them. */
-void jbd2_features_add(struct jbd2 *j, u32 incompat);
+/* Switches features on, and fast commits off unless they are to stay, in memory: the log is empty, and the next write of the superblock
+ * brings them. */
+void jbd2_features_set(struct jbd2 *j, u32 incompat, bool fast_commits);
 /* start 0: the log is empty, and `sequence` the next transaction. */
 int jbd2_super_write(struct jbd2 *j, u64 start, u32 sequence, u32 bio_flags) __must_check;
 /* Notes why the journal was aborted. */

@@ -311,7 +311,7 @@ int jbd2_start(struct jbd2 *j, const struct jbd2_config *config)
 		j->config.commit_ms = COMMIT_MS_DEFAULT;
 	if (config->target->size_bytes / j->info.block_bytes > UINT32_MAX)
 		want |= JBD2_INCOMPAT_64BIT;
-	jbd2_features_add(j, want);
+	jbd2_features_set(j, want, config->resume);
 	err = set_limits(j);
 	if (!err)
 		err = jbd2_map_all(j);

@@ -74,14 +74,6 @@ def reserve_fast(image, block, log):
             f.write(b'fast commit of old times' * (block // 24))
 
 
-def check_fast(image, block, log):
-    """Nothing of us is in the area, but the zeros that make it void."""
-    with open(image, 'rb') as f:
-        for i, blk in enumerate(log[-FAST_BLOCKS:]):
-            f.seek(blk * block)
-            assert f.read(24) == (bytes(24) if i == 1 else b'fast commit of old times')
-
-
 def check(image, block, home, expected):
     with open(image, 'rb') as f, open(expected, 'rb') as e:
         for blk in home:
@@ -113,8 +105,7 @@ def test_log_is_understood(name, block, features, want, compat, changes):
         if changes > 100:
             assert got['logged'] > 2 * len(log), 'the log did not wrap'
         if name == 'fast_commit':
-            assert got['incompat'] & FAST
-            check_fast(image, block, log)
+            assert not got['incompat'] & FAST
         # Ourselves.
         ours = os.path.join(tmp, 'ours')
         sh(REPLAY, image, str(block), ours, input=' '.join(map(str, log)))
