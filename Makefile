@@ -123,7 +123,7 @@ bench: deps ## speed, side by side with the kernel and fuse2fs (root; BENCH=opti
 	@tests/bench/write.py $(BENCH) $(B)/werunos
 
 # What answers for every checksum of ext4 with the stored one, so that hostile content reaches the parsers.
-ANY_SUM := $(foreach s,super group inode extent dir dx xattr mmp,-Wl,--wrap=ext4_csum_$(s)) \
+ANY_SUM := $(foreach s,super group inode extent dir dx xattr mmp fc,-Wl,--wrap=ext4_csum_$(s)) \
 	$(foreach s,super_csum tail_good commit_good tag_good,-Wl,--wrap=jbd2_$(s))
 $(B)/tests/tools/explore_any_sum: $(B)/tests/tools/explore.o $(B)/tests/fuzz/valid_sums.o $(B)/support.a $(B)/host.a $(B)/kernel.a
 	$(call say,LD)
@@ -150,7 +150,7 @@ build/fuzz/%.o: %.c
 build/fuzz/fuzz_ext4: $(FUZZ_OBJ)
 	$(call say,CC)
 	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer $(ANY_SUM) -o $@ $^ $(PKG_LD) -lpthread
-build/fuzz/images: tests/fuzz/images.sh
+build/fuzz/images: tests/fuzz/images.sh tests/fuzz/fast_commit.py
 	tests/fuzz/images.sh $@
 
 fuzz: deps ## fuzz every parser, T=target for one, TIME=seconds each (600)

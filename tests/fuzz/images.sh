@@ -107,3 +107,12 @@ jw -b 1902 $work/magic
 jc
 EOF
 done
+# And one with a fast commit behind its log.
+blocks=4200
+make_image fast "$common,extent,has_journal,fast_commit,metadata_csum,extra_isize" -b 1024 -I 256 -J size=2
+debugfs -w -f - "$dir/fast.img" >/dev/null 2>&1 <<EOF
+jo -c
+jw -b 4100,4101 $work/two
+jc
+EOF
+/usr/bin/python3 "$(dirname "$0")/fast_commit.py" "$dir/fast.img"

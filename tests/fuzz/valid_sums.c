@@ -15,6 +15,7 @@ u32 __wrap_ext4_csum_dx(u32 seed, const void *block, u32 entries_off, u32 count,
 			const struct ext4_disk_dx_tail *tail);
 u32 __wrap_ext4_csum_xattr(const struct ext4_super *es, u64 blk, const void *block);
 u32 __wrap_ext4_csum_mmp(const struct ext4_super *es, const struct ext4_disk_mmp *mmp);
+u32 __wrap_ext4_csum_fc(u32 sum, const struct ext4_disk_fc_tl *tail);
 u32 __wrap_jbd2_super_csum(const struct jbd2_disk_super *sb);
 bool __wrap_jbd2_tail_good(const struct jbd2 *j, const void *block);
 bool __wrap_jbd2_commit_good(const struct jbd2 *j, const void *block);
@@ -69,6 +70,12 @@ u32 __wrap_ext4_csum_mmp(const struct ext4_super *es, const struct ext4_disk_mmp
 {
 	(void)es;
 	return le32_get(mmp->checksum);
+}
+
+u32 __wrap_ext4_csum_fc(u32 sum, const struct ext4_disk_fc_tl *tail)
+{
+	(void)sum;
+	return le32_get(((const struct ext4_disk_fc_tail *)(tail + 1))->crc);
 }
 
 u32 __wrap_jbd2_super_csum(const struct jbd2_disk_super *sb)

@@ -144,3 +144,8 @@ u32 ext4_csum_mmp(const struct ext4_super *es, const struct ext4_disk_mmp *mmp)
 {
 	return crc32c(es->csum_seed, mmp, offsetof(struct ext4_disk_mmp, checksum));
 }
+
+u32 ext4_csum_fc(u32 sum, const struct ext4_disk_fc_tl *tail)
+{
+	return crc32c(sum, tail, sizeof(*tail) + offsetof(struct ext4_disk_fc_tail, crc));
+}

@@ -222,6 +222,8 @@ u32 ext4_csum_bitmap(const struct ext4_super *es, const void *bitmap, u32 bits);
 /* `bytes` bytes of places in block blk of the orphan file, whose inode's seed it is. */
 u32 ext4_csum_orphan(u32 seed, u64 blk, const void *block, u32 bytes);
 u32 ext4_csum_mmp(const struct ext4_super *es, const struct ext4_disk_mmp *mmp);
+/* Of a fast commit: `sum` is that of its records before the tail. */
+u32 ext4_csum_fc(u32 sum, const struct ext4_disk_fc_tl *tail);
 
 /* ---- feature.c ---- */
 

@@ -77,9 +77,8 @@ static int keep(struct fc_scan *s, u16 tag, u16 len, u32 at)
 static void on_tail(struct fc_scan *s, const struct ext4_disk_fc_tl *tl)
 {
 	const struct ext4_disk_fc_tail *tail = (const void *)(tl + 1);
-	u32 crc = crc32c(s->crc, tl, sizeof(*tl) + offsetof(struct ext4_disk_fc_tail, crc));
 
-	if (le32_get(tail->tid) != s->tid || le32_get(tail->crc) != crc) {
+	if (le32_get(tail->tid) != s->tid || le32_get(tail->crc) != ext4_csum_fc(s->crc, tl)) {
 		s->ended = true;
 		return;
 	}
