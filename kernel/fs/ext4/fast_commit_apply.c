@@ -343,16 +343,14 @@ static int take_run(struct ext4_super *es, u64 blk, u32 len)
 /* Those of the blocks that are free are taken. */
 static int take_free(struct ext4_super *es, u64 blk, u32 len)
 {
-	bool is_free;
-	u32 run;
+	bool is_free = false;
+	u32 run = 0;
 	int err = 0;
 
 	for (; len && !err; blk += run, len -= run) {
 		err = bitmap_run(es, blk, len, &is_free, &run);
 		if (!err && is_free)
 			err = take_run(es, blk, run);
-		if (err)
-			return err;
 	}
 	return err;
 }
