@@ -163,3 +163,45 @@ def test_journal_on_a_device_of_its_own(tmp_path, block):
     diff = manifest.differences(want, got)
     assert not diff, '\n'.join(diff)
     assert len(want) > 20
+
+
+def test_written_with_a_journal_on_a_device_of_its_own(tmp_path):
+    """Our server is killed in the middle; recovered from that journal, by us and by the kernel, what was synced is there."""
+    image, journal, d = tmp_path / 'v.img', tmp_path / 'j.img', tmp_path / 'w'
+    for n in ('k', 'w'):
+        (tmp_path / n).mkdir()
+    for f, mib in ((image, 48), (journal, 8)):
+        with open(f, 'wb') as out:
+            out.truncate(mib << 20)
+    with mounts.loop(journal) as jdev:
+        mounts.run('mke2fs', '-q', '-F', '-b', '4096', '-O', 'journal_dev', jdev)
+        mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', '-b', '4096', '-J', 'device=' + jdev, str(image))
+    p = subprocess.Popen([mounts.WERUNOS, 'mount', '--journal', str(journal), str(image), str(d)])
+    try:
+        while not os.path.ismount(d):
+            assert p.poll() is None
+            time.sleep(0.01)
+        for i in range(50):
+            with open(d / ('f%d' % i), 'w') as f:
+                f.write('%d' % i * 3000)
+                f.flush()
+                os.fsync(f.fileno())
+        os.unlink(d / 'f7')
+        fd = os.open(d, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+    finally:
+        p.kill()
+        p.wait()
+        mounts.unmount(d)
+    assert needs_recovery(image)
+    copy, jcopy = tmp_path / 'v2.img', tmp_path / 'j2.img'
+    mounts.run('cp', '--sparse=always', str(image), str(copy))
+    mounts.run('cp', '--sparse=always', str(journal), str(jcopy))
+    with mounts.werunos(image, d, '--journal', str(journal)):
+        got = {n: open(d / n).read() for n in os.listdir(d) if n != 'lost+found'}
+    assert got == {'f%d' % i: '%d' % i * 3000 for i in range(50) if i != 7}
+    with mounts.loop(journal) as jdev:
+        mounts.run('e2fsck', '-fn', '-j', jdev, str(image))
+    with mounts.loop(jcopy) as jdev, mounts.kernel(copy, tmp_path / 'k', 'loop,journal_path=' + jdev):
+        assert {n: open(tmp_path / 'k' / n).read() for n in os.listdir(tmp_path / 'k') if n != 'lost+found'} == got
