@@ -42,6 +42,9 @@ plan_long() {
 		job "tsan/stress/$t" 600 tests/with.sh "image:$(ext4_volume "$t")" build/tsan/tests/tools/stress vfs:ext4:@image 1 8 2000
 	done
 	job asan/conform 300 build/asan/tests/conform/conform vfs:memfs
+	for t in asan tsan; do
+		job "$t/crash" 900 "build/$t/tests/crash/crash" --volume 1k --states 100 --others 0
+	done
 }
 
 # shellcheck source=tests/features.sh
