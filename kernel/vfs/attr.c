@@ -27,6 +27,7 @@ void vfs_getattr(struct inode *inode, struct kstat *out)
 	out->ctime = inode->ctime;
 	out->btime = inode->btime;
 	out->has_btime = inode->btime.sec || inode->btime.nsec;
+	inode->times_seen = true;
 	mutex_unlock(&inode->attr);
 }
 

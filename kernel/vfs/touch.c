@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define FRESH_NS 4000000u /* a tick of the kernel's coarse clock */
+
 static _Thread_local bool unprivileged;
 
 bool vfs_privileged(void)
@@ -54,7 +56,22 @@ void inode_touch(struct inode *inode, u32 which)
 		inode->mtime = now;
 	if (which & ATTR_CTIME)
 		inode->ctime = now;
+	if (which & (ATTR_MTIME | ATTR_CTIME))
+		inode->times_seen = false;
 	mutex_unlock(&inode->attr);
+}
+
+bool inode_times_fresh(struct inode *inode)
+{
+	struct timespec64 now = inode_now(inode);
+	bool fresh;
+
+	mutex_lock(&inode->attr);
+	fresh = !inode->times_seen && inode->mtime.sec == now.sec && inode->ctime.sec == now.sec &&
+		inode->mtime.nsec == inode->ctime.nsec && inode->mtime.nsec <= now.nsec &&
+		now.nsec - inode->mtime.nsec < FRESH_NS;
+	mutex_unlock(&inode->attr);
+	return fresh;
 }
 
 void inode_apply(struct inode *inode, const struct iattr *a)

@@ -352,6 +352,7 @@ struct inode {
 	u32 rdev_major, rdev_minor; /* [const] [read_inode] */
 	u64 blocks_512;             /* [attr] [read_inode] */
 	struct timespec64 atime, mtime, ctime, btime; /* [attr] [read_inode] */
+	bool times_seen;                              /* [attr] somebody looked at them since they moved */
 	/* vfs's own: */
 	struct tail *_Atomic tail;    /* [lock W and map_lock W to change] */
 	_Atomic u64 tail_from;        /* [lock W to change] bytes from here on are in memory only; ~0: none */
@@ -410,6 +411,11 @@ static inline u64 inode_disk_size(const struct inode *inode)
 void inode_set_size(struct inode *inode, u64 size_bytes);
 /* For commit: the same, when that makes it longer. True: the volume's size changes, so the inode must be written. */
 bool inode_grow(struct inode *inode, u64 size_bytes);
+/*
+ * mtime and ctime say "just now", and nobody has looked at them since: a change of data alone need not move them again. The kernel's
+ * file systems keep times no finer than that either, unless they are looked at.
+ */
+bool inode_times_fresh(struct inode *inode);
 /* Copies the valid members into the inode, in memory: the common part of every setattr. */
 void inode_apply(struct inode *inode, const struct iattr *attr);
 
