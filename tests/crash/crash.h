@@ -44,6 +44,9 @@ static inline u32 rnd_below(u64 *seed, u32 n)
 
 /* ---- model.c ---- */
 
+/* A sentence, to be freed. */
+char *say(const char *fmt, ...) __printf_like(1, 2);
+
 /* The bytes [off, end) of a file became those of operation op, or zero. */
 struct event {
 	u32 op;

@@ -7,7 +7,6 @@
 #include "crash.h"
 
 #include "support/programs.h"
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,19 +34,6 @@ void judge_free(struct judge *j)
 	close(j->fd);
 	if (j->can_mount)
 		rmdir(j->dir);
-}
-
-static char *say(const char *fmt, ...) __printf_like(1, 2);
-static char *say(const char *fmt, ...)
-{
-	va_list ap;
-	char *s;
-
-	va_start(ap, fmt);
-	if (vasprintf(&s, fmt, ap) < 0)
-		abort();
-	va_end(ap);
-	return s;
 }
 
 /* e2fsck -fn finds nothing. */

@@ -437,8 +437,7 @@ struct seen {
 	u32 last; /* the last operation that had begun */
 };
 
-static char *say(const char *fmt, ...) __printf_like(1, 2);
-static char *say(const char *fmt, ...)
+char *say(const char *fmt, ...)
 {
 	va_list ap;
 	char *s;

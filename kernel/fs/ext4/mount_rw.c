@@ -105,17 +105,13 @@ int ext4_options_check(const char *fs_opts)
 
 /* ---- recovery, on the device ---- */
 
-/* The number after the last transaction that the log holds, recovery needed or not. */
-static int log_end(struct ext4_super *es, struct jbd2 *journal, u32 *next)
+/* A number that no transaction in the log has, finished or not. */
+static int log_next(struct ext4_super *es, struct jbd2 *journal, u32 *next)
 {
 	struct jbd2_recovery r = { 0 };
 	struct blkdev *scratch;
-	int err;
+	int err = dev_snap_new(es->vfs.dev, &scratch);
 
-	*next = jbd2_info(journal)->sequence;
-	if (!jbd2_info(journal)->needs_recovery)
-		return 0;
-	err = dev_snap_new(es->vfs.dev, &scratch);
 	if (err)
 		return err;
 	err = jbd2_recover(journal, scratch, &r);
@@ -135,7 +131,7 @@ static int log_discard(struct ext4_super *es)
 	if (err)
 		return err;
 	if (jbd2_info(journal)->needs_recovery) {
-		err = log_end(es, journal, &next);
+		err = log_next(es, journal, &next);
 		if (!err)
 			err = jbd2_mark_empty(journal, es->vfs.dev, next);
 	}

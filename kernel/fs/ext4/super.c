@@ -346,8 +346,6 @@ static int reopen(struct blkdev *dev, const struct fs_type *type, const struct m
 
 static void note_written(struct ext4_super *es, const struct ext4_replay *r, u32 orphans)
 {
-	char s[128];
-
 	if (r->transactions)
 		log_info("%s: %u transactions of its journal were applied", es->vfs.health.name,
 			 r->transactions);
@@ -358,10 +356,8 @@ static void note_written(struct ext4_super *es, const struct ext4_replay *r, u32
 		note(es, "it has no journal: after a crash it must be checked (e2fsck)");
 	if (!es->was_valid)
 		note(es, "it was not cleanly unmounted: it should be checked (e2fsck)");
-	if (le16_get(es->disk.state) & EXT4_STATE_ERROR) {
-		snprintf(s, sizeof(s), "it has recorded errors: it should be checked (e2fsck)");
-		note(es, s);
-	}
+	if (le16_get(es->disk.state) & EXT4_STATE_ERROR)
+		note(es, "it has recorded errors: it should be checked (e2fsck)");
 }
 
 /*
@@ -452,15 +448,11 @@ int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct
 	if (opts->rdonly)
 		return open_read_only(dev, type, opts, out);
 	refused = ext4_write_refused(*out, &why);
-	if (dev->flags & BLKDEV_RDONLY)
+	if (refused || dev->flags & BLKDEV_RDONLY)
 		err = open_read_only(dev, type, opts, out);
-	else if (!refused)
-		err = open_written(dev, type, opts, out);
 	else
-		err = open_read_only(dev, type, opts, out);
+		err = open_written(dev, type, opts, out);
 	if (!err && refused) {
-		text_reset(&why);
-		ext4_write_refused(*out, &why);
 		note(*out, "shown read-only");
 		note(*out, text_str(&why));
 	}

@@ -555,24 +555,17 @@ static void test_trim(void **state)
 	vol_remove();
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	vol_remove();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(test_random, teardown),
-		cmocka_unit_test_teardown(test_parallel, teardown),
-		cmocka_unit_test_teardown(test_full, teardown),
-		cmocka_unit_test_teardown(test_misuse, teardown),
-		cmocka_unit_test_teardown(test_damaged_groups, teardown),
-		cmocka_unit_test_teardown(test_windows, teardown),
-		cmocka_unit_test_teardown(test_windows_give_way, teardown),
-		cmocka_unit_test_teardown(test_trim, teardown),
+		cmocka_unit_test_teardown(test_random, vol_clean),
+		cmocka_unit_test_teardown(test_parallel, vol_clean),
+		cmocka_unit_test_teardown(test_full, vol_clean),
+		cmocka_unit_test_teardown(test_misuse, vol_clean),
+		cmocka_unit_test_teardown(test_damaged_groups, vol_clean),
+		cmocka_unit_test_teardown(test_windows, vol_clean),
+		cmocka_unit_test_teardown(test_windows_give_way, vol_clean),
+		cmocka_unit_test_teardown(test_trim, vol_clean),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -220,19 +220,12 @@ static void test_bad_group(void **state)
 	vol_remove();
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	vol_remove();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(test_shapes, teardown),
-		cmocka_unit_test_teardown(test_parallel, teardown),
-		cmocka_unit_test_teardown(test_bad_group, teardown),
+		cmocka_unit_test_teardown(test_shapes, vol_clean),
+		cmocka_unit_test_teardown(test_parallel, vol_clean),
+		cmocka_unit_test_teardown(test_bad_group, vol_clean),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
