@@ -1,0 +1,292 @@
+/*
+ * btrfs in memory, and what each file of this module gives to those after it. Private to the module: the rest of the
+ * program sees btrfs_fs_type alone.
+ *
+ * A volume is one logical address space of bytes. `volume` shows it as a block device: chunks say where a logical
+ * range lies, in how many copies, on which devices. Nodes of trees are blocks of that device in the buffer cache; data is read from it
+ * and checked against the checksum tree. Everything is found by (objectid, type, offset) in a tree.
+ *
+ * Invariants
+ *  1. A node is checked once, when it is read (verify): checksum, identity, level, generation, owner and first key as its parent or root
+ *     item says, order and bounds of keys and items, every member of every item. Code above checks nothing of that again.
+ *  2. No address comes from an unchecked number: the chunk map knows which logical ranges exist.
+ *  3. Every walk ends: a path is at most BTRFS_LEVELS nodes, levels fall by one from parent to child, keys rise.
+ *  4. Data leaves the module only after its checksum was right, unless the file has none (NODATASUM) or the mount
+ *     says rescue=ignoredatacsums.
+ */
+#ifndef BTRFS_H
+#define BTRFS_H
+
+#include "ondisk.h"
+#include "vfs/vfs.h"
+
+struct btrfs_super;
+struct btrfs_root;
+struct btrfs_volume;
+
+extern const struct fs_type btrfs_fs_type;
+
+struct btrfs_key {
+	u64 objectid;
+	u8 type; /* BTRFS_KEY_* */
+	u64 offset;
+};
+#define BTRFS_KEY(objectid, type, offset) ((struct btrfs_key){ objectid, type, offset })
+#define BTRFS_KEY_LAST                    BTRFS_KEY(~0ull, 0xff, ~0ull)
+
+static inline struct btrfs_key btrfs_key_get(const struct btrfs_disk_key *d)
+{
+	return BTRFS_KEY(le64_get(d->objectid), d->type, le64_get(d->offset));
+}
+static inline int btrfs_key_cmp(const struct btrfs_key *a, const struct btrfs_key *b)
+{
+	if (a->objectid != b->objectid)
+		return a->objectid < b->objectid ? -1 : 1;
+	if (a->type != b->type)
+		return a->type < b->type ? -1 : 1;
+	return a->offset < b->offset ? -1 : a->offset > b->offset;
+}
+
+/* ---- csum.c ---- */
+
+/* Bytes that a type's checksum takes; 0: no such type. */
+u32 btrfs_csum_bytes(u32 type);
+const char *btrfs_csum_name(u32 type);
+/* The checksum as it is stored, in the first bytes of out; the rest of out is zeroed. `type` is a known one. */
+void btrfs_csum(u32 type, const void *p, size_t len_bytes, u8 out[BTRFS_CSUM_BYTES]);
+/* crc32c as names are hashed: DIR_ITEM and XATTR_ITEM offsets. */
+u64 btrfs_name_hash(const void *name, u32 len);
+/* INODE_EXTREF offsets. */
+u64 btrfs_extref_hash(u64 parent, const void *name, u32 len);
+
+/* ---- feature.c ---- */
+
+/* -EOPNOTSUPP with the names of the incompatible features that this module cannot read; else 0. */
+int btrfs_features_check(const struct btrfs_disk_super *d) __must_check;
+/* Names of known bits, and 0x… for the rest, into an array. which: 0 compat, 1 compat_ro, 2 incompat. */
+void btrfs_features_doc(int which, u64 bits, struct doc *array);
+
+/* ---- sb.c: superblocks ---- */
+
+/*
+ * The superblock of one device that can be believed: magic, checksum, its own address, sizes in bounds. mirror 0 to 2: that
+ * copy alone; -1: of those that are good the one with the highest generation, the first when equal. -ENODEV: none has the
+ * magic; -EUCLEAN: why the best was not good.
+ */
+int btrfs_sb_read(struct blkdev *dev, int mirror, struct btrfs_disk_super *out, u32 *which) __must_check;
+/* Everything but magic and address; the sentence goes to err_text. h may be NULL. */
+int btrfs_sb_check(struct health *h, const struct btrfs_disk_super *d) __must_check;
+
+/* ---- chunk.c: the chunk map ---- */
+
+struct btrfs_stripe {
+	u32 dev; /* index into the volume's devices */
+	u64 off_bytes;
+};
+struct btrfs_chunk {
+	u64 logical, len_bytes;
+	u64 type; /* BTRFS_BG_* */
+	u32 num_stripes, sub_stripes;
+	u32 copies; /* ways to read a byte: mirrors, or for RAID5 and RAID6 the stripe itself and rebuilds (2, 3) */
+	struct btrfs_stripe stripe[];
+};
+
+/* ---- volume.c: the logical address space as a block device ---- */
+
+struct btrfs_device {
+	u64 devid;
+	u8 uuid[16];
+	struct blkdev *dev; /* NULL: missing */
+	u64 size_bytes;     /* as its item says */
+	bool seed;
+	_Atomic u64 read_errors, csum_errors, healed; /* since the mount */
+};
+
+/*
+ * From devices given in any order: each is identified by its superblock (fsid or, for seeds, the fsid that a device item names; devid; uuid); a
+ * stale twin of a device (lower generation) is left out. *super is the best superblock. The system chunks of its array are in the map
+ * afterwards. Takes its own references. mirror as btrfs_sb_read. -ENXIO: the devices are of different volumes.
+ * `health` is where corruption is recorded, and outlives the volume.
+ */
+int btrfs_volume_new(struct blkdev **devs, u32 n, int mirror, struct health *health,
+		     struct btrfs_disk_super *super, struct btrfs_volume **out) __must_check;
+/* The volume's device (bytes are logical addresses; size: the end of the last chunk) holds the volume: give both back. */
+void btrfs_volume_free(struct btrfs_volume *v);
+struct blkdev *btrfs_volume_dev(struct btrfs_volume *v);
+/* A device item: of a device that is there (its size), or a missing one, which is added so that chunks can name it. */
+int btrfs_volume_device(struct btrfs_volume *v, const struct btrfs_disk_dev_item *item) __must_check;
+/* A chunk item at a logical address, `len_bytes` of item: checked against the format, the devices and the chunks that are known; in the map
+ * afterwards. The same chunk twice is fine, another that overlaps is -EUCLEAN. Nobody reads meanwhile. */
+int btrfs_volume_chunk(struct btrfs_volume *v, u64 logical, const struct btrfs_disk_chunk *item,
+		       u32 len_bytes) __must_check;
+/* All chunks are in. degraded: chunks that can be read with the missing devices are enough; else missing devices are -ENXIO, named. Not even
+ * then: a chunk that cannot be read at all is said in *lost (a count); reading it is -EIO. */
+int btrfs_volume_ready(struct btrfs_volume *v, bool degraded, u32 *lost) __must_check;
+/* The chunk that holds a logical address; NULL: none. Borrowed, const after btrfs_volume_ready. */
+const struct btrfs_chunk *btrfs_chunk_find(const struct btrfs_volume *v, u64 logical);
+/* In order of address; NULL at the end. */
+const struct btrfs_chunk *btrfs_chunk_at(const struct btrfs_volume *v, u32 index);
+u32 btrfs_device_count(const struct btrfs_volume *v);
+struct btrfs_device *btrfs_device_at(struct btrfs_volume *v, u32 index);
+/* Where copy `copy` of a logical address lies, and how many bytes go on there. -EIO: on a missing device, or only to be rebuilt. For printers. */
+int btrfs_volume_where(struct btrfs_volume *v, u64 logical, u32 copy, u64 *devid, u64 *off_bytes,
+		       u64 *len_bytes) __must_check;
+/* Whose fault a bad checksum at a logical address was: counted at the device of that copy. */
+void btrfs_volume_bad_copy(struct btrfs_volume *v, u64 logical, u32 copy);
+
+/* ---- node.c, verify.c: nodes ---- */
+
+/* What a reader knows of the node it wants. */
+struct btrfs_expect {
+	u64 owner; /* tree; 0: any. Shared nodes carry the tree that made them, so only some trees are checked: see verify.c */
+	u32 level;
+	u64 generation; /* 0: any */
+	bool has_key;
+	struct btrfs_key first; /* with has_key */
+};
+/* The node at a logical address, referenced. */
+int btrfs_node_read(struct btrfs_super *bs, u64 bytenr, const struct btrfs_expect *want,
+		    struct buffer_head **out) __must_check;
+
+static inline const struct btrfs_disk_header *btrfs_header(const void *node)
+{
+	return node;
+}
+static inline u32 btrfs_nritems(const void *node)
+{
+	return le32_get(btrfs_header(node)->nritems);
+}
+/* Of verified nodes; slot < nritems. */
+static inline const struct btrfs_disk_item *btrfs_item(const void *leaf, u32 slot)
+{
+	return (const struct btrfs_disk_item *)((const u8 *)leaf + sizeof(struct btrfs_disk_header)) + slot;
+}
+static inline const struct btrfs_disk_ptr *btrfs_ptr(const void *node, u32 slot)
+{
+	return (const struct btrfs_disk_ptr *)((const u8 *)node + sizeof(struct btrfs_disk_header)) + slot;
+}
+/* An item's bytes. */
+static inline const void *btrfs_item_data(const void *leaf, u32 slot)
+{
+	return (const u8 *)leaf + sizeof(struct btrfs_disk_header) +
+	       le32_get(btrfs_item(leaf, slot)->offset_bytes);
+}
+static inline u32 btrfs_item_len(const void *leaf, u32 slot)
+{
+	return le32_get(btrfs_item(leaf, slot)->len_bytes);
+}
+
+/* ---- btree.c: ways through a tree ---- */
+
+/* Where a search stands: the nodes from the root (highest level) to a leaf, each referenced. Zeroed is empty. */
+struct btrfs_path {
+	const struct btrfs_root *root;
+	struct buffer_head *node[BTRFS_LEVELS]; /* [level] */
+	u32 slot[BTRFS_LEVELS];
+};
+void btrfs_path_put(struct btrfs_path *p);
+void btrfs_path_putp(struct btrfs_path *p); /* for scoped() */
+
+/* To the first item at or after key. -ENOENT: there is none. The path may be in use: it is given back first, also on error. */
+int btrfs_seek(const struct btrfs_root *root, const struct btrfs_key *key, struct btrfs_path *p) __must_check;
+/* To the last item at or before key. -ENOENT: there is none. */
+int btrfs_seek_last(const struct btrfs_root *root, const struct btrfs_key *key,
+		    struct btrfs_path *p) __must_check;
+/* To exactly this item; else -ENOENT. */
+int btrfs_find(const struct btrfs_root *root, const struct btrfs_key *key, struct btrfs_path *p) __must_check;
+/* To the next, the previous item; leaves that a walk will come to are read ahead. -ENOENT at the end. */
+int btrfs_next(struct btrfs_path *p) __must_check;
+int btrfs_prev(struct btrfs_path *p) __must_check;
+struct btrfs_key btrfs_path_key(const struct btrfs_path *p);
+/* The item's bytes: valid while the path stays. */
+const void *btrfs_path_item(const struct btrfs_path *p, u32 *len_bytes);
+
+/* ---- root.c: trees ---- */
+
+struct btrfs_root {
+	struct btrfs_super *bs; /* [const] */
+	u64 id;                 /* [const] */
+	u64 bytenr;             /* [const] */
+	u64 generation;         /* [const] */
+	u32 level;              /* [const] */
+	/* Of subvolumes: */
+	u64 dirid;                    /* [const] the root directory */
+	u64 flags;                    /* [const] BTRFS_ROOT_* */
+	struct btrfs_disk_root item;  /* [const] as it stands in the root tree, zeros behind a short one */
+	struct btrfs_root *hash_next; /* [bs->roots_lock] */
+};
+
+/* The tree with this id: the root tree, the chunk tree, or what the root tree has a ROOT_ITEM of. Borrowed: lives as long as the mount.
+ * -ENOENT: none. Several threads may ask. */
+int btrfs_root_get(struct btrfs_super *bs, u64 id, const struct btrfs_root **out) __must_check;
+/* Where a subvolume is named: its parent tree, directory, name (NUL-terminated, 256 bytes of room). -ENOENT: the top level, or unnamed. */
+int btrfs_root_parent(struct btrfs_super *bs, u64 id, u64 *parent, u64 *dirid, char *name) __must_check;
+/* What `-o subvol=PATH` means: a path from the top level. */
+int btrfs_root_by_path(struct btrfs_super *bs, const char *path, u64 *id) __must_check;
+/* The default subvolume (BTRFS_TREE_FS when none is set). */
+int btrfs_root_default(struct btrfs_super *bs, u64 *id) __must_check;
+/* Path from the top level, "" for it; what cannot be followed is "?". */
+int btrfs_root_path(struct btrfs_super *bs, u64 id, struct text *out) __must_check;
+
+/* ---- the volume in memory: super.c ---- */
+
+/* -o, see btrfs(5) and options.c. */
+struct btrfs_opts {
+	bool degraded, usebackuproot, norecovery;
+	bool ignore_bad_roots, ignore_data_csums, ignore_meta_csums, ignore_super_flags; /* rescue= */
+	u64 subvolid;   /* 0: by subvol, or the default */
+	char *subvol;   /* owned; NULL: none */
+	u64 generation; /* 0: the newest */
+};
+int btrfs_opts_parse(const char *fs_opts, struct btrfs_opts *out) __must_check;
+void btrfs_opts_free(struct btrfs_opts *o);
+
+struct btrfs_super {
+	struct super_block vfs; /* vfs.dev is the volume's device, in blocks of node_bytes in the cache */
+	struct btrfs_volume *volume;             /* [const] */
+	struct btrfs_disk_super disk;            /* [const] */
+	struct btrfs_opts opts;                  /* [const] */
+	u32 node_bytes, sector_bytes;            /* [const] */
+	u32 csum_type, csum_bytes;               /* [const] */
+	u64 generation;                          /* [const] of the root tree */
+	u8 node_fsid[16];                        /* [const] what nodes carry */
+	struct btrfs_root tree_root, chunk_root; /* [const] */
+	const struct btrfs_root *csum_root;      /* [const] NULL: cannot be read, and rescue says so */
+	const struct btrfs_root *top;            /* [const] the subvolume that is shown */
+	struct mutex roots_lock;                 /* rank ALLOC */
+	struct btrfs_root *roots[64];            /* [roots_lock] found so far, by id */
+	struct btrfs_unpacked *unpacked;         /* [const] decompressed extents, a few: compress.c */
+};
+
+static inline struct btrfs_super *btrfs_super(const struct super_block *sb)
+{
+	return container_of(sb, struct btrfs_super, vfs);
+}
+
+/* ---- ino.c: numbers of inodes ---- */
+
+/*
+ * A mount shows one space of inode numbers. Inode `objectid` of the shown top subvolume keeps its number; of another subvolume `root` it is
+ * objectid + root << 40. Where that does not fit (objectid at or above 2^40, root at or above 2^23), a table gives numbers with the top bit set,
+ * in order of first use: stable while mounted.
+ */
+int btrfs_ino(struct btrfs_super *bs, u64 root, u64 objectid, u64 *ino) __must_check;
+/* -ESTALE: never given. */
+int btrfs_ino_split(struct btrfs_super *bs, u64 ino, u64 *root, u64 *objectid) __must_check;
+
+/* ---- inodes ---- */
+
+struct btrfs_inode {
+	struct inode vfs;              /* first */
+	const struct btrfs_root *root; /* [const] */
+	u64 objectid;                  /* [const] */
+	u64 disk_flags;                /* [const] BTRFS_INODE_* */
+	u64 transid, sequence;         /* [const] */
+	bool placeholder; /* [const] the empty directory where a snapshot does not contain a subvolume */
+};
+static inline struct btrfs_inode *btrfs_inode(const struct inode *inode)
+{
+	return container_of(inode, struct btrfs_inode, vfs);
+}
+
+#endif
