@@ -20,7 +20,7 @@
 #define BTRFS_NODE_MIN      4096u
 #define BTRFS_STRIPE_BYTES  65536u
 #define BTRFS_NAME_MAX      255u
-#define BTRFS_COMPRESS_MAX  131072u /* bytes of a compressed extent, plain and compressed */
+#define BTRFS_COMPRESS_MAX  131072u /* bytes of a compressed extent, on the disk and decompressed */
 #define BTRFS_SYS_ARRAY_MAX 2048u
 #define BTRFS_BACKUPS       4u
 
@@ -461,14 +461,14 @@ enum btrfs_compression { BTRFS_COMPRESS_NONE, BTRFS_COMPRESS_ZLIB, BTRFS_COMPRES
 /* Key: (inode, EXTENT_DATA, offset in the file). */
 struct btrfs_disk_file_extent {
 	le64 generation;     /* 0x00 */
-	le64 ram_bytes;      /* 0x08 plain length of the whole extent */
+	le64 ram_bytes;      /* 0x08 unpacked length of the whole extent */
 	u8 compression;      /* 0x10 */
 	u8 encryption;       /* 0x11 */
 	le16 other_encoding; /* 0x12 */
 	u8 kind;             /* 0x14 enum btrfs_extent_kind */
 	le64 disk_bytenr;    /* 0x15 0: hole */
 	le64 disk_bytes;     /* 0x1d */
-	le64 offset_bytes;   /* 0x25 into the plain extent */
+	le64 offset_bytes;   /* 0x25 into the unpacked extent */
 	le64 num_bytes;      /* 0x2d */
 };
 DISK_SIZE(struct btrfs_disk_file_extent, 53);
