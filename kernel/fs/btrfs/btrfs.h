@@ -111,8 +111,9 @@ struct btrfs_device {
  */
 int btrfs_volume_new(struct blkdev **devs, u32 n, int mirror, struct health *health,
 		     struct btrfs_disk_super *super, struct btrfs_volume **out) __must_check;
-/* The volume's device (bytes are logical addresses; size: the end of the last chunk) holds the volume: give both back. */
+/* Gives back the volume, and its device. NULL is ignored. */
 void btrfs_volume_free(struct btrfs_volume *v);
+/* Bytes are logical addresses; size: the end of the last chunk. Borrowed. */
 struct blkdev *btrfs_volume_dev(struct btrfs_volume *v);
 /* A device item: of a device that is there (its size), or a missing one, which is added so that chunks can name it. */
 int btrfs_volume_device(struct btrfs_volume *v, const struct btrfs_disk_dev_item *item) __must_check;

@@ -31,7 +31,6 @@ static void btrfs_put_super(struct super_block *sb)
 	mutex_fini(&bs->roots_lock);
 	if (dev)
 		dev->health = NULL;
-	blkdev_put(dev);
 	btrfs_volume_free(bs->volume);
 	btrfs_opts_free(&bs->opts);
 	free(bs);
@@ -93,7 +92,6 @@ static int open_volume(struct btrfs_super *bs, struct blkdev **devs, u32 n, cons
 		return err;
 	fill(bs);
 	bs->vfs.dev = btrfs_volume_dev(bs->volume);
-	bs->vfs.dev->health = &bs->vfs.health;
 	err = bcache_new(opts->cache_bytes, &bs->vfs.cache);
 	return err ? err : bcache_attach(bs->vfs.cache, bs->vfs.dev, bs->node_bytes);
 }
@@ -101,7 +99,8 @@ static int open_volume(struct btrfs_super *bs, struct blkdev **devs, u32 n, cons
 /* A device of another volume is a seed of this one: nodes may carry its fsid. */
 static void note_seed(struct btrfs_super *bs, const struct btrfs_disk_dev_item *d)
 {
-	if (!memcmp(d->fsid, bs->disk.fsid, sizeof(d->fsid)))
+	if (!memcmp(d->fsid, bs->disk.fsid, sizeof(d->fsid)) ||
+	    !memcmp(d->fsid, bs->node_fsid, sizeof(d->fsid)))
 		return;
 	for (u32 i = 0; i < bs->seeds; i++)
 		if (!memcmp(d->fsid, bs->seed_fsid[i], sizeof(d->fsid)))
