@@ -40,6 +40,7 @@ struct acl;
 struct stage;
 struct tail;
 struct lazies;
+struct workq;
 
 #define VFS_NAME_MAX     255u
 #define VFS_PATH_MAX     4096u
@@ -148,8 +149,9 @@ enum map_kind {
 	MAP_ENCODED,   /* inode_ops.decode makes the bytes */
 };
 
-#define MAP_NEW  0x1u /* alloc: the blocks are not part of the file until commit */
-#define MAP_LAST 0x2u /* nothing but hole follows */
+#define MAP_NEW    0x1u /* alloc: the blocks are not part of the file until commit */
+#define MAP_LAST   0x2u /* nothing but hole follows */
+#define MAP_COSTLY 0x8u /* ENCODED: making the bytes takes longer than reading what they are made from */
 #define MAP_LATE \
 	0x4u /* commit: the write was accepted before, and times are in memory: they stay, the inode is written */
 
@@ -158,8 +160,10 @@ struct mapping {
 	enum map_kind kind;
 	u32 flags;
 	u64 off_bytes, len_bytes; /* in the file */
-	struct blkdev *dev;       /* DATA, UNWRITTEN. Borrowed */
+	struct blkdev *
+		dev; /* DATA, UNWRITTEN; ENCODED: of what the bytes are made, NULL: of nothing on a device. Borrowed */
 	u64 dev_off_bytes;
+	u64 dev_len_bytes;       /* ENCODED and COSTLY: all of it; else it is as long as the mapping */
 	const void *inline_data; /* INLINE: len_bytes of them */
 	struct buffer_head *bh;  /* what keeps inline_data in place; put by map_done */
 	u64 fs_private[4];       /* the module's */
@@ -221,8 +225,13 @@ struct inode_ops {
 	/* What is at off_bytes: one mapping that begins at or before it and goes on beyond it, at most to off + len where cutting costs something.
 	 * Beyond the end of file: MAP_HOLE. Locks: map_lock R or W. */
 	int (*map)(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out);
-	/* MAP_ENCODED: the bytes [off, off + len), which lie in m. Locks: map_lock R. */
-	int (*decode)(struct inode *inode, const struct mapping *m, u64 off_bytes, void *dst, u64 len_bytes);
+	/*
+	 * MAP_ENCODED: the bytes from off on, where m is: at least what m has of [off, off + len), at most that range, as much as
+	 * the module likes to read at once. *done: how much. At dst is room for room_bytes >= len; what lies behind *done may be
+	 * overwritten. Locks: map_lock R, or a piece of the read stage is under way, for which everybody waits before mappings go.
+	 */
+	int (*decode)(struct inode *inode, const struct mapping *m, u64 off_bytes, void *dst, u64 len_bytes,
+		      u64 room_bytes, u64 *done);
 	/* inode->is_packed: the file's bytes lie where they cannot be changed. Afterwards they do not: asked before the first write, truncate or
 	 * fallocate. Locks: lock W, map_lock W. */
 	int (*unpack)(struct inode *inode);
@@ -325,7 +334,8 @@ struct super_block {
 	struct lazies *lazies;     /* [const] what is written later */
 	_Atomic u64 stage_bytes;   /* held by all read stages */
 
-	_Atomic(void *) stage_spare[8]; /* buffers of stages that were read, for the next */
+	_Atomic(void *) stage_spare[8];     /* buffers of stages that were read, for the next */
+	_Atomic(struct workq *) stage_pool; /* makes encoded bytes ahead; NULL until it is needed */
 };
 
 #define LAZY_KINDS 2u
