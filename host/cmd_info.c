@@ -44,7 +44,7 @@ int cmd_info(int argc, char **argv)
 		doc_str(d, "source", v.src.name);
 		doc_str(d, "type", type->name);
 		doc_u64(d, "device_bytes", v.src.dev->size_bytes);
-		err = type->info(v.src.dev, &o.mount, d);
+		err = type->info(&v.src.dev, 1, &o.mount, d);
 	}
 	if (!err)
 		err = put_doc(d, o.json);
@@ -71,7 +71,7 @@ int cmd_dump(int argc, char **argv)
 	if (!err && !type->dump)
 		err = fail(-EOPNOTSUPP, "%s has nothing to show", type->name);
 	if (!err)
-		err = type->dump(v.src.dev, &o.mount, (u32)(argc - first - 1),
+		err = type->dump(&v.src.dev, 1, &o.mount, (u32)(argc - first - 1),
 				 (const char *const *)argv + first + 1, d);
 	if (!err)
 		err = put_doc(d, o.json);

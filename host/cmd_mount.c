@@ -107,6 +107,7 @@ static int open_volume(const struct mount_cmd *c, struct source *src, struct sou
 						  : ATIME_RELATIVE,
 		.nodiratime = m->ms_flags & MS_NODIRATIME,
 		.lazytime = m->lazytime,
+		.has_sb = m->has_sb,
 		.sb_block = m->sb_block,
 		.cache_bytes = m->cache_bytes,
 		.fs_opts = m->fs_opts.len_bytes ? text_str(&m->fs_opts) : NULL,

@@ -181,8 +181,10 @@ static int value_word(struct mount_args *m, const char *word, const char *value)
 	}
 	if (!strcmp(word, "map"))
 		return mount_args_map(m, value);
-	if (!strcmp(word, "sb"))
+	if (!strcmp(word, "sb")) {
+		m->has_sb = true;
 		return number_word(word, value, UINT64_MAX, &m->sb_block);
+	}
 	if (!strcmp(word, "cache"))
 		return size_word(word, value, &m->cache_bytes);
 	if (!strcmp(word, "offset")) {

@@ -20,6 +20,7 @@ struct mount_args {
 	bool has_offset;
 	u64 offset_bytes;
 	u32 part; /* 0: none chosen */
+	bool has_sb;
 	u64 sb_block;
 	char *journal; /* of a volume whose journal is elsewhere: where; NULL: not said */
 	u64 cache_bytes;

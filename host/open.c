@@ -388,11 +388,12 @@ static int foreign(const struct source *s)
 static const struct fs_type *type_by_copy(const struct source *s, const struct mount_opts *opts)
 {
 	const struct fs_type *found = NULL;
+	struct blkdev *dev = s->dev;
 
 	for (const struct fs_type *const *t = fs_types(); !found && *t; t++) {
 		struct doc *d = (*t)->info ? doc_new() : NULL;
 
-		if (d && !(*t)->info(s->dev, opts, d))
+		if (d && !(*t)->info(&dev, 1, opts, d))
 			found = *t;
 		doc_free(d);
 	}
@@ -409,7 +410,7 @@ int source_probe(const struct source *s, const struct mount_opts *opts, const st
 		return *out ? 0 : fail(-ENODEV, "there is no file system %s", s->fs);
 	}
 	err = fs_probe(s->dev, out, &info);
-	if (err == -ENODEV && opts->sb_block) {
+	if (err == -ENODEV && opts->has_sb) {
 		*out = type_by_copy(s, opts);
 		if (*out)
 			return 0;

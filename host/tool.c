@@ -43,6 +43,7 @@ int tool_option(struct tool_opts *o, int opt, char **argv)
 		o->has_offset = true;
 		return cli_size(optarg, &o->offset_bytes) ? 0 : bad_number("offset");
 	case 'S':
+		o->mount.has_sb = true;
 		return cli_number(optarg, UINT64_MAX, &o->mount.sb_block) ? 0 : bad_number("superblock");
 	case 'C':
 		return cli_size(optarg, &o->mount.cache_bytes) ? 0 : bad_number("cache");

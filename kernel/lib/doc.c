@@ -200,6 +200,63 @@ struct doc *doc_array(struct doc *d, const char *key)
 	return child(d, key, DOC_ARRAY);
 }
 
+/* ---- structures of the disk ---- */
+
+void doc_hexdump(struct doc *array, const void *bytes, size_t len_bytes)
+{
+	const u8 *p = bytes;
+
+	for (size_t at = 0; at < len_bytes; at += 16) {
+		struct text t = { 0 };
+
+		text_add(&t, "%05zx ", at);
+		for (size_t i = at; i < at + 16; i++)
+			text_add(&t, i < len_bytes ? " %02x" : "   ", p[i < len_bytes ? i : 0]);
+		text_add(&t, "  ");
+		for (size_t i = at; i < MIN(at + 16, len_bytes); i++)
+			text_add(&t, "%c", p[i] >= 0x20 && p[i] < 0x7f ? p[i] : '.');
+		doc_str(array, NULL, text_str(&t));
+		text_free(&t);
+	}
+}
+
+static u64 le_number(const u8 *p, u32 len)
+{
+	u64 v = 0;
+
+	while (len)
+		v = v << 8 | p[--len];
+	return v;
+}
+
+void doc_members(struct doc *out, const struct doc_member *m, u32 n, const void *base, u32 bytes)
+{
+	for (u32 i = 0; i < n; i++) {
+		const u8 *p = (const u8 *)base + m[i].off;
+
+		if (m[i].off + m[i].len > bytes)
+			continue;
+		switch (m[i].kind) {
+		case MEMBER_NUMBER:
+			doc_u64(out, m[i].name, le_number(p, m[i].len));
+			break;
+		case MEMBER_HEX:
+			doc_hex(out, m[i].name, le_number(p, m[i].len));
+			break;
+		case MEMBER_TIME:
+			doc_time(out, m[i].name, (s64)le_number(p, MIN(m[i].len, (u16)8)),
+				 m[i].len > 8 ? (u32)le_number(p + 8, 4) : 0);
+			break;
+		case MEMBER_TEXT:
+			doc_bytes(out, m[i].name, p, strnlen((const char *)p, m[i].len));
+			break;
+		case MEMBER_UUID:
+			doc_uuid(out, m[i].name, p);
+			break;
+		}
+	}
+}
+
 /* ---- text ---- */
 
 static void time_to_text(const struct timespec64 *ts, struct text *t)

@@ -3,6 +3,8 @@
 
 #include "lib/log.h"
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +51,21 @@ void super_fini(struct super_block *sb)
 	sb->dcache = NULL;
 	mutex_fini(&sb->rename);
 	health_fini(&sb->health);
+}
+
+void super_note(struct super_block *sb, const char *fmt, ...)
+{
+	size_t len = strlen(sb->notice), room = sizeof(sb->notice) - len;
+	char s[sizeof(sb->notice)];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(s, sizeof(s), fmt, ap);
+	va_end(ap);
+	if (strlen(s) + 2 < room)
+		snprintf(sb->notice + len, room, "%s%s", len ? "; " : "", s);
+	else
+		log_warn("%s: %s", sb->health.name, s);
 }
 
 int vfs_sync(struct super_block *sb)

@@ -290,7 +290,8 @@ struct mount_opts {
 	bool lazytime;   /* a time of access alone is written only at sync, unmount, or with many others */
 	struct blkdev *
 		journal; /* where the volume's log lies, if not on the volume; NULL: unknown. The module takes its own reference */
-	u64 sb_block;    /* which superblock copy, in blocks; 0: the first that is good, the primary first */
+	bool has_sb;     /* the copy that sb_block names, and no other; else the best that is good */
+	u64 sb_block;    /* which superblock copy, as the module counts them: ext4 in blocks, btrfs 0 to 2 */
 	u64 cache_bytes; /* buffer cache limit; 0: by the machine */
 	const char *fs_opts; /* the module's own, "name=value,…", NULL: none */
 };
@@ -302,11 +303,11 @@ struct fs_type {
 	int (*probe)(struct blkdev *dev, struct fs_probe *info);
 	/* Takes its own references on the devices. On error everything is as before. */
 	int (*mount)(struct blkdev **devs, u32 n, const struct mount_opts *opts, struct super_block **out);
-	/* Superblock and features, without mounting. NULL: nothing to say. */
-	int (*info)(struct blkdev *dev, const struct mount_opts *opts, struct doc *out);
+	/* Superblock and features, without mounting; the devices as for mount, perhaps not all. NULL: nothing to say. */
+	int (*info)(struct blkdev **devs, u32 n, const struct mount_opts *opts, struct doc *out);
 	/* One on-disk object, named by words ("inode", "12"). -EINVAL with the known words in err_text. */
-	int (*dump)(struct blkdev *dev, const struct mount_opts *opts, u32 words, const char *const *word,
-		    struct doc *out);
+	int (*dump)(struct blkdev **devs, u32 n, const struct mount_opts *opts, u32 words,
+		    const char *const *word, struct doc *out);
 };
 
 /* ---- objects ---- */
@@ -401,6 +402,8 @@ int super_init(struct super_block *sb, const struct fs_type *type, const struct 
 	       const char *name, const struct mount_opts *opts) __must_check;
 /* Undoes super_init; every inode is dropped. For the module's failing mount; else vfs_unmount calls it. */
 void super_fini(struct super_block *sb);
+/* Adds a sentence to sb->notice. What finds no room there is logged. */
+void super_note(struct super_block *sb, const char *fmt, ...) __printf_like(2, 3);
 /* For create: a new inode whose number the module chose, hashed and referenced; the caller fills it before anyone can find a name for it. */
 int inode_new(struct super_block *sb, u64 ino, struct inode **out) __must_check;
 /* For create, after filling: others may now have it. With err: it is dropped, freed by its last vfs_iput without evict. */

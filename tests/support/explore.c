@@ -97,7 +97,7 @@ static void dump_all(const struct fs_type *type, struct blkdev *dev, const struc
 	if (type->info) {
 		struct doc *d = doc_new();
 
-		if (type->info(dev, opts, d))
+		if (type->info(&dev, 1, opts, d))
 			err_clear();
 		doc_free(d);
 	}
@@ -105,7 +105,7 @@ static void dump_all(const struct fs_type *type, struct blkdev *dev, const struc
 		struct doc *d = doc_new();
 		struct text t = { 0 };
 
-		if (!type->dump(dev, opts, words[i][1] ? 2 : 1, words[i], d)) {
+		if (!type->dump(&dev, 1, opts, words[i][1] ? 2 : 1, words[i], d)) {
 			doc_to_text(d, &t);
 			doc_to_json(d, &t);
 		}

@@ -20,7 +20,7 @@
 #define BTRFS_NODE_MIN      4096u
 #define BTRFS_STRIPE_BYTES  65536u
 #define BTRFS_NAME_MAX      255u
-#define BTRFS_COMPRESS_MAX  131072u /* bytes of a compressed extent, unpacked and packed */
+#define BTRFS_COMPRESS_MAX  131072u /* bytes of a compressed extent, on the disk and decompressed */
 #define BTRFS_SYS_ARRAY_MAX 2048u
 #define BTRFS_BACKUPS       4u
 
@@ -224,7 +224,7 @@ struct btrfs_disk_super {
 	u8 chunk_root_level;                 /* 0x0c7 */
 	u8 log_root_level;                   /* 0x0c8 */
 	struct btrfs_disk_dev_item dev_item; /* 0x0c9 of the device that this copy lies on */
-	char label[256];                     /* 0x12b */
+	u8 label[256];                       /* 0x12b */
 	le64 cache_generation;               /* 0x22b */
 	le64 uuid_tree_generation;           /* 0x233 */
 	u8 metadata_uuid[16];                /* 0x23b with METADATA_UUID: what nodes carry as fsid */

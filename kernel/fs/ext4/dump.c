@@ -47,26 +47,10 @@ static struct buffer_head *read_shown(struct dumper *d, u64 blk, const struct bh
 	return err ? NULL : bh;
 }
 
-static void hex_doc(struct doc *array, const u8 *p, u32 len)
-{
-	for (u32 at = 0; at < len; at += 16) {
-		struct text t = { 0 };
-
-		text_add(&t, "%05x ", at);
-		for (u32 i = 0; i < 16; i++)
-			text_add(&t, at + i < len ? " %02x" : "   ", p[at + i < len ? at + i : 0]);
-		text_add(&t, "  ");
-		for (u32 i = at; i < MIN(at + 16, len); i++)
-			text_add(&t, "%c", p[i] >= 0x20 && p[i] < 0x7f ? p[i] : '.');
-		doc_str(array, NULL, text_str(&t));
-		text_free(&t);
-	}
-}
-
 /* ---- group ---- */
 
-#define M(field, kind) EXT4_MEMBER(struct ext4_disk_group, field, kind)
-static const struct ext4_member group_members[] = {
+#define M(field, kind) DOC_MEMBER(struct ext4_disk_group, field, kind)
+static const struct doc_member group_members[] = {
 	M(block_bitmap_lo, NUMBER),
 	M(block_bitmap_hi, NUMBER),
 	M(inode_bitmap_lo, NUMBER),
@@ -121,7 +105,7 @@ static int dump_group(struct dumper *d)
 	bad = ext4_group_wrong(d->es, group, desc, &g);
 	if (bad)
 		doc_str(d->out, "error", bad);
-	ext4_members_doc(group_members, ARRAY_SIZE(group_members), desc, d->es->desc_bytes, d->out);
+	doc_members(d->out, group_members, ARRAY_SIZE(group_members), desc, d->es->desc_bytes);
 	return 0;
 }
 
@@ -188,8 +172,8 @@ static int dump_bitmap(struct dumper *d)
 
 /* ---- inode ---- */
 
-#define M(field, kind) EXT4_MEMBER(struct ext4_disk_inode, field, kind)
-static const struct ext4_member inode_members[] = {
+#define M(field, kind) DOC_MEMBER(struct ext4_disk_inode, field, kind)
+static const struct doc_member inode_members[] = {
 	M(links_count, NUMBER), M(blocks_lo, NUMBER),   M(blocks_hi, NUMBER), M(version, NUMBER),
 	M(version_hi, NUMBER),  M(generation, NUMBER),  M(dtime, NUMBER),     M(file_acl_lo, NUMBER),
 	M(file_acl_hi, NUMBER), M(extra_isize, NUMBER), M(projid, NUMBER),    M(checksum_lo, HEX),
@@ -287,7 +271,7 @@ static void inode_doc(struct dumper *d, const struct ext4_disk_inode *raw)
 	inode_times_doc(es, raw, d->out);
 	if (es->inode_bytes > EXT4_INODE_BYTES_OLD)
 		fields = MIN(es->inode_bytes, EXT4_INODE_BYTES_OLD + le16_get(raw->extra_isize));
-	ext4_members_doc(inode_members, ARRAY_SIZE(inode_members), raw, fields, d->out);
+	doc_members(d->out, inode_members, ARRAY_SIZE(inode_members), raw, fields);
 	if (es->metadata_csum) {
 		u32 seed = ext4_csum_inode_seed(es, (u32)d->nr, le32_get(raw->generation));
 
@@ -295,7 +279,7 @@ static void inode_doc(struct dumper *d, const struct ext4_disk_inode *raw)
 		doc_str(d->out, "checksum_is",
 			(ext4_csum_inode(es, seed, raw) & mask) == sum ? "right" : "wrong");
 	}
-	hex_doc(doc_array(d->out, "i_block"), raw->block, sizeof(raw->block));
+	doc_hexdump(doc_array(d->out, "i_block"), raw->block, sizeof(raw->block));
 }
 
 static int dump_inode(struct dumper *d)
@@ -526,9 +510,9 @@ static int dump_htree(struct dumper *d)
 
 /* ---- extended attributes ---- */
 
-#define M(field, kind) EXT4_MEMBER(struct ext4_disk_xattr_header, field, kind)
-static const struct ext4_member xattr_members[] = { M(refcount, NUMBER), M(blocks, NUMBER), M(hash, HEX),
-						    M(checksum, HEX) };
+#define M(field, kind) DOC_MEMBER(struct ext4_disk_xattr_header, field, kind)
+static const struct doc_member xattr_members[] = { M(refcount, NUMBER), M(blocks, NUMBER), M(hash, HEX),
+						   M(checksum, HEX) };
 #undef M
 
 static void list_doc(struct dumper *d, const struct ext4_xattr_list *l, struct doc *out)
@@ -546,7 +530,7 @@ static void list_doc(struct dumper *d, const struct ext4_xattr_list *l, struct d
 		if (le32_get(e->value_inum))
 			doc_u64(o, "value_inode", le32_get(e->value_inum));
 		else if (le32_get(e->value_size))
-			hex_doc(doc_array(o, "value"), ext4_xattr_value(l, e), le32_get(e->value_size));
+			doc_hexdump(doc_array(o, "value"), ext4_xattr_value(l, e), le32_get(e->value_size));
 	}
 }
 
@@ -571,7 +555,7 @@ static int dump_xattr(struct dumper *d)
 		if (err) {
 			doc_str(o, "error", err_text());
 		} else {
-			ext4_members_doc(xattr_members, ARRAY_SIZE(xattr_members), l.base, l.bytes, o);
+			doc_members(o, xattr_members, ARRAY_SIZE(xattr_members), l.base, l.bytes);
 			list_doc(d, &l, o);
 		}
 		ext4_xattr_list_put(&l);
@@ -619,7 +603,7 @@ static int dump_block(struct dumper *d)
 		read_shown(d, d->nr, &ext4_gdt_ops, (struct bh_ctx){ { 0 } }, d->out);
 
 	if (bh)
-		hex_doc(doc_array(d->out, "bytes"), bh->data, bh->size_bytes);
+		doc_hexdump(doc_array(d->out, "bytes"), bh->data, bh->size_bytes);
 	return 0;
 }
 
@@ -687,15 +671,18 @@ static int dump_opened(struct blkdev *dev, const struct mount_opts *opts, u32 wh
 	return err;
 }
 
-int ext4_dump(struct blkdev *dev, const struct mount_opts *opts, u32 words, const char *const *word,
+int ext4_dump(struct blkdev **devs, u32 n, const struct mount_opts *opts, u32 words, const char *const *word,
 	      struct doc *out)
 {
 	bool numbered = !words || strcmp(word[0], "journal") != 0;
+	int err = ext4_one_device(n);
 	u64 nr = 0;
 	char *end;
 
+	if (err)
+		return err;
 	if (words == 1 && !strcmp(word[0], "superblock"))
-		return dump_superblock(dev, opts, out);
+		return dump_superblock(devs[0], opts, out);
 	if (words != 1u + numbered)
 		return usage();
 	if (numbered) {
@@ -706,6 +693,6 @@ int ext4_dump(struct blkdev *dev, const struct mount_opts *opts, u32 words, cons
 	}
 	for (u32 i = 0; i < ARRAY_SIZE(dumps); i++)
 		if (!strcmp(word[0], dumps[i].word))
-			return dump_opened(dev, opts, i, nr, out);
+			return dump_opened(devs[0], opts, i, nr, out);
 	return usage();
 }

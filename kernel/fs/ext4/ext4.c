@@ -27,8 +27,9 @@ static int ext4_mount(struct blkdev **devs, u32 n, const struct mount_opts *opts
 	struct inode *root;
 	int err;
 
-	if (n != 1)
-		return fail(-EINVAL, "an ext4 volume is on one device, not on %u", n);
+	err = ext4_one_device(n);
+	if (err)
+		return err;
 	err = ext4_super_open(devs[0], &ext4_fs_type, opts, &es);
 	if (err)
 		return err;

@@ -1057,6 +1057,8 @@ int ext4_options_check(const char *fs_opts) __must_check;
 /* The first copy of the superblock that can be believed; its place. On error *out has what was read last, or zeros. */
 int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_disk_super *out,
 		 u64 *off_bytes) __must_check;
+/* -EINVAL for another number of devices than one. */
+int ext4_one_device(u32 n) __must_check;
 /* Numbers whose fields depend on revision and features. */
 u64 ext4_sb_blocks(const struct ext4_disk_super *d);
 u32 ext4_sb_inode_bytes(const struct ext4_disk_super *d);
@@ -1072,33 +1074,14 @@ int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct
 
 /* ---- info.c ---- */
 
-enum ext4_member_kind {
-	EXT4_MEMBER_NUMBER,
-	EXT4_MEMBER_HEX,
-	EXT4_MEMBER_TIME, /* seconds */
-	EXT4_MEMBER_TEXT,
-	EXT4_MEMBER_UUID,
-};
-/* A member of an on-disk structure, as its printer sees it. */
-struct ext4_member {
-	const char *name;
-	u16 off, len;
-	enum ext4_member_kind kind;
-};
-#define EXT4_MEMBER(type, field, kind)                                                        \
-	{                                                                                     \
-#field, offsetof(type, field), sizeof(((type *)0)->field), EXT4_MEMBER_##kind \
-	}
-/* Those that lie within `bytes`. */
-void ext4_members_doc(const struct ext4_member *m, u32 n, const void *base, u32 bytes, struct doc *out);
 void ext4_super_doc(const struct ext4_disk_super *d, struct doc *out);
 /* fs_type.info */
-int ext4_info(struct blkdev *dev, const struct mount_opts *opts, struct doc *out);
+int ext4_info(struct blkdev **devs, u32 n, const struct mount_opts *opts, struct doc *out);
 
 /* ---- dump.c ---- */
 
 /* fs_type.dump */
-int ext4_dump(struct blkdev *dev, const struct mount_opts *opts, u32 words, const char *const *word,
+int ext4_dump(struct blkdev **devs, u32 n, const struct mount_opts *opts, u32 words, const char *const *word,
 	      struct doc *out);
 
 /* ---- ext4.c: all that is seen outside ---- */

@@ -1,44 +1,14 @@
 /*
  * What the superblock says: all of it, member by member, for `dump superblock`; what a person asks first, for
- * `info`. Members are printed from a table of (name, place, kind), which dump.c uses for other structures too.
+ * `info`.
  */
 #include "ext4.h"
 
 #include <errno.h>
 #include <stdio.h>
 
-void ext4_members_doc(const struct ext4_member *m, u32 n, const void *base, u32 bytes, struct doc *out)
-{
-	for (u32 i = 0; i < n; i++) {
-		const u8 *p = (const u8 *)base + m[i].off;
-		u64 v = 0;
-
-		if (m[i].off + m[i].len > bytes)
-			continue;
-		for (u32 k = m[i].len; m[i].kind <= EXT4_MEMBER_TIME && k > 0; k--)
-			v = v << 8 | p[k - 1];
-		switch (m[i].kind) {
-		case EXT4_MEMBER_NUMBER:
-			doc_u64(out, m[i].name, v);
-			break;
-		case EXT4_MEMBER_HEX:
-			doc_hex(out, m[i].name, v);
-			break;
-		case EXT4_MEMBER_TIME:
-			doc_time(out, m[i].name, (s64)v, 0);
-			break;
-		case EXT4_MEMBER_TEXT:
-			doc_bytes(out, m[i].name, p, strnlen((const char *)p, m[i].len));
-			break;
-		case EXT4_MEMBER_UUID:
-			doc_uuid(out, m[i].name, p);
-			break;
-		}
-	}
-}
-
-#define M(field, kind) EXT4_MEMBER(struct ext4_disk_super, field, kind)
-static const struct ext4_member super_members[] = {
+#define M(field, kind) DOC_MEMBER(struct ext4_disk_super, field, kind)
+static const struct doc_member super_members[] = {
 	M(inodes_count, NUMBER),
 	M(blocks_count_lo, NUMBER),
 	M(blocks_count_hi, NUMBER),
@@ -137,7 +107,7 @@ static const struct ext4_member super_members[] = {
 
 void ext4_super_doc(const struct ext4_disk_super *d, struct doc *out)
 {
-	ext4_members_doc(super_members, ARRAY_SIZE(super_members), d, sizeof(*d), out);
+	doc_members(out, super_members, ARRAY_SIZE(super_members), d, sizeof(*d));
 	ext4_feature_doc(d, doc_array(out, "features"));
 	if (le32_get(d->feature_ro_compat) & EXT4_RO_COMPAT_METADATA_CSUM)
 		doc_str(out, "checksum_is", ext4_csum_super(d) == le32_get(d->checksum) ? "right" : "wrong");
@@ -178,15 +148,19 @@ static void text_doc(struct doc *out, const char *key, const u8 *p, u32 len)
 		doc_bytes(out, key, p, len);
 }
 
-int ext4_info(struct blkdev *dev, const struct mount_opts *opts, struct doc *out)
+int ext4_info(struct blkdev **devs, u32 n, const struct mount_opts *opts, struct doc *out)
 {
 	struct ext4_disk_super d;
 	u64 off;
-	int err = ext4_sb_read(dev, opts, &d, &off);
-	u32 block = 1024u << (le32_get(d.log_block_size) & 15);
+	u32 block;
+	int err = ext4_one_device(n);
 
+	if (err)
+		return err;
+	err = ext4_sb_read(devs[0], opts, &d, &off);
 	if (err && (err != -EOPNOTSUPP || le16_get(d.magic) != EXT4_MAGIC))
 		return err;
+	block = 1024u << (le32_get(d.log_block_size) & 15);
 	doc_str(out, "variant", ext4_feature_variant(&d));
 	text_doc(out, "label", d.volume_name, sizeof(d.volume_name));
 	doc_uuid(out, "uuid", d.uuid);

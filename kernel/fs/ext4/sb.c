@@ -260,3 +260,8 @@ int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_
 	*out = copy;
 	return 0;
 }
+
+int ext4_one_device(u32 n)
+{
+	return n == 1 ? 0 : fail(-EINVAL, "an ext4 volume is on one device, not on %u", n);
+}

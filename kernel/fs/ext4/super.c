@@ -83,33 +83,17 @@ static void fill_overhead(struct ext4_super *es)
 	es->overhead_clusters = MIN(n, es->blocks >> es->cluster_bits);
 }
 
-static void note(struct ext4_super *es, const char *sentence)
-{
-	char *s = es->vfs.notice;
-	size_t len = strlen(s);
-
-	snprintf(s + len, sizeof(es->vfs.notice) - len, "%s%s", len ? "; " : "", sentence);
-}
-
 /* What was found while opening. */
 static void notices(struct ext4_super *es, u64 super_off, u32 bad, u32 backup)
 {
-	char s[128];
-
 	es->from_copy = super_off != EXT4_SUPER_OFF;
-	if (super_off != EXT4_SUPER_OFF) {
-		snprintf(s, sizeof(s), "a copy of the superblock is used, the one in block %llu",
-			 (unsigned long long)(super_off >> es->block_bits));
-		note(es, s);
-	}
-	if (backup) {
-		snprintf(s, sizeof(s), "%u damaged group descriptors were read from a copy", backup);
-		note(es, s);
-	}
-	if (bad) {
-		snprintf(s, sizeof(s), "%u group descriptors are damaged, inodes may be missing", bad);
-		note(es, s);
-	}
+	if (super_off != EXT4_SUPER_OFF)
+		super_note(&es->vfs, "a copy of the superblock is used, the one in block %llu",
+			   (unsigned long long)(super_off >> es->block_bits));
+	if (backup)
+		super_note(&es->vfs, "%u damaged group descriptors were read from a copy", backup);
+	if (bad)
+		super_note(&es->vfs, "%u group descriptors are damaged, inodes may be missing", bad);
 }
 
 static struct inode *ext4_alloc_inode(struct super_block *sb)
@@ -241,15 +225,13 @@ static int open_as_it_lies(struct blkdev *dev, const char *name, const struct fs
 
 static void note_replay(struct ext4_super *es, const struct ext4_replay *r)
 {
-	char s[160];
-
-	snprintf(s, sizeof(s),
-		 "not cleanly unmounted: %u transactions of its journal are applied in memory, the volume is "
-		 "unchanged",
-		 r->transactions);
-	note(es, s);
+	super_note(
+		&es->vfs,
+		"not cleanly unmounted: %u transactions of its journal are applied in memory, the volume is "
+		"unchanged",
+		r->transactions);
 	if (r->bad_commit)
-		note(es, "the journal ends in a damaged transaction: check the volume");
+		super_note(&es->vfs, "the journal ends in a damaged transaction: check the volume");
 }
 
 /* On success *dev is an overlay over what it was, which has fast commits applied. */
@@ -305,7 +287,7 @@ static int open_recovered(struct blkdev *dev, const struct fs_type *type, const 
 	if (!err) {
 		note_replay(*esp, &replay);
 		if (why[0])
-			note(*esp, why);
+			super_note(&(*esp)->vfs, "%s", why);
 	}
 	ext4_fc_free(&replay.fast_commits);
 	return err;
@@ -323,7 +305,8 @@ static int open_read_only(struct blkdev *dev, const struct fs_type *type, const 
 		return 0;
 	if (ext4_journal_is_here(*esp))
 		return open_recovered(dev, type, opts, esp);
-	note(*esp, "not cleanly unmounted, and its journal is elsewhere: the latest changes are missing "
+	super_note(&(*esp)->vfs,
+		   "not cleanly unmounted, and its journal is elsewhere: the latest changes are missing "
 		   "(--journal names its device)");
 	return 0;
 }
@@ -353,11 +336,11 @@ static void note_written(struct ext4_super *es, const struct ext4_replay *r, u32
 		log_info("%s: %u files that were deleted while open are gone now", es->vfs.health.name,
 			 orphans);
 	if (!es->journal)
-		note(es, "it has no journal: after a crash it must be checked (e2fsck)");
+		super_note(&es->vfs, "it has no journal: after a crash it must be checked (e2fsck)");
 	if (!es->was_valid)
-		note(es, "it was not cleanly unmounted: it should be checked (e2fsck)");
+		super_note(&es->vfs, "it was not cleanly unmounted: it should be checked (e2fsck)");
 	if (le16_get(es->disk.state) & EXT4_STATE_ERROR)
-		note(es, "it has recorded errors: it should be checked (e2fsck)");
+		super_note(&es->vfs, "it has recorded errors: it should be checked (e2fsck)");
 }
 
 /*
@@ -407,7 +390,7 @@ static int open_written(struct blkdev *dev, const struct fs_type *type, const st
 		if (!err)
 			err = open_read_only(dev, type, opts, esp);
 		if (!err)
-			note(*esp, why);
+			super_note(&(*esp)->vfs, "%s", why);
 		return err;
 	}
 	if (again)
@@ -453,8 +436,8 @@ int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct
 	else
 		err = open_written(dev, type, opts, out);
 	if (!err && refused) {
-		note(*out, "shown read-only");
-		note(*out, text_str(&why));
+		super_note(&(*out)->vfs, "shown read-only");
+		super_note(&(*out)->vfs, "%s", text_str(&why));
 	}
 	text_free(&why);
 	return err;

@@ -1,4 +1,5 @@
 /* Documents: both forms of every kind of value, nesting, bytes that are no text, numbers JSON has no room for. */
+#include "lib/disk.h"
 #include "lib/doc.h"
 
 #include <setjmp.h>
@@ -116,12 +117,51 @@ static void hard_values(void **state)
 	doc_free(d);
 }
 
+/* A structure of the disk, of which only the first 29 bytes are there. */
+struct disk_thing {
+	le32 number;
+	le64 mask;
+	le32 since;
+	u8 name[4];
+	u8 seen[9];
+	le16 beyond;
+};
+
+static void members(void **state)
+{
+	static const struct doc_member table[] = {
+		DOC_MEMBER(struct disk_thing, number, NUMBER), DOC_MEMBER(struct disk_thing, mask, HEX),
+		DOC_MEMBER(struct disk_thing, since, TIME),    DOC_MEMBER(struct disk_thing, name, TEXT),
+		DOC_MEMBER(struct disk_thing, beyond, NUMBER),
+	};
+	const struct disk_thing thing = { le32_put(70000), le64_put(1ull << 40), le32_put(60), "ab",
+					  { 1 },           le16_put(5) };
+	struct doc *d = doc_new();
+	struct text t = { 0 };
+
+	(void)state;
+	doc_members(d, table, ARRAY_SIZE(table), &thing, 29);
+	doc_hexdump(doc_array(d, "bytes"), "0123456789abcde\x7f!", 17);
+	doc_to_text(d, &t);
+	assert_string_equal(text_str(&t),
+			    "number: 70000\n"
+			    "mask: 0x10000000000\n"
+			    "since: 1970-01-01 00:01:00 UTC\n"
+			    "name: ab\n"
+			    "bytes:\n"
+			    "  - 00000  30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 7f  0123456789abcde.\n"
+			    "  - 00010  21                                               !\n");
+	text_free(&t);
+	doc_free(d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(as_text),
 		cmocka_unit_test(as_json),
 		cmocka_unit_test(hard_values),
+		cmocka_unit_test(members),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
