@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that building and testing need, those that are missing. Sudo when not root.
 set -eu
-PACKAGES="gcc make pkg-config libfuse3-dev fuse3 liburing-dev libisal-dev libxxhash-dev libjansson-dev
+PACKAGES="gcc make pkg-config libfuse3-dev fuse3 liburing-dev libisal-dev libxxhash-dev zlib1g-dev liblzo2-dev libzstd-dev libjansson-dev
  libblkid-dev uuid-dev libutf8proc-dev libgcrypt20-dev libcmocka-dev python3-pytest clang-format clang binutils
  e2fsprogs btrfs-progs util-linux fdisk fuse2fs fio attr acl xz-utils strace"
 missing=
