@@ -8,7 +8,8 @@
  *
  * Invariants
  *  1. A node is checked once, when it is read (verify): checksum, identity, level, generation, owner and first key as its parent or root
- *     item says, order and bounds of keys and items, every member of every item. Code above checks nothing of that again.
+ *     item says, order and bounds of keys and items, every member of every item. What is wrong with the node condemns the node; what is
+ *     wrong with an item condemns the item: a path that comes to stand on it says so (btree.c). Code above checks nothing of that again.
  *  2. No address comes from an unchecked number: the chunk map knows which logical ranges exist.
  *  3. Every walk ends: a path is at most BTRFS_LEVELS nodes, levels fall by one from parent to child, keys rise.
  *  4. Data leaves the module only after its checksum was right, unless the file has none (NODATASUM) or the mount
@@ -138,11 +139,29 @@ int btrfs_volume_where(struct btrfs_volume *v, u64 logical, u32 copy, u64 *devid
 /* Whose fault a bad checksum at a logical address was: counted at the device of that copy. */
 void btrfs_volume_bad_copy(struct btrfs_volume *v, u64 logical, u32 copy);
 
-/* ---- node.c, verify.c: nodes ---- */
+/* ---- verify_item.c, verify_extent.c, verify.c: what nodes and items must look like ---- */
+
+/* Why a leaf's item cannot be right, in words; NULL: it is. The leaf is sound as a node; slot < nritems. */
+const char *btrfs_item_wrong(const struct btrfs_super *bs, const void *leaf, u32 slot);
+/* The same of an item of the extent tree. */
+const char *btrfs_extent_item_wrong(const struct btrfs_super *bs, const void *leaf, u32 slot);
+/* Can this be a name in a directory? Not "." and "..", no '/', no NUL. */
+bool btrfs_name_ok(const void *name, u32 len);
+/* A subvolume: the top level, or one that a user made. */
+static inline bool btrfs_is_subvol(u64 tree)
+{
+	return tree == BTRFS_TREE_FS || (tree >= BTRFS_OBJ_FIRST_FREE && tree < 1ull << 48);
+}
+extern const struct bh_ops btrfs_node_ops;
+struct btrfs_expect;
+/* What the cache is told of a node that is wanted. */
+void btrfs_node_ctx(const struct btrfs_expect *want, struct bh_ctx *out);
+
+/* ---- node.c: nodes ---- */
 
 /* What a reader knows of the node it wants. */
 struct btrfs_expect {
-	u64 owner; /* tree; 0: any. Shared nodes carry the tree that made them, so only some trees are checked: see verify.c */
+	u64 owner; /* the tree that it belongs to; 0: any. Subvolumes share nodes, so there it is "a subvolume" */
 	u32 level;
 	u64 generation; /* 0: any */
 	bool has_key;
@@ -151,6 +170,11 @@ struct btrfs_expect {
 /* The node at a logical address, referenced. */
 int btrfs_node_read(struct btrfs_super *bs, u64 bytenr, const struct btrfs_expect *want,
 		    struct buffer_head **out) __must_check;
+/* As it lies, with the verdict, 0 or -EUCLEAN with its sentence in err_text; the return value is only about reading. For printers. */
+int btrfs_node_read_raw(struct btrfs_super *bs, u64 bytenr, const struct btrfs_expect *want,
+			struct buffer_head **out, int *verdict) __must_check;
+/* The nodes that the n pointers from a slot on name will be read soon. */
+void btrfs_node_ahead(struct btrfs_super *bs, const void *node, u32 slot, u32 n);
 
 static inline const struct btrfs_disk_header *btrfs_header(const void *node)
 {
@@ -182,11 +206,18 @@ static inline u32 btrfs_item_len(const void *leaf, u32 slot)
 
 /* ---- btree.c: ways through a tree ---- */
 
-/* Where a search stands: the nodes from the root (highest level) to a leaf, each referenced. Zeroed is empty. */
+/*
+ * Where a search stands: the nodes from the root (highest level) to a leaf, each referenced. Zeroed is empty.
+ *
+ * -EUCLEAN and -EIO of the functions below are about one item or one subtree that cannot be read. The path stands on it then:
+ * it gives no item, and btrfs_next and btrfs_prev go on beyond it. Who lists may go on and fail in the end; who looks for one thing
+ * returns the error.
+ */
 struct btrfs_path {
 	const struct btrfs_root *root;
 	struct buffer_head *node[BTRFS_LEVELS]; /* [level] */
 	u32 slot[BTRFS_LEVELS];
+	u32 ahead; /* leaves of node[1] before this slot are read, or asked for */
 };
 void btrfs_path_put(struct btrfs_path *p);
 void btrfs_path_putp(struct btrfs_path *p); /* for scoped() */
@@ -201,6 +232,8 @@ int btrfs_find(const struct btrfs_root *root, const struct btrfs_key *key, struc
 /* To the next, the previous item; leaves that a walk will come to are read ahead. -ENOENT at the end. */
 int btrfs_next(struct btrfs_path *p) __must_check;
 int btrfs_prev(struct btrfs_path *p) __must_check;
+/* The leaf with the first item at or after key, and `leaves` - 1 behind it, will be wanted soon: a hint. Reads the nodes above them. */
+void btrfs_ahead(const struct btrfs_root *root, const struct btrfs_key *key, u32 leaves);
 struct btrfs_key btrfs_path_key(const struct btrfs_path *p);
 /* The item's bytes: valid while the path stays. */
 const void *btrfs_path_item(const struct btrfs_path *p, u32 *len_bytes);
@@ -223,6 +256,7 @@ struct btrfs_root {
 /* The tree with this id: the root tree, the chunk tree, or what the root tree has a ROOT_ITEM of. Borrowed: lives as long as the mount.
  * -ENOENT: none. Several threads may ask. */
 int btrfs_root_get(struct btrfs_super *bs, u64 id, const struct btrfs_root **out) __must_check;
+void btrfs_roots_free(struct btrfs_super *bs);
 /* Where a subvolume is named: its parent tree, directory, name (NUL-terminated, 256 bytes of room). -ENOENT: the top level, or unnamed. */
 int btrfs_root_parent(struct btrfs_super *bs, u64 id, u64 *parent, u64 *dirid, char *name) __must_check;
 /* What `-o subvol=PATH` means: a path from the top level. */
@@ -236,7 +270,7 @@ int btrfs_root_path(struct btrfs_super *bs, u64 id, struct text *out) __must_che
 
 /* -o, see btrfs(5) and options.c. */
 struct btrfs_opts {
-	bool degraded, usebackuproot, norecovery;
+	bool degraded, usebackuproot, norecovery, noacl;
 	bool ignore_bad_roots, ignore_data_csums, ignore_meta_csums, ignore_super_flags; /* rescue= */
 	u64 subvolid;   /* 0: by subvol, or the default */
 	char *subvol;   /* owned; NULL: none */
@@ -245,15 +279,21 @@ struct btrfs_opts {
 int btrfs_opts_parse(const char *fs_opts, struct btrfs_opts *out) __must_check;
 void btrfs_opts_free(struct btrfs_opts *o);
 
+#define BTRFS_SEEDS_MAX 16u
+
 struct btrfs_super {
 	struct super_block vfs; /* vfs.dev is the volume's device, in blocks of node_bytes in the cache */
-	struct btrfs_volume *volume;             /* [const] */
-	struct btrfs_disk_super disk;            /* [const] */
-	struct btrfs_opts opts;                  /* [const] */
-	u32 node_bytes, sector_bytes;            /* [const] */
-	u32 csum_type, csum_bytes;               /* [const] */
-	u64 generation;                          /* [const] of the root tree */
-	u8 node_fsid[16];                        /* [const] what nodes carry */
+	struct btrfs_volume *volume;       /* [const] */
+	struct btrfs_disk_super disk;      /* [const] */
+	struct btrfs_opts opts;            /* [const] */
+	u32 node_bytes, sector_bytes;      /* [const] */
+	u32 csum_type, csum_bytes;         /* [const] */
+	u64 generation;                    /* [const] of the root tree */
+	u8 node_fsid[16];                  /* [const] what nodes carry */
+	u8 seed_fsid[BTRFS_SEEDS_MAX][16]; /* [const] or, made before the volume sprouted, its seed's */
+	u32 seeds;                         /* [const] */
+	bool ahead_ok;                     /* [const] nodes may be read ahead */
+	_Atomic bool bad_items; /* a leaf with a bad item was read: items are looked at before use */
 	struct btrfs_root tree_root, chunk_root; /* [const] */
 	const struct btrfs_root *csum_root;      /* [const] NULL: cannot be read, and rescue says so */
 	const struct btrfs_root *top;            /* [const] the subvolume that is shown */
@@ -267,6 +307,23 @@ static inline struct btrfs_super *btrfs_super(const struct super_block *sb)
 {
 	return container_of(sb, struct btrfs_super, vfs);
 }
+
+/* ---- usage.c: how full the volume is ---- */
+
+#define BTRFS_USAGES_MAX 16u
+/* The chunks of one type and profile. */
+struct btrfs_usage {
+	u64 type;                    /* BTRFS_BG_* */
+	u64 total_bytes, used_bytes; /* logical: one copy */
+	u32 unknown;                 /* chunks whose block group cannot be read: not in used_bytes */
+};
+/* Of all chunks. What cannot be read is counted as such: no errors but -ENOMEM. */
+int btrfs_usage_read(struct btrfs_super *bs, struct btrfs_usage out[BTRFS_USAGES_MAX], u32 *n) __must_check;
+/* super_ops.statfs */
+int btrfs_statfs(struct super_block *sb, struct kstatfs *out) __must_check;
+/* "data", "RAID1": what a chunk holds, and how. */
+const char *btrfs_bg_type_name(u64 type);
+const char *btrfs_bg_profile_name(u64 type);
 
 /* ---- ino.c: numbers of inodes ---- */
 
@@ -442,5 +499,25 @@ struct inode *btrfs_alloc_inode(struct super_block *sb);
 void btrfs_free_inode(struct inode *inode);
 int btrfs_read_inode(struct inode *inode) __must_check;
 void btrfs_readahead_inodes(struct super_block *sb, const u64 *inos, u32 n);
+
+/* super_ops */
+struct inode *btrfs_alloc_inode(struct super_block *sb);
+void btrfs_free_inode(struct inode *inode);
+int btrfs_read_inode(struct inode *inode) __must_check;
+
+/* ---- super.c ---- */
+
+/* A volume opened as for a mount, up to its trees: what printers need. `sb_only` leaves out the subvolume that would be shown. */
+int btrfs_super_open(struct blkdev **devs, u32 n, const struct fs_type *type, const struct mount_opts *opts,
+		     bool trees_only, struct btrfs_super **out) __must_check;
+/* The log tree's root, when the superblock names one. -ENOENT: none. */
+int btrfs_log_root(struct btrfs_super *bs, struct btrfs_root *out) __must_check;
+
+/* ---- info.c, dump.c, dump_item.c: printers ---- */
+
+/* fs_type */
+int btrfs_info(struct blkdev **devs, u32 n, const struct mount_opts *opts, struct doc *out) __must_check;
+int btrfs_dump(struct blkdev **devs, u32 n, const struct mount_opts *opts, u32 words, const char *const *word,
+	       struct doc *out) __must_check;
 
 #endif
