@@ -187,6 +187,8 @@ struct super_ops {
 	int (*statfs)(struct super_block *sb, struct kstatfs *out);
 	/* Reading these inodes is near: a hint, starts background reads. NULL: no hint. */
 	void (*readahead_inodes)(struct super_block *sb, const u64 *inos, u32 n);
+	/* What other trees of files the volume has, an object each; for printers. NULL: there is no such thing. */
+	int (*subvolumes)(struct super_block *sb, struct doc *array);
 	/* Tells the device which of the bytes [off, off + len) of the volume are free, in pieces of at least min_bytes. NULL: -EOPNOTSUPP. */
 	int (*trim)(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes, u64 *trimmed_bytes);
 	/* From now on nothing is written to the volume any more, as if the power had gone; what was acknowledged before is durable if it
@@ -226,8 +228,8 @@ struct inode_ops {
 	 * Beyond the end of file: MAP_HOLE. Locks: map_lock R or W. */
 	int (*map)(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out);
 	/*
-	 * MAP_ENCODED: the bytes from off on, where m is: at least what m has of [off, off + len), at most that range, as much as
-	 * the module likes to read at once. *done: how much. At dst is room for room_bytes >= len; what lies behind *done may be
+	 * MAP_ENCODED: the bytes from off on, where m is: at least one, at most [off, off + len), as many as the module likes to
+	 * read at once. *done: how many. At dst is room for room_bytes >= len; what lies behind *done may be
 	 * overwritten. Locks: map_lock R, or a piece of the read stage is under way, for which everybody waits before mappings go.
 	 */
 	int (*decode)(struct inode *inode, const struct mapping *m, u64 off_bytes, void *dst, u64 len_bytes,
@@ -257,6 +259,13 @@ struct inode_ops {
 	void (*closed)(struct inode *inode);
 	/* The inode, with its data, becomes durable. NULL: super_ops.sync. Locks: none. */
 	int (*fsync)(struct inode *inode, bool data_only);
+	/*
+	 * ioctl of the file system's own, with Linux's number and structures; an argument of the number's size, in at `in` (NULL where the
+	 * number does not say so) and out at `out`, which has *out_bytes. privileged: the caller may do everything. -ENOTTY: unknown.
+	 * NULL: there are none. Locks: none.
+	 */
+	int (*ioctl)(struct inode *inode, u32 cmd, bool privileged, const void *in, u32 in_bytes, void *out,
+		     u32 *out_bytes);
 	/* -- extended attributes: inode->lock R, W for set. Names are whole ("user.x"), checked; value NULL removes: -ENODATA. -- */
 	int (*getxattr)(struct inode *inode, const char *name, void *buf, u32 size, u32 *len);
 	int (*setxattr)(struct inode *inode, const char *name, const void *value, u32 len, u32 flags);
@@ -316,17 +325,19 @@ struct super_block {
 	const struct fs_type *type;  /* [const] */
 	const struct super_ops *ops; /* [const] */
 	struct health health;
-	struct blkdev *dev;        /* [const] the first device; referenced by the module */
-	struct bcache *cache;      /* [const] owned by the module */
-	u64 root_ino;              /* [const] */
-	u32 block_bytes;           /* [const] allocation unit of files */
-	u64 size_max_bytes;        /* [const] longest file */
-	u32 name_max;              /* [const] */
-	u32 time_gran_ns;          /* [const] times are multiples of it */
-	bool rdonly;               /* [const] */
-	bool has_acl, has_xattr;   /* [const] */
-	char notice[256];          /* [const] what the user should know about this mount, "" nothing */
-	struct mutex rename;       /* rank RENAME */
+	struct blkdev *dev;      /* [const] the first device; referenced by the module */
+	struct bcache *cache;    /* [const] owned by the module */
+	u64 root_ino;            /* [const] */
+	u32 block_bytes;         /* [const] allocation unit of files */
+	u64 size_max_bytes;      /* [const] longest file */
+	u32 name_max;            /* [const] */
+	u32 time_gran_ns;        /* [const] times are multiples of it */
+	bool rdonly;             /* [const] */
+	bool has_acl, has_xattr; /* [const] */
+	const char *
+		xattr_prefix; /* [const] of attributes that are the file system's own, "btrfs."; NULL: none */
+	char notice[256];     /* [const] what the user should know about this mount, "" nothing */
+	struct mutex rename;  /* rank RENAME */
 	struct icache *icache;     /* [const] */
 	struct dcache *dcache;     /* [const] */
 	bool readahead_off;        /* [const] */
@@ -445,6 +456,8 @@ int vfs_statfs(struct super_block *sb, struct kstatfs *out) __must_check;
 /* See super_ops. */
 int vfs_trim(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes,
 	     u64 *trimmed_bytes) __must_check;
+/* See super_ops. -EOPNOTSUPP. */
+int vfs_subvolumes(struct super_block *sb, struct doc *array) __must_check;
 /* The volume stays as a power cut at this moment would leave it; it is still shown. */
 void vfs_shutdown(struct super_block *sb);
 
@@ -504,6 +517,10 @@ int vfs_copy_range(struct inode *in, u64 in_off, struct inode *out, u64 out_off,
 int vfs_extents(struct inode *inode, u64 off_bytes, u64 len_bytes,
 		int (*emit)(void *ctx, const struct mapping *m), void *ctx) __must_check;
 int vfs_fsync(struct inode *inode, bool data_only) __must_check;
+
+/* See inode_ops. */
+int vfs_ioctl(struct inode *inode, u32 cmd, bool privileged, const void *in, u32 in_bytes, void *out,
+	      u32 *out_bytes) __must_check;
 
 /* size 0: *len only. -ERANGE: too small. */
 int vfs_getxattr(struct inode *inode, const char *name, void *buf, u32 size, u32 *len) __must_check;

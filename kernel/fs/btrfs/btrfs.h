@@ -382,10 +382,10 @@ void btrfs_zstd_free(void *ctx);
 
 /* ---- compress.c: unpacking, and what was unpacked lately ---- */
 
-/* A packed extent. */
-struct btrfs_packed {
+/* A compressed extent. */
+struct btrfs_compressed {
 	u64 bytenr;                /* 0: inline */
-	u32 disk_bytes, ram_bytes; /* packed, unpacked; at most BTRFS_COMPRESS_MAX */
+	u32 disk_bytes, ram_bytes; /* compressed, unpacked; at most BTRFS_COMPRESS_MAX */
 	u8 compression;            /* a known one, not NONE */
 	bool checked;              /* its checksums are looked at */
 };
@@ -399,18 +399,18 @@ void btrfs_tools_put(struct btrfs_unpacked *u, struct btrfs_tools *t); /* NULL i
 /* Memory that comes with them, page-aligned, for anything; NULL: none. Asking again may move it, its content is lost. */
 u8 *btrfs_tools_scratch(struct btrfs_tools *t, u32 bytes);
 /* All ram_bytes of an extent from its disk_bytes at src. What it does not hold is zeros, where the kernel takes it so; else -EIO. */
-int btrfs_unpack(struct btrfs_tools *t, const struct btrfs_packed *what, u32 sector_bytes, const void *src,
-		 void *dst) __must_check;
+int btrfs_unpack(struct btrfs_tools *t, const struct btrfs_compressed *what, u32 sector_bytes,
+		 const void *src, void *dst) __must_check;
 
 enum btrfs_unpacked_verdict {
-	BTRFS_UNPACKED_READY,   /* *out has it: read, then put */
-	BTRFS_UNPACKED_FILL,    /* *out is for it: unpack it there, say so by _filled, then put */
-	BTRFS_UNPACKED_BUSY,    /* somebody else is filling it; only without `wait` */
-	BTRFS_UNPACKED_NO_ROOM, /* it is not here, and all slots are in use */
+	BTRFS_UNPACKED_READY, /* *out has it: read, then put */
+	BTRFS_UNPACKED_FILL,  /* *out is for it: unpack it there, say so by _filled, then put */
+	BTRFS_UNPACKED_BUSY,  /* somebody else is filling it; only without `wait` */
+	BTRFS_UNPACKED_NONE,  /* it is not here; with `fill`: and there is no room for it */
 };
-/* The slot of an extent. Who holds a slot that he has to fill does not wait for another. */
-enum btrfs_unpacked_verdict btrfs_unpacked_get(struct btrfs_unpacked *u, const struct btrfs_packed *what,
-					       bool wait, struct btrfs_slot **out);
+/* The slot of an extent; with `fill`, one for it. Who holds a slot that he has to fill does not wait for another. */
+enum btrfs_unpacked_verdict btrfs_unpacked_get(struct btrfs_unpacked *u, const struct btrfs_compressed *what,
+					       bool fill, bool wait, struct btrfs_slot **out);
 u8 *btrfs_unpacked_bytes(struct btrfs_slot *s);
 void btrfs_unpacked_filled(struct btrfs_unpacked *u, struct btrfs_slot *s, int err);
 void btrfs_unpacked_put(struct btrfs_unpacked *u, struct btrfs_slot *s);

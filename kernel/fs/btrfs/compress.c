@@ -15,7 +15,7 @@
 #include "btrfs.h"
 
 #include "lib/os.h"
-#include "lib/scope.h"
+#include "lib/trace.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,10 +35,10 @@ struct btrfs_tools {
 enum slot_state { SLOT_EMPTY, SLOT_FILLING, SLOT_READY };
 
 struct btrfs_slot {
-	struct btrfs_packed key; /* [lock] */
-	enum slot_state state;   /* [lock] */
-	u32 users;               /* [lock] */
-	u64 used_at;             /* [lock] */
+	struct btrfs_compressed key; /* [lock] */
+	enum slot_state state;       /* [lock] */
+	u32 users;                   /* [lock] */
+	u64 used_at;                 /* [lock] */
 	u8 *buf; /* BTRFS_COMPRESS_MAX; [its getter while FILLING], then const while there are users */
 };
 
@@ -95,8 +95,8 @@ u8 *btrfs_tools_scratch(struct btrfs_tools *t, u32 bytes)
 	return t->scratch;
 }
 
-int btrfs_unpack(struct btrfs_tools *t, const struct btrfs_packed *what, u32 sector_bytes, const void *src,
-		 void *dst)
+int btrfs_unpack(struct btrfs_tools *t, const struct btrfs_compressed *what, u32 sector_bytes,
+		 const void *src, void *dst)
 {
 	u32 done = 0, missing;
 	int err = -EIO;
@@ -114,11 +114,12 @@ int btrfs_unpack(struct btrfs_tools *t, const struct btrfs_packed *what, u32 sec
 	}
 	if (err)
 		return err;
-	/* The file's last sector is packed up to the end of the file only; zlib and zstd say where their data end. */
+	stat_add(STAT_UNPACKED, 1);
+	/* The file's last sector is compressed up to the end of the file only; zlib and zstd say where their data end. */
 	missing = what->ram_bytes - done;
 	if (missing &&
 	    (!what->bytenr || (what->compression == BTRFS_COMPRESS_LZO && missing >= sector_bytes)))
-		return fail(-EIO, "packed data hold %u bytes, not %u", done, what->ram_bytes);
+		return fail(-EIO, "compressed data hold %u bytes, not %u", done, what->ram_bytes);
 	memset((u8 *)dst + done, 0, missing);
 	return 0;
 }
@@ -150,14 +151,14 @@ void btrfs_unpacked_free(struct btrfs_unpacked *u)
 	free(u);
 }
 
-static bool same(const struct btrfs_packed *a, const struct btrfs_packed *b)
+static bool same(const struct btrfs_compressed *a, const struct btrfs_compressed *b)
 {
 	return a->bytenr == b->bytenr && a->disk_bytes == b->disk_bytes && a->ram_bytes == b->ram_bytes &&
 	       a->compression == b->compression && a->checked == b->checked;
 }
 
 /* Locks: lock. The slot that has or will have the extent, else the one that was idle for longest; NULL: all are in use. */
-static struct btrfs_slot *slot_find(struct btrfs_unpacked *u, const struct btrfs_packed *what)
+static struct btrfs_slot *slot_find(struct btrfs_unpacked *u, const struct btrfs_compressed *what)
 {
 	struct btrfs_slot *idle = NULL;
 
@@ -172,38 +173,32 @@ static struct btrfs_slot *slot_find(struct btrfs_unpacked *u, const struct btrfs
 	return idle;
 }
 
-enum btrfs_unpacked_verdict btrfs_unpacked_get(struct btrfs_unpacked *u, const struct btrfs_packed *what,
-					       bool wait, struct btrfs_slot **out)
+enum btrfs_unpacked_verdict btrfs_unpacked_get(struct btrfs_unpacked *u, const struct btrfs_compressed *what,
+					       bool fill, bool wait, struct btrfs_slot **out)
 {
 	struct btrfs_slot *s;
 
 	*out = NULL;
 	mutex_guard(&u->lock);
-	for (;;) {
-		s = slot_find(u, what);
-		if (!s)
-			return BTRFS_UNPACKED_NO_ROOM;
-		if (s->state != SLOT_FILLING)
-			break;
+	while ((s = slot_find(u, what)) && s->state == SLOT_FILLING) {
 		if (!wait)
 			return BTRFS_UNPACKED_BUSY;
 		cond_wait(&u->filled, &u->lock);
 	}
-	s->used_at = ++u->clock;
-	if (s->state == SLOT_READY && same(&s->key, what)) {
-		s->users++;
-		*out = s;
-		return BTRFS_UNPACKED_READY;
+	if (s && s->state == SLOT_READY && same(&s->key, what)) {
+		stat_add(STAT_UNPACKED_HITS, 1);
+	} else {
+		if (s && fill && !s->buf)
+			s->buf = os_alloc_aligned(4096, BTRFS_COMPRESS_MAX);
+		if (!s || !fill || !s->buf)
+			return BTRFS_UNPACKED_NONE;
+		s->key = *what;
+		s->state = SLOT_FILLING;
 	}
-	if (!s->buf)
-		s->buf = os_alloc_aligned(4096, BTRFS_COMPRESS_MAX);
-	if (!s->buf)
-		return BTRFS_UNPACKED_NO_ROOM;
+	s->used_at = ++u->clock;
 	s->users++;
-	s->key = *what;
-	s->state = SLOT_FILLING;
 	*out = s;
-	return BTRFS_UNPACKED_FILL;
+	return s->state == SLOT_READY ? BTRFS_UNPACKED_READY : BTRFS_UNPACKED_FILL;
 }
 
 u8 *btrfs_unpacked_bytes(struct btrfs_slot *s)

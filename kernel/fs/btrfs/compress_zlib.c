@@ -1,4 +1,4 @@
-/* Extents that zlib packed: one deflate stream behind zlib's header of two bytes (RFC 1950, RFC 1951). */
+/* Extents that zlib compressed: one deflate stream behind zlib's header of two bytes (RFC 1950, RFC 1951). */
 #include "btrfs.h"
 
 #include "lib/scope.h"
@@ -43,7 +43,7 @@ int btrfs_zlib_unpack(void **ctx, const void *src, u32 src_bytes, void *dst, u32
 	int ret;
 
 	if (src_bytes < HEADER_BYTES || !header_ok(src))
-		return fail(-EIO, "packed data does not begin as zlib's do");
+		return fail(-EIO, "compressed data does not begin as zlib's do");
 	z = stream_get(ctx);
 	if (!z)
 		return fail(-ENOMEM, "no memory to unpack zlib's data");
@@ -56,5 +56,5 @@ int btrfs_zlib_unpack(void **ctx, const void *src, u32 src_bytes, void *dst, u32
 	/* Z_BUF_ERROR: the room is full, or there is no more input. */
 	if (ret == Z_STREAM_END || (ret == Z_BUF_ERROR && !z->avail_out))
 		return 0;
-	return fail(-EIO, "data packed by zlib are damaged");
+	return fail(-EIO, "data compressed by zlib are damaged");
 }

@@ -1,4 +1,4 @@
-/* Extents that zstd packed: one frame (RFC 8878), then zeros up to the end of the last sector. */
+/* Extents that zstd compressed: one frame (RFC 8878), then zeros up to the end of the last sector. */
 #include "btrfs.h"
 
 #include <errno.h>
@@ -29,11 +29,11 @@ int btrfs_zstd_unpack(void **ctx, const void *src, u32 src_bytes, void *dst, u32
 		moved = in.pos + out.pos;
 		ret = ZSTD_decompressStream(*ctx, &out, &in);
 		if (ZSTD_isError(ret))
-			return fail(-EIO, "data packed by zstd are damaged: %s", ZSTD_getErrorName(ret));
+			return fail(-EIO, "data compressed by zstd are damaged: %s", ZSTD_getErrorName(ret));
 		moved = in.pos + out.pos - moved;
 	}
 	*done = (u32)out.pos;
 	if (ret && out.pos < out.size)
-		return fail(-EIO, "data packed by zstd are cut off");
+		return fail(-EIO, "data compressed by zstd are cut off");
 	return 0;
 }
