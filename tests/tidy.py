@@ -37,7 +37,7 @@ HEADERS = {
     r"<fuse": r"host/fuse/.*",
     r"<(linux/|sys/(ioctl|syscall|mount)\.h)": r"(kernel/block/(uring|dev_file)|kernel/lib/os)\.c|host/.*",
     r"<jansson": r"kernel/lib/doc\.c",
-    r"<isa-l": r"kernel/lib/crc\.c",
+    r"<isa-l": r"kernel/lib/crc\.c|kernel/fs/btrfs/raid56\.c",
 }
 PUBLIC = re.compile(r"lib/\w+\.h|(block/block|jbd2/jbd2|vfs/vfs)\.h")
 BANNED = re.compile(r"\b(FIXME|TODO|XXX|HACK|ERR_PTR|packed)\b")

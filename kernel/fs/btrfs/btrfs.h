@@ -115,8 +115,9 @@ struct btrfs_device {
  */
 int btrfs_volume_new(struct blkdev **devs, u32 n, int mirror, struct health *health,
 		     struct btrfs_disk_super *super, struct btrfs_volume **out) __must_check;
-/* The volume's device (bytes are logical addresses; size: the end of the last chunk) holds the volume: give both back. */
+/* Gives back the volume, and its device. NULL is ignored. */
 void btrfs_volume_free(struct btrfs_volume *v);
+/* Bytes are logical addresses; size: the end of the last chunk. Borrowed. */
 struct blkdev *btrfs_volume_dev(struct btrfs_volume *v);
 /* A device item: of a device that is there (its size), or a missing one, which is added so that chunks can name it. */
 int btrfs_volume_device(struct btrfs_volume *v, const struct btrfs_disk_dev_item *item) __must_check;
@@ -505,15 +506,52 @@ struct inode *btrfs_alloc_inode(struct super_block *sb);
 void btrfs_free_inode(struct inode *inode);
 int btrfs_read_inode(struct inode *inode) __must_check;
 
+/* ---- rescue.c: older root trees ---- */
+
+struct btrfs_old_root {
+	u64 bytenr, generation;
+	u32 level;
+	const char *from; /* "a backup in the superblock" */
+};
+struct btrfs_old_roots {
+	u64 generation; /* only of this one; 0: of any */
+	u32 count;
+	struct btrfs_old_root at[16]; /* the newest first */
+};
+/*
+ * The root trees that the superblock knows, the current one included. Of one generation: where the superblock does not know it, its
+ * copies are asked, and then all metadata is searched, which reads it all.
+ */
+int btrfs_old_roots(struct btrfs_super *bs, struct blkdev **devs, u32 n, u64 generation,
+		    struct btrfs_old_roots *out) __must_check;
+
 /* ---- super.c ---- */
 
-/* A volume opened as for a mount, up to its trees: what printers need. `sb_only` leaves out the subvolume that would be shown. */
+/*
+ * Opens a volume for a mount; ended by vfs_unmount. For printers (`lenient`): missing devices are no error, nor are trees that cannot
+ * be read, and no subvolume is chosen (bs->top is NULL).
+ */
 int btrfs_super_open(struct blkdev **devs, u32 n, const struct fs_type *type, const struct mount_opts *opts,
-		     bool trees_only, struct btrfs_super **out) __must_check;
+		     bool lenient, struct btrfs_super **out) __must_check;
 /* The log tree's root, when the superblock names one. -ENOENT: none. */
 int btrfs_log_root(struct btrfs_super *bs, struct btrfs_root *out) __must_check;
+/* A subvolume's log, as a ROOT_ITEM of the log tree has it. */
+void btrfs_log_tree(const struct btrfs_disk_root *item, struct btrfs_super *bs, struct btrfs_root *out);
 
-/* ---- info.c, dump.c, dump_item.c: printers ---- */
+/* Which superblock the options name, as btrfs_sb_read takes it. */
+int btrfs_super_mirror(const struct mount_opts *opts, int *mirror) __must_check;
+
+/* ---- dump_item.c, info.c, dump.c: printers ---- */
+
+/* An item's members; `data` need not have been checked. */
+void btrfs_item_doc(const struct btrfs_super *bs, const struct btrfs_key *key, const void *data,
+		    u32 len_bytes, struct doc *out);
+void btrfs_key_doc(const struct btrfs_key *key, struct doc *out);
+/* An object id: those of the system are negative. */
+void btrfs_doc_id(struct doc *out, const char *name, u64 id);
+void btrfs_super_doc(const struct btrfs_disk_super *d, struct doc *out);
+void btrfs_backups_doc(const struct btrfs_disk_super *d, struct doc *array);
+void btrfs_devices_doc(struct btrfs_super *bs, struct doc *array);
 
 /* fs_type */
 int btrfs_info(struct blkdev **devs, u32 n, const struct mount_opts *opts, struct doc *out) __must_check;

@@ -551,6 +551,14 @@ struct btrfs_disk_qgroup_limit {
 };
 DISK_SIZE(struct btrfs_disk_qgroup_limit, 40);
 
+enum btrfs_replace_state {
+	BTRFS_REPLACE_NEVER,
+	BTRFS_REPLACE_STARTED,
+	BTRFS_REPLACE_FINISHED,
+	BTRFS_REPLACE_CANCELED,
+	BTRFS_REPLACE_SUSPENDED,
+};
+/* Key: (0, DEV_REPLACE, 0) of the device tree. */
 struct btrfs_disk_dev_replace {
 	le64 src_devid; /* 0x00 */
 	le64 cursor_left, cursor_right;

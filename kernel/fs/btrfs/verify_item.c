@@ -31,15 +31,10 @@ static bool aligned(const struct item *it, u64 v)
 	return IS_ALIGNED(v, (u64)it->bs->sector_bytes);
 }
 
-static bool is_log(const struct item *it)
-{
-	return le64_get(btrfs_header(it->leaf)->owner) == BTRFS_TREE_LOG;
-}
-
-/* The item before is one of the same object: its inode, or what follows the inode. */
+/* The item before is one of the same object: its inode, or what follows the inode. Only subvolumes are so, not their logs. */
 static bool has_inode(const struct item *it)
 {
-	return !it->slot || is_log(it) ||
+	return !it->slot || !btrfs_is_subvol(le64_get(btrfs_header(it->leaf)->owner)) ||
 	       le64_get(btrfs_item(it->leaf, it->slot - 1)->key.objectid) == it->key.objectid;
 }
 

@@ -1,0 +1,81 @@
+/*
+ * The features of a volume: their names, and which of them this driver reads. compat may be there without being understood; compat_ro must be
+ * understood to write; incompat must be understood to read.
+ */
+#include "btrfs.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+enum feature_set { COMPAT, COMPAT_RO, INCOMPAT };
+
+static const struct feature {
+	enum feature_set set;
+	u64 bit;
+	bool read; /* incompat: this driver can */
+	const char *name;
+} features[] = {
+	{ COMPAT_RO, BTRFS_COMPAT_RO_FREE_SPACE_TREE, true, "free-space-tree" },
+	{ COMPAT_RO, BTRFS_COMPAT_RO_FREE_SPACE_TREE_VALID, true, "free-space-tree-valid" },
+	{ COMPAT_RO, BTRFS_COMPAT_RO_VERITY, true, "verity" },
+	{ COMPAT_RO, BTRFS_COMPAT_RO_BLOCK_GROUP_TREE, true, "block-group-tree" },
+	{ INCOMPAT, BTRFS_INCOMPAT_MIXED_BACKREF, true, "mixed-backref" },
+	{ INCOMPAT, BTRFS_INCOMPAT_DEFAULT_SUBVOL, true, "default-subvol" },
+	{ INCOMPAT, BTRFS_INCOMPAT_MIXED_GROUPS, true, "mixed-bg" },
+	{ INCOMPAT, BTRFS_INCOMPAT_COMPRESS_LZO, true, "compress-lzo" },
+	{ INCOMPAT, BTRFS_INCOMPAT_COMPRESS_ZSTD, true, "compress-zstd" },
+	{ INCOMPAT, BTRFS_INCOMPAT_BIG_METADATA, true, "big-metadata" },
+	{ INCOMPAT, BTRFS_INCOMPAT_EXTENDED_IREF, true, "extref" },
+	{ INCOMPAT, BTRFS_INCOMPAT_RAID56, true, "raid56" },
+	{ INCOMPAT, BTRFS_INCOMPAT_SKINNY_METADATA, true, "skinny-metadata" },
+	{ INCOMPAT, BTRFS_INCOMPAT_NO_HOLES, true, "no-holes" },
+	{ INCOMPAT, BTRFS_INCOMPAT_METADATA_UUID, true, "metadata-uuid" },
+	{ INCOMPAT, BTRFS_INCOMPAT_RAID1C34, true, "raid1c34" },
+	{ INCOMPAT, BTRFS_INCOMPAT_ZONED, false, "zoned" },
+	{ INCOMPAT, BTRFS_INCOMPAT_EXTENT_TREE_V2, false, "extent-tree-v2" },
+	{ INCOMPAT, BTRFS_INCOMPAT_RAID_STRIPE_TREE, false, "raid-stripe-tree" },
+	{ INCOMPAT, BTRFS_INCOMPAT_SIMPLE_QUOTA, true, "simple-quota" },
+};
+
+static void add_names(struct text *t, enum feature_set set, u64 bits)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(features); i++)
+		if (features[i].set == set && bits & features[i].bit) {
+			text_add(t, "%s%s", t->len_bytes ? ", " : "", features[i].name);
+			bits &= ~features[i].bit;
+		}
+	if (bits)
+		text_add(t, "%s0x%llx", t->len_bytes ? ", " : "", (unsigned long long)bits);
+}
+
+int btrfs_features_check(const struct btrfs_disk_super *d)
+{
+	u64 bits = le64_get(d->incompat);
+	struct text t = { 0 };
+	int err;
+
+	for (size_t i = 0; i < ARRAY_SIZE(features); i++)
+		if (features[i].set == INCOMPAT && features[i].read)
+			bits &= ~features[i].bit;
+	if (!bits)
+		return 0;
+	add_names(&t, INCOMPAT, bits);
+	err = fail(-EOPNOTSUPP, "the volume has features that werunos cannot read: %s", text_str(&t));
+	text_free(&t);
+	return err;
+}
+
+void btrfs_features_doc(int which, u64 bits, struct doc *array)
+{
+	char rest[32];
+
+	for (size_t i = 0; i < ARRAY_SIZE(features); i++)
+		if (features[i].set == (enum feature_set)which && bits & features[i].bit) {
+			doc_str(array, NULL, features[i].name);
+			bits &= ~features[i].bit;
+		}
+	if (bits) {
+		snprintf(rest, sizeof(rest), "0x%llx", (unsigned long long)bits);
+		doc_str(array, NULL, rest);
+	}
+}
