@@ -438,7 +438,7 @@ int btrfs_data_read(const struct btrfs_inode *bi, const struct btrfs_run *run, u
 /* A piece of a file: an extent's, or a hole. */
 struct btrfs_extent {
 	u64 off_bytes, len_bytes; /* in the file */
-	enum { BTRFS_PIECE_HOLE, BTRFS_PIECE_INLINE, BTRFS_PIECE_REG, BTRFS_PIECE_PREALLOC } kind;
+	enum { BTRFS_FILE_HOLE, BTRFS_FILE_INLINE, BTRFS_FILE_REG, BTRFS_FILE_PREALLOC } kind;
 	u8 compression;
 	u64 bytenr, disk_bytes; /* REG, PREALLOC */
 	u64 offset_bytes,

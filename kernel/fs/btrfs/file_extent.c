@@ -35,7 +35,7 @@ static bool at_extent(const struct btrfs_extents *c)
 
 static void set_hole(struct btrfs_extents *c, u64 from, u64 to)
 {
-	c->e = (struct btrfs_extent){ .off_bytes = from, .len_bytes = to - from, .kind = BTRFS_PIECE_HOLE };
+	c->e = (struct btrfs_extent){ .off_bytes = from, .len_bytes = to - from, .kind = BTRFS_FILE_HOLE };
 	c->pending = to != NO_END;
 }
 
@@ -51,7 +51,7 @@ static void set_extent(struct btrfs_extents *c)
 				    .ram_bytes = le64_get(d->ram_bytes) };
 	c->pending = false;
 	if (d->kind == BTRFS_EXTENT_INLINE) {
-		e->kind = BTRFS_PIECE_INLINE;
+		e->kind = BTRFS_FILE_INLINE;
 		e->len_bytes = e->ram_bytes;
 		e->disk_bytes = len - BTRFS_FILE_EXTENT_HEAD_BYTES;
 		e->data = (const u8 *)d + BTRFS_FILE_EXTENT_HEAD_BYTES;
@@ -61,9 +61,9 @@ static void set_extent(struct btrfs_extents *c)
 	e->bytenr = le64_get(d->disk_bytenr);
 	e->disk_bytes = le64_get(d->disk_bytes);
 	e->offset_bytes = le64_get(d->offset_bytes);
-	e->kind = !e->bytenr                         ? BTRFS_PIECE_HOLE
-		  : d->kind == BTRFS_EXTENT_PREALLOC ? BTRFS_PIECE_PREALLOC
-						     : BTRFS_PIECE_REG;
+	e->kind = !e->bytenr                         ? BTRFS_FILE_HOLE
+		  : d->kind == BTRFS_EXTENT_PREALLOC ? BTRFS_FILE_PREALLOC
+						     : BTRFS_FILE_REG;
 }
 
 /* The piece that begins at `from`, where the move of the path to the extent behind it ended in err. */

@@ -88,17 +88,17 @@ static void map_extent(const struct btrfs_extents *c, struct mapping *out)
 	out->fs_private[2] = e->offset_bytes;
 	out->fs_private[3] = (u64)e->compression << 32 | MIN(e->ram_bytes, (u64)BTRFS_COMPRESS_MAX);
 	switch (e->kind) {
-	case BTRFS_PIECE_HOLE:
+	case BTRFS_FILE_HOLE:
 		if (!e->bytenr && e->off_bytes + e->len_bytes == ~0ull)
 			out->flags |= MAP_LAST;
 		break;
-	case BTRFS_PIECE_INLINE:
+	case BTRFS_FILE_INLINE:
 		map_inline(c, out);
 		break;
-	case BTRFS_PIECE_REG:
+	case BTRFS_FILE_REG:
 		map_regular(c->bi, e, out);
 		break;
-	case BTRFS_PIECE_PREALLOC:
+	case BTRFS_FILE_PREALLOC:
 		out->kind = MAP_UNWRITTEN;
 		out->dev = c->bi->vfs.sb->dev;
 		out->dev_off_bytes = e->bytenr + e->offset_bytes;
@@ -110,7 +110,7 @@ static void map_extent(const struct btrfs_extents *c, struct mapping *out)
 static struct btrfs_extent extent_of(const struct mapping *m)
 {
 	return (struct btrfs_extent){
-		.kind = m->inline_data ? BTRFS_PIECE_INLINE : BTRFS_PIECE_REG,
+		.kind = m->inline_data ? BTRFS_FILE_INLINE : BTRFS_FILE_REG,
 		.off_bytes = m->off_bytes,
 		.len_bytes = m->len_bytes,
 		.bytenr = m->fs_private[0],
@@ -239,10 +239,10 @@ static int plan(struct decoder *d, const struct mapping *m, u64 *planned)
 	for (;;) {
 		u64 to = MIN(e.off_bytes + e.len_bytes, d->end);
 
-		if (e.kind == BTRFS_PIECE_INLINE)
+		if (e.kind == BTRFS_FILE_INLINE)
 			err = corrupt(&d->bs->vfs.health, "inode", d->bi->vfs.ino,
 				      "an inline extent behind others");
-		else if (e.kind != BTRFS_PIECE_REG)
+		else if (e.kind != BTRFS_FILE_REG)
 			memset(dst_of(d, pos), 0, to - pos);
 		else if (e.compression == BTRFS_COMPRESS_NONE)
 			plan_plain(d, &e, pos, to);
