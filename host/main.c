@@ -12,13 +12,15 @@ static const struct command commands[] = {
 	{ "umount", "[--lazy] [--force] DIR", "end a mount, and wait until all is durable", cmd_umount },
 	{ "devices", "[--json] [IMAGE …]", "list disks and partitions, of this machine or of images",
 	  cmd_devices },
-	{ "info", "[--json] [-p N] [--sb N] IMAGE", "say what a volume is", cmd_info },
+	{ "info", "[--json] [-p N] [--sb N] [-o LIST] IMAGE", "say what a volume is", cmd_info },
 	{ "ls", "[-a] [-l] [-R] [--json] [-p N] IMAGE[:/PATH] …", "list directories", cmd_ls },
 	{ "tree", "[-a] [--json] [-p N] IMAGE[:/PATH] …", "list a directory and all below it", cmd_tree },
 	{ "stat", "[--extents] [--json] [-p N] IMAGE[:/PATH] …", "show all attributes of a file", cmd_stat },
 	{ "cat", "[-p N] IMAGE:/PATH …", "write files to standard output", cmd_cat },
-	{ "dump", "[--json] [-p N] [--sb N] IMAGE WORD …", "show one object as it lies on the disk",
+	{ "dump", "[--json] [-p N] [--sb N] [-o LIST] IMAGE WORD …", "show one object as it lies on the disk",
 	  cmd_dump },
+	{ "subvolume", "list [--json] [-p N] IMAGE", "list the subvolumes and snapshots of a btrfs volume",
+	  cmd_subvolume },
 	{ "help", "[COMMAND]", "show the commands, or how one is used", cmd_help },
 };
 
