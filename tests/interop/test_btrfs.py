@@ -60,6 +60,9 @@ MATRIX = {
 QUICK = ['default', 'quota', 'holes', 'node-64k', 'mixed', 'raid10', 'raid6']
 names = list(MATRIX) if os.environ.get('LONG') else QUICK
 
+# Directories that stand where a snapshot does not contain a subvolume: the kernel gives them the time of day.
+PLACEHOLDERS = [b'snap-ro/' + x for x in (b'sub', b'gone', b'empty', b'snap-ro')] + [b'snap-rw/inner']
+
 BTRFS_IOC_CLONE_RANGE = 0x4020940d
 FIDEDUPERANGE = 0xc0189436
 
@@ -85,7 +88,8 @@ def mkfs(d, name):
 def kernel(paths, d, options=''):
     """The kernel's mount of a volume on several images."""
     with contextlib.ExitStack() as stack:
-        devs = [stack.enter_context(mounts.loop(p, *(['-r'] if 'ro' in options.split(',') else []))) for p in paths]
+        # Not read-only: the space of groups on such devices would count as not available.
+        devs = [stack.enter_context(mounts.loop(p)) for p in paths]
         words = ['device=' + x for x in devs] + ([options] if options else [])
         mounts.run('mount', '-t', 'btrfs', '-o', ','.join(words), devs[0], str(d))
         try:
@@ -235,8 +239,11 @@ def work(tmp_path_factory):
 def view(root):
     """What is seen, with inode numbers as they are within their subvolume."""
     seen = manifest.take(root)
-    for d in seen.values():
+    for path, d in seen.items():
         d['ino'] &= INO
+        if path in PLACEHOLDERS:
+            for k in ('ino', 'atime', 'mtime', 'ctime'):
+                del d[k]
     return seen
 
 
@@ -273,8 +280,8 @@ def sums(paths):
 @pytest.mark.parametrize('name', names)
 def test_same_as_the_kernel(work, name):
     paths = build(work, name)
-    before = sums(paths)
     want, kst = kernel_view(work, paths)
+    before = sums(paths)
     assert len(want) > 18000
     with ours(paths, work / 'w'):
         compare(want, view(work / 'w'))
