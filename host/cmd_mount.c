@@ -318,6 +318,7 @@ enum {
 	OPT_MAP,
 	OPT_DAEMON,
 	OPT_CACHE,
+	OPT_GENERATION,
 	OPT_JOURNAL,
 	OPT_DEBUG,
 	OPT_LOG,
@@ -336,6 +337,7 @@ static const struct option long_options[] = {
 	{ "map", required_argument, NULL, OPT_MAP },
 	{ "daemon", no_argument, NULL, OPT_DAEMON },
 	{ "cache", required_argument, NULL, OPT_CACHE },
+	{ "generation", required_argument, NULL, OPT_GENERATION },
 	{ "journal", required_argument, NULL, OPT_JOURNAL },
 	{ "debug", no_argument, NULL, OPT_DEBUG },
 	{ "log", required_argument, NULL, OPT_LOG },
@@ -382,6 +384,8 @@ static int take_option(struct mount_cmd *c, int opt)
 		return mount_args_map(&c->args, optarg);
 	case OPT_CACHE:
 		return as_word(c, "cache", optarg);
+	case OPT_GENERATION:
+		return as_word(c, "generation", optarg);
 	case OPT_JOURNAL:
 		return as_word(c, "journal", optarg);
 	case OPT_THREADS:

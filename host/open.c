@@ -372,7 +372,7 @@ static int foreign(const struct source *s)
 	if (err)
 		;
 	else if (v.type[0])
-		err = fail(-ENODEV, "%s holds %s; werunos reads ext2, ext3 and ext4", s->name,
+		err = fail(-ENODEV, "%s holds %s; werunos reads ext2, ext3, ext4 and btrfs", s->name,
 			   volume_says(&v, buf, sizeof(buf)));
 	else if (t.type[0] && have.len_bytes)
 		err = fail(-ENODEV, "%s is a disk with partitions: choose one with -p (it has %s)", s->name,

@@ -23,6 +23,18 @@ static int bad_number(const char *what)
 	return cli_usage("%s: \"%s\" is not a number that can be", what, optarg);
 }
 
+/* One more word for the module, or a list of them. */
+static int fs_words(struct tool_opts *o, const char *name, const char *words)
+{
+	size_t len = strlen(o->fs_opts), room = sizeof(o->fs_opts) - len;
+	int n = snprintf(o->fs_opts + len, room, "%s%s%s", len ? "," : "", name, words);
+
+	if (n < 0 || (size_t)n >= room)
+		return cli_usage("%s", "more options than there is room for");
+	o->mount.fs_opts = o->fs_opts;
+	return 0;
+}
+
 int tool_option(struct tool_opts *o, int opt, char **argv)
 {
 	u64 v;
@@ -45,6 +57,10 @@ int tool_option(struct tool_opts *o, int opt, char **argv)
 	case 'S':
 		o->mount.has_sb = true;
 		return cli_number(optarg, UINT64_MAX, &o->mount.sb_block) ? 0 : bad_number("superblock");
+	case 'o':
+		return fs_words(o, "", optarg);
+	case 'G':
+		return fs_words(o, "generation=", optarg);
 	case 'C':
 		return cli_size(optarg, &o->mount.cache_bytes) ? 0 : bad_number("cache");
 	}

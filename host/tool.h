@@ -12,18 +12,21 @@ struct tool_opts {
 	bool has_offset;
 	u64 offset_bytes;
 	struct mount_opts mount; /* always read-only */
+	char fs_opts[1024];      /* what mount.fs_opts names: words for the module */
 };
 
 /* Rows of a command's long options, and its short ones. */
-#define TOOL_LONG                                                                                    \
-	{ "json", no_argument, NULL, 'J' }, { "part", required_argument, NULL, 'p' },                \
-		{ "offset", required_argument, NULL, 'O' }, { "sb", required_argument, NULL, 'S' },  \
-		{ "norecovery", no_argument, NULL, 'N' }, { "cache", required_argument, NULL, 'C' }, \
-	{                                                                                            \
-		NULL, 0, NULL, 0                                                                     \
+#define TOOL_LONG                                                                                            \
+	{ "json", no_argument, NULL, 'J' }, { "part", required_argument, NULL, 'p' },                        \
+		{ "offset", required_argument, NULL, 'O' }, { "sb", required_argument, NULL, 'S' },          \
+		{ "norecovery", no_argument, NULL, 'N' }, { "cache", required_argument, NULL, 'C' },         \
+		{ "options", required_argument, NULL, 'o' }, { "generation", required_argument, NULL, 'G' }, \
+	{                                                                                                    \
+		NULL, 0, NULL, 0                                                                             \
 	}
-#define TOOL_SHORT "p:"
+#define TOOL_SHORT "p:o:"
 
+/* *o stays where it is from then on. */
 void tool_init(struct tool_opts *o);
 /* Takes what getopt_long returned. 0, or after cli_usage the exit code. */
 int tool_option(struct tool_opts *o, int opt, char **argv) __must_check;

@@ -9,8 +9,18 @@ static int btrfs_probe(struct blkdev *dev, struct fs_probe *info)
 	u32 which;
 	int err = btrfs_sb_read(dev, -1, &d, &which);
 
-	if (err)
-		return err == -EIO ? err : 0;
+	if (err == -EUCLEAN || err == -EOPNOTSUPP) {
+		/* One that is damaged: the mount says how. */
+		info->score = 50;
+		err_clear();
+		return 0;
+	}
+	if (err) {
+		if (err != -ENODEV)
+			return err;
+		err_clear();
+		return 0;
+	}
 	info->score = 100;
 	memcpy(info->uuid, d.fsid, sizeof(info->uuid));
 	memcpy(info->label, d.label, sizeof(info->label) - 1);

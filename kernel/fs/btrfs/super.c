@@ -248,8 +248,12 @@ static int open_csums(struct btrfs_super *bs)
 	if (!err || err == -ENOENT || (err != -ENOMEM && p.node[bs->csum_root ? bs->csum_root->level : 0]))
 		return 0;
 	bs->csum_root = NULL;
-	if (!bs->opts.ignore_bad_roots && !bs->opts.ignore_data_csums)
-		return err;
+	if (!bs->opts.ignore_bad_roots && !bs->opts.ignore_data_csums) {
+		char why[300];
+
+		snprintf(why, sizeof(why), "%s", err_text());
+		return fail(err, "%s (-o rescue=ignorebadroots shows data without checking them)", why);
+	}
 	super_note(&bs->vfs, "data is not checked, the checksum tree cannot be read: %s", err_text());
 	return 0;
 }

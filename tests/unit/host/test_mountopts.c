@@ -55,23 +55,27 @@ static void later_words_win(void **state)
 static void values(void **state)
 {
 	(void)state;
-	assert_int_equal(mount_args_add(&m,
-					"uid=5,gid=6,umask=027,dmask=022,sb=32768,cache=64M,offset=1M,part=3,"
-					"norecovery,noopen,writeback,allow_root,errors=remount-ro,acl,"
-					"threads=2,journal_path=/dev/x"),
-			 0);
+	assert_int_equal(
+		mount_args_add(&m,
+			       "uid=5,gid=6,umask=027,dmask=022,sb=32768,cache=64M,offset=1M,part=3,"
+			       "norecovery,noopen,writeback,allow_root,errors=remount-ro,acl,"
+			       "rescue=ignorebadroots:nologreplay,ignoredatacsums,generation=9,subvol=/a b,"
+			       "threads=2,journal_path=/dev/x"),
+		0);
 	assert_true(m.has_uid && m.has_gid && m.has_offset);
 	assert_int_equal(m.uid, 5);
 	assert_int_equal(m.gid, 6);
 	assert_int_equal(m.ids.fmask, 027);
 	assert_int_equal(m.ids.dmask, 022);
+	assert_true(m.has_sb);
 	assert_int_equal(m.sb_block, 32768);
 	assert_int_equal(m.cache_bytes, 64 << 20);
 	assert_int_equal(m.offset_bytes, 1 << 20);
 	assert_int_equal(m.part, 3);
 	assert_int_equal(m.threads, 2);
 	assert_true(m.norecovery && m.noopen && m.writeback && m.allow_root && m.allow_other);
-	assert_string_equal(text_str(&m.fs_opts), "errors=remount-ro,acl");
+	assert_string_equal(text_str(&m.fs_opts), "errors=remount-ro,acl,rescue=ignorebadroots:nologreplay,"
+						  "ignoredatacsums,generation=9,subvol=/a b");
 	assert_string_equal(m.journal, "/dev/x");
 	assert_int_equal(mount_args_add(&m, "journal=other"), 0);
 	assert_string_equal(m.journal, "other");
