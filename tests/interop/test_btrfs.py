@@ -253,6 +253,10 @@ def kernel_view(work, paths, options='ro'):
 
 
 def compare(want, got):
+    # Where a snapshot does not contain a subvolume the kernel makes up a directory, changed just now and of number 2.
+    for name, w in want.items():
+        if w['ino'] == 2 and name in got:
+            got[name].update({k: w[k] for k in ('ino', 'mtime', 'ctime')})
     diff = manifest.differences(want, got)
     assert not diff, '\n'.join(diff)
 
