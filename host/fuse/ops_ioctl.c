@@ -122,8 +122,21 @@ static int volume_ioctl(fuse_req_t req, unsigned int cmd, const void *in, size_t
 	return err;
 }
 
+/* What only the file system knows. */
+static int module_ioctl(fuse_req_t req, struct inode *inode, unsigned int cmd, const void *in, size_t size,
+			size_t out_size)
+{
+	u32 out_bytes = (u32)MIN(out_size, (size_t)REQUEST_MAX);
+	int err = vfs_ioctl(inode, cmd, is_master(req), in, (u32)size, this_worker->out, &out_bytes);
+
+	if (!err)
+		fuse_reply_ioctl(req, 0, this_worker->out, out_bytes);
+	return err;
+}
+
 /* Commands about one file. */
-static int inode_ioctl(fuse_req_t req, struct inode *inode, unsigned int cmd, const void *in, size_t size)
+static int inode_ioctl(fuse_req_t req, struct inode *inode, unsigned int cmd, const void *in, size_t size,
+		       size_t out_size)
 {
 	struct kstat k;
 	int err;
@@ -145,7 +158,7 @@ static int inode_ioctl(fuse_req_t req, struct inode *inode, unsigned int cmd, co
 		err = set_fsxattr(inode, &k, in, size);
 		break;
 	default:
-		err = -ENOTTY;
+		return module_ioctl(req, inode, cmd, in, size, out_size);
 	}
 	if (!err)
 		fuse_reply_ioctl(req, 0, NULL, 0);
@@ -161,11 +174,10 @@ void ll_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned int cmd, void *arg, st
 	(void)arg;
 	(void)fi;
 	(void)flags;
-	(void)out_size;
 	if (err > 0) {
 		err = req_inode(req, nodeid, &inode);
 		if (!err)
-			err = inode_ioctl(req, inode, cmd, in_buf, in_size);
+			err = inode_ioctl(req, inode, cmd, in_buf, in_size, out_size);
 	}
 	if (err)
 		reply_err(req, err);

@@ -20,25 +20,29 @@
 	X(CORRUPT, "corruption at %llu (count %llu)")
 
 /* X(name, what it counts) */
-#define STATS(X)                                             \
-	X(DEV_READS, "device reads")                         \
-	X(DEV_READ_BYTES, "bytes read from devices")         \
-	X(DEV_WRITES, "device writes")                       \
-	X(DEV_WRITE_BYTES, "bytes written to devices")       \
-	X(DEV_FLUSHES, "device flushes")                     \
-	X(DEV_ERRORS, "device errors")                       \
-	X(BH_HITS, "buffer cache hits")                      \
-	X(BH_MISSES, "buffer cache misses")                  \
-	X(BH_EVICTED, "buffers evicted")                     \
-	X(BH_HEALED, "bad copies rewritten from a good one") \
-	X(BH_BAD, "blocks that failed verification")         \
-	X(INODE_HITS, "inode cache hits")                    \
-	X(INODE_READS, "inodes read")                        \
-	X(DENTRY_HITS, "name cache hits")                    \
-	X(DENTRY_MISSES, "name cache misses")                \
-	X(STAGE_HITS, "reads served from the read stage")    \
-	X(TAIL_PUTS, "pieces taken by the tail stage")       \
-	X(TAIL_WRITES, "blocks written by the tail stage")   \
+#define STATS(X)                                              \
+	X(DEV_READS, "device reads")                          \
+	X(DEV_READ_BYTES, "bytes read from devices")          \
+	X(DEV_WRITES, "device writes")                        \
+	X(DEV_WRITE_BYTES, "bytes written to devices")        \
+	X(DEV_FLUSHES, "device flushes")                      \
+	X(DEV_ERRORS, "device errors")                        \
+	X(BH_HITS, "buffer cache hits")                       \
+	X(BH_MISSES, "buffer cache misses")                   \
+	X(BH_EVICTED, "buffers evicted")                      \
+	X(BH_HEALED, "bad copies rewritten from a good one")  \
+	X(BH_BAD, "blocks that failed verification")          \
+	X(DATA_BAD, "data sectors with a wrong checksum")     \
+	X(DATA_HEALED, "of them, read from another copy")     \
+	X(UNPACKED, "extents unpacked")                       \
+	X(UNPACKED_HITS, "reads of extents already unpacked") \
+	X(INODE_HITS, "inode cache hits")                     \
+	X(INODE_READS, "inodes read")                         \
+	X(DENTRY_HITS, "name cache hits")                     \
+	X(DENTRY_MISSES, "name cache misses")                 \
+	X(STAGE_HITS, "reads served from the read stage")     \
+	X(TAIL_PUTS, "pieces taken by the tail stage")        \
+	X(TAIL_WRITES, "blocks written by the tail stage")    \
 	X(FUSE_REQUESTS, "FUSE requests")
 
 #define TRACE_ENUM(name, text) TRACE_##name,

@@ -97,3 +97,10 @@ int vfs_setattr(struct inode *inode, const struct iattr *attr)
 	rw_write_unlock(&inode->lock);
 	return err;
 }
+
+int vfs_ioctl(struct inode *inode, u32 cmd, bool privileged, const void *in, u32 in_bytes, void *out,
+	      u32 *out_bytes)
+{
+	return inode->ops->ioctl ? inode->ops->ioctl(inode, cmd, privileged, in, in_bytes, out, out_bytes)
+				 : -ENOTTY;
+}

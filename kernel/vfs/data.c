@@ -28,80 +28,26 @@
 #include <string.h>
 #include <unistd.h>
 
-#define READ_BIOS 32u
-
 /* ---- reading ---- */
 
-struct reader {
-	struct io_batch batch;
-	struct bio bio[READ_BIOS];
-	u32 count;
-};
-
-/* One mapping's part of a read: [pos, pos + n), with `room` bytes of memory at dst. */
-static int read_mapped(struct inode *inode, struct reader *r, const struct mapping *m, u64 pos, u8 *dst,
-		       u64 n, u64 room)
-{
-	u64 at = pos - m->off_bytes, whole;
-
-	switch (m->kind) {
-	case MAP_HOLE:
-	case MAP_UNWRITTEN:
-		memset(dst, 0, n);
-		return 0;
-	case MAP_INLINE:
-		memcpy(dst, (const u8 *)m->inline_data + at, n);
-		return 0;
-	case MAP_ENCODED:
-		return inode->ops->decode(inode, m, pos, dst, n);
-	case MAP_DATA:
-		break;
-	}
-	if (r->count == READ_BIOS) {
-		int err = io_wait(&r->batch);
-
-		r->count = 0;
-		io_batch_init(&r->batch);
-		if (err)
-			return err;
-	}
-	/* The rest of the last block comes along where there is room: a direct device then needs no bounce. */
-	whole = MIN(ALIGN_UP(n, (u64)inode->sb->block_bytes), MIN(room, m->len_bytes - at));
-	bio_init(&r->bio[r->count], m->dev, BIO_READ, m->dev_off_bytes + at, dst, MAX(n, whole));
-	io_submit(&r->batch, &r->bio[r->count++]);
-	return 0;
-}
-
-/* Reads [off, off + len), below `size`. Locks: map_lock. */
+/* Reads [off, off + len), below the file's size: what is staged, and the rest from the volume. Locks: map_lock. */
 static int read_locked(struct inode *inode, u64 off_bytes, u8 *buf, u64 len_bytes, u64 room)
 {
-	struct reader r;
-	u64 pos = off_bytes, end = off_bytes + len_bytes;
-	int err = 0, io_err;
+	u64 done = 0;
+	int err = 0;
 
-	r.count = 0;
-	io_batch_init(&r.batch);
-	while (!err && pos < end) {
-		u8 *dst = buf + (pos - off_bytes);
-		struct mapping m;
-		u64 n = 0;
+	while (!err && done < len_bytes) {
+		u64 n = 0, gap = len_bytes - done;
 
-		if (inode->stage)
-			n = stage_take(inode, pos, dst, end - pos, &err);
-		if (err || n) {
-			pos += n;
-			continue;
+		if (atomic_load(&inode->stage))
+			n = stage_take(inode, off_bytes + done, buf + done, len_bytes - done, &gap);
+		if (!n) {
+			n = gap;
+			err = read_range(inode, off_bytes + done, buf + done, n, room - done);
 		}
-		err = map_at(inode, pos, end - pos, &m);
-		if (err)
-			break;
-		n = MIN(m.off_bytes + m.len_bytes, end) - pos;
-		err = read_mapped(inode, &r, &m, pos, dst, n, room - (pos - off_bytes));
-		map_done(&m);
-		pos += n;
+		done += n;
 	}
-	io_err = r.count ? io_wait(&r.batch) : 0;
-	return err ? err : io_err;
+	return err;
 }
 
 int vfs_read(struct inode *inode, u64 off_bytes, void *buf, u64 len_bytes, u64 *done)

@@ -1,4 +1,4 @@
-/* What the files of kernel/vfs share. Order, lowest first: dcache acl map stage touch tail lazy inode writer super data attr xattr namei path file walk. */
+/* What the files of kernel/vfs share. Order, lowest first: dcache acl map read stage touch tail lazy inode writer super data attr xattr namei path file walk. */
 #ifndef VFS_INTERNAL_H
 #define VFS_INTERNAL_H
 
@@ -17,15 +17,22 @@ void dcache_set(struct dcache *dc, const struct inode *dir, const struct name *n
 void dcache_forget(struct dcache *dc, const struct inode *dir, const struct name *name);
 void dcache_clear(struct dcache *dc);
 
+/* ---- read.c ---- */
+
+/* Reads [off, off + len), below the file's size, from the volume; buf has room_bytes >= len, of which the rest may be
+ * overwritten. Locks: map_lock, or as decode. */
+int read_range(struct inode *inode, u64 off_bytes, u8 *buf, u64 len_bytes, u64 room_bytes) __must_check;
+
 /* ---- stage.c: the read stage of a file. Locks: map_lock R, for drop W or the last reference. ---- */
 
 /* A reader is at [off, off + len): learns whether it is sequential, and reads ahead if so. */
 void stage_advance(struct inode *inode, u64 off_bytes, u64 len_bytes);
-/* Copies what the stage has from `off` on; returns the bytes copied, 0 when it has nothing there. *err: a staged read failed. */
-u64 stage_take(struct inode *inode, u64 off_bytes, void *dst, u64 len_bytes, int *err);
+/* Copies what the stage has from `off` on; returns the bytes copied. 0: nothing there that is good, and in *gap how much of
+ * len the caller has to read himself before he asks again. */
+u64 stage_take(struct inode *inode, u64 off_bytes, void *dst, u64 len_bytes, u64 *gap);
 /* Forgets everything at or after off, waiting for what is in flight. */
 void stage_drop(struct inode *inode);
-/* Frees the spare buffers. No stage is left. */
+/* Ends the threads, frees the spare buffers. No stage is left. */
 void stage_fini(struct super_block *sb);
 
 /* ---- tail.c: the tail stage. Locks, unless told otherwise: inode->lock W, no map_lock ---- */

@@ -115,6 +115,12 @@ int vfs_trim(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes
 			     : -EOPNOTSUPP;
 }
 
+int vfs_subvolumes(struct super_block *sb, struct doc *array)
+{
+	return sb->ops->subvolumes ? sb->ops->subvolumes(sb, array)
+				   : fail(-EOPNOTSUPP, "%s has no subvolumes", sb->type->name);
+}
+
 void vfs_shutdown(struct super_block *sb)
 {
 	if (sb->rdonly)

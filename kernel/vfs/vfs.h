@@ -40,6 +40,7 @@ struct acl;
 struct stage;
 struct tail;
 struct lazies;
+struct workq;
 
 #define VFS_NAME_MAX     255u
 #define VFS_PATH_MAX     4096u
@@ -148,8 +149,9 @@ enum map_kind {
 	MAP_ENCODED,   /* inode_ops.decode makes the bytes */
 };
 
-#define MAP_NEW  0x1u /* alloc: the blocks are not part of the file until commit */
-#define MAP_LAST 0x2u /* nothing but hole follows */
+#define MAP_NEW    0x1u /* alloc: the blocks are not part of the file until commit */
+#define MAP_LAST   0x2u /* nothing but hole follows */
+#define MAP_COSTLY 0x8u /* ENCODED: making the bytes takes longer than reading what they are made from */
 #define MAP_LATE \
 	0x4u /* commit: the write was accepted before, and times are in memory: they stay, the inode is written */
 
@@ -158,8 +160,10 @@ struct mapping {
 	enum map_kind kind;
 	u32 flags;
 	u64 off_bytes, len_bytes; /* in the file */
-	struct blkdev *dev;       /* DATA, UNWRITTEN. Borrowed */
+	struct blkdev *
+		dev; /* DATA, UNWRITTEN; ENCODED: of what the bytes are made, NULL: of nothing on a device. Borrowed */
 	u64 dev_off_bytes;
+	u64 dev_len_bytes;       /* ENCODED and COSTLY: all of it; else it is as long as the mapping */
 	const void *inline_data; /* INLINE: len_bytes of them */
 	struct buffer_head *bh;  /* what keeps inline_data in place; put by map_done */
 	u64 fs_private[4];       /* the module's */
@@ -183,6 +187,8 @@ struct super_ops {
 	int (*statfs)(struct super_block *sb, struct kstatfs *out);
 	/* Reading these inodes is near: a hint, starts background reads. NULL: no hint. */
 	void (*readahead_inodes)(struct super_block *sb, const u64 *inos, u32 n);
+	/* What other trees of files the volume has, an object each; for printers. NULL: there is no such thing. */
+	int (*subvolumes)(struct super_block *sb, struct doc *array);
 	/* Tells the device which of the bytes [off, off + len) of the volume are free, in pieces of at least min_bytes. NULL: -EOPNOTSUPP. */
 	int (*trim)(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes, u64 *trimmed_bytes);
 	/* From now on nothing is written to the volume any more, as if the power had gone; what was acknowledged before is durable if it
@@ -221,8 +227,13 @@ struct inode_ops {
 	/* What is at off_bytes: one mapping that begins at or before it and goes on beyond it, at most to off + len where cutting costs something.
 	 * Beyond the end of file: MAP_HOLE. Locks: map_lock R or W. */
 	int (*map)(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out);
-	/* MAP_ENCODED: the bytes [off, off + len), which lie in m. Locks: map_lock R. */
-	int (*decode)(struct inode *inode, const struct mapping *m, u64 off_bytes, void *dst, u64 len_bytes);
+	/*
+	 * MAP_ENCODED: the bytes from off on, where m is: at least one, at most [off, off + len), as many as the module likes to
+	 * read at once. *done: how many. At dst is room for room_bytes >= len; what lies behind *done may be
+	 * overwritten. Locks: map_lock R, or a piece of the read stage is under way, for which everybody waits before mappings go.
+	 */
+	int (*decode)(struct inode *inode, const struct mapping *m, u64 off_bytes, void *dst, u64 len_bytes,
+		      u64 room_bytes, u64 *done);
 	/* inode->is_packed: the file's bytes lie where they cannot be changed. Afterwards they do not: asked before the first write, truncate or
 	 * fallocate. Locks: lock W, map_lock W. */
 	int (*unpack)(struct inode *inode);
@@ -248,6 +259,13 @@ struct inode_ops {
 	void (*closed)(struct inode *inode);
 	/* The inode, with its data, becomes durable. NULL: super_ops.sync. Locks: none. */
 	int (*fsync)(struct inode *inode, bool data_only);
+	/*
+	 * ioctl of the file system's own, with Linux's number and structures; an argument of the number's size, in at `in` (NULL where the
+	 * number does not say so) and out at `out`, which has *out_bytes. privileged: the caller may do everything. -ENOTTY: unknown.
+	 * NULL: there are none. Locks: none.
+	 */
+	int (*ioctl)(struct inode *inode, u32 cmd, bool privileged, const void *in, u32 in_bytes, void *out,
+		     u32 *out_bytes);
 	/* -- extended attributes: inode->lock R, W for set. Names are whole ("user.x"), checked; value NULL removes: -ENODATA. -- */
 	int (*getxattr)(struct inode *inode, const char *name, void *buf, u32 size, u32 *len);
 	int (*setxattr)(struct inode *inode, const char *name, const void *value, u32 len, u32 flags);
@@ -307,17 +325,19 @@ struct super_block {
 	const struct fs_type *type;  /* [const] */
 	const struct super_ops *ops; /* [const] */
 	struct health health;
-	struct blkdev *dev;        /* [const] the first device; referenced by the module */
-	struct bcache *cache;      /* [const] owned by the module */
-	u64 root_ino;              /* [const] */
-	u32 block_bytes;           /* [const] allocation unit of files */
-	u64 size_max_bytes;        /* [const] longest file */
-	u32 name_max;              /* [const] */
-	u32 time_gran_ns;          /* [const] times are multiples of it */
-	bool rdonly;               /* [const] */
-	bool has_acl, has_xattr;   /* [const] */
-	char notice[256];          /* [const] what the user should know about this mount, "" nothing */
-	struct mutex rename;       /* rank RENAME */
+	struct blkdev *dev;      /* [const] the first device; referenced by the module */
+	struct bcache *cache;    /* [const] owned by the module */
+	u64 root_ino;            /* [const] */
+	u32 block_bytes;         /* [const] allocation unit of files */
+	u64 size_max_bytes;      /* [const] longest file */
+	u32 name_max;            /* [const] */
+	u32 time_gran_ns;        /* [const] times are multiples of it */
+	bool rdonly;             /* [const] */
+	bool has_acl, has_xattr; /* [const] */
+	const char *
+		xattr_prefix; /* [const] of attributes that are the file system's own, "btrfs."; NULL: none */
+	char notice[256];     /* [const] what the user should know about this mount, "" nothing */
+	struct mutex rename;  /* rank RENAME */
 	struct icache *icache;     /* [const] */
 	struct dcache *dcache;     /* [const] */
 	bool readahead_off;        /* [const] */
@@ -326,7 +346,8 @@ struct super_block {
 	struct lazies *lazies;     /* [const] what is written later */
 	_Atomic u64 stage_bytes;   /* held by all read stages */
 
-	_Atomic(void *) stage_spare[8]; /* buffers of stages that were read, for the next */
+	_Atomic(void *) stage_spare[8];     /* buffers of stages that were read, for the next */
+	_Atomic(struct workq *) stage_pool; /* makes encoded bytes ahead; NULL until it is needed */
 };
 
 #define LAZY_KINDS 2u
@@ -435,6 +456,8 @@ int vfs_statfs(struct super_block *sb, struct kstatfs *out) __must_check;
 /* See super_ops. */
 int vfs_trim(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes,
 	     u64 *trimmed_bytes) __must_check;
+/* See super_ops. -EOPNOTSUPP. */
+int vfs_subvolumes(struct super_block *sb, struct doc *array) __must_check;
 /* The volume stays as a power cut at this moment would leave it; it is still shown. */
 void vfs_shutdown(struct super_block *sb);
 
@@ -494,6 +517,10 @@ int vfs_copy_range(struct inode *in, u64 in_off, struct inode *out, u64 out_off,
 int vfs_extents(struct inode *inode, u64 off_bytes, u64 len_bytes,
 		int (*emit)(void *ctx, const struct mapping *m), void *ctx) __must_check;
 int vfs_fsync(struct inode *inode, bool data_only) __must_check;
+
+/* See inode_ops. */
+int vfs_ioctl(struct inode *inode, u32 cmd, bool privileged, const void *in, u32 in_bytes, void *out,
+	      u32 *out_bytes) __must_check;
 
 /* size 0: *len only. -ERANGE: too small. */
 int vfs_getxattr(struct inode *inode, const char *name, void *buf, u32 size, u32 *len) __must_check;

@@ -32,6 +32,8 @@ static int check_name(const struct inode *inode, const char *name)
 		return -ERANGE;
 	if (!inode->sb->has_xattr)
 		return -EOPNOTSUPP;
+	if (inode->sb->xattr_prefix && starts_with(name, inode->sb->xattr_prefix))
+		return 0;
 	for (u32 i = 0; i < ARRAY_SIZE(space); i++) {
 		if (!starts_with(name, space[i]))
 			continue;

@@ -4,6 +4,7 @@
 #include "fs.h"
 #include "lib/text.h"
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -88,11 +89,18 @@ static void dump_all(const struct fs_type *type, struct blkdev *dev, const struc
 {
 	/* The inodes are those of tests/fuzz/images.sh: "d", a file of many extents, a long directory. Each opens
 	 * the volume anew, so they are few. */
-	static const char *const words[][2] = {
+	static const char *const ext4_words[][2] = {
 		{ "superblock", NULL }, { "group", "0" },    { "bitmap", "0" }, { "inode", "12" },
 		{ "dir", "18" },        { "htree", "18" },   { "xattr", "81" }, { "extents", "16" },
 		{ "block", "1" },       { "journal", NULL },
 	};
+	static const char *const btrfs_words[][2] = {
+		{ "superblock", NULL }, { "chunks", NULL }, { "devices", NULL }, { "tree", "1" },
+		{ "tree", "5" },        { "tree", "2" },    { "log", NULL },     { "subvolumes", NULL },
+		{ "tree", "7" },        { "backup", NULL },
+	};
+	bool btrfs = !strcmp(type->name, "btrfs");
+	const char *const(*words)[2] = btrfs ? btrfs_words : ext4_words;
 
 	if (type->info) {
 		struct doc *d = doc_new();
@@ -101,7 +109,8 @@ static void dump_all(const struct fs_type *type, struct blkdev *dev, const struc
 			err_clear();
 		doc_free(d);
 	}
-	for (u32 i = 0; type->dump && i < ARRAY_SIZE(words); i++) {
+	_Static_assert(ARRAY_SIZE(ext4_words) == ARRAY_SIZE(btrfs_words), "as many words for each type");
+	for (u32 i = 0; type->dump && i < ARRAY_SIZE(ext4_words); i++) {
 		struct doc *d = doc_new();
 		struct text t = { 0 };
 
@@ -114,22 +123,15 @@ static void dump_all(const struct fs_type *type, struct blkdev *dev, const struc
 	}
 }
 
-int explore(struct blkdev *dev, bool dumps)
+/* Mounts it, walks it, reads what it holds. */
+static int see(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *opts)
 {
-	const struct fs_type *type = fs_find("ext4");
-	const struct mount_opts opts = { .rdonly = true, .cache_bytes = 4u << 20 };
 	struct explorer x = { 0 };
 	struct super_block *sb;
 	struct inode *root;
-	struct fs_probe p;
 	struct kstatfs st;
-	int err;
+	int err = type->mount(&dev, 1, opts, &sb);
 
-	if (fs_probe(dev, &type, &p))
-		type = fs_find("ext4");
-	if (dumps)
-		dump_all(type, dev, &opts);
-	err = type->mount(&dev, 1, &opts, &sb);
 	if (err)
 		return err;
 	x.buf = malloc(CHUNK);
@@ -144,4 +146,29 @@ int explore(struct blkdev *dev, bool dumps)
 	if (vfs_unmount(sb))
 		abort(); /* nothing was written: there is nothing that could fail */
 	return err < 0 ? err : 0;
+}
+
+int explore(struct blkdev *dev, bool dumps)
+{
+	struct mount_opts opts = { .rdonly = true, .cache_bytes = 4u << 20 };
+	const struct fs_type *type = fs_find("ext4");
+	struct fs_probe p;
+	char first[256];
+	int err;
+
+	if (fs_probe(dev, &type, &p))
+		type = fs_find("ext4");
+	if (dumps)
+		dump_all(type, dev, &opts);
+	err = see(type, dev, &opts);
+	/* What is broken is shown as far as it goes, where the type can do that. */
+	if (!strcmp(type->name, "btrfs")) {
+		snprintf(first, sizeof(first), "%s", err_text());
+		opts.fs_opts = "degraded,rescue=all";
+		if (see(type, dev, &opts))
+			err_clear();
+		if (err)
+			err = fail(err, "%s", first);
+	}
+	return err;
 }

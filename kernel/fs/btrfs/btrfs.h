@@ -24,6 +24,10 @@
 struct btrfs_super;
 struct btrfs_root;
 struct btrfs_volume;
+struct btrfs_inos;
+struct btrfs_unpacked;
+struct btrfs_tools;
+struct btrfs_slot;
 
 extern const struct fs_type btrfs_fs_type;
 
@@ -297,6 +301,7 @@ struct btrfs_super {
 	struct mutex roots_lock;                 /* rank ALLOC */
 	struct btrfs_root *roots[64];            /* [roots_lock] found so far, by id */
 	struct btrfs_unpacked *unpacked;         /* [const] decompressed extents, a few: compress.c */
+	struct btrfs_inos *inos;                 /* [const] inode numbers that are given out: ino.c */
 };
 
 static inline struct btrfs_super *btrfs_super(const struct super_block *sb)
@@ -323,29 +328,178 @@ const char *btrfs_bg_profile_name(u64 type);
 
 /* ---- ino.c: numbers of inodes ---- */
 
+/* What an inode number means. */
+struct btrfs_place {
+	u64 root, objectid;
+	u64 absent; /* not 0: the empty directory where this subvolume would be, in directory objectid of a snapshot without it */
+};
+
 /*
  * A mount shows one space of inode numbers. Inode `objectid` of the shown top subvolume keeps its number; of another subvolume `root` it is
- * objectid + root << 40. Where that does not fit (objectid at or above 2^40, root at or above 2^23), a table gives numbers with the top bit set,
- * in order of first use: stable while mounted.
+ * objectid + (root << 40). Where that does not fit (objectid at or above 2^40, root at or above 2^23), and for absent
+ * subvolumes, a table gives numbers with the top bit set, in order of first use: stable while mounted.
  */
-int btrfs_ino(struct btrfs_super *bs, u64 root, u64 objectid, u64 *ino) __must_check;
+int btrfs_ino(struct btrfs_super *bs, const struct btrfs_place *at, u64 *ino) __must_check;
 /* -ESTALE: never given. */
-int btrfs_ino_split(struct btrfs_super *bs, u64 ino, u64 *root, u64 *objectid) __must_check;
+int btrfs_ino_split(struct btrfs_super *bs, u64 ino, struct btrfs_place *at) __must_check;
+int btrfs_inos_new(struct btrfs_inos **out) __must_check;
+void btrfs_inos_free(struct btrfs_inos *inos);
 
-/* ---- inodes ---- */
+/* ---- inodes in memory ---- */
 
 struct btrfs_inode {
 	struct inode vfs;              /* first */
 	const struct btrfs_root *root; /* [const] */
-	u64 objectid;                  /* [const] */
+	u64 objectid;                  /* [const] of a placeholder: the directory's that has its name */
 	u64 disk_flags;                /* [const] BTRFS_INODE_* */
-	u64 transid, sequence;         /* [const] */
 	bool placeholder; /* [const] the empty directory where a snapshot does not contain a subvolume */
 };
 static inline struct btrfs_inode *btrfs_inode(const struct inode *inode)
 {
 	return container_of(inode, struct btrfs_inode, vfs);
 }
+static inline struct btrfs_super *btrfs_inode_super(const struct btrfs_inode *bi)
+{
+	return btrfs_super(bi->vfs.sb);
+}
+/* The root directory of a subvolume. */
+static inline bool btrfs_is_top(const struct btrfs_inode *bi)
+{
+	return bi->objectid == bi->root->dirid && !bi->placeholder;
+}
+
+/* ---- compress_zlib.c, compress_lzo.c, compress_zstd.c: one extent each ----
+ * The first room_bytes of what src_bytes hold; *done: how many those were. -EIO: damaged. *ctx is NULL at first, then the function's,
+ * for one thread at a time, until it is freed. */
+
+int btrfs_zlib_unpack(void **ctx, const void *src, u32 src_bytes, void *dst, u32 room_bytes,
+		      u32 *done) __must_check;
+void btrfs_zlib_free(void *ctx);
+int btrfs_lzo_unpack(u32 sector_bytes, const void *src, u32 src_bytes, void *dst, u32 room_bytes,
+		     u32 *done) __must_check;
+int btrfs_zstd_unpack(void **ctx, const void *src, u32 src_bytes, void *dst, u32 room_bytes,
+		      u32 *done) __must_check;
+void btrfs_zstd_free(void *ctx);
+
+/* ---- compress.c: unpacking, and what was unpacked lately ---- */
+
+/* A compressed extent. */
+struct btrfs_compressed {
+	u64 bytenr;                /* 0: inline */
+	u32 disk_bytes, ram_bytes; /* compressed, unpacked; at most BTRFS_COMPRESS_MAX */
+	u8 compression;            /* a known one, not NONE */
+	bool checked;              /* its checksums are looked at */
+};
+
+int btrfs_unpacked_new(struct btrfs_unpacked **out) __must_check;
+void btrfs_unpacked_free(struct btrfs_unpacked *u); /* NULL is ignored */
+
+/* Tools for unpacking, lent to one thread. NULL: no memory. */
+struct btrfs_tools *btrfs_tools_get(struct btrfs_unpacked *u);
+void btrfs_tools_put(struct btrfs_unpacked *u, struct btrfs_tools *t); /* NULL is ignored */
+/* Memory that comes with them, page-aligned, for anything; NULL: none. Asking again may move it, its content is lost. */
+u8 *btrfs_tools_scratch(struct btrfs_tools *t, u32 bytes);
+/* All ram_bytes of an extent from its disk_bytes at src. What it does not hold is zeros, where the kernel takes it so; else -EIO. */
+int btrfs_unpack(struct btrfs_tools *t, const struct btrfs_compressed *what, u32 sector_bytes,
+		 const void *src, void *dst) __must_check;
+
+enum btrfs_unpacked_verdict {
+	BTRFS_UNPACKED_READY, /* *out has it: read, then put */
+	BTRFS_UNPACKED_FILL,  /* *out is for it: unpack it there, say so by _filled, then put */
+	BTRFS_UNPACKED_BUSY,  /* somebody else is filling it; only without `wait` */
+	BTRFS_UNPACKED_NONE,  /* it is not here; with `fill`: and there is no room for it */
+};
+/* The slot of an extent; with `fill`, one for it. Who holds a slot that he has to fill does not wait for another. */
+enum btrfs_unpacked_verdict btrfs_unpacked_get(struct btrfs_unpacked *u, const struct btrfs_compressed *what,
+					       bool fill, bool wait, struct btrfs_slot **out);
+u8 *btrfs_unpacked_bytes(struct btrfs_slot *s);
+void btrfs_unpacked_filled(struct btrfs_unpacked *u, struct btrfs_slot *s, int err);
+void btrfs_unpacked_put(struct btrfs_unpacked *u, struct btrfs_slot *s);
+
+/* ---- data_csum.c: data that was checked ---- */
+
+/* Whole sectors of a file's data. */
+struct btrfs_run {
+	u64 logical, len_bytes;
+	u8 *dst;
+	u64 file_bytes; /* where in the file it belongs, for who reads the error */
+};
+/* The file's data have checksums, and they count. */
+bool btrfs_data_checked(const struct btrfs_inode *bi);
+/*
+ * Reads n runs at once. Where checked: every sector has the sum that the checksum tree has for it, in one of its copies; a sector
+ * without a sum is an error, as for the kernel. -EIO names subvolume, inode and byte.
+ */
+int btrfs_data_read(const struct btrfs_inode *bi, const struct btrfs_run *run, u32 n,
+		    bool checked) __must_check;
+
+/* ---- file_extent.c: what a file consists of ---- */
+
+/* A piece of a file: an extent's, or a hole. */
+struct btrfs_extent {
+	u64 off_bytes, len_bytes; /* in the file */
+	enum { BTRFS_FILE_HOLE, BTRFS_FILE_INLINE, BTRFS_FILE_REG, BTRFS_FILE_PREALLOC } kind;
+	u8 compression;
+	u64 bytenr, disk_bytes; /* REG, PREALLOC */
+	u64 offset_bytes,
+		ram_bytes; /* REG, PREALLOC: of this piece in the unpacked extent, and all of that; INLINE: ram_bytes */
+	const void *data; /* INLINE: disk_bytes of them, while the cursor stays */
+};
+/* Where a walk through a file's extents stands. Zeroed but for bi it is at its start. */
+struct btrfs_extents {
+	const struct btrfs_inode *bi;
+	struct btrfs_path p;
+	struct btrfs_extent e; /* the piece */
+	bool pending;          /* e is a hole, and the path stands on the extent behind it */
+};
+void btrfs_extents_put(struct btrfs_extents *c); /* for scoped() too */
+/* To the piece that has off_bytes; the last hole goes on to the end of all. */
+int btrfs_extents_seek(struct btrfs_extents *c, u64 off_bytes) __must_check;
+/* To the next piece; there is one, e is not the last hole. */
+int btrfs_extents_next(struct btrfs_extents *c) __must_check;
+
+/* ---- map.c ---- */
+
+/* inode_ops */
+int btrfs_map(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out) __must_check;
+int btrfs_decode(struct inode *inode, const struct mapping *m, u64 off_bytes, void *dst, u64 len_bytes,
+		 u64 room_bytes, u64 *done) __must_check;
+int btrfs_readlink(struct inode *inode, char *buf, u32 size, u32 *len) __must_check;
+
+/* ---- dir.c: directories ---- */
+
+/* inode_ops */
+int btrfs_lookup(struct inode *dir, const struct name *name, u64 *ino) __must_check;
+int btrfs_readdir(struct inode *dir, u64 pos, dirent_fn emit, void *ctx) __must_check;
+/* The entry with that name in an item of one or more; NULL: none. */
+const struct btrfs_disk_dir_item *btrfs_dir_item_find(const void *item, u32 len_bytes, const void *name,
+						      u32 name_len);
+
+/* ---- xattr.c ---- */
+
+/* inode_ops */
+int btrfs_getxattr(struct inode *inode, const char *name, void *buf, u32 size, u32 *len) __must_check;
+int btrfs_listxattr(struct inode *inode, xattr_name_fn emit, void *ctx) __must_check;
+int btrfs_get_acl(struct inode *inode, bool is_default, struct acl **out) __must_check;
+
+/* ---- subvol.c ---- */
+
+/* super_ops */
+int btrfs_subvolumes(struct super_block *sb, struct doc *array) __must_check;
+
+/* ---- ioctl.c ---- */
+
+/* inode_ops */
+int btrfs_ioctl(struct inode *inode, u32 cmd, bool privileged, const void *in, u32 in_bytes, void *out,
+		u32 *out_bytes) __must_check;
+
+/* ---- inode.c ---- */
+
+/* super_ops */
+struct inode *btrfs_alloc_inode(struct super_block *sb);
+void btrfs_free_inode(struct inode *inode);
+int btrfs_read_inode(struct inode *inode) __must_check;
+void btrfs_readahead_inodes(struct super_block *sb, const u64 *inos, u32 n);
 
 /* super_ops */
 struct inode *btrfs_alloc_inode(struct super_block *sb);

@@ -27,6 +27,8 @@ static void btrfs_put_super(struct super_block *sb)
 		(void)!bcache_detach(dev, true);
 	bcache_free(sb->cache);
 	super_fini(sb);
+	btrfs_unpacked_free(bs->unpacked);
+	btrfs_inos_free(bs->inos);
 	btrfs_roots_free(bs);
 	mutex_fini(&bs->roots_lock);
 	if (dev)
@@ -41,6 +43,8 @@ static const struct super_ops btrfs_super_ops = {
 	.free_inode = btrfs_free_inode,
 	.read_inode = btrfs_read_inode,
 	.statfs = btrfs_statfs,
+	.readahead_inodes = btrfs_readahead_inodes,
+	.subvolumes = btrfs_subvolumes,
 	.put_super = btrfs_put_super,
 };
 
@@ -68,6 +72,7 @@ static void fill(struct btrfs_super *bs)
 	bs->vfs.size_max_bytes = INT64_MAX;
 	bs->vfs.rdonly = true;
 	bs->vfs.has_xattr = true;
+	bs->vfs.xattr_prefix = "btrfs.";
 	bs->vfs.has_acl = !bs->opts.noacl;
 }
 
@@ -487,7 +492,11 @@ int btrfs_super_open(struct blkdev **devs, u32 n, const struct fs_type *type, co
 	}
 	mutex_init(&bs->roots_lock, RANK_ALLOC);
 	bs->opts.norecovery |= opts->norecovery;
-	err = open_volume(bs, devs, n, opts);
+	err = btrfs_unpacked_new(&bs->unpacked);
+	if (!err)
+		err = btrfs_inos_new(&bs->inos);
+	if (!err)
+		err = open_volume(bs, devs, n, opts);
 	if (!err)
 		err = open_chunks(bs, lenient);
 	if (!err) {

@@ -1,0 +1,363 @@
+"""
+btrfs as the kernel shows it and as we do: volumes of many profiles and features, filled by the kernel's mount with all that a
+long life leaves behind, must look the same in every name, type, mode, owner, time, link count, attribute, target, byte and hole, in every
+subvolume.
+"""
+import contextlib, ctypes, fcntl, os, shutil, struct, subprocess
+import pytest
+import fill, manifest, mounts
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason='not root: the kernel has to mount the images'),
+    pytest.mark.skipif('btrfs' not in open('/proc/filesystems').read() and subprocess.run(['modprobe', 'btrfs']).returncode != 0,
+                       reason='the kernel has no btrfs'),
+]
+
+INO = (1 << 40) - 1  # the part of our inode numbers that is the file's number within its subvolume
+NEW = 'no-holes,skinny-metadata,extref,free-space-tree'
+# What mkfs.btrfs takes by -R and not by -O.
+RUNTIME = ('free-space-tree', 'quota')
+
+
+class Kind:
+    def __init__(self, devices=1, data='single', meta='single', features=NEW, node=16384, csum='crc32c', mount='', extra=(), mib=0):
+        self.devices, self.data, self.meta, self.features = devices, data, meta, features
+        self.node, self.csum, self.mount, self.extra = node, csum, mount, list(extra)
+        self.mib = mib or (640 if devices == 1 else 512)
+
+
+MATRIX = {
+    'default': Kind(meta='dup'),
+    'quota': Kind(meta='dup', features=NEW + ',quota', csum='xxhash', mount='compress=zstd'),
+    'old': Kind(features='^no-holes,^skinny-metadata,^extref,^free-space-tree', mount='compress=lzo'),
+    'holes': Kind(features='^no-holes,skinny-metadata,extref,free-space-tree', mount='compress-force=zlib'),
+    'no-fst': Kind(features='no-holes,skinny-metadata,extref,^free-space-tree', mount='space_cache=v1'),
+    'node-4k': Kind(node=4096, meta='dup', mount='compress=zlib'),
+    'node-8k': Kind(node=8192, csum='blake2', mount='compress=zstd:15'),
+    'node-32k': Kind(node=32768, csum='sha256', mount='compress-force=zstd:1'),
+    'node-64k': Kind(node=65536, csum='xxhash', mount='compress=lzo'),
+    'mixed': Kind(data='single', meta='single', node=4096, extra=['--mixed'], features=NEW + ',mixed-bg'),
+    'mixed-dup': Kind(data='dup', meta='dup', node=4096, extra=['--mixed'], features=NEW + ',mixed-bg', mount='compress=zstd', mib=1024),
+    'dup-dup': Kind(data='dup', meta='dup', csum='sha256', mib=1024),
+    'nodatasum': Kind(mount='nodatasum'),
+    'nodatacow': Kind(mount='nodatacow'),
+    'inline-off': Kind(mount='max_inline=0'),
+    'raid0': Kind(2, 'raid0', 'raid1'),
+    'raid0-3': Kind(3, 'raid0', 'raid0', csum='xxhash', mount='compress=zstd'),
+    'raid1': Kind(2, 'raid1', 'raid1', mount='compress=lzo'),
+    'raid1-3': Kind(3, 'raid1', 'raid1', csum='sha256'),
+    'raid1c3': Kind(3, 'raid1c3', 'raid1c3', features=NEW + ',raid1c34', mib=1024),
+    'raid1c4': Kind(4, 'raid1c4', 'raid1c4', features=NEW + ',raid1c34', mount='compress=zlib', mib=1024),
+    'raid10': Kind(4, 'raid10', 'raid10'),
+    'raid10-2': Kind(2, 'raid10', 'raid10', csum='blake2'),
+    'raid5': Kind(3, 'raid5', 'raid5', features=NEW + ',raid56'),
+    'raid5-5': Kind(5, 'raid5', 'raid1', features=NEW + ',raid56', mount='compress=zstd'),
+    'raid6': Kind(4, 'raid6', 'raid6', features=NEW + ',raid56'),
+    'raid6-3': Kind(3, 'raid6', 'raid1c3', features=NEW + ',raid56,raid1c34', node=32768, mib=1024),
+    'single-2': Kind(2, 'single', 'raid1'),
+}
+
+QUICK = ['default', 'quota', 'holes', 'node-64k', 'mixed', 'raid10', 'raid6']
+names = list(MATRIX) if os.environ.get('LONG') else QUICK
+
+BTRFS_IOC_CLONE_RANGE = 0x4020940d
+FIDEDUPERANGE = 0xc0189436
+
+
+# ---- making volumes ----
+
+def images(d, name):
+    return [d / ('%s.%d.img' % (name, i)) for i in range(MATRIX[name].devices)]
+
+
+def mkfs(d, name):
+    kind, paths = MATRIX[name], images(d, name)
+    for p in paths:
+        with open(p, 'wb') as f:
+            f.truncate(kind.mib << 20)
+    off = [f for f in kind.features.split(',') if f.lstrip('^') not in RUNTIME]
+    on = [f for f in kind.features.split(',') if f.lstrip('^') in RUNTIME]
+    mounts.run('mkfs.btrfs', '-q', '-f', '-d', kind.data, '-m', kind.meta, '-n', str(kind.node), '-s', '4096', '--csum', kind.csum,
+               '-O', ','.join(off), '-R', ','.join(on), *kind.extra, *map(str, paths))
+
+
+@contextlib.contextmanager
+def kernel(paths, d, options=''):
+    """The kernel's mount of a volume on several images."""
+    with contextlib.ExitStack() as stack:
+        devs = [stack.enter_context(mounts.loop(p, *(['-r'] if 'ro' in options.split(',') else []))) for p in paths]
+        words = ['device=' + x for x in devs] + ([options] if options else [])
+        mounts.run('mount', '-t', 'btrfs', '-o', ','.join(words), devs[0], str(d))
+        try:
+            yield str(d)
+        finally:
+            mounts.unmount(d)
+            subprocess.run(['btrfs', 'device', 'scan', '--forget'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def btrfs(*words):
+    return mounts.run('btrfs', *map(str, words)).decode()
+
+
+def clone(src, dst, src_off, length, dst_off):
+    with open(src, 'rb') as a, open(dst, 'r+b' if os.path.exists(dst) else 'w+b') as b:
+        fcntl.ioctl(b, BTRFS_IOC_CLONE_RANGE, struct.pack('<qQQQ', a.fileno(), src_off, length, dst_off))
+
+
+def dedupe(src, dst, length):
+    with open(src, 'rb') as a, open(dst, 'r+b') as b:
+        arg = bytearray(struct.pack('<QQHHI', 0, length, 1, 0, 0) + struct.pack('<qQQiI', b.fileno(), 0, 0, 0, 0))
+        fcntl.ioctl(a, FIDEDUPERANGE, arg)
+        assert struct.unpack_from('<i', arg, 24 + 24)[0] == 0
+
+
+def words(n, seed):
+    """Text that compresses."""
+    out = b' '.join(b'word%d is %d' % (i * seed % 977, i) for i in range(n // 8 + 2))
+    return out[:n]
+
+
+def fill_data(root):
+    noise = os.urandom(1 << 20)
+    for n in (1, 100, 2000, 2048, 2049, 4095, 4096, 4097, 12288, 131071, 131072, 131073, 262144, 1000000, 5000001):
+        fill.put('%s/text-%d' % (root, n), words(n, 7))
+    fill.put(root + '/mixed-content', b''.join(words(70000, i) + noise[i * 50000:][:50000] for i in range(1, 12)))
+    fill.put(root + '/zeros', bytes(3 << 20))
+    # Overwritten in parts after it was on the disk: extents of which only a middle or an end is used.
+    for f in ('text-1000000', 'text-5000001', 'mixed-content'):
+        path = '%s/%s' % (root, f)
+        fd = os.open(path, os.O_RDWR)
+        os.fsync(fd)
+        for at in range(4096, os.path.getsize(path) - 9000, 200000):
+            os.pwrite(fd, b'over' * 1500, at + at % 3)
+        os.fsync(fd)
+        os.close(fd)
+    mounts.run('cp', '--reflink=always', root + '/text-5000001', root + '/reflink')
+    clone(root + '/text-1000000', root + '/reflink-part', 8192, 409600, 16384)
+    clone(root + '/mixed-content', root + '/reflink-part', 0, 131072, 1 << 30)
+    fill.put(root + '/same-1', noise[:524288])
+    fill.put(root + '/same-2', noise[:524288])
+    for f in ('same-1', 'same-2'):
+        fd = os.open('%s/%s' % (root, f), os.O_RDWR)
+        os.fsync(fd)
+        os.close(fd)
+    dedupe(root + '/same-1', root + '/same-2', 524288)
+    with open(root + '/same-2', 'r+b') as f:
+        f.seek(100000)
+        f.write(b'not the same any more')
+    fill.fallocate(root + '/text-5000001', 3, 1 << 20, 1 << 19)
+    os.mkdir(root + '/nocow')
+    mounts.run('chattr', '+C', root + '/nocow')
+    fill.put(root + '/nocow/file', noise + words(200000, 3))
+    fill.fallocate(root + '/nocow/prealloc', 0, 0, 1 << 20)
+    fd = os.open(root + '/nocow/prealloc', os.O_RDWR)
+    os.pwrite(fd, noise[:50000], 300000)
+    os.fsync(fd)
+    os.close(fd)
+
+
+def fill_many_names(root):
+    d = root + '/collide'
+    os.mkdir(d)
+    for a, b in (('mtwjgxhjk', 'cyvilpkff'), ('czjtyhies', 'ijzdzcsss'), ('elgugfpel', 'kenjanciq'), ('vzkomuwwn', 'mnoaojkyu')):
+        fill.put('%s/%s' % (d, a), a.encode())
+        fill.put('%s/%s' % (d, b), b.encode())
+    os.unlink(d + '/elgugfpel')
+    for a, b in (('user.xozzksmdq', 'user.wffnyhasa'), ('user.oasuzgbwy', 'user.osvsyydtn')):
+        os.setxattr(d, a, a.encode())
+        os.setxattr(d, b, b.encode())
+    # More names than one item holds, in one directory and in several.
+    fill.put(root + '/hard-many', b'linked')
+    for i in range(4):
+        os.mkdir('%s/links%d' % (root, i))
+        for k in range(200 if i == 0 else 30):
+            try:
+                os.link(root + '/hard-many', '%s/links%d/%s-%03d' % (root, i, 'l' * 150, k))
+            except OSError:
+                break  # without extref an item is all there is
+    os.mkdir(root + '/flags')
+    for letter in 'iaAdSDcm':
+        fill.put('%s/flags/%s' % (root, letter), b'flag')
+        subprocess.run(['chattr', '+' + letter, '%s/flags/%s' % (root, letter)], stderr=subprocess.DEVNULL)
+
+
+def fill_subvolumes(root):
+    for s in ('sub', 'sub/inner', 'gone', 'empty'):
+        btrfs('subvolume', 'create', '%s/%s' % (root, s))
+    fill.put(root + '/sub/file', b'in a subvolume')
+    fill.put(root + '/sub/inner/file', words(300000, 5))
+    for i in range(300):
+        fill.put('%s/gone/%d' % (root, i), words(5000, i + 1))
+    os.mkdir(root + '/sub/dir')
+    fill.put(root + '/sub/dir/deep', b'deep')
+    btrfs('subvolume', 'snapshot', '-r', root, root + '/snap-ro')
+    btrfs('subvolume', 'snapshot', root + '/sub', root + '/snap-rw')
+    fill.put(root + '/snap-rw/file', b'changed in the snapshot')
+    fill.put(root + '/sub/file', b'changed after the snapshot')
+    os.unlink(root + '/names/' + 'n' * 255)
+    btrfs('subvolume', 'delete', root + '/gone')
+
+
+def age(root, kind):
+    btrfs('filesystem', 'sync', root)
+    if kind.devices == 1:
+        btrfs('filesystem', 'defragment', '-r', *(['-czstd'] if 'zstd' in kind.mount else []), root + '/sub')
+    # Where there is no room for it, what it did until then counts.
+    subprocess.run(['btrfs', 'balance', 'start', '-musage=50', '-dusage=50', root], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    btrfs('filesystem', 'sync', root)
+
+
+def build(work, name):
+    kind, paths = MATRIX[name], images(work, name)
+    if not paths[0].exists():
+        mkfs(work, name)
+        with kernel(paths, work / 'k', kind.mount) as root:
+            fill.fill(root, 4096)
+            fill_data(root)
+            fill_many_names(root)
+            fill_subvolumes(root)
+            age(root, kind)
+    return paths
+
+
+# ---- comparing ----
+
+@pytest.fixture(scope='module')
+def work(tmp_path_factory):
+    d = tmp_path_factory.mktemp('btrfs')
+    (d / 'k').mkdir()
+    (d / 'w').mkdir()
+    yield d
+    mounts.unmount(d / 'k')
+    mounts.unmount(d / 'w')
+
+
+def view(root):
+    """What is seen, with inode numbers as they are within their subvolume."""
+    seen = manifest.take(root)
+    for d in seen.values():
+        d['ino'] &= INO
+    return seen
+
+
+def kernel_view(work, paths, options='ro'):
+    with kernel(paths, work / 'k', options):
+        return view(work / 'k'), os.statvfs(work / 'k')
+
+
+def compare(want, got):
+    # Where a snapshot does not contain a subvolume the kernel makes up a directory, changed just now and of number 2.
+    for name, w in want.items():
+        if w['ino'] == 2 and name in got:
+            got[name].update({k: w[k] for k in ('ino', 'mtime', 'ctime')})
+    diff = manifest.differences(want, got)
+    assert not diff, '\n'.join(diff)
+
+
+def unique_inodes(root):
+    """Of all files with one name, no two have one number."""
+    seen = {}
+    for top, dirs, files in os.walk(os.fsencode(str(root))):
+        for n in dirs + files:
+            st = os.lstat(os.path.join(top, n))
+            if st.st_nlink == 1:
+                assert st.st_ino not in seen, (os.path.join(top, n), seen[st.st_ino])
+                seen[st.st_ino] = os.path.join(top, n)
+
+
+def ours(paths, d, *options):
+    extra = [w for p in paths[1:] for w in ('--device', p)]
+    return mounts.werunos(paths[0], d, '--ro', *extra, *options)
+
+
+def sums(paths):
+    return subprocess.run(['sha256sum', *map(str, paths)], stdout=subprocess.PIPE).stdout
+
+
+@pytest.mark.parametrize('name', names)
+def test_same_as_the_kernel(work, name):
+    paths = build(work, name)
+    before = sums(paths)
+    want, kst = kernel_view(work, paths)
+    assert len(want) > 18000
+    with ours(paths, work / 'w'):
+        compare(want, view(work / 'w'))
+        unique_inodes(work / 'w')
+        st = os.statvfs(work / 'w')
+    for k in ('f_blocks', 'f_bfree', 'f_bavail', 'f_files', 'f_ffree', 'f_bsize', 'f_namemax'):
+        assert getattr(st, k) == getattr(kst, k), k
+    assert sums(paths) == before, 'a read-only mount changed the image'
+    with ours(paths, work / 'w', '-o', 'subvol=sub'):
+        compare({k: v for k, v in view_of(want, b'sub').items()}, view(work / 'w'))
+    if os.environ.get('LONG'):
+        degraded(work, name, paths, want)
+        for p in paths:
+            p.unlink()
+
+
+def view_of(seen, top):
+    out = {b'': seen[top]}
+    out.update({k[len(top) + 1:]: v for k, v in seen.items() if k.startswith(top + b'/')})
+    return out
+
+
+# ---- devices that are missing or broken ----
+
+SPARE = {'raid1': 1, 'raid10': 1, 'raid5': 1, 'raid6': 2, 'raid1c3': 2, 'raid1c4': 3, 'dup': 0, 'single': 0, 'raid0': 0}
+
+
+def noise_over(path):
+    """All that is not a superblock is noise."""
+    size = os.path.getsize(path)
+    with open(path, 'r+b') as f:
+        for at in range(1 << 20, size, 1 << 20):
+            f.seek(at)
+            if at == 64 << 20:
+                f.seek(at + 4096)
+                f.write(os.urandom((1 << 20) - 4096))
+            else:
+                f.write(os.urandom(1 << 20))
+
+
+def contents(seen):
+    return {k: {x: v[x] for x in ('type', 'mode', 'size', 'content', 'target', 'xattrs') if x in v} for k, v in seen.items()}
+
+
+def degraded(work, name, paths, want):
+    kind = MATRIX[name]
+    spare = min(SPARE[kind.data], SPARE[kind.meta])
+    some = {k: v for k, v in want.items() if not k.startswith((b'many/', b'snap-ro/many/', b'names/', b'snap-ro/names/'))}
+    for first in range(len(paths) if spare else 0):
+        gone = {first} | ({(first + 1) % len(paths)} if spare > 1 else set())
+        left = [p for i, p in enumerate(paths) if i not in gone]
+        apart = work / 'apart'
+        apart.mkdir(exist_ok=True)
+        for p in left:
+            os.link(p, apart / p.name)
+        with ours([apart / p.name for p in left], work / 'w', '-o', 'degraded'):
+            got = {k: v for k, v in view(work / 'w').items() if k in some}
+            compare(contents(some), contents(got))
+        shutil.rmtree(apart)
+    for i, p in enumerate(paths if spare else []):
+        kept = work / 'kept.img'
+        shutil.copy(p, kept)
+        noise_over(p)
+        with ours(paths[i:] + paths[:i], work / 'w'):
+            got = {k: v for k, v in view(work / 'w').items() if k in some}
+            compare(contents(some), contents(got))
+        os.replace(kept, p)
+
+
+@pytest.mark.parametrize('name', ['raid10', 'raid6'])
+def test_without_some_of_its_devices(work, name):
+    if os.environ.get('LONG'):
+        pytest.skip('done for every profile in test_same_as_the_kernel')
+    paths = build(work, name)
+    want, _ = kernel_view(work, paths)
+    with pytest.raises(AssertionError, match='missing'):
+        apart = work / 'alone'
+        apart.mkdir()
+        os.link(paths[0], apart / 'x.img')
+        with ours([apart / 'x.img'], work / 'w'):
+            pass
+    degraded(work, name, paths, want)
