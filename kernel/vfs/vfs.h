@@ -139,6 +139,22 @@ struct dirent_out {
 typedef int (*dirent_fn)(void *ctx, const struct dirent_out *de);
 typedef int (*xattr_name_fn)(void *ctx, const char *name);
 
+/* A tree of files among several of a volume. */
+struct subvolume {
+	u64 id;
+	u64 parent; /* in which it has its name; 0: in none */
+	const char *
+		path; /* from the top of the volume, "" for that; may be any bytes. What cannot be found out is "?" in it */
+	u64 generation, created_generation;
+	struct timespec64 created;                       /* 0: unknown */
+	u8 uuid[16], parent_uuid[16], received_uuid[16]; /* zeros: none */
+	bool rdonly, snapshot;
+	bool deleted; /* what is left of it has no name */
+	bool shown;   /* the mount shows it */
+};
+/* Returns 0 to go on, else what ends the listing and is its result. */
+typedef int (*subvolume_fn)(void *ctx, const struct subvolume *s);
+
 /* ---- data mapping ---- */
 
 enum map_kind {
@@ -187,8 +203,8 @@ struct super_ops {
 	int (*statfs)(struct super_block *sb, struct kstatfs *out);
 	/* Reading these inodes is near: a hint, starts background reads. NULL: no hint. */
 	void (*readahead_inodes)(struct super_block *sb, const u64 *inos, u32 n);
-	/* What other trees of files the volume has, an object each; for printers. NULL: there is no such thing. */
-	int (*subvolumes)(struct super_block *sb, struct doc *array);
+	/* The trees of files that the volume has, the shown one among them, by id. NULL: there is no such thing. */
+	int (*subvolumes)(struct super_block *sb, subvolume_fn emit, void *ctx);
 	/* Tells the device which of the bytes [off, off + len) of the volume are free, in pieces of at least min_bytes. NULL: -EOPNOTSUPP. */
 	int (*trim)(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes, u64 *trimmed_bytes);
 	/* From now on nothing is written to the volume any more, as if the power had gone; what was acknowledged before is durable if it
@@ -457,7 +473,7 @@ int vfs_statfs(struct super_block *sb, struct kstatfs *out) __must_check;
 int vfs_trim(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes,
 	     u64 *trimmed_bytes) __must_check;
 /* See super_ops. -EOPNOTSUPP. */
-int vfs_subvolumes(struct super_block *sb, struct doc *array) __must_check;
+int vfs_subvolumes(struct super_block *sb, subvolume_fn emit, void *ctx) __must_check;
 /* The volume stays as a power cut at this moment would leave it; it is still shown. */
 void vfs_shutdown(struct super_block *sb);
 

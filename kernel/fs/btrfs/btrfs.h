@@ -488,7 +488,7 @@ int btrfs_get_acl(struct inode *inode, bool is_default, struct acl **out) __must
 /* ---- subvol.c ---- */
 
 /* super_ops */
-int btrfs_subvolumes(struct super_block *sb, struct doc *array) __must_check;
+int btrfs_subvolumes(struct super_block *sb, subvolume_fn emit, void *ctx) __must_check;
 
 /* ---- ioctl.c ---- */
 
