@@ -75,8 +75,8 @@ void btrfs_features_doc(int which, u64 bits, struct doc *array);
 
 /*
  * The superblock of one device that can be believed: magic, checksum, its own address, sizes in bounds. mirror 0 to 2: that
- * copy alone; -1: of those that are good the one with the highest generation, the first when equal. -ENODEV: none has the
- * magic; -EUCLEAN: why the best was not good.
+ * copy alone; -1: of those that are good, and of the first one's volume, the one with the highest generation, the first when equal.
+ * -ENODEV: the first has not the magic; -EUCLEAN: why the first was not good, nor another.
  */
 int btrfs_sb_read(struct blkdev *dev, int mirror, struct btrfs_disk_super *out, u32 *which) __must_check;
 /* Everything but magic and address; the sentence goes to err_text. h may be NULL. */

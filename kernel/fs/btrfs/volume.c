@@ -492,6 +492,7 @@ int btrfs_volume_new(struct blkdev **devs, u32 n, int mirror, struct health *hea
 	if (!err) {
 		v->sector_bytes = le32_get(super->sector_bytes);
 		v->incompat = le64_get(super->incompat);
+		memcpy(v->dev_fsid, super->dev_item.fsid, sizeof(v->dev_fsid));
 		v->dev.physical_bytes = v->sector_bytes;
 		err = system_chunks(v, super);
 	}
