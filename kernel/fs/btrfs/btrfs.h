@@ -103,6 +103,7 @@ struct btrfs_device {
 	u8 uuid[16];
 	struct blkdev *dev; /* NULL: missing */
 	u64 size_bytes;     /* as its item says */
+	u64 generation;     /* as its superblock says; a missing one's and a seed's: 0 */
 	bool seed;
 	_Atomic u64 read_errors, csum_errors, healed; /* since the mount */
 };
