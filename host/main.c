@@ -19,6 +19,8 @@ static const struct command commands[] = {
 	{ "cat", "[-p N] IMAGE:/PATH …", "write files to standard output", cmd_cat },
 	{ "dump", "[--json] [-p N] [--sb N] [-o LIST] IMAGE WORD …", "show one object as it lies on the disk",
 	  cmd_dump },
+	{ "subvolume", "list [--json] [-p N] IMAGE", "list the subvolumes and snapshots of a btrfs volume",
+	  cmd_subvolume },
 	{ "help", "[COMMAND]", "show the commands, or how one is used", cmd_help },
 };
 

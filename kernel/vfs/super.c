@@ -115,9 +115,9 @@ int vfs_trim(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes
 			     : -EOPNOTSUPP;
 }
 
-int vfs_subvolumes(struct super_block *sb, struct doc *array)
+int vfs_subvolumes(struct super_block *sb, subvolume_fn emit, void *ctx)
 {
-	return sb->ops->subvolumes ? sb->ops->subvolumes(sb, array)
+	return sb->ops->subvolumes ? sb->ops->subvolumes(sb, emit, ctx)
 				   : fail(-EOPNOTSUPP, "%s has no subvolumes", sb->type->name);
 }
 

@@ -139,6 +139,22 @@ struct dirent_out {
 typedef int (*dirent_fn)(void *ctx, const struct dirent_out *de);
 typedef int (*xattr_name_fn)(void *ctx, const char *name);
 
+/* A tree of files among several of a volume. */
+struct subvolume {
+	u64 id;
+	u64 parent; /* in which it has its name; 0: in none */
+	const char *
+		path; /* from the top of the volume, "" for that; may be any bytes. What cannot be found out is "?" in it */
+	u64 generation, created_generation;
+	struct timespec64 created;                       /* 0: unknown */
+	u8 uuid[16], parent_uuid[16], received_uuid[16]; /* zeros: none */
+	bool rdonly, snapshot;
+	bool deleted; /* what is left of it has no name */
+	bool shown;   /* the mount shows it */
+};
+/* Returns 0 to go on, else what ends the listing and is its result. */
+typedef int (*subvolume_fn)(void *ctx, const struct subvolume *s);
+
 /* ---- data mapping ---- */
 
 enum map_kind {
@@ -187,8 +203,8 @@ struct super_ops {
 	int (*statfs)(struct super_block *sb, struct kstatfs *out);
 	/* Reading these inodes is near: a hint, starts background reads. NULL: no hint. */
 	void (*readahead_inodes)(struct super_block *sb, const u64 *inos, u32 n);
-	/* What other trees of files the volume has, an object each; for printers. NULL: there is no such thing. */
-	int (*subvolumes)(struct super_block *sb, struct doc *array);
+	/* The trees of files that the volume has, the shown one among them, by id. NULL: there is no such thing. */
+	int (*subvolumes)(struct super_block *sb, subvolume_fn emit, void *ctx);
 	/* Tells the device which of the bytes [off, off + len) of the volume are free, in pieces of at least min_bytes. NULL: -EOPNOTSUPP. */
 	int (*trim)(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes, u64 *trimmed_bytes);
 	/* From now on nothing is written to the volume any more, as if the power had gone; what was acknowledged before is durable if it
@@ -281,6 +297,18 @@ struct fs_probe {
 	u8 uuid[16];
 	char label[256];
 	u64 size_bytes; /* the volume's own idea of its size, 0 unknown */
+	/* Of a volume that may have several devices, whose uuid says which belong together: */
+	u64 devices; /* how many it has; 0: always one */
+	u64 devid;   /* which of them this is */
+	u8 dev_uuid[16];
+	u64 generation; /* the volume's, when this device was last written: tells a copy of the device from an older one */
+};
+
+#define FS_MISSING_MAX 64u
+/* Devices that a volume wants and was not given. */
+struct fs_missing {
+	u32 count;
+	u8 dev_uuid[FS_MISSING_MAX][16]; /* as fs_probe.dev_uuid */
 };
 
 /* When a time of access is news. Which of them the kernel reports: reads that reach us, not those from its own cache. */
@@ -302,6 +330,7 @@ struct mount_opts {
 	bool has_sb;     /* the copy that sb_block names, and no other; else the best that is good */
 	u64 sb_block;    /* which superblock copy, as the module counts them: ext4 in blocks, btrfs 0 to 2 */
 	u64 cache_bytes; /* buffer cache limit; 0: by the machine */
+	struct fs_missing *missing; /* what was missing, also when that was no error; NULL: nobody asks */
 	const char *fs_opts; /* the module's own, "name=value,…", NULL: none */
 };
 
@@ -457,7 +486,7 @@ int vfs_statfs(struct super_block *sb, struct kstatfs *out) __must_check;
 int vfs_trim(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes,
 	     u64 *trimmed_bytes) __must_check;
 /* See super_ops. -EOPNOTSUPP. */
-int vfs_subvolumes(struct super_block *sb, struct doc *array) __must_check;
+int vfs_subvolumes(struct super_block *sb, subvolume_fn emit, void *ctx) __must_check;
 /* The volume stays as a power cut at this moment would leave it; it is still shown. */
 void vfs_shutdown(struct super_block *sb);
 

@@ -6,52 +6,46 @@
 
 static const u8 no_uuid[16];
 
-static void add_uuid(struct doc *d, const char *key, const u8 *uuid)
+static void fill(const struct btrfs_root *root, struct subvolume *s)
 {
-	if (memcmp(uuid, no_uuid, sizeof(no_uuid)))
-		doc_uuid(d, key, uuid);
+	const struct btrfs_disk_root *item = &root->item;
+
+	s->generation = root->generation;
+	s->created_generation = le64_get(item->otransid);
+	s->created = (struct timespec64){ (s64)le64_get(item->otime.sec), le32_get(item->otime.nsec) };
+	memcpy(s->uuid, item->uuid, sizeof(s->uuid));
+	memcpy(s->parent_uuid, item->parent_uuid, sizeof(s->parent_uuid));
+	memcpy(s->received_uuid, item->received_uuid, sizeof(s->received_uuid));
+	s->rdonly = root->flags & BTRFS_ROOT_RDONLY;
+	s->snapshot = memcmp(item->parent_uuid, no_uuid, sizeof(no_uuid));
+	/* Until a kernel has cleaned up. */
+	s->deleted = !le32_get(item->refs);
 }
 
-static void add_time(struct doc *d, const char *key, const struct btrfs_disk_time *t)
+static int emit_subvol(struct btrfs_super *bs, u64 id, subvolume_fn emit, void *ctx)
 {
-	doc_time(d, key, (s64)le64_get(t->sec), le32_get(t->nsec));
-}
-
-static int add_subvol(struct btrfs_super *bs, u64 id, struct doc *array)
-{
-	struct doc *d = doc_object(array, NULL);
+	struct subvolume s = { .id = id };
 	char name[BTRFS_NAME_MAX + 1];
 	const struct btrfs_root *root;
 	struct text path = { 0 };
-	u64 parent, dirid;
+	u64 dirid;
 	int err = btrfs_root_get(bs, id, &root);
 
-	doc_u64(d, "id", id);
-	if (err) {
-		doc_str(d, "error", err_text());
-		return err == -ENOMEM ? err : 0;
-	}
+	if (err)
+		return err;
+	fill(root, &s);
+	s.shown = root == bs->top;
+	if (btrfs_root_parent(bs, id, &s.parent, &dirid, name))
+		s.parent = 0;
 	err = btrfs_root_path(bs, id, &path);
-	doc_bytes(d, "path", text_str(&path), path.len_bytes);
+	s.path = text_str(&path);
+	if (!err)
+		err = emit(ctx, &s);
 	text_free(&path);
-	if (!btrfs_root_parent(bs, id, &parent, &dirid, name))
-		doc_u64(d, "parent", parent);
-	doc_u64(d, "generation", root->generation);
-	doc_u64(d, "created_generation", le64_get(root->item.otransid));
-	if (le64_get(root->item.otime.sec))
-		add_time(d, "created", &root->item.otime);
-	add_uuid(d, "uuid", root->item.uuid);
-	add_uuid(d, "parent_uuid", root->item.parent_uuid);
-	add_uuid(d, "received_uuid", root->item.received_uuid);
-	doc_bool(d, "readonly", root->flags & BTRFS_ROOT_RDONLY);
-	doc_bool(d, "snapshot", memcmp(root->item.parent_uuid, no_uuid, sizeof(no_uuid)));
-	/* What is left of a subvolume that was deleted, until a kernel has cleaned up. */
-	doc_bool(d, "deleted", !le32_get(root->item.refs));
-	doc_bool(d, "shown", root == bs->top);
 	return err;
 }
 
-int btrfs_subvolumes(struct super_block *sb, struct doc *array)
+int btrfs_subvolumes(struct super_block *sb, subvolume_fn emit, void *ctx)
 {
 	struct btrfs_super *bs = btrfs_super(sb);
 	scoped(btrfs_path_putp) struct btrfs_path p = { 0 };
@@ -71,7 +65,7 @@ int btrfs_subvolumes(struct super_block *sb, struct doc *array)
 		if (key.type != BTRFS_KEY_ROOT_ITEM || !btrfs_is_subvol(key.objectid) || key.objectid == last)
 			continue;
 		last = key.objectid;
-		err = add_subvol(bs, last, array);
+		err = emit_subvol(bs, last, emit, ctx);
 		if (err)
 			return err;
 	}

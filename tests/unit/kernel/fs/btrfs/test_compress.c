@@ -1,0 +1,308 @@
+/*
+ * Unpacking extents: what the libraries pack comes back, of every length; what is damaged or hostile is refused or unpacked, within its
+ * memory; and the cache of unpacked extents. The seed is printed; SEED=n repeats a run.
+ */
+#include "btrfs/btrfs.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#undef fail /* ours, in lib/err.h */
+
+#include "lib/os.h"
+#include "lib/trace.h"
+#include <errno.h>
+#include <lzo/lzo1x.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#define SECTOR    4096u
+#define MAX_BYTES BTRFS_COMPRESS_MAX
+
+static u64 rnd_state;
+
+static u32 rnd(u32 below)
+{
+	rnd_state = rnd_state * 6364136223846793005ull + 1442695040888963407ull;
+	return (u32)(rnd_state >> 33) % below;
+}
+
+/* Text-like: repeats at some distance, and noise. */
+static void make(u8 *p, u32 len)
+{
+	u32 noise = rnd(4);
+
+	for (u32 i = 0; i < len; i++) {
+		u32 back = rnd(300) + 1;
+
+		p[i] = i > 400 && rnd(4) >= noise ? p[i - back] : (u8)(rnd(3) ? 'a' + rnd(6) : rnd(256));
+	}
+}
+
+/* ---- packing, as the kernel frames it ---- */
+
+static u32 pack_lzo(const u8 *src, u32 len, u8 *out)
+{
+	static u8 work[LZO1X_1_MEM_COMPRESS];
+	u32 at = 4;
+	le32 v;
+
+	for (u32 i = 0; i < len; i += SECTOR) {
+		u8 seg[SECTOR + SECTOR / 16 + 64 + 3];
+		lzo_uint n = sizeof(seg);
+
+		assert_int_equal(lzo1x_1_compress(src + i, MIN(SECTOR, len - i), seg, &n, work), LZO_E_OK);
+		v = le32_put((u32)n);
+		memcpy(out + at, &v, 4);
+		memcpy(out + at + 4, seg, n);
+		at += 4 + (u32)n;
+		if (SECTOR - at % SECTOR < 4) {
+			memset(out + at, 0, SECTOR - at % SECTOR);
+			at = ALIGN_UP(at, SECTOR);
+		}
+	}
+	v = le32_put(at);
+	memcpy(out, &v, 4);
+	return at;
+}
+
+static u32 pack(u8 how, const u8 *src, u32 len, u8 *out, u32 room)
+{
+	uLongf n = room;
+	size_t zn;
+
+	switch (how) {
+	case BTRFS_COMPRESS_ZLIB:
+		assert_int_equal(compress2(out, &n, src, len, (int)rnd(9) + 1), Z_OK);
+		return (u32)n;
+	case BTRFS_COMPRESS_ZSTD:
+		zn = ZSTD_compress(out, room, src, len, (int)rnd(15) + 1);
+		assert_false(ZSTD_isError(zn));
+		return (u32)zn;
+	}
+	return pack_lzo(src, len, out);
+}
+
+#define ROOM (2 * MAX_BYTES)
+static u8 data[MAX_BYTES], raw[ROOM];
+
+/* The copies are exactly as long as they should be: what goes beyond is found by the address sanitizer. */
+static int unpack(struct btrfs_unpacked *u, struct btrfs_compressed *what, u8 **out)
+{
+	struct btrfs_tools *t = btrfs_tools_get(u);
+	u8 *src = malloc(what->disk_bytes);
+	int err;
+
+	memcpy(src, raw, what->disk_bytes);
+	*out = malloc(what->ram_bytes);
+	memset(*out, 0xee, what->ram_bytes);
+	err = btrfs_unpack(t, what, SECTOR, src, *out);
+	free(src);
+	btrfs_tools_put(u, t);
+	return err;
+}
+
+static void there_and_back(void **state)
+{
+	struct btrfs_unpacked *u;
+
+	(void)state;
+	assert_int_equal(btrfs_unpacked_new(&u), 0);
+	for (u32 i = 0; i < 600; i++) {
+		struct btrfs_compressed what = { .compression = (u8)(i % 3 + 1), .bytenr = i & 1 ? 4096 : 0 };
+		u32 len = rnd(5) ? rnd(rnd(2) ? MAX_BYTES : 5000) + 1 : MAX_BYTES, disk;
+		u8 *out;
+
+		make(data, len);
+		disk = pack(what.compression, data, len, raw, ROOM);
+		/* A regular extent is whole sectors on both sides. */
+		what.disk_bytes = what.bytenr ? ALIGN_UP(disk, SECTOR) : disk;
+		what.ram_bytes = what.bytenr ? ALIGN_UP(len, SECTOR) : len;
+		memset(raw + disk, 0, what.disk_bytes - disk);
+		assert_int_equal(unpack(u, &what, &out), 0);
+		assert_memory_equal(out, data, len);
+		for (u32 k = len; k < what.ram_bytes; k++)
+			assert_int_equal(out[k], 0);
+		free(out);
+	}
+	btrfs_unpacked_free(u);
+}
+
+/* An inline extent has all that it says; a regular one may lack the end where its packer says where it ends. */
+static void short_of_data(void **state)
+{
+	struct btrfs_unpacked *u;
+
+	(void)state;
+	assert_int_equal(btrfs_unpacked_new(&u), 0);
+	for (u8 how = BTRFS_COMPRESS_ZLIB; how <= BTRFS_COMPRESS_ZSTD; how++) {
+		struct btrfs_compressed what = { .compression = how };
+		u8 *out;
+
+		make(data, 3 * SECTOR);
+		what.disk_bytes = pack(how, data, 3 * SECTOR, raw, ROOM);
+		what.ram_bytes = 3 * SECTOR + 1;
+		assert_int_equal(unpack(u, &what, &out), -EIO);
+		free(out);
+		memset(raw + what.disk_bytes, 0, SECTOR);
+		what.disk_bytes = ALIGN_UP(what.disk_bytes, SECTOR);
+		what.bytenr = 4096;
+		what.ram_bytes = 5 * SECTOR;
+		assert_int_equal(unpack(u, &what, &out), how == BTRFS_COMPRESS_LZO ? -EIO : 0);
+		if (how != BTRFS_COMPRESS_LZO)
+			assert_memory_equal(out, data, 3 * SECTOR);
+		free(out);
+		/* The first part of a longer one is what the kernel takes. LZO's packer ends sectors where it should. */
+		what.ram_bytes = 2 * SECTOR;
+		assert_int_equal(unpack(u, &what, &out), 0);
+		assert_memory_equal(out, data, 2 * SECTOR);
+		free(out);
+	}
+	btrfs_unpacked_free(u);
+}
+
+/* Cut off and changed in random places, and noise from the start. */
+static void hostile(void **state)
+{
+	struct btrfs_unpacked *u;
+	u32 good = 0;
+
+	(void)state;
+	assert_int_equal(btrfs_unpacked_new(&u), 0);
+	for (u32 i = 0; i < 6000; i++) {
+		struct btrfs_compressed what = { .compression = (u8)(i % 3 + 1), .bytenr = i & 4 ? 4096 : 0 };
+		u32 len = rnd(20000) + 1;
+		u8 *out;
+
+		make(data, len);
+		what.disk_bytes = pack(what.compression, data, len, raw, ROOM);
+		for (u32 changes = rnd(4); changes; changes--)
+			raw[rnd(3) ? rnd(what.disk_bytes) : rnd(MIN(what.disk_bytes, 12u))] = (u8)rnd(256);
+		if (!rnd(20))
+			for (u32 k = 0; k < what.disk_bytes; k++)
+				raw[k] = (u8)rnd(256);
+		if (!rnd(4))
+			what.disk_bytes = rnd(what.disk_bytes) + 1;
+		what.ram_bytes = rnd(3) ? len : rnd(MAX_BYTES) + 1;
+		good += unpack(u, &what, &out) == 0;
+		free(out);
+	}
+	assert_true(good > 100 && good < 5000);
+	btrfs_unpacked_free(u);
+}
+
+/* ---- the cache ---- */
+
+static void cache_rules(void **state)
+{
+	struct btrfs_compressed a = { .bytenr = 1 << 20, .disk_bytes = SECTOR, .ram_bytes = MAX_BYTES };
+	struct btrfs_compressed b;
+	struct btrfs_slot *s, *t, *held[200];
+	struct btrfs_unpacked *u;
+	u32 n = 0;
+
+	(void)state;
+	assert_int_equal(btrfs_unpacked_new(&u), 0);
+	assert_int_equal(btrfs_unpacked_get(u, &a, false, true, &s), BTRFS_UNPACKED_NONE);
+	assert_int_equal(btrfs_unpacked_get(u, &a, true, true, &s), BTRFS_UNPACKED_FILL);
+	assert_int_equal(btrfs_unpacked_get(u, &a, true, false, &t), BTRFS_UNPACKED_BUSY);
+	memset(btrfs_unpacked_bytes(s), 7, MAX_BYTES);
+	btrfs_unpacked_filled(u, s, 0);
+	assert_int_equal(btrfs_unpacked_get(u, &a, false, false, &t), BTRFS_UNPACKED_READY);
+	assert_ptr_equal(s, t);
+	btrfs_unpacked_put(u, s);
+	btrfs_unpacked_put(u, t);
+	/* The same place read in another way is another extent. */
+	b = a;
+	b.checked = true;
+	assert_int_equal(btrfs_unpacked_get(u, &b, true, true, &s), BTRFS_UNPACKED_FILL);
+	btrfs_unpacked_filled(u, s, -EIO);
+	btrfs_unpacked_put(u, s);
+	assert_int_equal(btrfs_unpacked_get(u, &b, false, true, &s), BTRFS_UNPACKED_NONE);
+	/* Bounded: when all are in use, there is none. */
+	for (; n < ARRAY_SIZE(held); n++) {
+		b.bytenr += SECTOR;
+		if (btrfs_unpacked_get(u, &b, true, true, &held[n]) != BTRFS_UNPACKED_FILL)
+			break;
+		btrfs_unpacked_filled(u, held[n], 0);
+	}
+	assert_int_equal(n, 64);
+	while (n--)
+		btrfs_unpacked_put(u, held[n]);
+	btrfs_unpacked_free(u);
+}
+
+/* Many readers of few extents: each sees the right bytes, and no extent is filled by two at once. */
+struct crowd {
+	struct btrfs_unpacked *u;
+	_Atomic u32 filling[100], fills;
+};
+
+static void *crowd_run(void *arg)
+{
+	struct crowd *c = arg;
+	u64 seed = (u64)(uintptr_t)&seed;
+
+	for (u32 i = 0; i < 4000; i++) {
+		struct btrfs_compressed what = { .disk_bytes = SECTOR, .ram_bytes = SECTOR };
+		struct btrfs_slot *s;
+		u32 which;
+
+		seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+		which = (u32)(seed >> 40) % 100;
+		what.bytenr = (which + 1) * SECTOR;
+		switch (btrfs_unpacked_get(c->u, &what, true, true, &s)) {
+		case BTRFS_UNPACKED_FILL:
+			if (atomic_fetch_add(&c->filling[which], 1))
+				return c;
+			memset(btrfs_unpacked_bytes(s), (int)which, SECTOR);
+			atomic_fetch_sub(&c->filling[which], 1);
+			atomic_fetch_add(&c->fills, 1);
+			btrfs_unpacked_filled(c->u, s, i % 16 ? 0 : -EIO);
+			btrfs_unpacked_put(c->u, s);
+			break;
+		case BTRFS_UNPACKED_READY:
+			if (btrfs_unpacked_bytes(s)[i % SECTOR] != which)
+				return c;
+			btrfs_unpacked_put(c->u, s);
+			break;
+		default:
+			return c;
+		}
+	}
+	return NULL;
+}
+
+static void cache_crowd(void **state)
+{
+	struct crowd *c = calloc(1, sizeof(*c));
+	pthread_t t[4];
+	void *bad;
+
+	(void)state;
+	assert_int_equal(btrfs_unpacked_new(&c->u), 0);
+	for (u32 i = 0; i < ARRAY_SIZE(t); i++)
+		assert_int_equal(pthread_create(&t[i], NULL, crowd_run, c), 0);
+	for (u32 i = 0; i < ARRAY_SIZE(t); i++) {
+		pthread_join(t[i], &bad);
+		assert_null(bad);
+	}
+	assert_true(c->fills > 100);
+	btrfs_unpacked_free(c->u);
+	free(c);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(there_and_back), cmocka_unit_test(short_of_data), cmocka_unit_test(hostile),
+		cmocka_unit_test(cache_rules),    cmocka_unit_test(cache_crowd),
+	};
+	const char *seed = getenv("SEED");
+
+	rnd_state = seed ? strtoull(seed, NULL, 0) : os_monotonic_ns() % 1000000;
+	printf("# SEED=%llu\n", (unsigned long long)rnd_state);
+	return cmocka_run_group_tests_name("btrfs/compress", tests, NULL, NULL);
+}
