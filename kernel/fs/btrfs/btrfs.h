@@ -240,6 +240,12 @@ struct btrfs_key btrfs_path_key(const struct btrfs_path *p);
 /* The item's bytes: valid while the path stays. */
 const void *btrfs_path_item(const struct btrfs_path *p, u32 *len_bytes);
 
+/* ---- dir_item.c ---- */
+
+/* The entry with that name in an item of one or more; NULL: none. */
+const struct btrfs_disk_dir_item *btrfs_dir_item_find(const void *item, u32 len_bytes, const void *name,
+						      u32 name_len);
+
 /* ---- root.c: trees ---- */
 
 struct btrfs_root {
@@ -472,9 +478,6 @@ int btrfs_readlink(struct inode *inode, char *buf, u32 size, u32 *len) __must_ch
 /* inode_ops */
 int btrfs_lookup(struct inode *dir, const struct name *name, u64 *ino) __must_check;
 int btrfs_readdir(struct inode *dir, u64 pos, dirent_fn emit, void *ctx) __must_check;
-/* The entry with that name in an item of one or more; NULL: none. */
-const struct btrfs_disk_dir_item *btrfs_dir_item_find(const void *item, u32 len_bytes, const void *name,
-						      u32 name_len);
 
 /* ---- xattr.c ---- */
 

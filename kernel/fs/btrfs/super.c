@@ -259,22 +259,19 @@ static int open_csums(struct btrfs_super *bs)
 	if (!err || err == -ENOENT || (err != -ENOMEM && p.node[bs->csum_root ? bs->csum_root->level : 0]))
 		return 0;
 	bs->csum_root = NULL;
-	if (!bs->opts.ignore_bad_roots && !bs->opts.ignore_data_csums) {
-		char why[300];
-
-		snprintf(why, sizeof(why), "%s", err_text());
-		return fail(err, "%s (-o rescue=ignorebadroots shows data without checking them)", why);
-	}
+	if (!bs->opts.ignore_bad_roots && !bs->opts.ignore_data_csums)
+		return err;
 	super_note(&bs->vfs, "data is not checked, the checksum tree cannot be read: %s", err_text());
 	return 0;
 }
 
-/* One root tree, and what it must lead to. */
-static int try_root(struct btrfs_super *bs, const struct btrfs_old_root *at, bool lenient)
+/* One root tree, and what it must lead to. *csums: it is the checksum tree that cannot be read. */
+static int try_root(struct btrfs_super *bs, const struct btrfs_old_root *at, bool lenient, bool *csums)
 {
 	scoped(btrfs_path_putp) struct btrfs_path p = { 0 };
 	int err;
 
+	*csums = false;
 	btrfs_roots_free(bs);
 	bs->csum_root = bs->top = NULL;
 	bs->generation = bs->tree_root.generation = at->generation;
@@ -289,6 +286,7 @@ static int try_root(struct btrfs_super *bs, const struct btrfs_old_root *at, boo
 	if (lenient)
 		return 0;
 	err = open_csums(bs);
+	*csums = err;
 	return err ? err : open_top(bs);
 }
 
@@ -302,6 +300,7 @@ static int open_generation(struct btrfs_super *bs, struct blkdev **devs, u32 n, 
 {
 	u64 generation = bs->opts.generation;
 	struct btrfs_old_roots old;
+	bool csums;
 	int err = btrfs_old_roots(bs, devs, n, generation, &old);
 
 	if (!err && !old.count)
@@ -309,7 +308,7 @@ static int open_generation(struct btrfs_super *bs, struct blkdev **devs, u32 n, 
 			   (unsigned long long)generation);
 	if (err)
 		return err;
-	err = try_root(bs, &old.at[0], lenient);
+	err = try_root(bs, &old.at[0], lenient, &csums);
 	if (!err && generation != le64_get(bs->disk.generation))
 		super_note(&bs->vfs, "shown as of generation %llu (the newest is %llu), found by %s",
 			   (unsigned long long)generation, (unsigned long long)le64_get(bs->disk.generation),
@@ -323,17 +322,19 @@ static int open_trees(struct btrfs_super *bs, struct blkdev **devs, u32 n, bool 
 					       bs->disk.root_level, "the superblock" };
 	struct btrfs_old_roots old;
 	char why[200];
+	bool csums;
 	int err;
 
 	if (bs->opts.generation)
 		return open_generation(bs, devs, n, lenient);
-	err = try_root(bs, &newest, lenient);
+	err = try_root(bs, &newest, lenient, &csums);
 	if (!is_damage(err))
 		return err;
 	snprintf(why, sizeof(why), "%s", err_text());
 	if (!bs->opts.usebackuproot) {
 		if (!lenient)
-			return fail(err, "%s (-o usebackuproot tries older trees)", why);
+			return fail(err, "%s (-o usebackuproot tries older trees%s)", why,
+				    csums ? ", -o rescue=ignorebadroots shows data unchecked" : "");
 		super_note(&bs->vfs, "the root tree cannot be read: %s", why);
 		return 0;
 	}
@@ -345,7 +346,7 @@ static int open_trees(struct btrfs_super *bs, struct blkdev **devs, u32 n, bool 
 	for (u32 i = 0; i < old.count; i++) {
 		if (old.at[i].bytenr == newest.bytenr)
 			continue;
-		err = try_root(bs, &old.at[i], lenient);
+		err = try_root(bs, &old.at[i], lenient, &csums);
 		if (!err) {
 			super_note(&bs->vfs, "generation %llu of %llu is shown, what came later is damaged",
 				   (unsigned long long)old.at[i].generation,
