@@ -331,7 +331,7 @@ struct mount_opts {
 	u64 sb_block;    /* which superblock copy, as the module counts them: ext4 in blocks, btrfs 0 to 2 */
 	u64 cache_bytes; /* buffer cache limit; 0: by the machine */
 	struct fs_missing *missing; /* what was missing, also when that was no error; NULL: nobody asks */
-	const char *fs_opts; /* the module's own, "name=value,…", NULL: none */
+	const char *fs_opts;        /* the module's own, "name=value,…", NULL: none */
 };
 
 struct fs_type {
