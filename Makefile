@@ -144,19 +144,24 @@ $(B)/tests/crash/crash_teeth: $(patsubst %.c,$(B)/%.o,$(wildcard tests/crash/*.c
 # The kernel directory once more, instrumented; the checksums answer what is stored (tests/fuzz/valid_sums.c).
 FUZZ_FLAGS := -std=gnu11 -O1 -g -DWERUNOS_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined \
 	-fprofile-instr-generate -fcoverage-mapping
-FUZZ_OBJ   := $(KSRC:%.c=build/fuzz/%.o) build/fuzz/tests/support/explore.o $(patsubst %.c,build/fuzz/%.o,$(wildcard tests/fuzz/*.c))
+FUZZ_OBJ   := $(KSRC:%.c=build/fuzz/%.o) build/fuzz/tests/support/explore.o
 build/fuzz/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link $(CPPFLAGS) $(PKG_CF) -MMD -MP -c -o $@ $<
-build/fuzz/fuzz_ext4: $(FUZZ_OBJ)
+build/fuzz/fuzz_ext4: $(FUZZ_OBJ) build/fuzz/tests/fuzz/fuzz_ext4.o build/fuzz/tests/fuzz/valid_sums.o
 	$(call say,CC)
 	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer $(ANY_SUM) -o $@ $^ $(PKG_LD) -lpthread
+build/fuzz/fuzz_btrfs: $(FUZZ_OBJ) build/fuzz/tests/fuzz/fuzz_btrfs.o build/fuzz/tests/fuzz/btrfs_sums.o
+	$(call say,CC)
+	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer -Wl,--wrap=btrfs_csum -o $@ $^ $(PKG_LD) -lpthread
 build/fuzz/images: tests/fuzz/images.sh tests/fuzz/fast_commit.py
 	tests/fuzz/images.sh $@
+build/fuzz/images-btrfs: tests/fuzz/images_btrfs.sh
+	tests/fuzz/images_btrfs.sh $@
 
 fuzz: deps ## fuzz every parser, T=target for one, TIME=seconds each (600)
-	@$(MAKE) --no-print-directory build/fuzz/fuzz_ext4 build/fuzz/images
+	@$(MAKE) --no-print-directory build/fuzz/fuzz_ext4 build/fuzz/fuzz_btrfs build/fuzz/images build/fuzz/images-btrfs
 	@tests/fuzz/run.sh build/fuzz "$(T)" "$(or $(TIME),600)"
 
 install: all ## install to DESTDIR and PREFIX

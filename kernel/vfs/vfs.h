@@ -297,6 +297,18 @@ struct fs_probe {
 	u8 uuid[16];
 	char label[256];
 	u64 size_bytes; /* the volume's own idea of its size, 0 unknown */
+	/* Of a volume that may have several devices, whose uuid says which belong together: */
+	u64 devices; /* how many it has; 0: always one */
+	u64 devid;   /* which of them this is */
+	u8 dev_uuid[16];
+	u64 generation; /* the volume's, when this device was last written: tells a copy of the device from an older one */
+};
+
+#define FS_MISSING_MAX 64u
+/* Devices that a volume wants and was not given. */
+struct fs_missing {
+	u32 count;
+	u8 dev_uuid[FS_MISSING_MAX][16]; /* as fs_probe.dev_uuid */
 };
 
 /* When a time of access is news. Which of them the kernel reports: reads that reach us, not those from its own cache. */
@@ -318,7 +330,8 @@ struct mount_opts {
 	bool has_sb;     /* the copy that sb_block names, and no other; else the best that is good */
 	u64 sb_block;    /* which superblock copy, as the module counts them: ext4 in blocks, btrfs 0 to 2 */
 	u64 cache_bytes; /* buffer cache limit; 0: by the machine */
-	const char *fs_opts; /* the module's own, "name=value,…", NULL: none */
+	struct fs_missing *missing; /* what was missing, also when that was no error; NULL: nobody asks */
+	const char *fs_opts;        /* the module's own, "name=value,…", NULL: none */
 };
 
 struct fs_type {

@@ -25,6 +25,10 @@ static int btrfs_probe(struct blkdev *dev, struct fs_probe *info)
 	memcpy(info->uuid, d.fsid, sizeof(info->uuid));
 	memcpy(info->label, d.label, sizeof(info->label) - 1);
 	info->size_bytes = le64_get(d.total_bytes);
+	info->devices = le64_get(d.num_devices);
+	info->devid = le64_get(d.dev_item.devid);
+	memcpy(info->dev_uuid, d.dev_item.uuid, sizeof(info->dev_uuid));
+	info->generation = le64_get(d.generation);
 	return 0;
 }
 

@@ -75,8 +75,8 @@ void btrfs_features_doc(int which, u64 bits, struct doc *array);
 
 /*
  * The superblock of one device that can be believed: magic, checksum, its own address, sizes in bounds. mirror 0 to 2: that
- * copy alone; -1: of those that are good the one with the highest generation, the first when equal. -ENODEV: none has the
- * magic; -EUCLEAN: why the best was not good.
+ * copy alone; -1: of those that are good, and of the first one's volume, the one with the highest generation, the first when equal.
+ * -ENODEV: the first has not the magic; -EUCLEAN: why the first was not good, nor another.
  */
 int btrfs_sb_read(struct blkdev *dev, int mirror, struct btrfs_disk_super *out, u32 *which) __must_check;
 /* Everything but magic and address; the sentence goes to err_text. h may be NULL. */
@@ -103,6 +103,7 @@ struct btrfs_device {
 	u8 uuid[16];
 	struct blkdev *dev; /* NULL: missing */
 	u64 size_bytes;     /* as its item says */
+	u64 generation;     /* as its superblock says; a missing one's and a seed's: 0 */
 	bool seed;
 	_Atomic u64 read_errors, csum_errors, healed; /* since the mount */
 };
@@ -238,6 +239,12 @@ void btrfs_ahead(const struct btrfs_root *root, const struct btrfs_key *key, u32
 struct btrfs_key btrfs_path_key(const struct btrfs_path *p);
 /* The item's bytes: valid while the path stays. */
 const void *btrfs_path_item(const struct btrfs_path *p, u32 *len_bytes);
+
+/* ---- dir_item.c ---- */
+
+/* The entry with that name in an item of one or more; NULL: none. */
+const struct btrfs_disk_dir_item *btrfs_dir_item_find(const void *item, u32 len_bytes, const void *name,
+						      u32 name_len);
 
 /* ---- root.c: trees ---- */
 
@@ -471,9 +478,6 @@ int btrfs_readlink(struct inode *inode, char *buf, u32 size, u32 *len) __must_ch
 /* inode_ops */
 int btrfs_lookup(struct inode *dir, const struct name *name, u64 *ino) __must_check;
 int btrfs_readdir(struct inode *dir, u64 pos, dirent_fn emit, void *ctx) __must_check;
-/* The entry with that name in an item of one or more; NULL: none. */
-const struct btrfs_disk_dir_item *btrfs_dir_item_find(const void *item, u32 len_bytes, const void *name,
-						      u32 name_len);
 
 /* ---- xattr.c ---- */
 

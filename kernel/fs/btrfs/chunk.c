@@ -23,8 +23,9 @@ static const struct profile {
 	{ BTRFS_BG_RAID1C3, 3, 3, 0, 3, 0, false },
 	{ BTRFS_BG_RAID1C4, 4, 4, 0, 4, 0, false },
 	{ BTRFS_BG_RAID10, 2, 0, 2, 2, 0, true },
-	{ BTRFS_BG_RAID5, 2, 0, 0, 0, 1, true },
-	{ BTRFS_BG_RAID6, 3, 0, 0, 0, 2, true },
+	/* The field that Q is computed in has 255 powers of 2. */
+	{ BTRFS_BG_RAID5, 2, 255, 0, 0, 1, true },
+	{ BTRFS_BG_RAID6, 3, 255, 0, 0, 2, true },
 };
 
 static const struct profile *profile_of(u64 type)
@@ -175,7 +176,7 @@ static int stripe_device(struct btrfs_volume *v, const struct btrfs_disk_stripe 
 			return 0;
 		}
 	memcpy(item.uuid, s->dev_uuid, sizeof(item.uuid));
-	memcpy(item.fsid, v->fsid, sizeof(item.fsid));
+	memcpy(item.fsid, v->dev_fsid, sizeof(item.fsid));
 	*index = v->device_count;
 	err = btrfs_volume_device(v, &item);
 	return err;
@@ -191,10 +192,9 @@ static int fill(struct btrfs_volume *v, u64 logical, const struct btrfs_disk_chu
 	c->num_stripes = le16_get(d->num_stripes);
 	c->sub_stripes = MAX(profile_of(c->type)->sub_stripes, 1u);
 	c->copies = profile_of(c->type)->copies;
-	/* Directly, by P, then with each other stripe not trusted. */
+	/* Directly; by P; RAID6: without P, without each of the other data stripes. */
 	if (!c->copies)
-		c->copies =
-			c->num_stripes > 2 && btrfs_chunk_parity(c) == 2 ? MIN(1 + c->num_stripes, 255u) : 2;
+		c->copies = btrfs_chunk_parity(c) == 2 ? c->num_stripes : 2;
 	bytes = btrfs_chunk_stripe_bytes(c);
 	for (u32 i = 0; i < c->num_stripes; i++) {
 		u64 off = le64_get(d->stripe[i].offset_bytes), size;

@@ -17,8 +17,11 @@ struct btrfs_device *btrfs_device_at(struct btrfs_volume *v, u32 index)
 int btrfs_device_add(struct btrfs_volume *v, u64 devid, const u8 *uuid, struct blkdev *dev,
 		     struct btrfs_device **out)
 {
-	struct btrfs_device **more = realloc(v->device, (v->device_count + 1ul) * sizeof(*more)), *d;
+	struct btrfs_device **more, *d;
 
+	if (v->device_count == BTRFS_DEVICES_MAX)
+		return corrupt(v->health, "device", devid, "more than %u devices", BTRFS_DEVICES_MAX);
+	more = realloc(v->device, (v->device_count + 1ul) * sizeof(*more));
 	if (more)
 		v->device = more;
 	d = more ? calloc(1, sizeof(*d)) : NULL;
@@ -60,7 +63,6 @@ int btrfs_volume_device(struct btrfs_volume *v, const struct btrfs_disk_dev_item
 		d->dev = stray_find(v, devid, item->uuid) ? blkdev_get(stray_find(v, devid, item->uuid))
 							  : NULL;
 	d->size_bytes = le64_get(item->total_bytes);
-	d->seed = memcmp(item->fsid, v->fsid, sizeof(v->fsid)) != 0 &&
-		  !(v->incompat & BTRFS_INCOMPAT_METADATA_UUID);
+	d->seed = memcmp(item->fsid, v->dev_fsid, sizeof(v->dev_fsid)) != 0;
 	return 0;
 }

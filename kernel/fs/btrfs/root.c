@@ -119,24 +119,20 @@ static int entry_find(const struct btrfs_root *root, u64 dirid, const char *name
 		      struct btrfs_key *location)
 {
 	scoped(btrfs_path_putp) struct btrfs_path p = { 0 };
-	const u8 *item;
-	u32 len, at = 0;
+	const struct btrfs_disk_dir_item *d;
+	const void *item;
+	u32 len;
 	int err =
 		btrfs_find(root, &BTRFS_KEY(dirid, BTRFS_KEY_DIR_ITEM, btrfs_name_hash(name, name_len)), &p);
 
 	if (err)
 		return err;
 	item = btrfs_path_item(&p, &len);
-	while (at < len) {
-		const struct btrfs_disk_dir_item *d = (const void *)(item + at);
-
-		if (le16_get(d->name_len) == name_len && !memcmp(d->name, name, name_len)) {
-			*location = btrfs_key_get(&d->location);
-			return 0;
-		}
-		at += (u32)sizeof(*d) + le16_get(d->name_len) + le16_get(d->data_len);
-	}
-	return -ENOENT;
+	d = btrfs_dir_item_find(item, len, name, name_len);
+	if (!d)
+		return -ENOENT;
+	*location = btrfs_key_get(&d->location);
+	return 0;
 }
 
 int btrfs_root_default(struct btrfs_super *bs, u64 *id)

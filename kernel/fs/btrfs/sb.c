@@ -1,6 +1,7 @@
 /*
  * Superblocks that can be believed. Each device has up to three copies, each of which says where it lies; the newest sound
- * one counts. Every number that an address or a size is computed from is bounded here.
+ * one counts. A copy may have outlived its volume: where the first one has not even its magic, another file system may lie there
+ * now, and nobody is shown the old one who did not ask for it. Every number that an address or a size is computed from is bounded here.
  */
 #include "btrfs.h"
 
@@ -105,32 +106,45 @@ static int read_copy(struct blkdev *dev, u32 copy, struct btrfs_disk_super *d)
 	return btrfs_sb_check(dev->health, d);
 }
 
-int btrfs_sb_read(struct blkdev *dev, int mirror, struct btrfs_disk_super *out, u32 *which)
+/* The newest sound copy that is of the same volume as the first, or, when that is damaged, any. */
+static int best_copy(struct blkdev *dev, struct btrfs_disk_super *d, struct btrfs_disk_super *out, u32 *which)
 {
-	struct btrfs_disk_super *d = malloc(sizeof(*d));
-	int first = 0;
-	bool found = false;
+	int first = read_copy(dev, 0, out);
+	bool found = !first;
 
-	if (!d)
-		return fail(-ENOMEM, "no memory for a superblock");
-	for (u32 copy = 0; copy < BTRFS_SUPER_COUNT; copy++) {
-		int err;
-
-		if (mirror >= 0 && copy != (u32)mirror)
-			continue;
-		err = read_copy(dev, copy, d);
-		if (err < 0 && !first)
-			first = err;
-		if (err || (found && le64_get(d->generation) <= le64_get(out->generation)))
+	if (first > 0 && !read_copy(dev, 1, d))
+		return fail(-ENODEV,
+			    "%s holds no superblock of btrfs but a copy of one: --sb 1 shows what is left",
+			    dev->name);
+	if (first > 0)
+		return fail(-ENODEV, "%s holds no superblock of btrfs", dev->name);
+	*which = 0;
+	for (u32 copy = 1; copy < BTRFS_SUPER_COUNT; copy++) {
+		if (read_copy(dev, copy, d) ||
+		    (found && (memcmp(d->fsid, out->fsid, sizeof(d->fsid)) ||
+			       le64_get(d->generation) <= le64_get(out->generation))))
 			continue;
 		*out = *d;
 		*which = copy;
 		found = true;
 	}
+	return found ? 0 : first;
+}
+
+int btrfs_sb_read(struct blkdev *dev, int mirror, struct btrfs_disk_super *out, u32 *which)
+{
+	struct btrfs_disk_super *d;
+	int err;
+
+	if (mirror >= 0) {
+		*which = (u32)mirror;
+		err = read_copy(dev, *which, out);
+		return err > 0 ? fail(-ENODEV, "%s holds no superblock of btrfs there", dev->name) : err;
+	}
+	d = malloc(sizeof(*d));
+	if (!d)
+		return fail(-ENOMEM, "no memory for a superblock");
+	err = best_copy(dev, d, out, which);
 	free(d);
-	if (found)
-		return 0;
-	return first ? first
-		     : fail(-ENODEV, "%s holds no superblock of btrfs%s", dev->name,
-			    mirror >= 0 ? " there" : "");
+	return err;
 }

@@ -151,11 +151,22 @@ static int read_chunk_tree(struct btrfs_super *bs, u32 *bad)
 	return 0;
 }
 
+/* For whoever can look for them. */
+static void tell_missing(struct btrfs_super *bs, struct fs_missing *out)
+{
+	for (u32 i = 0; out && i < btrfs_device_count(bs->volume) && out->count < FS_MISSING_MAX; i++) {
+		const struct btrfs_device *d = btrfs_device_at(bs->volume, i);
+
+		if (!d->dev)
+			memcpy(out->dev_uuid[out->count++], d->uuid, sizeof(d->uuid));
+	}
+}
+
 /* The chunk tree, or an older one. */
-static int open_chunks(struct btrfs_super *bs, bool lenient)
+static int open_chunks(struct btrfs_super *bs, const struct mount_opts *opts, bool lenient)
 {
 	u32 bad, lost;
-	int err = read_chunk_tree(bs, &bad);
+	int err = read_chunk_tree(bs, &bad), ready_err;
 	char why[200];
 
 	for (u32 i = 0; err && bs->opts.usebackuproot && i < BTRFS_BACKUPS; i++) {
@@ -173,8 +184,11 @@ static int open_chunks(struct btrfs_super *bs, bool lenient)
 			super_note(&bs->vfs, "an older chunk tree is used, of generation %llu: %s",
 				   (unsigned long long)bs->chunk_root.generation, why);
 	}
-	if (err && !lenient)
-		return err;
+	tell_missing(bs, opts->missing);
+	ready_err = btrfs_volume_ready(bs->volume, bs->opts.degraded || lenient, &lost);
+	/* A device that is missing is why, if one is. */
+	if (ready_err || (err && !lenient))
+		return ready_err ? ready_err : err;
 	if (err) {
 		super_note(&bs->vfs, "the chunk tree cannot be read: %s", err_text());
 		bad = 0;
@@ -182,9 +196,6 @@ static int open_chunks(struct btrfs_super *bs, bool lenient)
 	if (bad)
 		super_note(&bs->vfs, "%u parts of the chunk tree are damaged: what lies there is missing",
 			   bad);
-	err = btrfs_volume_ready(bs->volume, bs->opts.degraded || lenient, &lost);
-	if (err)
-		return err;
 	if (lost)
 		super_note(&bs->vfs, "%u chunks cannot be read without the devices that are missing", lost);
 	return 0;
@@ -248,22 +259,19 @@ static int open_csums(struct btrfs_super *bs)
 	if (!err || err == -ENOENT || (err != -ENOMEM && p.node[bs->csum_root ? bs->csum_root->level : 0]))
 		return 0;
 	bs->csum_root = NULL;
-	if (!bs->opts.ignore_bad_roots && !bs->opts.ignore_data_csums) {
-		char why[300];
-
-		snprintf(why, sizeof(why), "%s", err_text());
-		return fail(err, "%s (-o rescue=ignorebadroots shows data without checking them)", why);
-	}
+	if (!bs->opts.ignore_bad_roots && !bs->opts.ignore_data_csums)
+		return err;
 	super_note(&bs->vfs, "data is not checked, the checksum tree cannot be read: %s", err_text());
 	return 0;
 }
 
-/* One root tree, and what it must lead to. */
-static int try_root(struct btrfs_super *bs, const struct btrfs_old_root *at, bool lenient)
+/* One root tree, and what it must lead to. *csums: it is the checksum tree that cannot be read. */
+static int try_root(struct btrfs_super *bs, const struct btrfs_old_root *at, bool lenient, bool *csums)
 {
 	scoped(btrfs_path_putp) struct btrfs_path p = { 0 };
 	int err;
 
+	*csums = false;
 	btrfs_roots_free(bs);
 	bs->csum_root = bs->top = NULL;
 	bs->generation = bs->tree_root.generation = at->generation;
@@ -278,6 +286,7 @@ static int try_root(struct btrfs_super *bs, const struct btrfs_old_root *at, boo
 	if (lenient)
 		return 0;
 	err = open_csums(bs);
+	*csums = err;
 	return err ? err : open_top(bs);
 }
 
@@ -291,6 +300,7 @@ static int open_generation(struct btrfs_super *bs, struct blkdev **devs, u32 n, 
 {
 	u64 generation = bs->opts.generation;
 	struct btrfs_old_roots old;
+	bool csums;
 	int err = btrfs_old_roots(bs, devs, n, generation, &old);
 
 	if (!err && !old.count)
@@ -298,7 +308,7 @@ static int open_generation(struct btrfs_super *bs, struct blkdev **devs, u32 n, 
 			   (unsigned long long)generation);
 	if (err)
 		return err;
-	err = try_root(bs, &old.at[0], lenient);
+	err = try_root(bs, &old.at[0], lenient, &csums);
 	if (!err && generation != le64_get(bs->disk.generation))
 		super_note(&bs->vfs, "shown as of generation %llu (the newest is %llu), found by %s",
 			   (unsigned long long)generation, (unsigned long long)le64_get(bs->disk.generation),
@@ -312,17 +322,19 @@ static int open_trees(struct btrfs_super *bs, struct blkdev **devs, u32 n, bool 
 					       bs->disk.root_level, "the superblock" };
 	struct btrfs_old_roots old;
 	char why[200];
+	bool csums;
 	int err;
 
 	if (bs->opts.generation)
 		return open_generation(bs, devs, n, lenient);
-	err = try_root(bs, &newest, lenient);
+	err = try_root(bs, &newest, lenient, &csums);
 	if (!is_damage(err))
 		return err;
 	snprintf(why, sizeof(why), "%s", err_text());
 	if (!bs->opts.usebackuproot) {
 		if (!lenient)
-			return fail(err, "%s (-o usebackuproot tries older trees)", why);
+			return fail(err, "%s (-o usebackuproot tries older trees%s)", why,
+				    csums ? ", -o rescue=ignorebadroots shows data unchecked" : "");
 		super_note(&bs->vfs, "the root tree cannot be read: %s", why);
 		return 0;
 	}
@@ -334,7 +346,7 @@ static int open_trees(struct btrfs_super *bs, struct blkdev **devs, u32 n, bool 
 	for (u32 i = 0; i < old.count; i++) {
 		if (old.at[i].bytenr == newest.bytenr)
 			continue;
-		err = try_root(bs, &old.at[i], lenient);
+		err = try_root(bs, &old.at[i], lenient, &csums);
 		if (!err) {
 			super_note(&bs->vfs, "generation %llu of %llu is shown, what came later is damaged",
 				   (unsigned long long)old.at[i].generation,
@@ -424,13 +436,24 @@ static void note_log(struct btrfs_super *bs)
 	err_clear();
 }
 
-static void note_missing(struct btrfs_super *bs)
+static void note_devices(struct btrfs_super *bs)
 {
 	for (u32 i = 0; i < btrfs_device_count(bs->volume); i++) {
 		const struct btrfs_device *d = btrfs_device_at(bs->volume, i);
 
 		if (!d->dev)
 			super_note(&bs->vfs, "device %llu is missing", (unsigned long long)d->devid);
+		else if (d->dev->size_bytes < d->size_bytes)
+			super_note(&bs->vfs,
+				   "device %llu, %s, is %llu bytes too short: what lay there is missing",
+				   (unsigned long long)d->devid, d->dev->name,
+				   (unsigned long long)(d->size_bytes - d->dev->size_bytes));
+		/* One commit less is what a crash while superblocks are written leaves. */
+		else if (!d->seed && d->generation + 1 < le64_get(bs->disk.generation))
+			super_note(&bs->vfs,
+				   "device %llu, %s, missed the last %llu commits: it should be scrubbed",
+				   (unsigned long long)d->devid, d->dev->name,
+				   (unsigned long long)(le64_get(bs->disk.generation) - d->generation));
 	}
 }
 
@@ -463,7 +486,7 @@ static void notices(struct btrfs_super *bs)
 	u64 flags = le64_get(bs->disk.flags), compat_ro = le64_get(bs->disk.compat_ro);
 
 	note_log(bs);
-	note_missing(bs);
+	note_devices(bs);
 	note_unfinished(bs);
 	if (flags & BTRFS_SUPER_ERROR)
 		super_note(&bs->vfs, "it has recorded an error: it should be checked (btrfs check)");
@@ -498,7 +521,7 @@ int btrfs_super_open(struct blkdev **devs, u32 n, const struct fs_type *type, co
 	if (!err)
 		err = open_volume(bs, devs, n, opts);
 	if (!err)
-		err = open_chunks(bs, lenient);
+		err = open_chunks(bs, opts, lenient);
 	if (!err) {
 		bs->ahead_ok = !opts->readahead_off;
 		err = open_trees(bs, devs, n, lenient);

@@ -392,33 +392,32 @@ static int add_stray(struct btrfs_volume *v, struct blkdev *dev, const struct bt
 }
 
 /* A device of this volume. Of twins (a device and its older copy) the newer one is taken. */
-static int add_member(struct btrfs_volume *v, struct blkdev *dev, const struct btrfs_disk_super *d,
-		      u64 *generations)
+static int add_member(struct btrfs_volume *v, struct blkdev *dev, const struct btrfs_disk_super *d)
 {
 	u64 generation = le64_get(d->generation);
-	struct btrfs_device *added;
+	struct btrfs_device *m = NULL;
 	int err;
 
-	for (u32 i = 0; i < v->device_count; i++) {
-		if (v->device[i]->devid != le64_get(d->dev_item.devid))
-			continue;
-		if (generation == generations[i] && v->device[i]->dev != dev)
-			return fail(-EEXIST, "%s and %s are the same device of the volume: name one of them",
-				    v->device[i]->dev->name, dev->name);
-		if (generation > generations[i]) {
-			blkdev_put(v->device[i]->dev);
-			v->device[i]->dev = blkdev_get(dev);
-			memcpy(v->device[i]->uuid, d->dev_item.uuid, sizeof(d->dev_item.uuid));
-			generations[i] = generation;
-		}
+	for (u32 i = 0; i < v->device_count && !m; i++)
+		if (v->device[i]->devid == le64_get(d->dev_item.devid))
+			m = v->device[i];
+	if (!m) {
+		err = btrfs_device_add(v, le64_get(d->dev_item.devid), d->dev_item.uuid, dev, &m);
+		if (err)
+			return err;
+	} else if (generation == m->generation && m->dev != dev) {
+		return fail(-EEXIST, "%s and %s are the same device of the volume: name one of them",
+			    m->dev->name, dev->name);
+	} else if (generation <= m->generation) {
 		return 0;
+	} else {
+		blkdev_put(m->dev);
+		m->dev = blkdev_get(dev);
+		memcpy(m->uuid, d->dev_item.uuid, sizeof(m->uuid));
 	}
-	err = btrfs_device_add(v, le64_get(d->dev_item.devid), d->dev_item.uuid, dev, &added);
-	if (!err) {
-		added->size_bytes = le64_get(d->dev_item.total_bytes);
-		generations[v->device_count - 1] = generation;
-	}
-	return err;
+	m->size_bytes = le64_get(d->dev_item.total_bytes);
+	m->generation = generation;
+	return 0;
 }
 
 /* Reads all superblocks; the first device says which volume it is, the newest superblock of it counts. */
@@ -426,8 +425,7 @@ static int gather(struct btrfs_volume *v, struct blkdev **devs, u32 n, int mirro
 		  struct btrfs_disk_super *super)
 {
 	struct btrfs_disk_super *d = malloc(sizeof(*d));
-	u64 *generations = calloc(n, sizeof(*generations));
-	int err = d && generations ? 0 : fail(-ENOMEM, "no memory for superblocks");
+	int err = d ? 0 : fail(-ENOMEM, "no memory for superblocks");
 	u32 which;
 
 	for (u32 i = 0; i < n && !err; i++) {
@@ -442,11 +440,10 @@ static int gather(struct btrfs_volume *v, struct blkdev **devs, u32 n, int mirro
 			err = add_stray(v, devs[i], d);
 			continue;
 		}
-		err = add_member(v, devs[i], d, generations);
+		err = add_member(v, devs[i], d);
 		if (le64_get(d->generation) > le64_get(super->generation))
 			*super = *d;
 	}
-	free(generations);
 	free(d);
 	return err;
 }
@@ -492,6 +489,7 @@ int btrfs_volume_new(struct blkdev **devs, u32 n, int mirror, struct health *hea
 	if (!err) {
 		v->sector_bytes = le32_get(super->sector_bytes);
 		v->incompat = le64_get(super->incompat);
+		memcpy(v->dev_fsid, super->dev_item.fsid, sizeof(v->dev_fsid));
 		v->dev.physical_bytes = v->sector_bytes;
 		err = system_chunks(v, super);
 	}

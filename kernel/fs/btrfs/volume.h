@@ -14,6 +14,7 @@ struct btrfs_volume {
 	u32 sector_bytes; /* [const] */
 	u64 incompat;     /* [const] of the superblock */
 	u8 fsid[16];      /* [const] */
+	u8 dev_fsid[16];  /* [const] what its device items carry: seeds' carry their own */
 	/* Devices of other volumes that were given too: seeds, once a device item names them. */
 	struct btrfs_stray {
 		struct blkdev *dev;
@@ -25,7 +26,9 @@ struct btrfs_volume {
 
 /* ---- device.c ---- */
 
-/* One more device of the volume; dev NULL: missing. Takes its own reference. */
+/* More than a chunk can name in any node. */
+#define BTRFS_DEVICES_MAX 4096u
+/* One more device of the volume; dev NULL: missing. Takes its own reference. -EUCLEAN: there cannot be so many. */
 int btrfs_device_add(struct btrfs_volume *v, u64 devid, const u8 *uuid, struct blkdev *dev,
 		     struct btrfs_device **out) __must_check;
 
