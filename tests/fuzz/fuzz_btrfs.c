@@ -111,10 +111,13 @@ static void load(const char *dir, const char *name)
 	}
 	close(fd);
 	find_spots(im);
-	if (im->spots || is_target("volume"))
+	if (im->spots || is_target("volume")) {
 		images++;
-	else
-		*im = (struct image){ 0 };
+		return;
+	}
+	free(im->page);
+	free(im->at);
+	*im = (struct image){ 0 };
 }
 
 /* The item's bytes in the leaf that begins at a page; false: it has none. */

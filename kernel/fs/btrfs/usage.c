@@ -234,10 +234,9 @@ int btrfs_statfs(struct super_block *sb, struct kstatfs *out)
 {
 	struct btrfs_super *bs = btrfs_super(sb);
 	struct btrfs_usage usage[BTRFS_USAGES_MAX];
-	u64 data_free = 0, meta_free = 0, used = 0, more, reserve = reserve_bytes(bs);
+	u64 data_free = 0, used = 0, more, reserve = reserve_bytes(bs);
 	u64 sector = bs->sector_bytes;
 	u32 n, profile = 0;
-	bool mixed = false;
 	int err = btrfs_usage_read(bs, usage, &n);
 
 	if (err)
@@ -251,9 +250,6 @@ int btrfs_statfs(struct super_block *sb, struct kstatfs *out)
 		if (u->type & BTRFS_BG_DATA) {
 			data_free += free_bytes * copies;
 			profile = MAX(profile, profile_of(u->type));
-			mixed |= u->type & BTRFS_BG_METADATA;
-		} else if (u->type & BTRFS_BG_METADATA) {
-			meta_free += free_bytes * copies;
 		}
 		used += u->used_bytes * copies;
 	}
@@ -265,8 +261,6 @@ int btrfs_statfs(struct super_block *sb, struct kstatfs *out)
 	out->blocks_free = out->blocks - MIN(out->blocks_free, out->blocks);
 	out->blocks_free -= MIN(reserve / sector, out->blocks_free);
 	out->blocks_avail = (data_free / profiles[profile].copies + more / profiles[profile].copies) / sector;
-	if (!mixed && !more && meta_free < (4u << 20) + reserve)
-		out->blocks_avail = 0;
 	out->fsid = fsid_of(bs);
 	return 0;
 }
