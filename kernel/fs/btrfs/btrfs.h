@@ -105,7 +105,7 @@ struct btrfs_device {
 	u64 size_bytes;     /* as its item says */
 	u64 generation;     /* as its superblock says; a missing one's and a seed's: 0 */
 	bool seed;
-	_Atomic u64 read_errors, csum_errors, healed; /* since the mount */
+	_Atomic u64 csum_errors; /* since the mount: data that was not what its checksum says */
 };
 
 /*
@@ -138,7 +138,7 @@ struct btrfs_device *btrfs_device_at(struct btrfs_volume *v, u32 index);
 /* Where copy `copy` of a logical address lies, and how many bytes go on there. -EIO: on a missing device, or only to be rebuilt. For printers. */
 int btrfs_volume_where(struct btrfs_volume *v, u64 logical, u32 copy, u64 *devid, u64 *off_bytes,
 		       u64 *len_bytes) __must_check;
-/* Whose fault a bad checksum at a logical address was: counted at the device of that copy. */
+/* Whose fault a bad checksum at a logical address was: counted at the device of that copy, and said when it is the first, and at the end. */
 void btrfs_volume_bad_copy(struct btrfs_volume *v, u64 logical, u32 copy);
 
 /* ---- verify_item.c, verify_extent.c, verify.c: what nodes and items must look like ---- */

@@ -7,6 +7,7 @@
  */
 #include "volume.h"
 
+#include "lib/log.h"
 #include <errno.h>
 #include <stdlib.h>
 
@@ -350,10 +351,19 @@ int btrfs_volume_where(struct btrfs_volume *v, u64 logical, u32 copy, u64 *devid
 void btrfs_volume_bad_copy(struct btrfs_volume *v, u64 logical, u32 copy)
 {
 	const struct btrfs_chunk *c = btrfs_chunk_find(v, logical);
+	struct btrfs_device *d;
 	struct btrfs_piece p;
 
-	if (c && !btrfs_piece_find(c, logical, 1, copy, state, v, &p))
-		atomic_fetch_add(&v->device[c->stripe[p.stripe].dev]->csum_errors, 1);
+	/* What was made from several devices is the fault of any. */
+	if (!c || btrfs_piece_find(c, logical, 1, copy, state, v, &p) || p.rebuild)
+		return;
+	d = v->device[c->stripe[p.stripe].dev];
+	if (!atomic_fetch_add(&d->csum_errors, 1))
+		log_warn("%s: device %llu, %s: wrong checksum of what lies at byte %llu there; another copy "
+			 "is read, "
+			 "where there is one",
+			 v->health->name, (unsigned long long)d->devid, d->dev->name,
+			 (unsigned long long)(c->stripe[p.stripe].off_bytes + p.in_stripe));
 }
 
 /* ---- opening ---- */
@@ -363,8 +373,14 @@ static void volume_release(struct blkdev *dev)
 	struct btrfs_volume *v = to_volume(dev);
 
 	for (u32 i = 0; i < v->device_count; i++) {
-		blkdev_put(v->device[i]->dev);
-		free(v->device[i]);
+		struct btrfs_device *d = v->device[i];
+		u64 wrong = atomic_load(&d->csum_errors);
+
+		if (wrong > 1)
+			log_warn("%s: device %llu, %s: %llu wrong checksums in all", dev->name,
+				 (unsigned long long)d->devid, d->dev->name, (unsigned long long)wrong);
+		blkdev_put(d->dev);
+		free(d);
 	}
 	for (u32 i = 0; i < v->stray_count; i++)
 		blkdev_put(v->stray[i].dev);
