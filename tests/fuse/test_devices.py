@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from mounting import USER, foreground, need_fuse, need_root, need_tools, run, scratch
+from mounting import USER, foreground, need_fuse, need_root, need_tools, run, scratch, wait_for
 
 PATHS = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
 SIZE = 256 << 20
@@ -25,6 +25,12 @@ def make(paths, *args, data="raid1", meta="raid1"):
     tool("mkfs.btrfs", "-q", "-f", "-O", "no-holes", "-R", "free-space-tree", "-d", data, "-m", meta, *args, *paths)
 
 
+def detach(dev):
+    subprocess.run(["losetup", "-d", dev], env=PATHS)
+    # While somebody looks at it (udev, other tests) it stays.
+    wait_for(lambda: not os.path.exists(f"/sys/block/{os.path.basename(dev)}/loop"))
+
+
 @contextlib.contextmanager
 def loops(paths, *options):
     with contextlib.ExitStack() as stack:
@@ -34,7 +40,7 @@ def loops(paths, *options):
             if r.returncode:
                 pytest.skip("no loop devices")
             devs.append(r.stdout.strip())
-            stack.callback(subprocess.run, ["losetup", "-d", devs[-1]], env=PATHS)
+            stack.callback(detach, devs[-1])
         yield devs
 
 
