@@ -22,7 +22,7 @@ SUITES  := $(foreach s,conform model crash,$(if $(wildcard tests/$(s)/*.c),$(s))
 TOOLS   := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/tools/*.c)))
 TPROG   := $(TOOLS) $(foreach s,$(SUITES),$(B)/tests/$(s)/$(s))
 
-PKGS     := fuse3 liburing jansson blkid uuid libutf8proc libgcrypt libxxhash zlib libzstd lzo2
+PKGS     := fuse3 liburing jansson blkid uuid libutf8proc libgcrypt libxxhash zlib libzstd libdeflate
 # Asked only when something is compiled, so that `make deps` works on a bare machine.
 PKG_CF    = $(shell pkg-config --cflags $(PKGS))
 PKG_LD    = $(shell pkg-config --libs $(PKGS)) -lisal
@@ -68,9 +68,11 @@ $(B)/support.a: $(TSUPOBJ)
 	$(call say,AR)
 	$(Q)ar rcs $@ $^
 
+# The reference for our own LZO.
+$(B)/tests/unit/kernel/fs/btrfs/test_compress: LDLIBS := -llzo2
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/support.a $(B)/host.a $(B)/kernel.a
 	$(call say,LD)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) $(LDLIBS) -lcmocka -lpthread
 
 $(TOOLS): $(B)/tests/%: $(B)/tests/%.o $(B)/support.a $(B)/host.a $(B)/kernel.a
 	$(call say,LD)
@@ -142,19 +144,24 @@ $(B)/tests/crash/crash_teeth: $(patsubst %.c,$(B)/%.o,$(wildcard tests/crash/*.c
 # The kernel directory once more, instrumented; the checksums answer what is stored (tests/fuzz/valid_sums.c).
 FUZZ_FLAGS := -std=gnu11 -O1 -g -DWERUNOS_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined \
 	-fprofile-instr-generate -fcoverage-mapping
-FUZZ_OBJ   := $(KSRC:%.c=build/fuzz/%.o) build/fuzz/tests/support/explore.o $(patsubst %.c,build/fuzz/%.o,$(wildcard tests/fuzz/*.c))
+FUZZ_OBJ   := $(KSRC:%.c=build/fuzz/%.o) build/fuzz/tests/support/explore.o
 build/fuzz/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link $(CPPFLAGS) $(PKG_CF) -MMD -MP -c -o $@ $<
-build/fuzz/fuzz_ext4: $(FUZZ_OBJ)
+build/fuzz/fuzz_ext4: $(FUZZ_OBJ) build/fuzz/tests/fuzz/fuzz_ext4.o build/fuzz/tests/fuzz/valid_sums.o
 	$(call say,CC)
 	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer $(ANY_SUM) -o $@ $^ $(PKG_LD) -lpthread
+build/fuzz/fuzz_btrfs: $(FUZZ_OBJ) build/fuzz/tests/fuzz/fuzz_btrfs.o build/fuzz/tests/fuzz/btrfs_sums.o
+	$(call say,CC)
+	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer -Wl,--wrap=btrfs_csum -o $@ $^ $(PKG_LD) -lpthread
 build/fuzz/images: tests/fuzz/images.sh tests/fuzz/fast_commit.py
 	tests/fuzz/images.sh $@
+build/fuzz/images-btrfs: tests/fuzz/images_btrfs.sh
+	tests/fuzz/images_btrfs.sh $@
 
 fuzz: deps ## fuzz every parser, T=target for one, TIME=seconds each (600)
-	@$(MAKE) --no-print-directory build/fuzz/fuzz_ext4 build/fuzz/images
+	@$(MAKE) --no-print-directory build/fuzz/fuzz_ext4 build/fuzz/fuzz_btrfs build/fuzz/images build/fuzz/images-btrfs
 	@tests/fuzz/run.sh build/fuzz "$(T)" "$(or $(TIME),600)"
 
 install: all ## install to DESTDIR and PREFIX

@@ -155,7 +155,40 @@ static bool parse_mount(char *line, struct mount_line *m)
 	return true;
 }
 
-/* Is the mount on (a part of) our place? A file system of many devices has a number of its own: then its source tells. */
+static bool sys_name(dev_t dev, char out[PATH_MAX])
+{
+	char link[64], path[PATH_MAX];
+
+	snprintf(link, sizeof(link), "/sys/dev/block/%u:%u", major(dev), minor(dev));
+	if (!realpath(link, path))
+		return false;
+	strcpy(out, strrchr(path, '/') + 1);
+	return true;
+}
+
+/* Are both devices of one volume that the kernel has mounted? */
+static bool are_members(dev_t a, dev_t b)
+{
+	char name_a[PATH_MAX], name_b[PATH_MAX], path[3 * PATH_MAX];
+	DIR *d = sys_name(a, name_a) && sys_name(b, name_b) ? opendir("/sys/fs/btrfs") : NULL;
+	struct dirent *de;
+	bool found = false;
+
+	while (d && !found && (de = readdir(d))) {
+		snprintf(path, sizeof(path), "/sys/fs/btrfs/%s/devices/%s", de->d_name, name_a);
+		found = !access(path, F_OK);
+		snprintf(path, sizeof(path), "/sys/fs/btrfs/%s/devices/%s", de->d_name, name_b);
+		found = found && !access(path, F_OK);
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
+/*
+ * Is the mount on (a part of) our place? A file system of many devices has a number of its own: then its source tells, which is one of
+ * them.
+ */
 static bool is_on(const struct mount_line *m, dev_t rdev, const struct place *ours)
 {
 	struct place theirs;
@@ -166,6 +199,8 @@ static bool is_on(const struct mount_line *m, dev_t rdev, const struct place *ou
 		if (m->source[0] != '/' || stat(m->source, &st) < 0 || !S_ISBLK(st.st_mode))
 			return false;
 		dev = st.st_rdev;
+		if (are_members(dev, rdev))
+			return true;
 	}
 	if (dev == rdev && !ours->disk[0])
 		return true;

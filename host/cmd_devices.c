@@ -30,6 +30,8 @@ struct row {
 	char what[96]; /* disk: its table; partition: its type there */
 	char part_name[80];
 	struct volume_id id;
+	u64 devid, devices; /* of a volume that may have several: which of how many this is; 0: not known */
+	char dev_uuid[40];
 	const char *unreadable; /* why nothing is known of the content; NULL */
 };
 
@@ -72,6 +74,27 @@ static bool kernel_name(const char *disk, u32 nr, char *out, size_t size)
 	return false;
 }
 
+/* What the module that reads it knows better than libblkid. */
+static void look_closer(struct row *r, int fd)
+{
+	scoped(blkdev_putp) struct blkdev *whole = NULL, *part = NULL;
+	const struct fs_type *type = fs_find(r->id.type);
+	struct fs_probe p = { 0 };
+	struct text t = { 0 };
+
+	fd = type ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
+	if (fd < 0 || dev_file_fd(fd, r->name, DEV_BUFFERED | DEV_NO_RING, &whole) ||
+	    dev_part_new(whole, r->name, r->off_bytes, MIN(r->size_bytes, whole->size_bytes - r->off_bytes),
+			 &part) ||
+	    type->probe(part, &p) || p.devices < 2)
+		return;
+	r->devid = p.devid;
+	r->devices = p.devices;
+	text_add_uuid(&t, p.dev_uuid);
+	snprintf(r->dev_uuid, sizeof(r->dev_uuid), "%s", text_str(&t));
+	text_free(&t);
+}
+
 static int add_part(struct rows *rows, const char *disk, int fd, const struct part *p, bool image)
 {
 	struct row *r = row_add(rows);
@@ -89,6 +112,8 @@ static int add_part(struct rows *rows, const char *disk, int fd, const struct pa
 	/* What cannot be examined has nothing known on it; it is listed all the same. */
 	if (!p->extended && probe_volume(fd, p->off_bytes, p->len_bytes, &r->id))
 		r->unreadable = "beyond the end";
+	else
+		look_closer(r, fd);
 	return 0;
 }
 
@@ -104,6 +129,8 @@ static int add_content(struct rows *rows, u32 at, int fd, u32 sector_bytes, bool
 		return fail(-ENOMEM, "no memory for a list");
 	if (probe_volume(fd, 0, size, &rows->r[at].id))
 		rows->r[at].unreadable = "not readable";
+	else
+		look_closer(&rows->r[at], fd);
 	/* A file system over the whole disk may look like a table to those who want to see one. */
 	if (!rows->r[at].id.type[0] && probe_ptable(fd, size, sector_bytes, &t))
 		rows->r[at].unreadable = "not readable";
@@ -272,6 +299,11 @@ static int show_json(const struct rows *rows)
 			doc_bytes(o, "label", r->id.label, strlen(r->id.label));
 			doc_str(o, "uuid", r->id.uuid);
 		}
+		if (r->devices) {
+			doc_u64(o, "devid", r->devid);
+			doc_u64(o, "devices", r->devices);
+			doc_str(o, "device_uuid", r->dev_uuid);
+		}
 		doc_bool(o, "mountable", is_ours(r));
 		if (r->unreadable)
 			doc_str(o, "unreadable", r->unreadable);
@@ -281,14 +313,26 @@ static int show_json(const struct rows *rows)
 	return err;
 }
 
+static const char *content(const struct row *r, char *buf, size_t size)
+{
+	if (r->unreadable)
+		return r->unreadable;
+	if (!r->devices)
+		return r->id.type[0] ? r->id.type : "-";
+	snprintf(buf, size, "%s %llu of %llu", r->id.type, (unsigned long long)r->devid,
+		 (unsigned long long)r->devices);
+	return buf;
+}
+
 static int show_table(const struct rows *rows)
 {
 	struct text t = { 0 }, size = { 0 }, name = { 0 };
 	int width = 4, err;
+	char buf[80];
 
 	for (u32 i = 0; i < rows->count; i++)
 		width = MAX(width, (int)MIN(strlen(rows->r[i].name), (size_t)60));
-	text_add(&t, "%-*s %10s  %-9s %-20s %-12s %s\n", width, "NAME", "SIZE", "KIND", "TABLE OR TYPE",
+	text_add(&t, "%-*s %10s  %-9s %-20s %-14s %s\n", width, "NAME", "SIZE", "KIND", "TABLE OR TYPE",
 		 "CONTENT", "LABEL");
 	for (u32 i = 0; i < rows->count; i++) {
 		const struct row *r = &rows->r[i];
@@ -297,11 +341,8 @@ static int show_table(const struct rows *rows)
 		text_reset(&name);
 		text_add_size(&size, r->size_bytes);
 		text_add_name(&name, r->name, strlen(r->name));
-		text_add(&t, "%-*s %10s  %-9s %-20s %-12s ", width, text_str(&name), text_str(&size), r->kind,
-			 r->what[0] ? r->what : "-",
-			 r->unreadable   ? r->unreadable
-			 : r->id.type[0] ? r->id.type
-					 : "-");
+		text_add(&t, "%-*s %10s  %-9s %-20s %-14s ", width, text_str(&name), text_str(&size), r->kind,
+			 r->what[0] ? r->what : "-", content(r, buf, sizeof(buf)));
 		text_add_name(&t, r->id.label, strlen(r->id.label));
 		text_add(&t, "\n");
 	}

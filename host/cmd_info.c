@@ -1,7 +1,6 @@
 /* werunos info, dump: what the modules' printers say of a superblock and of single objects. */
 #include "cmd.h"
 
-#include "fs.h"
 #include "tool.h"
 #include <errno.h>
 
@@ -23,59 +22,93 @@ static int parse(int argc, char **argv, struct tool_opts *o, int operands_min, i
 	return optind;
 }
 
+/* A command that shows what a printer of the module's says. */
+struct printing {
+	const char *source;
+	u32 words; /* dump's */
+	const char *const *word;
+	struct doc *d; /* after a run that went well */
+};
+
+static void drop(void *ctx)
+{
+	struct printing *p = ctx;
+
+	doc_free(p->d);
+	p->d = NULL;
+}
+
+static int run_info(void *ctx, const struct fs_type *type, struct blkdev **devs, u32 n,
+		    const struct mount_opts *opts)
+{
+	struct printing *p = ctx;
+	int err;
+
+	if (!type->info)
+		return fail(-EOPNOTSUPP, "%s has nothing to say of itself", type->name);
+	p->d = doc_new();
+	if (!p->d)
+		return fail(-ENOMEM, "no memory for the output");
+	doc_str(p->d, "source", p->source);
+	doc_str(p->d, "type", type->name);
+	doc_u64(p->d, "device_bytes", devs[0]->size_bytes);
+	err = type->info(devs, n, opts, p->d);
+	if (err)
+		drop(p);
+	return err;
+}
+
+static int run_dump(void *ctx, const struct fs_type *type, struct blkdev **devs, u32 n,
+		    const struct mount_opts *opts)
+{
+	struct printing *p = ctx;
+	int err;
+
+	if (!type->dump)
+		return fail(-EOPNOTSUPP, "%s has nothing to show", type->name);
+	p->d = doc_new();
+	if (!p->d)
+		return fail(-ENOMEM, "no memory for the output");
+	err = type->dump(devs, n, opts, p->words, p->word, p->d);
+	if (err)
+		drop(p);
+	return err;
+}
+
+static int print(const struct tool_opts *o, char **operand, u32 count,
+		 int (*run)(void *, const struct fs_type *, struct blkdev **, u32, const struct mount_opts *))
+{
+	struct printing p = { .words = count - 1, .word = (const char *const *)operand + 1 };
+	const struct source_run r = { run, drop, &p };
+	const struct fs_type *type;
+	struct volume v;
+	int err = volume_source(o, operand[0], &v);
+
+	if (err)
+		return cli_error(err, operand[0]);
+	p.source = v.src.name;
+	err = source_probe(&v.src, &o->mount, &type);
+	if (!err)
+		err = source_run(&v.src, type, &o->mount, &r);
+	if (!err)
+		err = put_doc(p.d, o->json);
+	doc_free(p.d);
+	volume_close(&v);
+	return err ? cli_error(err, operand[0]) : 0;
+}
+
 int cmd_info(int argc, char **argv)
 {
-	const struct fs_type *type;
 	struct tool_opts o;
-	struct volume v;
-	struct doc *d;
-	int first = parse(argc, argv, &o, 1, 1), err;
+	int first = parse(argc, argv, &o, 1, 1);
 
-	if (first < 0)
-		return -first;
-	err = volume_source(&o, argv[first], &v);
-	if (err)
-		return cli_error(err, argv[first]);
-	d = doc_new();
-	err = d ? source_probe(&v.src, &o.mount, &type) : fail(-ENOMEM, "no memory for the output");
-	if (!err && !type->info)
-		err = fail(-EOPNOTSUPP, "%s has nothing to say of itself", type->name);
-	if (!err) {
-		doc_str(d, "source", v.src.name);
-		doc_str(d, "type", type->name);
-		doc_u64(d, "device_bytes", v.src.dev->size_bytes);
-		err = type->info(&v.src.dev, 1, &o.mount, d);
-	}
-	if (!err)
-		err = put_doc(d, o.json);
-	doc_free(d);
-	volume_close(&v);
-	return err ? cli_error(err, argv[first]) : 0;
+	return first < 0 ? -first : print(&o, argv + first, 1, run_info);
 }
 
 int cmd_dump(int argc, char **argv)
 {
-	const struct fs_type *type;
 	struct tool_opts o;
-	struct volume v;
-	struct doc *d;
-	int first = parse(argc, argv, &o, 1, 16), err;
+	int first = parse(argc, argv, &o, 1, 16);
 
-	if (first < 0)
-		return -first;
-	err = volume_source(&o, argv[first], &v);
-	if (err)
-		return cli_error(err, argv[first]);
-	d = doc_new();
-	err = d ? source_probe(&v.src, &o.mount, &type) : fail(-ENOMEM, "no memory for the output");
-	if (!err && !type->dump)
-		err = fail(-EOPNOTSUPP, "%s has nothing to show", type->name);
-	if (!err)
-		err = type->dump(&v.src.dev, 1, &o.mount, (u32)(argc - first - 1),
-				 (const char *const *)argv + first + 1, d);
-	if (!err)
-		err = put_doc(d, o.json);
-	doc_free(d);
-	volume_close(&v);
-	return err ? cli_error(err, argv[first]) : 0;
+	return first < 0 ? -first : print(&o, argv + first, (u32)(argc - first), run_dump);
 }

@@ -12,7 +12,7 @@
 #include "lib/scope.h"
 #include "lib/trace.h"
 #include "mountopts.h"
-#include "open.h"
+#include "volume.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -65,10 +65,14 @@ static int check_not_below(const struct mount_cmd *c, const struct source *s)
 {
 	size_t len = strlen(c->dir);
 
+	int err = 0;
+
 	if (s->fd >= 0 && !strncmp(s->name, c->dir, len) && (s->name[len] == '/' || len == 1))
 		return fail(-ELOOP, "%s lies below the mount point %s: choose another directory", s->name,
 			    c->dir);
-	return 0;
+	for (u32 i = 0; i < s->more_count && !err; i++)
+		err = check_not_below(c, &s->more[i]);
+	return err;
 }
 
 static int open_source(const struct mount_cmd *c, bool write, struct source *src, struct source *journal)
@@ -81,6 +85,8 @@ static int open_source(const struct mount_cmd *c, bool write, struct source *src
 		.has_offset = m->has_offset,
 		.offset_bytes = m->offset_bytes,
 		.dev_flags = m->dev_flags,
+		.device = m->device,
+		.device_count = m->device_count,
 	};
 	const struct source_opts jo = { .write = write, .must_write = write };
 	int err = source_open(c->spec, &so, src);
@@ -326,6 +332,7 @@ enum {
 	OPT_THREADS,
 	OPT_DIRECT,
 	OPT_BUFFERED,
+	OPT_DEVICE,
 };
 
 static const struct option long_options[] = {
@@ -345,6 +352,7 @@ static const struct option long_options[] = {
 	{ "threads", required_argument, NULL, OPT_THREADS },
 	{ "direct", no_argument, NULL, OPT_DIRECT },
 	{ "buffered", no_argument, NULL, OPT_BUFFERED },
+	{ "device", required_argument, NULL, OPT_DEVICE },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -380,6 +388,8 @@ static int take_option(struct mount_cmd *c, int opt)
 		return as_word(c, "offset", optarg);
 	case OPT_SB:
 		return as_word(c, "sb", optarg);
+	case OPT_DEVICE:
+		return mount_args_device(&c->args, optarg);
 	case OPT_MAP:
 		return mount_args_map(&c->args, optarg);
 	case OPT_CACHE:

@@ -127,6 +127,9 @@ void mount_args_fini(struct mount_args *m)
 {
 	text_free(&m->fs_opts);
 	free(m->journal);
+	for (u32 i = 0; i < m->device_count; i++)
+		free(m->device[i]);
+	free(m->device);
 }
 
 static bool is_in(const char *word, const char *const *list, size_t count)
@@ -218,6 +221,20 @@ static int size_word(const char *word, const char *value, u64 *out)
 	return cli_size(value, out) ? 0 : bad_value(word, value, "a size like 64M");
 }
 
+int mount_args_device(struct mount_args *m, const char *spec)
+{
+	char **more = realloc(m->device, (m->device_count + 1ul) * sizeof(*more)), *copy = strdup(spec);
+
+	if (more)
+		m->device = more;
+	if (!more || !copy) {
+		free(copy);
+		return fail(-ENOMEM, "no memory for options");
+	}
+	more[m->device_count++] = copy;
+	return 0;
+}
+
 /* A word with a value. -ENOENT: not one of these. */
 static int value_word(struct mount_args *m, const char *word, const char *value)
 {
@@ -229,6 +246,8 @@ static int value_word(struct mount_args *m, const char *word, const char *value)
 		m->journal = strdup(value);
 		return m->journal ? 0 : fail(-ENOMEM, "no memory for options");
 	}
+	if (!strcmp(word, "device"))
+		return mount_args_device(m, value);
 	if (!strcmp(word, "uid"))
 		return id_word(word, value, &m->has_uid, &m->uid);
 	if (!strcmp(word, "gid"))

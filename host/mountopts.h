@@ -22,6 +22,8 @@ struct mount_args {
 	u32 part; /* 0: none chosen */
 	bool has_sb;
 	u64 sb_block;
+	char **device; /* further devices of the volume */
+	u32 device_count;
 	char *journal; /* of a volume whose journal is elsewhere: where; NULL: not said */
 	u64 cache_bytes;
 	u32 threads;
@@ -32,6 +34,8 @@ void mount_args_init(struct mount_args *m);
 void mount_args_fini(struct mount_args *m);
 /* Takes in a list as of mount -o: later words win. -EINVAL. */
 int mount_args_add(struct mount_args *m, const char *list) __must_check;
+/* One more device of the volume. */
+int mount_args_device(struct mount_args *m, const char *spec) __must_check;
 /* --map: "none", "uid:DISK=HOST", "gid:DISK=HOST". -EINVAL, -EEXIST, -E2BIG. */
 int mount_args_map(struct mount_args *m, const char *s) __must_check;
 /*

@@ -11,7 +11,6 @@
 
 #include "busy.h"
 #include "cmd.h"
-#include "fs.h"
 #include "lib/log.h"
 #include "probe.h"
 #include <errno.h>
@@ -201,13 +200,6 @@ static int file_size(const struct source *s, const struct stat *st, u64 *size, u
 
 /* ---- partitions ---- */
 
-static void list_numbers(const struct ptable *t, struct text *out)
-{
-	for (u32 i = 0; i < t->count; i++)
-		if (!t->part[i].extended)
-			text_add(out, "%s%u", out->len_bytes ? ", " : "", t->part[i].nr);
-}
-
 static int choose_part(struct source *s, const char *path, const struct ptable *t, u32 nr, u64 size)
 {
 	const struct part *p = ptable_find(t, nr);
@@ -217,7 +209,7 @@ static int choose_part(struct source *s, const char *path, const struct ptable *
 	if (!t->type[0]) {
 		err = fail(-ENXIO, "%s has no partition table: leave the partition number away", path);
 	} else if (!p) {
-		list_numbers(t, &have);
+		ptable_numbers(t, &have);
 		err = fail(-ENXIO, "%s has no partition %u: it has %s", path, nr,
 			   have.len_bytes ? text_str(&have) : "none");
 	} else if (p->extended) {
@@ -322,7 +314,8 @@ static int open_path(const char *path, u32 part, const struct source_opts *opts,
 	return err ? err : make_device(s, size);
 }
 
-int source_open(const char *spec, const struct source_opts *opts, struct source *out)
+/* One device. */
+static int open_one(const char *spec, const struct source_opts *opts, struct source *out)
 {
 	char *path;
 	u32 part;
@@ -338,6 +331,36 @@ int source_open(const char *spec, const struct source_opts *opts, struct source 
 		err = open_path(path, opts->part ? opts->part : part, opts, out);
 		free(path);
 	}
+	return err;
+}
+
+int source_add(struct source *s, const char *spec)
+{
+	/* Where the first one could not be opened for writing the others need not be. */
+	const struct source_opts opts = { .write = !s->rdonly,
+					  .must_write = !s->rdonly,
+					  .dev_flags = s->dev_flags };
+	struct source *more = realloc(s->more, (s->more_count + 1ul) * sizeof(*more));
+	int err;
+
+	if (!more)
+		return fail(-ENOMEM, "no memory for a device");
+	s->more = more;
+	err = open_one(spec, &opts, &more[s->more_count]);
+	if (err)
+		source_close(&more[s->more_count]);
+	else
+		s->more_count++;
+	return err;
+}
+
+int source_open(const char *spec, const struct source_opts *opts, struct source *out)
+{
+	int err = open_one(spec, opts, out);
+
+	for (u32 i = 0; !err && i < opts->device_count; i++)
+		err = source_add(out, opts->device[i]);
+	out->named = opts->device_count > 0;
 	if (err)
 		source_close(out);
 	return err;
@@ -345,84 +368,12 @@ int source_open(const char *spec, const struct source_opts *opts, struct source 
 
 void source_close(struct source *s)
 {
+	for (u32 i = 0; i < s->more_count; i++)
+		source_close(&s->more[i]);
+	free(s->more);
 	blkdev_put(s->dev);
 	if (s->fd >= 0)
 		close(s->fd);
 	free(s->name);
 	*s = (struct source){ .fd = -1 };
-}
-
-/* ---- what lies there ---- */
-
-/* Nobody of ours knows it: says what it is instead. */
-static int foreign(const struct source *s)
-{
-	struct volume_id v = { .type = "" };
-	struct ptable t = { .type = "" };
-	struct text have = { 0 };
-	char buf[128];
-	int err;
-
-	if (s->fd < 0)
-		return fail(-ENODEV, "%s holds no file system", s->name);
-	err = probe_volume(s->fd, s->off_bytes, s->len_bytes, &v);
-	if (!err && !v.type[0] && !s->off_bytes)
-		err = probe_ptable(s->fd, s->len_bytes, 0, &t);
-	list_numbers(&t, &have);
-	if (err)
-		;
-	else if (v.type[0])
-		err = fail(-ENODEV, "%s holds %s; werunos reads ext2, ext3, ext4 and btrfs", s->name,
-			   volume_says(&v, buf, sizeof(buf)));
-	else if (t.type[0] && have.len_bytes)
-		err = fail(-ENODEV, "%s is a disk with partitions: choose one with -p (it has %s)", s->name,
-			   text_str(&have));
-	else
-		err = fail(-ENODEV, "%s holds no file system that is known", s->name);
-	text_free(&have);
-	ptable_free(&t);
-	return err;
-}
-
-/* The type that can read the superblock copy that was named. */
-static const struct fs_type *type_by_copy(const struct source *s, const struct mount_opts *opts)
-{
-	const struct fs_type *found = NULL;
-	struct blkdev *dev = s->dev;
-
-	for (const struct fs_type *const *t = fs_types(); !found && *t; t++) {
-		struct doc *d = (*t)->info ? doc_new() : NULL;
-
-		if (d && !(*t)->info(&dev, 1, opts, d))
-			found = *t;
-		doc_free(d);
-	}
-	return found;
-}
-
-int source_probe(const struct source *s, const struct mount_opts *opts, const struct fs_type **out)
-{
-	struct fs_probe info;
-	int err;
-
-	if (s->fs) {
-		*out = fs_find(s->fs);
-		return *out ? 0 : fail(-ENODEV, "there is no file system %s", s->fs);
-	}
-	err = fs_probe(s->dev, out, &info);
-	if (err == -ENODEV && opts->has_sb) {
-		*out = type_by_copy(s, opts);
-		if (*out)
-			return 0;
-	}
-	return err == -ENODEV ? foreign(s) : err;
-}
-
-int source_mount(const struct source *s, const struct mount_opts *opts, struct super_block **out)
-{
-	const struct fs_type *type;
-	struct blkdev *dev = s->dev;
-	int err = source_probe(s, opts, &type);
-
-	return err ? err : type->mount(&dev, 1, opts, out);
 }

@@ -1,4 +1,4 @@
-/* Names of volumes, as people type them, made into devices: see open.c. */
+/* Names of devices, as people type them, made into devices: see open.c. What volume lies there: volume.c. */
 #ifndef HOST_OPEN_H
 #define HOST_OPEN_H
 
@@ -11,6 +11,9 @@ struct source_opts {
 	bool has_offset;
 	u64 offset_bytes; /* instead of a partition */
 	u32 dev_flags;    /* DEV_DIRECT or DEV_BUFFERED, for files */
+	char *const *
+		device; /* SPECs of further devices of the volume; none: they are looked for, where it has some */
+	u32 device_count;
 };
 
 struct source {
@@ -21,17 +24,16 @@ struct source {
 	int fd;                   /* holds the lock; -1: memory */
 	u64 off_bytes, len_bytes; /* what dev is of fd */
 	u32 dev_flags;
+	struct source *more; /* the volume's other devices */
+	u32 more_count;
+	bool named; /* all its devices were named */
 };
 
 /* SPEC: a file, a device, either with #pN for a partition, mem:SIZE, memfs:SIZE. Locks it. */
 int source_open(const char *spec, const struct source_opts *opts, struct source *out) __must_check;
+/* One more device of the volume, opened as the first one is. */
+int source_add(struct source *s, const char *spec) __must_check;
 void source_close(struct source *s);
-/* The type that lies there. With opts->sb_block the first superblock may be gone. -ENODEV with a sentence that
- * names what lies there instead. */
-int source_probe(const struct source *s, const struct mount_opts *opts,
-		 const struct fs_type **out) __must_check;
-int source_mount(const struct source *s, const struct mount_opts *opts,
-		 struct super_block **out) __must_check;
 
 /* SPEC[:/PATH]: *spec is to be freed; *path points into the operand and is "/" when there is none. */
 int operand_split(const char *operand, char **spec, const char **path) __must_check;

@@ -183,6 +183,13 @@ const struct part *ptable_find(const struct ptable *t, u32 nr)
 	return NULL;
 }
 
+void ptable_numbers(const struct ptable *t, struct text *out)
+{
+	for (u32 i = 0; i < t->count; i++)
+		if (!t->part[i].extended)
+			text_add(out, "%s%u", out->len_bytes ? ", " : "", t->part[i].nr);
+}
+
 /* ---- names for people ---- */
 
 static const struct {

@@ -2,7 +2,7 @@
 #ifndef HOST_PROBE_H
 #define HOST_PROBE_H
 
-#include "lib/types.h"
+#include "lib/text.h"
 
 struct volume_id {
 	char type[32];   /* libblkid's name; "" nothing was found */
@@ -30,6 +30,8 @@ int probe_volume(int fd, u64 off_bytes, u64 len_bytes, struct volume_id *out) __
 /* Reads the table at the start. `sector_bytes` 0: by trial. */
 int probe_ptable(int fd, u64 size_bytes, u32 sector_bytes, struct ptable *out) __must_check;
 void ptable_free(struct ptable *t);
+/* "1, 2, 5": partitions that can hold a volume. */
+void ptable_numbers(const struct ptable *t, struct text *out);
 const struct part *ptable_find(const struct ptable *t, u32 nr);
 /* "an XFS file system", "a LUKS volume", "swap space": what a person calls it. `size` bytes of buf are used. */
 const char *volume_says(const struct volume_id *v, char *buf, size_t size);

@@ -40,6 +40,11 @@ int tool_option(struct tool_opts *o, int opt, char **argv)
 	u64 v;
 
 	switch (opt) {
+	case 'D':
+		if (o->device_count == TOOL_DEVICES_MAX)
+			return cli_usage("more than %u devices", TOOL_DEVICES_MAX);
+		o->device[o->device_count++] = optarg;
+		return 0;
 	case 'J':
 		o->json = true;
 		return 0;
@@ -75,6 +80,8 @@ int volume_source(const struct tool_opts *o, const char *operand, struct volume 
 		.part = o->part,
 		.has_offset = o->has_offset,
 		.offset_bytes = o->offset_bytes,
+		.device = o->device,
+		.device_count = o->device_count,
 	};
 	int err;
 

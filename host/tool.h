@@ -3,14 +3,18 @@
 #define HOST_TOOL_H
 
 #include "lib/doc.h"
-#include "open.h"
+#include "volume.h"
 #include <getopt.h>
+
+#define TOOL_DEVICES_MAX 256u
 
 struct tool_opts {
 	bool json;
 	u32 part;
 	bool has_offset;
 	u64 offset_bytes;
+	char *device[TOOL_DEVICES_MAX]; /* further devices of the volume */
+	u32 device_count;
 	struct mount_opts mount; /* always read-only */
 	char fs_opts[1024];      /* what mount.fs_opts names: words for the module */
 };
@@ -21,6 +25,7 @@ struct tool_opts {
 		{ "offset", required_argument, NULL, 'O' }, { "sb", required_argument, NULL, 'S' },          \
 		{ "norecovery", no_argument, NULL, 'N' }, { "cache", required_argument, NULL, 'C' },         \
 		{ "options", required_argument, NULL, 'o' }, { "generation", required_argument, NULL, 'G' }, \
+		{ "device", required_argument, NULL, 'D' },                                                  \
 	{                                                                                                    \
 		NULL, 0, NULL, 0                                                                             \
 	}

@@ -2,7 +2,7 @@
 # Installs the Debian packages that building and testing need, those that are missing. Sudo when not root.
 set -eu
 PACKAGES="gcc make pkg-config libfuse3-dev fuse3 liburing-dev libisal-dev libxxhash-dev libjansson-dev
- zlib1g-dev liblzo2-dev libzstd-dev libblkid-dev uuid-dev libutf8proc-dev libgcrypt20-dev libcmocka-dev python3-pytest clang-format clang binutils
+ zlib1g-dev libdeflate-dev libzstd-dev libblkid-dev uuid-dev libutf8proc-dev libgcrypt20-dev libcmocka-dev liblzo2-dev python3-pytest clang-format clang binutils
  e2fsprogs btrfs-progs util-linux fdisk fuse2fs fio attr acl xz-utils strace"
 missing=
 for p in $PACKAGES; do

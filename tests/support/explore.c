@@ -95,9 +95,9 @@ static void dump_all(const struct fs_type *type, struct blkdev *dev, const struc
 		{ "block", "1" },       { "journal", NULL },
 	};
 	static const char *const btrfs_words[][2] = {
-		{ "superblock", NULL }, { "chunks", NULL }, { "devices", NULL }, { "tree", "1" },
+		{ "superblock", NULL }, { "chunk", NULL },  { "devices", NULL }, { "tree", "1" },
 		{ "tree", "5" },        { "tree", "2" },    { "log", NULL },     { "subvolumes", NULL },
-		{ "tree", "7" },        { "backup", NULL },
+		{ "root", NULL },       { "backup", NULL },
 	};
 	bool btrfs = !strcmp(type->name, "btrfs");
 	const char *const(*words)[2] = btrfs ? btrfs_words : ext4_words;
