@@ -449,8 +449,7 @@ static void note_devices(struct btrfs_super *bs)
 				   "device %llu, %s, is %llu bytes too short: what lay there is missing",
 				   (unsigned long long)d->devid, d->dev->name,
 				   (unsigned long long)(d->size_bytes - d->dev->size_bytes));
-		/* One commit less is what a crash while superblocks are written leaves. */
-		else if (!d->seed && d->generation + 1 < le64_get(bs->disk.generation))
+		else if (!d->seed && d->generation < le64_get(bs->disk.generation))
 			super_note(&bs->vfs,
 				   "device %llu, %s, missed the last %llu commits: it should be scrubbed",
 				   (unsigned long long)d->devid, d->dev->name,

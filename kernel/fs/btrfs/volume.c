@@ -45,11 +45,19 @@ static struct btrfs_volume *to_volume(struct blkdev *dev)
 	return container_of(dev, struct btrfs_volume, dev);
 }
 
-static bool is_there(const void *ctx, const struct btrfs_chunk *c, u32 stripe)
+static bool is_there(const struct btrfs_volume *v, const struct btrfs_chunk *c, u32 stripe)
+{
+	return v->device[c->stripe[stripe].dev]->dev != NULL;
+}
+
+static enum btrfs_there state(const void *ctx, const struct btrfs_chunk *c, u32 stripe)
 {
 	const struct btrfs_volume *v = ctx;
+	const struct btrfs_device *d = v->device[c->stripe[stripe].dev];
 
-	return v->device[c->stripe[stripe].dev]->dev != NULL;
+	return !d->dev                                     ? BTRFS_MISSING
+	       : !d->seed && d->generation < v->generation ? BTRFS_BEHIND
+							   : BTRFS_THERE;
 }
 
 static void iov_write(const struct iovec *iov, u64 at, const u8 *from, u64 len)
@@ -119,7 +127,7 @@ static int cut(struct btrfs_volume *v, const struct bio *bio, struct run *run, u
 		u64 logical = bio->at_bytes + done;
 		const struct btrfs_chunk *c = btrfs_chunk_find(v, logical);
 		struct btrfs_piece p;
-		int err = c ? btrfs_piece_find(c, logical, bio->len_bytes - done, bio->copy, is_there, v, &p)
+		int err = c ? btrfs_piece_find(c, logical, bio->len_bytes - done, bio->copy, state, v, &p)
 			    : -EIO;
 
 		if (err)
@@ -315,7 +323,7 @@ static void volume_will_need(struct blkdev *dev, u64 off_bytes, u64 len_bytes)
 		const struct btrfs_chunk *c = btrfs_chunk_find(v, off_bytes);
 		struct btrfs_piece p;
 
-		if (!c || btrfs_piece_find(c, off_bytes, len_bytes, 0, is_there, v, &p) || p.rebuild)
+		if (!c || btrfs_piece_find(c, off_bytes, len_bytes, 0, state, v, &p) || p.rebuild)
 			return;
 		blkdev_will_need(v->device[c->stripe[p.stripe].dev]->dev,
 				 c->stripe[p.stripe].off_bytes + p.in_stripe, p.len_bytes);
@@ -329,7 +337,7 @@ int btrfs_volume_where(struct btrfs_volume *v, u64 logical, u32 copy, u64 *devid
 {
 	const struct btrfs_chunk *c = btrfs_chunk_find(v, logical);
 	struct btrfs_piece p;
-	int err = c ? btrfs_piece_find(c, logical, LOGICAL_END, copy, is_there, v, &p) : -EIO;
+	int err = c ? btrfs_piece_find(c, logical, LOGICAL_END, copy, state, v, &p) : -EIO;
 
 	if (err || p.rebuild)
 		return -EIO;
@@ -344,7 +352,7 @@ void btrfs_volume_bad_copy(struct btrfs_volume *v, u64 logical, u32 copy)
 	const struct btrfs_chunk *c = btrfs_chunk_find(v, logical);
 	struct btrfs_piece p;
 
-	if (c && !btrfs_piece_find(c, logical, 1, copy, is_there, v, &p))
+	if (c && !btrfs_piece_find(c, logical, 1, copy, state, v, &p))
 		atomic_fetch_add(&v->device[c->stripe[p.stripe].dev]->csum_errors, 1);
 }
 
@@ -489,6 +497,7 @@ int btrfs_volume_new(struct blkdev **devs, u32 n, int mirror, struct health *hea
 	if (!err) {
 		v->sector_bytes = le32_get(super->sector_bytes);
 		v->incompat = le64_get(super->incompat);
+		v->generation = le64_get(super->generation);
 		memcpy(v->dev_fsid, super->dev_item.fsid, sizeof(v->dev_fsid));
 		v->dev.physical_bytes = v->sector_bytes;
 		err = system_chunks(v, super);
