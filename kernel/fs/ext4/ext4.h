@@ -707,6 +707,9 @@ int ext4_precommit(void *es, struct jbd2_handle *jh);
 
 int ext4_balloc_open(struct ext4_super *es) __must_check;
 void ext4_balloc_close(struct ext4_super *es);
+/* Blocks that only the superuser may have; and those that are kept so that data once accepted always finds its metadata. */
+u64 ext4_kept_root(const struct ext4_super *es);
+u64 ext4_kept_meta(const struct ext4_super *es);
 #define EXT4_RESERVE_META 0x1u /* metadata: may use what is kept back for it */
 /*
  * Reserves 1 to `want` blocks in one piece, in memory, at `goal` if that is free, else near it, the longest piece that is not far.
@@ -1022,8 +1025,12 @@ bool ext4_journal_is_here(const struct ext4_super *es);
 int ext4_journal_use_dev(struct ext4_super *es, struct blkdev *dev) __must_check;
 /* ei is memory for its inode, which is used when the journal is inside, and must outlive the journal. */
 int ext4_journal_open(struct ext4_super *es, struct ext4_inode *ei, struct jbd2 **out) __must_check;
-/* Applies the journal's transactions to target, a device with the volume's blocks. *out is good on error too. */
-int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext4_replay *out) __must_check;
+/*
+ * Applies the journal's transactions to target, a device with the volume's blocks. empty: then marks the log as empty, unless it has fast
+ * commits, which are to be applied before. *out is good on error too.
+ */
+int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, bool empty,
+			struct ext4_replay *out) __must_check;
 
 /* ---- mount_rw.c: from read-only to read-write, and back ---- */
 

@@ -141,10 +141,6 @@ static int log_discard(struct ext4_super *es)
 
 int ext4_write_recover(struct ext4_super *es, struct ext4_replay *replay, bool *again)
 {
-	scoped(ext4_inode_freep) struct ext4_inode *ei = NULL;
-	struct jbd2 *journal;
-	int err;
-
 	*again = false;
 	*replay = (struct ext4_replay){ 0 };
 	if (!ext4_journal_is_here(es))
@@ -153,19 +149,7 @@ int ext4_write_recover(struct ext4_super *es, struct ext4_replay *replay, bool *
 	if (!ext4_has_incompat(es, EXT4_INCOMPAT_RECOVER))
 		return log_discard(es);
 	*again = true;
-	err = ext4_journal_replay(es, es->vfs.dev, replay);
-	/* They are applied before the log is empty. */
-	if (err || replay->fast_commits.count)
-		return err;
-	ei = ext4_inode_alloc();
-	if (!ei)
-		return fail(-ENOMEM, "no memory for an inode");
-	err = ext4_journal_open(es, ei, &journal);
-	if (err)
-		return err;
-	err = jbd2_mark_empty(journal, es->vfs.dev, replay->next);
-	jbd2_close(journal);
-	return err;
+	return ext4_journal_replay(es, es->vfs.dev, true, replay);
 }
 
 /* ---- opening ---- */

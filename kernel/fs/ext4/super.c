@@ -14,8 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define RESERVED_CLUSTERS_MAX 4096u
-
 static void fill_features(struct ext4_super *es)
 {
 	const struct ext4_disk_super *d = &es->disk;
@@ -115,14 +113,8 @@ static int ext4_statfs(struct super_block *sb, struct kstatfs *out)
 {
 	struct ext4_super *es = ext4_super(sb);
 	const struct ext4_disk_super *d = &es->disk;
-	u64 reserved = le32_get(d->r_blocks_count_lo), lo, hi;
+	u64 reserved = ext4_kept_root(es) + ext4_kept_meta(es), lo, hi;
 
-	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
-		reserved |= (u64)le32_get(d->r_blocks_count_hi) << 32;
-	/* Room that is kept so that data once accepted always finds its metadata. */
-	if (ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS))
-		reserved += MIN((es->blocks >> es->cluster_bits) / 50, (u64)RESERVED_CLUSTERS_MAX)
-			    << es->cluster_bits;
 	out->type = es->variant;
 	out->blocks = es->blocks - (es->overhead_clusters << es->cluster_bits);
 	out->inodes = es->inodes;
@@ -269,7 +261,7 @@ static int open_recovered(struct blkdev *dev, const struct fs_type *type, const 
 	int err = dev_snap_new(dev, &snap);
 
 	if (!err) {
-		err = ext4_journal_replay(es, snap, &replay);
+		err = ext4_journal_replay(es, snap, false, &replay);
 		if (err) {
 			snprintf(why, sizeof(why), "%s", err_text());
 			blkdev_put(snap);
