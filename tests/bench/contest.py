@@ -32,7 +32,10 @@ def run(args, rows, measure_all):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             sys.exit('bench: another run uses %s: wait for it, or name another --dir and --shm' % args.dir)
-        out = measure_all([r for r in rows if not words or any(w in r[0] for w in words)])
+        wanted = [r for r in rows if not words or any(w in r[0] for w in words)]
+        if not wanted:
+            return
+        out = measure_all(wanted)
         if args.json:
             with open(args.json, 'w') as f:
                 json.dump(out, f, indent=1)
@@ -114,6 +117,8 @@ def verdict(bars, t):
     k, f, w = t['kernel'], t['fuse2fs'], t['werunos']
     if w is None:
         return 'FAILED'
+    if not any(bars):
+        return 'measured'
     bad = must and k and w > must * k
     # A contestant that did not end in time counts with the time it was given.
     bad = bad or (xf and (f or STEP_S) / w < xf)
@@ -129,16 +134,17 @@ def bar_text(bars):
     must, aim, xf, xf_aim = (tuple(bars) + (None,) * 4)[:4]
     parts = (['<= %.1f xK' % must] if must else []) + (['aim %.1f' % aim] if aim else [])
     parts += (['>= %g xF' % xf] if xf else []) + (['aim %g' % xf_aim] if xf_aim else [])
-    return ', '.join(parts)
+    return ', '.join(parts) or 'no bar'
 
 
 def head(unit):
-    print('%-40s %9s %9s %9s %6s %6s  %s' % (unit, 'kernel', 'werunos', 'fuse2fs', 'xK', 'xF', 'bar'))
+    print('%-46s %9s %9s %9s %6s %6s  %s' % (unit, 'kernel', 'werunos', 'fuse2fs', 'xK', 'xF', 'bar'))
 
 
-def row(title, bars, reps, measure):
-    """Runs measure(NAME) `reps` times for each contestant in turn, prints the row, returns it. measure gives seconds or None."""
-    got = {n: [] for n in names()}
+def row(title, bars, reps, measure, who=None):
+    """Runs measure(NAME) `reps` times for each contestant (all, or `who`) in turn, prints the row, returns it. measure gives seconds
+    or None."""
+    got = {n: [] for n in who or names()}
     for rep in range(reps):
         for n in got:
             if rep and not got[n]:
@@ -150,6 +156,6 @@ def row(title, bars, reps, measure):
     med.setdefault('fuse2fs', None)
     show = lambda v: '%9.3f' % v if v is not None else '        -'
     ratio = lambda b: '%6.2f' % (med['werunos'] / b) if b and med['werunos'] else '     -'
-    print('%-40s %s %s %s %s %s  %s: %s' % (title, show(med['kernel']), show(med['werunos']), show(med['fuse2fs']),
+    print('%-46s %s %s %s %s %s  %s: %s' % (title, show(med['kernel']), show(med['werunos']), show(med['fuse2fs']),
                                             ratio(med['kernel']), ratio(med['fuse2fs']), bar_text(bars), verdict(bars, med)), flush=True)
     return {'row': title, 'median_s': med, 'samples_s': got, 'verdict': verdict(bars, med)}
