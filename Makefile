@@ -122,6 +122,7 @@ demo: deps ## build, make an ext4 image, mount it, read it, compare, unmount
 bench: deps ## speed, side by side with the kernel and fuse2fs (root; BENCH=options)
 	@$(MAKE) --no-print-directory all
 	@tests/bench/bench.py $(BENCH) $(B)/werunos
+	@tests/bench/btrfs.py $(BENCH) $(B)/werunos
 	@tests/bench/write.py $(BENCH) $(B)/werunos
 
 # What answers for every checksum of ext4 with the stored one, so that hostile content reaches the parsers.
