@@ -300,11 +300,12 @@ static int dump_log(struct dumper *d)
 
 /* ---- items that belong together ---- */
 
-/* The items [from, to) of a tree, with what cannot be read noted where it would stand. */
-static void range_doc(struct dumper *d, const struct btrfs_root *root, const struct btrfs_key *from,
+/* The items [from, to) of a tree, with what cannot be read noted where it would stand. False: there is none. */
+static bool range_doc(struct dumper *d, const struct btrfs_root *root, const struct btrfs_key *from,
 		      u64 objectid, struct doc *array)
 {
 	scoped(btrfs_path_putp) struct btrfs_path p = { 0 };
+	bool any = false;
 	int err = btrfs_seek(root, from, &p);
 
 	for (; err != -ENOENT && spend(d, 0); err = btrfs_next(&p)) {
@@ -315,6 +316,7 @@ static void range_doc(struct dumper *d, const struct btrfs_root *root, const str
 
 		if (key.objectid > objectid)
 			break;
+		any = true;
 		o = doc_object(array, NULL);
 		if (err)
 			doc_str(o, "error", err_text());
@@ -325,6 +327,7 @@ static void range_doc(struct dumper *d, const struct btrfs_root *root, const str
 		item = btrfs_path_item(&p, &len);
 		item_doc(d, &key, item, len, o);
 	}
+	return any;
 }
 
 static int dump_inode(struct dumper *d)
@@ -336,7 +339,9 @@ static int dump_inode(struct dumper *d)
 		return fail(-ENOENT, "there is no subvolume %llu", (unsigned long long)d->nr[0]);
 	if (err)
 		return err;
-	range_doc(d, root, &BTRFS_KEY(d->nr[1], 0, 0), d->nr[1], doc_array(d->out, "items"));
+	if (!range_doc(d, root, &BTRFS_KEY(d->nr[1], 0, 0), d->nr[1], doc_array(d->out, "items")))
+		return fail(-ENOENT, "there is no inode %llu in subvolume %llu", (unsigned long long)d->nr[1],
+			    (unsigned long long)d->nr[0]);
 	return 0;
 }
 
