@@ -133,7 +133,14 @@ static int open_volume(const struct mount_cmd *c, struct source *src, struct sou
 		mo.rdonly = src->rdonly;
 	}
 	mo.journal = journal->dev;
-	return err ? err : source_mount(src, &mo, sb);
+	if (!err)
+		err = source_mount(src, &mo, sb);
+	if (!err && m->readwrite && (*sb)->rdonly) {
+		err = fail(-EROFS, "%s cannot be mounted read-write: %s", src->name,
+			   (*sb)->notice[0] ? (*sb)->notice : "other options ask for that");
+		(void)!vfs_unmount(*sb);
+	}
+	return err;
 }
 
 static int make_adapter(const struct mount_cmd *c, const struct source *src, struct super_block *sb,

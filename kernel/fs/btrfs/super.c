@@ -532,6 +532,8 @@ int btrfs_super_open(struct blkdev **devs, u32 n, const struct fs_type *type, co
 	}
 	if (bs->top)
 		bs->vfs.root_ino = bs->top->dirid;
+	if (!lenient && !opts->rdonly)
+		super_note(&bs->vfs, "shown read-only: btrfs is not written yet");
 	if (!lenient)
 		notices(bs);
 	*out = bs;
