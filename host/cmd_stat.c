@@ -54,12 +54,15 @@ static int doc_extent(void *ctx, const struct mapping *m)
 		[MAP_INLINE] = "inline", [MAP_ENCODED] = "encoded",
 	};
 	struct doc *d = doc_object(ctx, NULL);
+	enum map_kind kind = m->kind == MAP_ENCODED && m->flags & MAP_PLAIN ? MAP_DATA : m->kind;
 
-	doc_str(d, "kind", kinds[m->kind]);
+	doc_str(d, "kind", kinds[kind]);
 	doc_u64(d, "offset", m->off_bytes);
 	doc_u64(d, "length", m->len_bytes);
-	if (m->kind == MAP_DATA || m->kind == MAP_UNWRITTEN)
+	if (m->dev && kind != MAP_HOLE && kind != MAP_INLINE)
 		doc_u64(d, "device_offset", m->dev_off_bytes);
+	if (m->dev && kind == MAP_ENCODED)
+		doc_u64(d, "device_length", m->dev_len_bytes);
 	return 0;
 }
 

@@ -165,9 +165,10 @@ enum map_kind {
 	MAP_ENCODED,   /* inode_ops.decode makes the bytes */
 };
 
-#define MAP_NEW    0x1u /* alloc: the blocks are not part of the file until commit */
-#define MAP_LAST   0x2u /* nothing but hole follows */
-#define MAP_COSTLY 0x8u /* ENCODED: making the bytes takes longer than reading what they are made from */
+#define MAP_NEW    0x1u  /* alloc: the blocks are not part of the file until commit */
+#define MAP_LAST   0x2u  /* nothing but hole follows */
+#define MAP_COSTLY 0x8u  /* ENCODED: making the bytes takes longer than reading what they are made from */
+#define MAP_PLAIN  0x10u /* ENCODED: the bytes are as they lie on dev, and are checked */
 #define MAP_LATE \
 	0x4u /* commit: the write was accepted before, and times are in memory: they stay, the inode is written */
 

@@ -73,6 +73,8 @@ static void map_regular(const struct btrfs_inode *bi, const struct btrfs_extent 
 	out->kind = compressed || checked ? MAP_ENCODED : MAP_DATA;
 	if (compressed || (checked && is_slow_sum(btrfs_inode_super(bi))))
 		out->flags |= MAP_COSTLY;
+	if (!compressed)
+		out->flags |= MAP_PLAIN;
 }
 
 /* The mapping says all of the extent, so that decode need not search again: see extent_of. */

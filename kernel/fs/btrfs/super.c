@@ -485,6 +485,9 @@ static void notices(struct btrfs_super *bs)
 			  BTRFS_COMPAT_RO_VERITY | BTRFS_COMPAT_RO_BLOCK_GROUP_TREE;
 	u64 flags = le64_get(bs->disk.flags), compat_ro = le64_get(bs->disk.compat_ro);
 
+	if (le64_get(bs->disk.bytenr) != BTRFS_SUPER_OFF(0))
+		super_note(&bs->vfs, "a copy of the superblock is used, the one at byte %llu",
+			   (unsigned long long)le64_get(bs->disk.bytenr));
 	note_log(bs);
 	note_devices(bs);
 	note_unfinished(bs);
@@ -498,6 +501,23 @@ static void notices(struct btrfs_super *bs)
 }
 
 /* ---- the beginning ---- */
+
+/* Where a device is cut off, that is what is wrong, and not whatever was read there first. */
+static int explain(struct btrfs_super *bs, int err)
+{
+	char why[200];
+
+	snprintf(why, sizeof(why), "%s", err_text());
+	for (u32 i = 0; is_damage(err) && bs->volume && i < btrfs_device_count(bs->volume); i++) {
+		const struct btrfs_device *d = btrfs_device_at(bs->volume, i);
+
+		if (d->dev && d->dev->size_bytes < d->size_bytes)
+			return fail(err, "%s is cut off, it has %llu of %llu bytes: %s", d->dev->name,
+				    (unsigned long long)d->dev->size_bytes, (unsigned long long)d->size_bytes,
+				    why);
+	}
+	return err;
+}
 
 int btrfs_super_open(struct blkdev **devs, u32 n, const struct fs_type *type, const struct mount_opts *opts,
 		     bool lenient, struct btrfs_super **out)
@@ -527,6 +547,7 @@ int btrfs_super_open(struct blkdev **devs, u32 n, const struct fs_type *type, co
 		err = open_trees(bs, devs, n, lenient);
 	}
 	if (err) {
+		err = explain(bs, err);
 		btrfs_put_super(&bs->vfs);
 		return err;
 	}
