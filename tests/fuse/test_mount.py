@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from mounting import (USER, WERUNOS, end, foreground, mounts, need_fuse, need_root, need_tools, run, scratch, servers,
+from mounting import (USER, WERUNOS, Unprivileged, end, foreground, mounts, need_fuse, need_root, need_tools, run, scratch, servers,
                       unmount, wait_for)
 
 
@@ -350,28 +350,6 @@ def test_no_permission(tmp):
 
 
 # ---- an ordinary user ----
-
-class Unprivileged:
-    """Runs commands as an ordinary user to whom /dev/fuse is open, in a mount namespace of their own."""
-
-    def __init__(self, tmp):
-        need_root()
-        need_fuse()
-        need_tools("setpriv", "unshare", "fusermount3")
-        self.tmp = tmp
-        self.program = tmp / "werunos"
-        self.program.write_bytes(open(WERUNOS, "rb").read())
-        self.program.chmod(0o755)
-        os.mknod(tmp / "fuse", 0o666 | stat.S_IFCHR, os.stat("/dev/fuse").st_rdev)
-        (tmp / "fuse").chmod(0o666)
-        os.chown(tmp / "m", USER, USER)
-
-    def sh(self, script):
-        inner = f"exec setpriv --reuid {USER} --regid {USER} --clear-groups sh -ec '{script}'"
-        outer = f"mount --bind {self.tmp}/fuse /dev/fuse && {inner}"
-        return subprocess.run(["unshare", "-m", "sh", "-c", outer], capture_output=True, text=True, timeout=60,
-                              cwd=self.tmp, env={**os.environ, "W": str(self.program), "M": str(self.tmp / "m")})
-
 
 def test_user_mounts_and_unmounts(tmp):
     u = Unprivileged(tmp)
