@@ -23,18 +23,8 @@ static const struct jbd2_ops gated_ops = { ext4_precommit, hold_back };
 
 static void open_volume(const struct jbd2_ops *ops)
 {
-	const struct mount_opts opts = { .rdonly = true };
-
-	vol_dev_open();
-	assert_int_equal(ext4_super_open(vol_dev, &ext4_fs_type, &opts, &es), 0);
-	es->vfs.rdonly = false;
-	es->trans_ops = ops;
-	mutex_init(&es->super_lock, RANK_LEAF);
-	mutex_init(&es->orphan_lock, RANK_ALLOC);
-	list_init(&es->orphans);
-	assert_int_equal(ext4_super_hold(es), 0);
-	assert_int_equal(ext4_groups_open(es), 0);
-	assert_int_equal(ext4_balloc_open(es), 0);
+	vol_open_parts(VOL_SPACE, ops);
+	es = vol_es;
 	for (u32 i = 0; i < ARRAY_SIZE(file); i++) {
 		file[i] = ext4_inode_alloc();
 		assert_non_null(file[i]);
@@ -48,13 +38,7 @@ static void close_volume(void)
 {
 	for (u32 i = 0; i < ARRAY_SIZE(file); i++)
 		ext4_inode_free(file[i]);
-	ext4_balloc_close(es);
-	ext4_groups_close(es);
-	ext4_super_release(es);
-	assert_int_equal(bcache_sync(vol_dev), 0);
-	es->vfs.rdonly = true;
-	assert_int_equal(vfs_unmount(&es->vfs), 0);
-	vol_dev_close();
+	vol_close_parts();
 }
 
 static int take_blocks(u64 blk, u32 len)

@@ -92,12 +92,12 @@ static inline void vol_dev_close(void)
 	vol_dev = NULL;
 }
 
-static inline void vol_mount(bool rdonly)
+/* On vol_dev. */
+static inline void vol_mount_dev(bool rdonly, const char *fs_opts)
 {
-	const struct mount_opts opts = { .rdonly = rdonly };
+	const struct mount_opts opts = { .rdonly = rdonly, .fs_opts = fs_opts };
 	struct super_block *sb;
 
-	vol_dev_open();
 	assert_int_equal(ext4_fs_type.mount(&vol_dev, 1, &opts, &sb), 0);
 	vol_es = ext4_super(sb);
 	if (sb->rdonly != rdonly)
@@ -107,12 +107,14 @@ static inline void vol_mount(bool rdonly)
 /* Opens it for writing, as a mount does. */
 static inline void vol_open(void)
 {
-	vol_mount(false);
+	vol_dev_open();
+	vol_mount_dev(false, NULL);
 }
 
 static inline void vol_open_rdonly(void)
 {
-	vol_mount(true);
+	vol_dev_open();
+	vol_mount_dev(true, NULL);
 }
 
 static inline void vol_close(void)
@@ -120,6 +122,37 @@ static inline void vol_close(void)
 	assert_int_equal(vfs_unmount(&vol_es->vfs), 0);
 	vol_es = NULL;
 	vol_dev_close();
+}
+
+/* What a mount for writing makes ready, up to this; each includes those before it. */
+enum vol_parts { VOL_SUPER, VOL_GROUPS, VOL_SPACE };
+
+/* Opens no more of it than a test of these parts needs, without its journal, and with these ops at the end of handles. */
+static inline void vol_open_parts(enum vol_parts parts, const struct jbd2_ops *ops)
+{
+	vol_open_rdonly();
+	vol_es->vfs.rdonly = false;
+	vol_es->trans_ops = ops;
+	mutex_init(&vol_es->super_lock, RANK_LEAF);
+	mutex_init(&vol_es->orphan_lock, RANK_ALLOC);
+	list_init(&vol_es->orphans);
+	assert_int_equal(ext4_super_hold(vol_es), 0);
+	if (parts >= VOL_GROUPS)
+		assert_int_equal(ext4_groups_open(vol_es), 0);
+	if (parts >= VOL_SPACE)
+		assert_int_equal(ext4_balloc_open(vol_es), 0);
+}
+
+static inline void vol_close_parts(void)
+{
+	ext4_balloc_close(vol_es);
+	ext4_groups_close(vol_es);
+	ext4_super_release(vol_es);
+	assert_int_equal(bcache_sync(vol_dev), 0);
+	mutex_fini(&vol_es->super_lock);
+	mutex_fini(&vol_es->orphan_lock);
+	vol_es->vfs.rdonly = true;
+	vol_close();
 }
 
 /* Mounts the image `name` of vol_dir on vol_dir/mnt with the kernel. */
