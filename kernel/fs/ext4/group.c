@@ -78,11 +78,12 @@ u32 ext4_group_base_blocks(const struct ext4_super *es, u32 group)
 static u32 copy_group(const struct ext4_super *es, u32 copy)
 {
 	u64 p3 = 3, p5 = 5, p7 = 7, group = copy;
+	u32 a = le32_get(es->disk.backup_bgs[0]), b = le32_get(es->disk.backup_bgs[1]);
 
 	if (!copy)
 		return 0;
 	if (ext4_has_compat(es, EXT4_COMPAT_SPARSE_SUPER2))
-		group = copy > 2 ? 0 : le32_get(es->disk.backup_bgs[copy - 1]);
+		group = copy == 1 ? (a ? a : b) : copy == 2 && a ? b : 0;
 	else if (copy > 1 && ext4_has_ro_compat(es, EXT4_RO_COMPAT_SPARSE_SUPER))
 		while (--copy && group < es->groups) {
 			group = MIN(p3, MIN(p5, p7));
@@ -91,6 +92,13 @@ static u32 copy_group(const struct ext4_super *es, u32 copy)
 			p7 *= group == p7 ? 7 : 1;
 		}
 	return group && group < es->groups ? (u32)group : UINT32_MAX;
+}
+
+u64 ext4_super_copy_blk(const struct ext4_super *es, u32 copy)
+{
+	u32 group = copy_group(es, copy);
+
+	return group == UINT32_MAX ? 0 : group_super_blk(es, group);
 }
 
 u64 ext4_group_desc_blk(const struct ext4_super *es, u32 i, u32 copy)

@@ -380,6 +380,7 @@ static int keep_fast_commits(struct blkdev *dev, const struct fs_type *type, con
 static int open_written(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
 			struct ext4_super **esp)
 {
+	const struct ext4_disk_super before = (*esp)->disk;
 	struct ext4_replay replay = { 0 };
 	u32 orphans;
 	bool again;
@@ -406,6 +407,7 @@ static int open_written(struct blkdev *dev, const struct fs_type *type, const st
 		err = reopen(dev, type, opts, esp);
 	if (err)
 		return err;
+	ext4_errors_keep(*esp, &before);
 	if (replay.bad_commit)
 		(void)!corrupt(&(*esp)->vfs.health, "journal", 0, "it ends in a damaged transaction");
 	err = ext4_write_open(*esp, opts, &orphans);
