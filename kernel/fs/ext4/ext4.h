@@ -41,8 +41,10 @@ struct ext4_group {
 	u64 block_bitmap, inode_bitmap, inode_table; /* blocks, where such a thing can be; 0: unknown */
 	u32 free_clusters, free_inodes, used_dirs, itable_unused;
 	u32 block_bitmap_csum, inode_bitmap_csum;
-	u16 flags;        /* EXT4_GROUP_* */
-	bool bad;         /* no copy of the descriptor is right */
+	u16 flags;       /* EXT4_GROUP_* */
+	bool bad;        /* no copy of the descriptor is right */
+	bool blocks_out; /* [lock] its block bitmap is not to be believed: what it counts as free cannot be had */
+	bool inodes_out;  /* [lock] its inode bitmap likewise */
 	bool changed;     /* [lock] since ext4_precommit wrote it */
 	_Atomic u8 ahead; /* how far the table was read ahead the last time: see raw_inode.c */
 };
@@ -85,8 +87,9 @@ struct ext4_super {
 	u32 csum_seed;
 	u32 hash_seed[4];
 	bool hash_unsigned;
-	u64 overhead_clusters;    /* not for files, for statfs */
-	struct ext4_group *group; /* [groups] */
+	u64 overhead_clusters;                  /* not for files, for statfs */
+	_Atomic u64 free_clusters, free_inodes; /* of all groups, as far as they can be had: group.c */
+	struct ext4_group *group;               /* [groups] */
 	struct ext4_zone zone;
 	struct ext4_zone journal_zone;        /* blocks of the journal, while the volume is written */
 	void (*set_ops)(struct inode *inode); /* ext4_inode_set_ops */
@@ -366,6 +369,10 @@ void ext4_group_decode(const struct ext4_super *es, const void *desc, struct ext
 /* NULL, or what is wrong with it. */
 const char *ext4_group_wrong(const struct ext4_super *es, u32 group, const void *desc,
 			     const struct ext4_group *g);
+/* The group has so many more that are free. Locks: the group's, for these two. */
+void ext4_group_add(struct ext4_super *es, u32 group, s32 clusters, s32 inodes);
+/* What it counts as free, blocks or inodes, cannot be had. */
+void ext4_group_take_out(struct ext4_super *es, u32 group, bool blocks);
 /* Fills es->group and es->zone. *bad counts groups without a usable descriptor, *backup those taken from a copy. */
 int ext4_group_load(struct ext4_super *es, u32 *bad, u32 *backup) __must_check;
 

@@ -134,15 +134,8 @@ static int ext4_statfs(struct super_block *sb, struct kstatfs *out)
 	out->type = es->variant;
 	out->blocks = es->blocks - (es->overhead_clusters << es->cluster_bits);
 	out->inodes = es->inodes;
-	for (u32 i = 0; i < es->groups; i++) {
-		if (es->group_lock)
-			mutex_lock(&es->group_lock[i]);
-		out->blocks_free += MIN(es->group[i].free_clusters, es->clusters_per_group);
-		out->inodes_free += MIN(es->group[i].free_inodes, es->inodes_per_group);
-		if (es->group_lock)
-			mutex_unlock(&es->group_lock[i]);
-	}
-	out->blocks_free <<= es->cluster_bits;
+	out->inodes_free = atomic_load(&es->free_inodes);
+	out->blocks_free = atomic_load(&es->free_clusters) << es->cluster_bits;
 	out->blocks_avail = out->blocks_free > reserved ? out->blocks_free - reserved : 0;
 	memcpy(&lo, d->uuid, sizeof(lo));
 	memcpy(&hi, d->uuid + sizeof(lo), sizeof(hi));

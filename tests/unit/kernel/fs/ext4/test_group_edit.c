@@ -69,7 +69,7 @@ static int flip_in(struct ext4_handle *h, u32 group)
 		err = ext4_access(h, bh);
 	if (!err) {
 		byte = (u8 *)bh->data + bit / 8;
-		g->free_clusters += *byte & mask ? 1 : UINT32_MAX;
+		ext4_group_add(es, group, *byte & mask ? 1 : -1, 0);
 		g->flags &= (u16)~EXT4_GROUP_BLOCK_UNINIT;
 		*byte ^= mask;
 		ext4_dirty(h, bh);

@@ -145,7 +145,7 @@ static void assert_like_primary(const u64 *blk, u32 n, u32 block_bytes)
 
 static void crash_run(u32 s)
 {
-	struct blkdev *file, *fault;
+	struct blkdev *fault;
 	u64 blk[32];
 	u32 n, torn = 0;
 	bool journal = strstr(shapes[s].args, "has_journal");
@@ -154,11 +154,9 @@ static void crash_run(u32 s)
 	n = copies_of("img", blk, ARRAY_SIZE(blk));
 	vol_dev_open();
 	assert_int_equal(blkdev_read(vol_dev, 0, image, (u64)MIB << 20), 0);
-	file = vol_dev;
-	assert_int_equal(dev_fault_new(file, true, &vol_dev), 0);
-	blkdev_put(file);
+	vol_dev_fault(true);
 	fault = blkdev_get(vol_dev);
-	vol_mount_dev(false, NULL);
+	vol_open();
 	change();
 	vol_close();
 	for (u64 i = 0; i < dev_fault_records(fault); i++) {

@@ -216,15 +216,11 @@ static void test_counted_once(void **state)
 /* What the outside world does is no damage. */
 static void test_outside(void **state)
 {
-	struct blkdev *file;
 	struct inode *inode;
 
 	(void)state;
 	vol_make(shapes[1], 16, "mkdir d; echo x >d/file");
-	vol_dev_open();
-	file = vol_dev;
-	assert_int_equal(dev_fault_new(file, false, &vol_dev), 0);
-	blkdev_put(file);
+	vol_dev_fault(false);
 	vol_mount_dev(false, "commit=1");
 	dev_fault_nth(vol_dev, FAULT_READ, 1, -EIO, true);
 	assert_int_equal(vfs_path(&vol_es->vfs, NULL, "d/file", false, &inode), -EIO);

@@ -78,10 +78,13 @@ static inline void vol_fsck(void)
 	run("e2fsck -fn %s/img >%s/log 2>&1 || { cat %s/log; false; }", vol_dir, vol_dir, vol_dir);
 }
 
+/* Unless a test has opened one already, perhaps with a device of its own on top. */
 static inline void vol_dev_open(void)
 {
 	char path[128];
 
+	if (vol_dev)
+		return;
 	snprintf(path, sizeof(path), "%s/img", vol_dir);
 	assert_int_equal(dev_file_open(path, DEV_WRITE | DEV_BUFFERED, &vol_dev), 0);
 }
@@ -90,6 +93,17 @@ static inline void vol_dev_close(void)
 {
 	blkdev_put(vol_dev);
 	vol_dev = NULL;
+}
+
+/* What is opened next lies on a device that can fail. */
+static inline void vol_dev_fault(bool record)
+{
+	struct blkdev *file;
+
+	vol_dev_open();
+	file = vol_dev;
+	assert_int_equal(dev_fault_new(file, record, &vol_dev), 0);
+	blkdev_put(file);
 }
 
 /* On vol_dev. */
@@ -117,8 +131,28 @@ static inline void vol_open_rdonly(void)
 	vol_mount_dev(true, NULL);
 }
 
+/* What statfs tells is what the groups have that can be had. Nobody changes them. */
+static inline void vol_assert_sums(void)
+{
+	u64 clusters = 0, inodes = 0;
+	struct kstatfs st = { 0 };
+
+	for (u32 i = 0; i < vol_es->groups; i++) {
+		const struct ext4_group *g = &vol_es->group[i];
+
+		if (!g->bad && !g->blocks_out && g->free_clusters <= ext4_group_blocks(vol_es, i))
+			clusters += g->free_clusters;
+		if (!g->bad && !g->inodes_out && g->free_inodes <= vol_es->inodes_per_group)
+			inodes += g->free_inodes;
+	}
+	assert_int_equal(vfs_statfs(&vol_es->vfs, &st), 0);
+	assert_int_equal(st.blocks_free, clusters << vol_es->cluster_bits);
+	assert_int_equal(st.inodes_free, inodes);
+}
+
 static inline void vol_close(void)
 {
+	vol_assert_sums();
 	assert_int_equal(vfs_unmount(&vol_es->vfs), 0);
 	vol_es = NULL;
 	vol_dev_close();
@@ -176,6 +210,9 @@ static inline bool vol_kernel_can(void)
 static inline int vol_clean(void **state)
 {
 	(void)state;
+	/* What a test that failed has left open stays so. */
+	vol_es = NULL;
+	vol_dev = NULL;
 	if (vol_dir[0])
 		(void)!try_run("mountpoint -q %s/mnt && umount -l %s/mnt", vol_dir, vol_dir);
 	vol_remove();
