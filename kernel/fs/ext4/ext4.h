@@ -713,9 +713,10 @@ void ext4_errors_record(struct ext4_super *es);
 void ext4_errors_commit(struct ext4_super *es, struct jbd2_handle *jh);
 /* Before a journal was applied the superblock was `before`: of errors it may tell more, since the kernel records them at once. */
 void ext4_errors_keep(struct ext4_super *es, const struct ext4_disk_super *before);
-/* es->disk into the block, which is joined, when it changed. For ext4_precommit. */
+/* es->disk into the block when it changed: who changed it has joined that. For ext4_precommit. */
 void ext4_super_fill(struct ext4_super *es);
-/* Outside of all handles, before the first and after the last: writes es->disk now, and flushes. */
+/* Outside of all handles, before the first and after the last: writes es->disk now, and flushes. Without a journal at any time: what a change
+ * under way holds stays dirty. */
 int ext4_super_write(struct ext4_super *es) __must_check;
 
 /* ---- super_copy.c: the copies of the superblock ---- */

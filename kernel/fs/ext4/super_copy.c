@@ -16,6 +16,8 @@
 
 #include "lib/log.h"
 #include "lib/scope.h"
+#include <errno.h>
+#include <stdlib.h>
 
 #define MIRRORED_COMPAT    EXT4_COMPAT_EXT_ATTR
 #define MIRRORED_RO_COMPAT EXT4_RO_COMPAT_LARGE_FILE
@@ -37,59 +39,51 @@ static bool copy_ok(const struct ext4_super *es, const struct ext4_disk_super *d
 	       (!es->metadata_csum || le32_get(d->checksum) == ext4_csum_super(d));
 }
 
-static int copy_read(struct ext4_super *es, u64 blk, struct buffer_head **out)
+/* Reads the block that begins with a copy; freed by the caller. Nobody else has it in the cache. */
+static int copy_read(struct ext4_super *es, u64 blk, void **block)
 {
-	const struct bh_ctx ctx = { { 0 } };
-
-	return bh_read(es->vfs.dev, blk, NULL, &ctx, out);
+	*block = os_alloc_aligned(4096, ext4_block_bytes(es));
+	if (!*block)
+		return fail(-ENOMEM, "no memory for a block");
+	return blkdev_read(es->vfs.dev, blk << es->block_bits, *block, ext4_block_bytes(es));
 }
 
-/* Does the copy lack them? With `write` it gets them, and is written. Locks: the buffer. */
-static bool lacks(const struct ext4_super *es, struct buffer_head *bh, const struct ext4_features *want,
-		  bool write)
+/* Does the copy lack them? Then it gets them, in memory. */
+static bool complete(const struct ext4_super *es, struct ext4_disk_super *d, const struct ext4_features *want)
 {
-	struct ext4_disk_super *d = bh->data;
 	u32 compat = le32_get(d->feature_compat) | want->compat,
 	    ro_compat = le32_get(d->feature_ro_compat) | want->ro_compat;
 
 	if (!copy_ok(es, d) ||
 	    (compat == le32_get(d->feature_compat) && ro_compat == le32_get(d->feature_ro_compat)))
 		return false;
-	if (write) {
-		d->feature_compat = le32_put(compat);
-		d->feature_ro_compat = le32_put(ro_compat);
-		if (es->metadata_csum)
-			d->checksum = le32_put(ext4_csum_super(d));
-		bh_dirty(bh);
-	}
+	d->feature_compat = le32_put(compat);
+	d->feature_ro_compat = le32_put(ro_compat);
+	if (es->metadata_csum)
+		d->checksum = le32_put(ext4_csum_super(d));
 	return true;
 }
 
 void ext4_copies_look(struct ext4_super *es)
 {
 	u32 tid = es->journal ? jbd2_running(es->journal) : 0;
-	scoped(bh_putp) struct buffer_head *bh = NULL;
+	scoped(freep) void *block = NULL;
 	u64 blk = ext4_super_copy_blk(es, 1);
 	struct ext4_features want;
-	bool lack;
 
-	if (!blk || copy_read(es, blk, &bh)) {
+	if (!blk)
+		return;
+	if (copy_read(es, blk, &block)) {
 		err_clear();
 		return;
 	}
-	mutex_lock(&es->super_lock);
+	mutex_guard(&es->super_lock);
 	want = mirrored(es);
-	mutex_unlock(&es->super_lock);
-	bh_lock(bh);
-	lack = lacks(es, bh, &want, false);
-	bh_unlock(bh);
-	mutex_lock(&es->super_lock);
-	/* Else they have a later transaction to wait for. */
-	if (lack && !es->copies_stale) {
+	/* Stale already: then they have a later transaction to wait for. */
+	if (!es->copies_stale && complete(es, block, &want)) {
 		es->copies_stale = true;
 		es->copies_tid = tid;
 	}
-	mutex_unlock(&es->super_lock);
 }
 
 bool ext4_copies_take(struct ext4_super *es, struct ext4_features *want, u32 *tid)
@@ -112,16 +106,12 @@ void ext4_copies_put_off(struct ext4_super *es)
 
 static int copy_write(struct ext4_super *es, u64 blk, const struct ext4_features *want)
 {
-	scoped(bh_putp) struct buffer_head *bh = NULL;
-	bool lack;
-	int err = copy_read(es, blk, &bh);
+	scoped(freep) void *block = NULL;
+	int err = copy_read(es, blk, &block);
 
-	if (err)
+	if (err || !complete(es, block, want))
 		return err;
-	bh_lock(bh);
-	lack = lacks(es, bh, want, true);
-	bh_unlock(bh);
-	return lack ? bh_write(bh) : 0;
+	return blkdev_write(es->vfs.dev, blk << es->block_bits, block, ext4_block_bytes(es), 0);
 }
 
 void ext4_copies_write(struct ext4_super *es, const struct ext4_features *want)
@@ -131,11 +121,14 @@ void ext4_copies_write(struct ext4_super *es, const struct ext4_features *want)
 	while (ext4_super_copy_blk(es, last + 1))
 		last++;
 	for (u32 copy = last; copy && health_state(&es->vfs.health) < HEALTH_ABORTED; copy--) {
-		int err = copy_write(es, ext4_super_copy_blk(es, copy), want),
-		    flush = copy <= 2 ? blkdev_flush(es->vfs.dev) : 0;
+		int err = copy_write(es, ext4_super_copy_blk(es, copy), want);
 
-		if (err || flush)
+		if (err)
 			log_warn("%s: copy %u of the superblock lacks features that the volume has: %s",
 				 es->vfs.health.name, copy, err_text());
+		/* What else it would have made durable may be lost, and nobody else is told. */
+		err = copy <= 2 ? blkdev_flush(es->vfs.dev) : 0;
+		if (err)
+			(void)!ext4_abort(es, err);
 	}
 }

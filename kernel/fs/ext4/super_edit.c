@@ -150,21 +150,14 @@ void ext4_errors_commit(struct ext4_super *es, struct jbd2_handle *jh)
 {
 	if (!ext4_errors_new(es))
 		return;
-	if (!es->journal) {
-		ext4_errors_record(es);
-		bh_lock(es->super_bh);
-		ext4_super_fill(es);
-		bh_dirty(es->super_bh);
-		bh_unlock(es->super_bh);
-		return;
-	}
 	/* Every handle has set a credit aside for this. */
-	if (!jh->credits || jbd2_access(jh, es->super_bh)) {
+	if (es->journal && (!jh->credits || jbd2_access(jh, es->super_bh))) {
 		err_clear();
 		return;
 	}
 	ext4_errors_record(es);
-	jbd2_dirty(jh, es->super_bh);
+	if (es->journal)
+		jbd2_dirty(jh, es->super_bh);
 }
 
 void ext4_errors_keep(struct ext4_super *es, const struct ext4_disk_super *before)
@@ -185,13 +178,24 @@ void ext4_errors_keep(struct ext4_super *es, const struct ext4_disk_super *befor
 
 /* ---- to the disk ---- */
 
+/* Locks: the buffer. False: es->disk did not change. */
+static bool fill(struct ext4_super *es)
+{
+	mutex_guard(&es->super_lock);
+	if (!es->super_changed)
+		return false;
+	memcpy((u8 *)es->super_bh->data + offset_in_block(es), &es->disk, sizeof(es->disk));
+	es->super_changed = false;
+	return true;
+}
+
 void ext4_super_fill(struct ext4_super *es)
 {
-	mutex_lock(&es->super_lock);
-	if (es->super_changed)
-		memcpy((u8 *)es->super_bh->data + offset_in_block(es), &es->disk, sizeof(es->disk));
-	es->super_changed = false;
-	mutex_unlock(&es->super_lock);
+	bh_lock(es->super_bh);
+	/* A transaction has the block already; without a journal it may be nobody's just now. */
+	if (fill(es) && !es->journal)
+		bh_dirty(es->super_bh);
+	bh_unlock(es->super_bh);
 }
 
 int ext4_super_write(struct ext4_super *es)
@@ -201,8 +205,8 @@ int ext4_super_write(struct ext4_super *es)
 	(void)ext4_super_lock(es);
 	ext4_super_unlock(es);
 	bh_lock(es->super_bh);
-	ext4_super_fill(es);
-	bh_dirty(es->super_bh);
+	if (fill(es))
+		bh_dirty(es->super_bh);
 	bh_unlock(es->super_bh);
 	err = bh_write(es->super_bh);
 	return err ? err : blkdev_flush(es->vfs.dev);

@@ -21,6 +21,14 @@ struct ext4_upkeep {
 	_Atomic u32 stop;
 };
 
+/* Without a journal. What a flush would have made durable besides may be lost when it fails, and nobody else is told. */
+static int write_now(struct ext4_super *es)
+{
+	int err = ext4_super_write(es);
+
+	return err ? ext4_abort(es, err) : 0;
+}
+
 /* True: some were told. */
 static bool tell_errors(struct ext4_super *es)
 {
@@ -37,7 +45,7 @@ static bool tell_errors(struct ext4_super *es)
 		err = ext4_end(&h, err);
 	}
 	if (!err && !es->journal)
-		err = ext4_super_write(es);
+		err = write_now(es);
 	/* They wait for the next transaction, or are lost with the volume's last one. */
 	if (err)
 		err_clear();
@@ -54,7 +62,7 @@ static int make_durable(struct ext4_super *es, u32 tid)
 		return jbd2_commit(es->journal, tid);
 	if (health_state(&es->vfs.health) >= HEALTH_ABORTED)
 		return -EROFS;
-	err = ext4_super_write(es);
+	err = write_now(es);
 	bh_lock(es->super_bh);
 	dirty = bh_is_dirty(es->super_bh);
 	bh_unlock(es->super_bh);

@@ -227,12 +227,42 @@ static void test_damaged(void **state)
 	vol_fsck();
 }
 
+/* One that cannot be written costs nothing but itself; a flush that fails may have lost more. */
+static void test_failing(void **state)
+{
+	const struct ext4_features want = { EXT4_COMPAT_EXT_ATTR, 0 };
+	const u32 s = 1;
+	u64 blk[32];
+	u32 n;
+
+	(void)state;
+	vol_make(shapes[s].args, MIB, NULL);
+	n = copies_of("img", blk, ARRAY_SIZE(blk));
+	vol_dev_fault(false);
+	vol_open();
+	ext4_upkeep_stop(vol_es);
+	dev_fault_nth(vol_dev, FAULT_WRITE, 1, -EIO, false);
+	ext4_copies_write(vol_es, &want);
+	assert_int_equal(health_state(&vol_es->vfs.health), HEALTH_OK);
+	for (u32 i = 0; i < n; i++) {
+		struct ext4_disk_super d;
+
+		assert_int_equal(blkdev_read(vol_dev, blk[i] * shapes[s].block_bytes, &d, sizeof(d)), 0);
+		assert_int_equal(!(le32_get(d.feature_compat) & EXT4_COMPAT_EXT_ATTR), i == n - 1);
+	}
+	dev_fault_nth(vol_dev, FAULT_FLUSH, 1, -EIO, false);
+	ext4_copies_write(vol_es, &want);
+	assert_int_equal(health_state(&vol_es->vfs.health), HEALTH_ABORTED);
+	vol_close();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_shapes, vol_clean),
 		cmocka_unit_test_teardown(test_crash, vol_clean),
 		cmocka_unit_test_teardown(test_damaged, vol_clean),
+		cmocka_unit_test_teardown(test_failing, vol_clean),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
