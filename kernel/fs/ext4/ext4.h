@@ -703,6 +703,8 @@ struct ext4_disk_super *ext4_super_lock(struct ext4_super *es);
 void ext4_super_unlock(struct ext4_super *es);
 /* The volume has all of these features by now. */
 bool ext4_super_has(struct ext4_super *es, u32 compat, u32 ro_compat);
+/* Only revision 1 has features, and members that say what revision 0 means anyway. */
+void ext4_super_revise(struct ext4_disk_super *d);
 /* It gets them, and its copies will: super_copy.c. Joins the block. */
 int ext4_super_set(struct ext4_handle *h, u32 compat, u32 ro_compat) __must_check;
 /* health has seen errors that es->disk does not tell. */

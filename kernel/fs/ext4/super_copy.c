@@ -57,6 +57,7 @@ static bool complete(const struct ext4_super *es, struct ext4_disk_super *d, con
 	if (!copy_ok(es, d) ||
 	    (compat == le32_get(d->feature_compat) && ro_compat == le32_get(d->feature_ro_compat)))
 		return false;
+	ext4_super_revise(d);
 	d->feature_compat = le32_put(compat);
 	d->feature_ro_compat = le32_put(ro_compat);
 	if (es->metadata_csum)

@@ -70,6 +70,15 @@ bool ext4_super_has(struct ext4_super *es, u32 compat, u32 ro_compat)
 	       !(ro_compat & ~le32_get(es->disk.feature_ro_compat));
 }
 
+void ext4_super_revise(struct ext4_disk_super *d)
+{
+	if (le32_get(d->rev_level))
+		return;
+	d->rev_level = le32_put(1);
+	d->first_ino = le32_put(EXT4_FIRST_INO_REV0);
+	d->inode_size = le16_put(EXT4_INODE_BYTES_OLD);
+}
+
 int ext4_super_set(struct ext4_handle *h, u32 compat, u32 ro_compat)
 {
 	struct ext4_super *es = h->es;
@@ -81,6 +90,7 @@ int ext4_super_set(struct ext4_handle *h, u32 compat, u32 ro_compat)
 	d = ext4_super_lock(es);
 	d->feature_compat = le32_put(le32_get(d->feature_compat) | compat);
 	d->feature_ro_compat = le32_put(le32_get(d->feature_ro_compat) | ro_compat);
+	ext4_super_revise(d);
 	es->copies_stale = true;
 	es->copies_tid = h->jh.tid;
 	ext4_super_unlock(es);

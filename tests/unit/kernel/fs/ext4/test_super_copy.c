@@ -21,6 +21,7 @@ static const struct {
 	{ "-t ext4 -O none,filetype,has_journal,extent,metadata_csum -b 2048 -g 1024", 2048, 7 },
 	{ "-t ext4 -O none,filetype,sparse_super,has_journal,extent,meta_bg,metadata_csum -b 1024 -g 1024",
 	  1024, 5 },
+	{ "-t ext2 -r 0 -b 1024 -g 1024", 1024, 15 },
 	{ "-t ext3 -O none,filetype,sparse_super,has_journal -b 4096 -g 2048", 4096, 1 },
 };
 

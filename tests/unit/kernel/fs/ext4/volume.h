@@ -73,9 +73,12 @@ static inline void vol_remove(void)
 	vol_dir[0] = 0;
 }
 
+/* Some of what it would mend does not show in its exit code; what it would only make smaller is right as it is. */
 static inline void vol_fsck(void)
 {
-	run("e2fsck -fn %s/img >%s/log 2>&1 || { cat %s/log; false; }", vol_dir, vol_dir, vol_dir);
+	run("cd %s && e2fsck -fn img >log 2>&1 && ! grep '? no$' log | grep -qv 'Optimize? no$' || "
+	    "{ cat log; false; }",
+	    vol_dir);
 }
 
 /* Unless a test has opened one already, perhaps with a device of its own on top. */
