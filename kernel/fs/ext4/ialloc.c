@@ -416,6 +416,8 @@ int ext4_ino_claim(struct ext4_handle *h, u64 ino, bool is_dir)
 	if (((const u8 *)bh->data)[bit / 8] >> bit % 8 & 1)
 		return corrupt(&es->vfs.health, "inode", ino,
 			       "taken, but its bitmap says that it is taken already");
+	if (!es->group[group].free_inodes)
+		return corrupt(&es->vfs.health, "inode", ino, "taken, but its group counts none as free");
 	return take_bit(h, group, bh, bit, is_dir);
 }
 

@@ -192,6 +192,42 @@ static inline void vol_close_parts(void)
 	vol_close();
 }
 
+/* The power cut: what is written from the beginning on is recorded, then the image is what it was after each write in turn. */
+struct vol_cuts {
+	struct blkdev *fault;
+	u8 *image;
+	u64 bytes, at;
+};
+
+static inline void vol_cuts_begin(struct vol_cuts *c)
+{
+	vol_dev_open();
+	*c = (struct vol_cuts){ .bytes = vol_dev->size_bytes, .image = malloc(vol_dev->size_bytes) };
+	assert_non_null(c->image);
+	assert_int_equal(blkdev_read(vol_dev, 0, c->image, c->bytes), 0);
+	vol_dev_fault(true);
+	c->fault = blkdev_get(vol_dev);
+}
+
+/* False: that was the last one. */
+static inline bool vol_cuts_next(struct vol_cuts *c)
+{
+	struct fault_record r = { .op = FAULT_FLUSH };
+
+	while (c->at < dev_fault_records(c->fault) && r.op != FAULT_WRITE)
+		assert_int_equal(dev_fault_record(c->fault, c->at++, &r), 0);
+	if (r.op != FAULT_WRITE) {
+		blkdev_put(c->fault);
+		free(c->image);
+		return false;
+	}
+	memcpy(c->image + r.off_bytes, r.data, r.len_bytes);
+	vol_dev_open();
+	assert_int_equal(blkdev_write(vol_dev, 0, c->image, c->bytes, 0), 0);
+	vol_dev_close();
+	return true;
+}
+
 /* Mounts the image `name` of vol_dir on vol_dir/mnt with the kernel. */
 static inline void vol_kernel(const char *name, const char *opts)
 {
