@@ -6,11 +6,9 @@
 
 /* All that a module shows of itself. */
 extern const struct fs_type ext4_fs_type;
-extern const struct fs_type ext4_fs_type;
 extern const struct fs_type memfs_fs_type;
 
 static const struct fs_type *const types[] = {
-	&ext4_fs_type,
 	&ext4_fs_type,
 	&memfs_fs_type,
 	NULL,
