@@ -96,7 +96,7 @@ check: deps ## run all tests of the fast set (installs what it needs)
 	@$(MAKE) --no-print-directory check-run
 
 check-run: all tests
-	@$(MAKE) --no-print-directory MODE=asan $(addprefix build/asan/tests/tools/,explore explore_any_sum abuse abuse_any_sum)
+	@$(MAKE) --no-print-directory MODE=asan build/asan/werunos $(addprefix build/asan/tests/tools/,explore explore_any_sum abuse abuse_any_sum)
 	@tests/run.sh all
 
 check-fast: deps ## the tests that need neither root nor a mount, under a minute

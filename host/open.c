@@ -354,12 +354,39 @@ int source_add(struct source *s, const char *spec)
 	return err;
 }
 
+static bool same_place(const struct source *a, const struct source *b)
+{
+	struct stat x, y;
+
+	if (a->fd < 0 || b->fd < 0 || fstat(a->fd, &x) || fstat(b->fd, &y) || a->off_bytes != b->off_bytes)
+		return false;
+	return S_ISBLK(x.st_mode) ? S_ISBLK(y.st_mode) && x.st_rdev == y.st_rdev
+				  : x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* What was named before is one device all the same. */
+static void drop_repeated(struct source *s)
+{
+	struct source *last = s->more_count ? &s->more[s->more_count - 1] : NULL;
+	bool again = last && same_place(s, last);
+
+	for (u32 i = 0; last && i + 1 < s->more_count && !again; i++)
+		again = same_place(&s->more[i], last);
+	if (again) {
+		source_close(last);
+		s->more_count--;
+	}
+}
+
 int source_open(const char *spec, const struct source_opts *opts, struct source *out)
 {
 	int err = open_one(spec, opts, out);
 
-	for (u32 i = 0; !err && i < opts->device_count; i++)
+	for (u32 i = 0; !err && i < opts->device_count; i++) {
 		err = source_add(out, opts->device[i]);
+		if (!err)
+			drop_repeated(out);
+	}
 	out->named = opts->device_count > 0;
 	if (err)
 		source_close(out);

@@ -52,6 +52,7 @@ struct adapter {
 	_Atomic u32 deputy_calls; /* its futex word */
 	_Atomic u32 deputy_out;   /* 1: its clock does not run */
 	_Atomic u32 deputy_leave; /* 1: it is called to serve */
+	struct near *near;        /* [const while serving] NULL: not to be had here */
 	_Atomic u64 received;     /* requests so far */
 	_Atomic u32 serving;      /* workers with a request */
 };
@@ -65,6 +66,7 @@ struct worker {
 	void *out;           /* REQUEST_MAX bytes, page-aligned: replies with content */
 	void *names;         /* REQUEST_MAX bytes: a directory's entries on their way to out */
 	u32 luck;            /* how often a request came soon after the last, lately */
+	int cpu;             /* bound to it by near_sit; -1: not bound */
 };
 
 /* calls.c */
@@ -77,6 +79,20 @@ void call_one(struct adapter *a);
  * first, for a moment at most.
  */
 bool settled(struct adapter *a, int err) __must_check;
+
+/* near.c: workers beside a lone client. */
+/* Before the first worker starts, and after the last has ended. */
+void near_start(struct adapter *a);
+void near_stop(struct adapter *a);
+bool near_is_on(const struct adapter *a);
+/* A request has come in, and is not answered yet. */
+void near_request(struct worker *w);
+/* writev of a reply, beside the client if that is where the worker sits. */
+ssize_t near_reply(struct worker *w, int fd, const struct iovec *iov, int count);
+/* The worker is about to watch: it sits down where that is best. */
+void near_sit(struct worker *w);
+/* The deputy's clock has ticked. */
+void near_tick(struct adapter *a);
 
 /* worker.c */
 int worker_init(struct worker *w, struct adapter *a) __must_check;

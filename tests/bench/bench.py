@@ -8,18 +8,11 @@ run of each contestant after the other. Cold: mounted anew, and the page cache d
 after each timed run. werunos runs as `werunos mount IMAGE DIR` with nothing added; each row ends with the bar it is
 held to and whether it was met.
 """
-import argparse, fcntl, hashlib, json, os, signal, subprocess, sys
+import hashlib, json, os, subprocess, sys
 
-from contest import FEATURES, STEP_S, Contestant, drop_caches, head, row, sh, timed
+from contest import FEATURES, STEP_S, Contestant, drop_caches, head, options, row, run, sh, timed
 
-ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-ap.add_argument('werunos')
-ap.add_argument('--quick', action='store_true', help='smaller image, one run: to see that it works')
-ap.add_argument('--reps', type=int)
-ap.add_argument('--only', default='', help='rows whose name contains one of these words')
-ap.add_argument('--dir', default='/var/tmp/werunos-bench')
-ap.add_argument('--shm', default='/dev/shm/werunos-bench')
-ap.add_argument('--json')
+ap = options(__doc__)
 ap.add_argument('--million', action='store_true', help='also the memory row over a million files (minutes to build)')
 A = ap.parse_args()
 REPS = A.reps or (1 if A.quick else 3)
@@ -183,17 +176,7 @@ def million():
         c.unmount()
 
 
-def main():
-    if os.geteuid():
-        sys.exit('bench: needs root, for loop mounts and for dropping caches')
-    words = [w for w in A.only.split(',') if w]
-    rows = [r for r in ROWS if not words or any(w in r[0] for w in words)]
-    os.makedirs(A.dir, exist_ok=True)
-    lock = open(A.dir + '/lock', 'w')
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        sys.exit('bench: another run uses %s: wait for it, or name another --dir and --shm' % A.dir)
+def measure_all(rows):
     img = {'disk': build(A.dir + '/img'), 'shm': build(A.shm + '/img')}
     good = {}
     for where in img:
@@ -218,11 +201,8 @@ def main():
     print('werunos, peak resident memory over all rows: %.0f MiB' % (rss / 1024))
     if A.million:
         million()
-    if A.json:
-        with open(A.json, 'w') as f:
-            json.dump(out, f, indent=1)
+    return out
 
 
 if __name__ == '__main__':
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    main()
+    run(A, ROWS, measure_all)

@@ -1,9 +1,41 @@
-"""What the benches share: contestants that mount an image in turn, timing, and the table with its bars."""
-import os, re, shutil, statistics, subprocess, sys, time
+"""What the benches share: options, contestants that mount an image in turn, timing, and the table with its bars."""
+import argparse, fcntl, json, os, re, shutil, signal, statistics, subprocess, sys, time
 
 FEATURES = ('none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,'
             'large_file,huge_file,dir_nlink,extra_isize,metadata_csum,metadata_csum_seed,orphan_file')
 STEP_S = 60
+
+
+def options(doc):
+    """A parser with the options that all have."""
+    ap = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument('werunos')
+    ap.add_argument('--quick', action='store_true', help='smaller, one run: to see that it works')
+    ap.add_argument('--reps', type=int)
+    ap.add_argument('--only', default='', help='rows whose name contains one of these words')
+    ap.add_argument('--dir', default='/var/tmp/werunos-bench')
+    ap.add_argument('--shm', default='/dev/shm/werunos-bench')
+    ap.add_argument('--json')
+    return ap
+
+
+def run(args, rows, measure_all):
+    """measure_all(ROWS) -> results, of those that were asked for. The directories are this run's alone until it ends."""
+    if os.geteuid():
+        sys.exit('bench: needs root, for loop mounts and for dropping caches')
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    words = [w for w in args.only.split(',') if w]
+    for d in (args.dir, args.shm):
+        os.makedirs(d, exist_ok=True)
+    with open(args.dir + '/lock', 'w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            sys.exit('bench: another run uses %s: wait for it, or name another --dir and --shm' % args.dir)
+        out = measure_all([r for r in rows if not words or any(w in r[0] for w in words)])
+        if args.json:
+            with open(args.json, 'w') as f:
+                json.dump(out, f, indent=1)
 
 
 def sh(*cmd, check=True, timeout=600, **kw):

@@ -7,19 +7,11 @@ Needs root (loop mounts), fuse2fs and tar. Every figure is the median of N runs 
 time includes the fsync or the unmount that the row names. After each run of werunos `e2fsck -fn` must be clean and what
 was written is read back through the kernel. Each row names its mode.
 """
-import argparse, fcntl, json, os, random, shutil, signal, subprocess, sys
+import os, random, shutil, subprocess, sys
 
-from contest import FEATURES, STEP_S, Contestant, drop_caches, head, row, sh, timed
+from contest import FEATURES, STEP_S, Contestant, drop_caches, head, options, row, run, sh, timed
 
-ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-ap.add_argument('werunos')
-ap.add_argument('--quick', action='store_true', help='smaller, one run: to see that it works')
-ap.add_argument('--reps', type=int)
-ap.add_argument('--only', default='', help='rows whose name contains one of these words')
-ap.add_argument('--dir', default='/var/tmp/werunos-bench')
-ap.add_argument('--shm', default='/dev/shm/werunos-bench')
-ap.add_argument('--json')
-A = ap.parse_args()
+A = options(__doc__).parse_args()
 REPS = A.reps or (1 if A.quick else 3)
 BIG_MB = 128 if A.quick else 1024
 FILES = 2000 if A.quick else 20000
@@ -207,26 +199,11 @@ def one(name, what):
         c.unmount()
 
 
-def main():
-    if os.geteuid():
-        sys.exit('bench: needs root, for loop mounts')
-    words = [w for w in A.only.split(',') if w]
-    rows = [r for r in ROWS if not words or any(w in r[0] for w in words)]
-    for d in (A.dir, A.shm):
-        os.makedirs(d, exist_ok=True)
-    lock = open(A.dir + '/lock', 'w')
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        sys.exit('bench: another run uses %s: wait for it, or name another --dir and --shm' % A.dir)
+def measure_all(rows):
     make_tree()
     head('seconds')
-    out = [row(w[0], w[7], REPS, lambda name, w=w: one(name, w)) for w in rows]
-    if A.json:
-        with open(A.json, 'w') as f:
-            json.dump(out, f, indent=1)
+    return [row(w[0], w[7], REPS, lambda name, w=w: one(name, w)) for w in rows]
 
 
 if __name__ == '__main__':
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    main()
+    run(A, ROWS, measure_all)

@@ -33,6 +33,11 @@ def loop(image, *options):
         yield dev
     finally:
         subprocess.run(['losetup', '-d', dev])
+        # While somebody looks at it (udev, other tests) it stays.
+        for _ in range(500):
+            if not os.path.exists('/sys/block/%s/loop' % os.path.basename(dev)):
+                break
+            time.sleep(0.01)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@ btrfs as the kernel shows it and as we do: volumes of many profiles and features
 long life leaves behind, must look the same in every name, type, mode, owner, time, link count, attribute, target, byte and hole, in every
 subvolume.
 """
-import contextlib, ctypes, fcntl, os, shutil, struct, subprocess
+import contextlib, fcntl, hashlib, os, shutil, struct, subprocess
 import pytest
 import fill, manifest, mounts
 
@@ -253,10 +253,6 @@ def kernel_view(work, paths, options='ro'):
 
 
 def compare(want, got):
-    # Where a snapshot does not contain a subvolume the kernel makes up a directory, changed just now and of number 2.
-    for name, w in want.items():
-        if w['ino'] == 2 and name in got:
-            got[name].update({k: w[k] for k in ('ino', 'mtime', 'ctime')})
     diff = manifest.differences(want, got)
     assert not diff, '\n'.join(diff)
 
@@ -278,7 +274,15 @@ def ours(paths, d, *options):
 
 
 def sums(paths):
-    return subprocess.run(['sha256sum', *map(str, paths)], stdout=subprocess.PIPE).stdout
+    """Of what is in the images; most of them is holes."""
+    h = hashlib.blake2b()
+    for p in paths:
+        with open(p, 'rb') as f:
+            for start, end in manifest.pieces(f.fileno(), os.path.getsize(p)):
+                h.update(b'%d:' % start)
+                f.seek(start)
+                h.update(f.read(end - start))
+    return h.digest()
 
 
 @pytest.mark.parametrize('name', names)
@@ -314,16 +318,13 @@ SPARE = {'raid1': 1, 'raid10': 1, 'raid5': 1, 'raid6': 2, 'raid1c3': 2, 'raid1c4
 
 
 def noise_over(path):
-    """All that is not a superblock is noise."""
-    size = os.path.getsize(path)
+    """All that is not a superblock, nor a hole, is noise."""
     with open(path, 'r+b') as f:
-        for at in range(1 << 20, size, 1 << 20):
-            f.seek(at)
-            if at == 64 << 20:
-                f.seek(at + 4096)
-                f.write(os.urandom((1 << 20) - 4096))
-            else:
-                f.write(os.urandom(1 << 20))
+        for start, end in manifest.pieces(f.fileno(), os.path.getsize(path)):
+            for at in range(start, end, 4096):
+                if at not in (65536, 64 << 20):
+                    f.seek(at)
+                    f.write(os.urandom(4096))
 
 
 def contents(seen):
@@ -347,10 +348,13 @@ def degraded(work, name, paths, want):
         shutil.rmtree(apart)
     for i, p in enumerate(paths if spare else []):
         kept = work / 'kept.img'
-        shutil.copy(p, kept)
+        mounts.run('cp', '--sparse=always', str(p), str(kept))
         noise_over(p)
         with ours(paths[i:] + paths[:i], work / 'w'):
             got = {k: v for k, v in view(work / 'w').items() if k in some}
+            # Without checksums nobody knows which copy is good.
+            for f in (b'nocow/file', b'nocow/prealloc', b'snap-ro/nocow/file', b'snap-ro/nocow/prealloc'):
+                got[f]['content'] = some[f]['content']
             compare(contents(some), contents(got))
         os.replace(kept, p)
 
@@ -361,11 +365,11 @@ def test_without_some_of_its_devices(work, name):
         pytest.skip('done for every profile in test_same_as_the_kernel')
     paths = build(work, name)
     want, _ = kernel_view(work, paths)
+    alone = work / ('alone-' + name)
+    alone.mkdir()
+    os.link(paths[0], alone / 'x.img')
     with pytest.raises(AssertionError, match='missing'):
-        apart = work / 'alone'
-        apart.mkdir()
-        os.link(paths[0], apart / 'x.img')
-        with ours([apart / 'x.img'], work / 'w'):
+        with ours([alone / 'x.img'], work / 'w'):
             pass
     degraded(work, name, paths, want)
 
@@ -396,7 +400,7 @@ def test_a_log_that_a_crash_left(work):
         with open(root + '/before', 'r+b') as f:
             f.write(b'overwritten after the commit')
             os.fsync(f.fileno())
-        shutil.copy(image, crashed)
+        mounts.run('cp', '--sparse=always', str(image), str(crashed))
     want, _ = kernel_view(work, [crashed], 'ro,rescue=nologreplay')
     assert b'late-1' not in want
     r = subprocess.run([mounts.WERUNOS, 'ls', str(crashed)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -479,14 +483,21 @@ def test_older_superblocks_and_roots(work):
             btrfs('filesystem', 'sync', root)
     want, _ = kernel_view(work, [image])
     hurt = work / 'hurt.img'
-    shutil.copy(image, hurt)
+    mounts.run('cp', '--sparse=always', str(image), str(hurt))
     with open(hurt, 'r+b') as f:
-        f.seek(65536)
-        f.write(bytes(4096))
+        f.seek(65536 + 100)
+        f.write(b'damage')
     for options in ([], ['--sb', '1']):
         with mounts.werunos(hurt, work / 'w', '--ro', *options):
             compare(want, view(work / 'w'))
-    shutil.copy(image, hurt)
+    with open(hurt, 'r+b') as f:
+        f.seek(65536)
+        f.write(bytes(4096))
+    # Something else may lie there by now: the copy is used only when it is asked for.
+    assert subprocess.run([mounts.WERUNOS, 'mount', '--ro', str(hurt), str(work / 'w')], stderr=subprocess.PIPE).returncode == 1
+    with mounts.werunos(hurt, work / 'w', '--ro', '--sb', '1'):
+        compare(want, view(work / 'w'))
+    mounts.run('cp', '--sparse=always', str(image), str(hurt))
     shown = mounts.run('btrfs', 'inspect-internal', 'dump-super', str(hurt)).decode().split()
     node = int(shown[shown.index('root') + 1])
     where = mounts.run('btrfs-map-logical', '-l', str(node), str(hurt)).decode()

@@ -4,10 +4,9 @@
  */
 #include "jbd2/jbd2.h"
 
+#include "support/copy_out.h"
 #include <stdio.h>
 #include <stdlib.h>
-
-#define CHUNK (1u << 20)
 
 struct list_map {
 	u64 *blk;
@@ -22,23 +21,6 @@ static int map(void *priv, u64 lblk, u64 *blk, u64 *count)
 	for (*count = 1; lblk + *count < m->count && m->blk[lblk + *count] == *blk + *count;)
 		++*count;
 	return 0;
-}
-
-static int copy_out(struct blkdev *dev, const char *path)
-{
-	FILE *f = fopen(path, "w");
-	void *buf = malloc(CHUNK);
-	int err = f && buf ? 0 : -1;
-
-	for (u64 off = 0; !err && off < dev->size_bytes; off += CHUNK) {
-		u64 now = MIN(dev->size_bytes - off, (u64)CHUNK);
-
-		err = blkdev_read(dev, off, buf, now);
-		if (!err && fwrite(buf, 1, now, f) != now)
-			err = -1;
-	}
-	free(buf);
-	return f && fclose(f) ? -1 : err;
 }
 
 int main(int argc, char **argv)

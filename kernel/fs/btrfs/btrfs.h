@@ -105,13 +105,13 @@ struct btrfs_device {
 	u64 size_bytes;     /* as its item says */
 	u64 generation;     /* as its superblock says; a missing one's and a seed's: 0 */
 	bool seed;
-	_Atomic u64 read_errors, csum_errors, healed; /* since the mount */
+	_Atomic u64 csum_errors; /* since the mount: data that was not what its checksum says */
 };
 
 /*
- * From devices given in any order: each is identified by its superblock (fsid or, for seeds, the fsid that a device item names; devid; uuid); a
- * stale twin of a device (lower generation) is left out. *super is the best superblock. The system chunks of its array are in the map
- * afterwards. Takes its own references. mirror as btrfs_sb_read. -ENXIO: the devices are of different volumes.
+ * From devices, the first of which says by its fsid which volume it is. Those of other volumes may be its seeds: a device item names them then.
+ * An older copy of a device (lower generation) is left out; two alike are -EEXIST. *super is the newest superblock, or the copy `mirror` of the
+ * first device (see btrfs_sb_read). The system chunks of its array are in the map afterwards. Takes its own references.
  * `health` is where corruption is recorded, and outlives the volume.
  */
 int btrfs_volume_new(struct blkdev **devs, u32 n, int mirror, struct health *health,
@@ -126,7 +126,7 @@ int btrfs_volume_device(struct btrfs_volume *v, const struct btrfs_disk_dev_item
  * afterwards. The same chunk twice is fine, another that overlaps is -EUCLEAN. Nobody reads meanwhile. */
 int btrfs_volume_chunk(struct btrfs_volume *v, u64 logical, const struct btrfs_disk_chunk *item,
 		       u32 len_bytes) __must_check;
-/* All chunks are in. degraded: chunks that can be read with the missing devices are enough; else missing devices are -ENXIO, named. Not even
+/* All chunks are in. degraded: chunks that can be read without the missing devices are enough; else missing devices, and those of other volumes, are -ENXIO, named. Not even
  * then: a chunk that cannot be read at all is said in *lost (a count); reading it is -EIO. */
 int btrfs_volume_ready(struct btrfs_volume *v, bool degraded, u32 *lost) __must_check;
 /* The chunk that holds a logical address; NULL: none. Borrowed, const after btrfs_volume_ready. */
@@ -138,7 +138,7 @@ struct btrfs_device *btrfs_device_at(struct btrfs_volume *v, u32 index);
 /* Where copy `copy` of a logical address lies, and how many bytes go on there. -EIO: on a missing device, or only to be rebuilt. For printers. */
 int btrfs_volume_where(struct btrfs_volume *v, u64 logical, u32 copy, u64 *devid, u64 *off_bytes,
 		       u64 *len_bytes) __must_check;
-/* Whose fault a bad checksum at a logical address was: counted at the device of that copy. */
+/* Whose fault a bad checksum at a logical address was: counted at the device of that copy, and said when it is the first, and at the end. */
 void btrfs_volume_bad_copy(struct btrfs_volume *v, u64 logical, u32 copy);
 
 /* ---- verify_item.c, verify_extent.c, verify.c: what nodes and items must look like ---- */

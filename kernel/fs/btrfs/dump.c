@@ -9,7 +9,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define DUMP_MAX 100000u /* entries of one object; more help nobody */
+/* Of one object: entries, and for long ones their bytes; more help nobody. */
+#define DUMP_MAX    100000u
+#define ENTRY_BYTES 64u
 
 struct dumper {
 	struct btrfs_super *bs;
@@ -18,9 +20,15 @@ struct dumper {
 	u64 nr[2];
 };
 
-static bool spend(struct dumper *d)
+/* False: that was enough. */
+static bool spend(struct dumper *d, u32 bytes)
 {
-	return d->left && d->left--;
+	u32 cost = 1 + bytes / ENTRY_BYTES;
+
+	if (!d->left)
+		return false;
+	d->left -= MIN(cost, d->left);
+	return true;
 }
 
 /* ---- nodes ---- */
@@ -82,7 +90,7 @@ static void leaf_doc(struct dumper *d, const void *leaf, bool sound, struct doc 
 	u32 n = MIN(btrfs_nritems(leaf), room / (u32)sizeof(struct btrfs_disk_item));
 	struct doc *a = doc_array(out, "items");
 
-	for (u32 i = 0; i < n && spend(d); i++) {
+	for (u32 i = 0; i < n && spend(d, btrfs_item_len(leaf, i) % d->bs->node_bytes); i++) {
 		struct btrfs_key key = btrfs_key_get(&btrfs_item(leaf, i)->key);
 		u32 off = le32_get(btrfs_item(leaf, i)->offset_bytes), len = btrfs_item_len(leaf, i);
 		const char *bad = sound ? btrfs_item_wrong(d->bs, leaf, i) : NULL;
@@ -105,7 +113,7 @@ static void pointers_doc(struct dumper *d, const void *node, struct doc *out)
 	u32 n = MIN(btrfs_nritems(node), room / (u32)sizeof(struct btrfs_disk_ptr));
 	struct doc *a = doc_array(out, "pointers");
 
-	for (u32 i = 0; i < n && spend(d); i++) {
+	for (u32 i = 0; i < n && spend(d, 0); i++) {
 		struct btrfs_key key = btrfs_key_get(&btrfs_ptr(node, i)->key);
 		struct doc *o = doc_object(a, NULL);
 
@@ -196,7 +204,7 @@ static void subtree_doc(struct dumper *d, u64 bytenr, const struct btrfs_expect 
 		return;
 	}
 	a = doc_array(out, "nodes");
-	for (u32 i = 0; i < btrfs_nritems(bh->data) && spend(d); i++) {
+	for (u32 i = 0; i < btrfs_nritems(bh->data) && spend(d, 0); i++) {
 		const struct btrfs_disk_ptr *p = btrfs_ptr(bh->data, i);
 		const struct btrfs_expect below = {
 			.owner = want->owner,
@@ -274,7 +282,7 @@ static int dump_log(struct dumper *d)
 	tree_doc(d, &root, doc_object(d->out, "log_root"));
 	a = doc_array(d->out, "logs");
 	err = btrfs_seek(&root, &BTRFS_KEY(BTRFS_TREE_LOG, BTRFS_KEY_ROOT_ITEM, 0), &p);
-	for (; !err && spend(d); err = btrfs_next(&p)) {
+	for (; !err && spend(d, 0); err = btrfs_next(&p)) {
 		struct btrfs_key key = btrfs_path_key(&p);
 		struct doc *o;
 
@@ -299,7 +307,7 @@ static void range_doc(struct dumper *d, const struct btrfs_root *root, const str
 	scoped(btrfs_path_putp) struct btrfs_path p = { 0 };
 	int err = btrfs_seek(root, from, &p);
 
-	for (; err != -ENOENT && spend(d); err = btrfs_next(&p)) {
+	for (; err != -ENOENT && spend(d, 0); err = btrfs_next(&p)) {
 		struct btrfs_key key = btrfs_path_key(&p);
 		const void *item;
 		struct doc *o;
@@ -338,7 +346,7 @@ static int dump_subvolumes(struct dumper *d)
 	struct doc *a = doc_array(d->out, "subvolumes");
 	u64 id = BTRFS_TREE_FS;
 
-	while (spend(d)) {
+	while (spend(d, 0)) {
 		scoped(btrfs_path_putp) struct btrfs_path p = { 0 };
 		struct text path = { 0 };
 		struct doc *o;

@@ -1,7 +1,8 @@
 /*
  * Where the bytes of a chunk lie. Pure functions of the chunk, the address, the copy, and which stripes can be read.
  *
- * Copies, as a reader counts them. Mirrors: those that are there, in the order of the chunk, then nothing. RAID5 and RAID6: the
+ * Copies, as a reader counts them. Mirrors: those that are there, in the order of the chunk, those that
+ * are behind after the others; then nothing. RAID5 and RAID6: the
  * stripe itself (if it is there); made from the others; RAID6 also: made from the others without trusting one of them, each in
  * turn, P first. So copy 0 can be had whenever any can.
  *
@@ -13,7 +14,7 @@
 
 #define STRIPE ((u64)BTRFS_STRIPE_BYTES)
 
-typedef bool (*there_fn)(const void *ctx, const struct btrfs_chunk *c, u32 stripe);
+typedef enum btrfs_there (*state_fn)(const void *ctx, const struct btrfs_chunk *c, u32 stripe);
 
 u32 btrfs_stripe_of_role(const struct btrfs_chunk *c, u32 row, u32 role)
 {
@@ -21,18 +22,19 @@ u32 btrfs_stripe_of_role(const struct btrfs_chunk *c, u32 row, u32 role)
 }
 
 /* The nth of `count` stripes from `first` on that is there. */
-static int mirror(const struct btrfs_chunk *c, u32 first, u32 count, u32 nth, there_fn is_there,
-		  const void *ctx, u32 *stripe)
+static int mirror(const struct btrfs_chunk *c, u32 first, u32 count, u32 nth, state_fn state, const void *ctx,
+		  u32 *stripe)
 {
-	for (u32 i = first; i < first + count; i++)
-		if (is_there(ctx, c, i) && !nth--) {
-			*stripe = i;
-			return 0;
-		}
+	for (enum btrfs_there want = BTRFS_THERE; want != BTRFS_MISSING; want--)
+		for (u32 i = first; i < first + count; i++)
+			if (state(ctx, c, i) == want && !nth--) {
+				*stripe = i;
+				return 0;
+			}
 	return -EIO;
 }
 
-static int in_parity_chunk(const struct btrfs_chunk *c, u64 nr, u32 copy, there_fn is_there, const void *ctx,
+static int in_parity_chunk(const struct btrfs_chunk *c, u64 nr, u32 copy, state_fn state, const void *ctx,
 			   struct btrfs_piece *out)
 {
 	u32 data = btrfs_chunk_data_stripes(c), parity = btrfs_chunk_parity(c);
@@ -41,7 +43,7 @@ static int in_parity_chunk(const struct btrfs_chunk *c, u64 nr, u32 copy, there_
 	out->data = (u32)(nr % data);
 	out->stripe = btrfs_stripe_of_role(c, out->row, out->data);
 	out->in_stripe += nr / data * STRIPE;
-	if (!is_there(ctx, c, out->stripe))
+	if (state(ctx, c, out->stripe) == BTRFS_MISSING)
 		copy++;
 	out->rebuild = copy > 0;
 	if (copy < 2)
@@ -54,7 +56,7 @@ static int in_parity_chunk(const struct btrfs_chunk *c, u64 nr, u32 copy, there_
 	return 0;
 }
 
-int btrfs_piece_find(const struct btrfs_chunk *c, u64 logical, u64 len_bytes, u32 copy, there_fn is_there,
+int btrfs_piece_find(const struct btrfs_chunk *c, u64 logical, u64 len_bytes, u32 copy, state_fn state,
 		     const void *ctx, struct btrfs_piece *out)
 {
 	u64 off = logical - c->logical, nr = off / STRIPE;
@@ -65,13 +67,12 @@ int btrfs_piece_find(const struct btrfs_chunk *c, u64 logical, u64 len_bytes, u3
 	if (!(c->type & (BTRFS_BG_RAID0 | BTRFS_BG_RAID10 | BTRFS_BG_RAID5 | BTRFS_BG_RAID6))) {
 		out->len_bytes = len_bytes;
 		out->in_stripe = off;
-		return mirror(c, 0, c->num_stripes, copy, is_there, ctx, &out->stripe);
+		return mirror(c, 0, c->num_stripes, copy, state, ctx, &out->stripe);
 	}
 	out->len_bytes = MIN(len_bytes, STRIPE - off % STRIPE);
 	out->in_stripe = off % STRIPE;
 	if (btrfs_chunk_parity(c))
-		return in_parity_chunk(c, nr, copy, is_there, ctx, out);
+		return in_parity_chunk(c, nr, copy, state, ctx, out);
 	out->in_stripe += nr / data * STRIPE;
-	return mirror(c, (u32)(nr % data) * c->sub_stripes, c->sub_stripes, copy, is_there, ctx,
-		      &out->stripe);
+	return mirror(c, (u32)(nr % data) * c->sub_stripes, c->sub_stripes, copy, state, ctx, &out->stripe);
 }

@@ -73,26 +73,44 @@ static void scan_piece(const struct btrfs_super *bs, u64 generation, const u8 *b
 	}
 }
 
+/* What cannot be read is zeros. */
+static void read_piece(struct btrfs_super *bs, u64 logical, u8 *buf, u64 len)
+{
+	if (!blkdev_read(bs->vfs.dev, logical, buf, len))
+		return;
+	for (u64 at = 0; at < len; at += bs->node_bytes) {
+		u64 now = MIN((u64)bs->node_bytes, len - at);
+
+		if (blkdev_read(bs->vfs.dev, logical + at, buf + at, now))
+			memset(buf + at, 0, now);
+	}
+	err_clear();
+}
+
 static int scan(struct btrfs_super *bs, struct btrfs_old_roots *r)
 {
 	struct btrfs_old_root best = { 0 };
 	const struct btrfs_chunk *c;
 	u8 *buf = malloc(SCAN_BYTES);
+	u64 left = 0;
 
 	if (!buf)
 		return fail(-ENOMEM, "no memory for a search");
+	/* Chunks may claim more than there is. */
+	for (u32 i = 0; i < btrfs_device_count(bs->volume); i++)
+		if (btrfs_device_at(bs->volume, i)->dev)
+			left += btrfs_device_at(bs->volume, i)->dev->size_bytes;
 	for (u32 i = 0; (c = btrfs_chunk_at(bs->volume, i)); i++) {
 		u64 end = c->logical + c->len_bytes;
 
 		if (!(c->type & BTRFS_BG_METADATA))
 			continue;
-		for (u64 at = ALIGN_UP(c->logical, (u64)bs->node_bytes); at < end; at += SCAN_BYTES) {
+		for (u64 at = ALIGN_UP(c->logical, (u64)bs->node_bytes); at < end && left; at += SCAN_BYTES) {
 			u64 len = MIN((u64)SCAN_BYTES, end - at);
 
-			if (blkdev_read(bs->vfs.dev, at, buf, len))
-				err_clear();
-			else
-				scan_piece(bs, r->generation, buf, at, len, &best);
+			left -= MIN(left, len);
+			read_piece(bs, at, buf, len);
+			scan_piece(bs, r->generation, buf, at, len, &best);
 		}
 	}
 	free(buf);

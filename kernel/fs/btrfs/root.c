@@ -26,7 +26,8 @@ static void root_fill(struct btrfs_root *r, const void *item, u32 len)
 	r->bytenr = le64_get(r->item.bytenr);
 	r->generation = le64_get(r->item.generation);
 	r->level = r->item.level;
-	r->dirid = le64_get(r->item.root_dirid);
+	/* What the item says of it is always this, or of no account: other trees have no directories. */
+	r->dirid = BTRFS_OBJ_FIRST_FREE;
 	r->flags = le64_get(r->item.flags);
 }
 

@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define LOGGED_MAX 100000u /* inodes of a log that are counted */
+#define LOGGED_MAX 100000u /* objects of a log that are looked at */
 
 /* ---- the end ---- */
 
@@ -143,7 +143,8 @@ static int read_chunk_tree(struct btrfs_super *bs, u32 *bad)
 		if (err && err != -EUCLEAN && err != -EIO)
 			return err;
 		if (err) {
-			log_warn("%s: left out: %s", bs->vfs.health.name, err_text());
+			log_msg(*bad ? LOG_LVL_INFO : LOG_LVL_WARN, "%s: left out: %s", bs->vfs.health.name,
+				err_text());
 			++*bad;
 		}
 	}
@@ -389,15 +390,15 @@ void btrfs_log_tree(const struct btrfs_disk_root *item, struct btrfs_super *bs, 
 	};
 }
 
-/* Inodes in one subvolume's log. */
-static u32 count_inodes(const struct btrfs_root *log, u32 most)
+/* Inodes in one subvolume's log. *left is counted down. */
+static u32 count_inodes(const struct btrfs_root *log, u32 *left)
 {
 	scoped(btrfs_path_putp) struct btrfs_path p = { 0 };
 	u64 next = 0;
 	u32 n = 0;
 
 	/* From inode to inode, past what belongs to each. */
-	while (n < most && !btrfs_seek(log, &BTRFS_KEY(next, 0, 0), &p)) {
+	while (*left && --*left && !btrfs_seek(log, &BTRFS_KEY(next, 0, 0), &p)) {
 		struct btrfs_key key = btrfs_path_key(&p);
 
 		n += key.type == BTRFS_KEY_INODE_ITEM;
@@ -413,17 +414,17 @@ static void note_log(struct btrfs_super *bs)
 {
 	scoped(btrfs_path_putp) struct btrfs_path p = { 0 };
 	struct btrfs_root root, log;
-	u32 inodes = 0, trees = 0, len;
+	u32 inodes = 0, left = LOGGED_MAX, len;
 	int err;
 
 	if (btrfs_log_root(bs, &root))
 		return;
 	err = btrfs_seek(&root, &BTRFS_KEY(BTRFS_TREE_LOG, BTRFS_KEY_ROOT_ITEM, 0), &p);
-	for (; !err && inodes < LOGGED_MAX && trees < LOGGED_MAX; err = btrfs_next(&p), trees++) {
+	for (; !err && left; err = btrfs_next(&p)) {
 		if (btrfs_path_key(&p).type != BTRFS_KEY_ROOT_ITEM)
 			break;
 		btrfs_log_tree(btrfs_path_item(&p, &len), bs, &log);
-		inodes += count_inodes(&log, LOGGED_MAX - inodes);
+		inodes += count_inodes(&log, &left);
 	}
 	if (err && err != -ENOENT)
 		super_note(&bs->vfs, "shown as of its last commit; its log, generation %llu, is damaged: %s",
@@ -448,8 +449,7 @@ static void note_devices(struct btrfs_super *bs)
 				   "device %llu, %s, is %llu bytes too short: what lay there is missing",
 				   (unsigned long long)d->devid, d->dev->name,
 				   (unsigned long long)(d->size_bytes - d->dev->size_bytes));
-		/* One commit less is what a crash while superblocks are written leaves. */
-		else if (!d->seed && d->generation + 1 < le64_get(bs->disk.generation))
+		else if (!d->seed && d->generation < le64_get(bs->disk.generation))
 			super_note(&bs->vfs,
 				   "device %llu, %s, missed the last %llu commits: it should be scrubbed",
 				   (unsigned long long)d->devid, d->dev->name,

@@ -7,6 +7,7 @@
  */
 #include "volume.h"
 
+#include "lib/log.h"
 #include <errno.h>
 #include <stdlib.h>
 
@@ -45,11 +46,19 @@ static struct btrfs_volume *to_volume(struct blkdev *dev)
 	return container_of(dev, struct btrfs_volume, dev);
 }
 
-static bool is_there(const void *ctx, const struct btrfs_chunk *c, u32 stripe)
+static bool is_there(const struct btrfs_volume *v, const struct btrfs_chunk *c, u32 stripe)
+{
+	return v->device[c->stripe[stripe].dev]->dev != NULL;
+}
+
+static enum btrfs_there state(const void *ctx, const struct btrfs_chunk *c, u32 stripe)
 {
 	const struct btrfs_volume *v = ctx;
+	const struct btrfs_device *d = v->device[c->stripe[stripe].dev];
 
-	return v->device[c->stripe[stripe].dev]->dev != NULL;
+	return !d->dev                                     ? BTRFS_MISSING
+	       : !d->seed && d->generation < v->generation ? BTRFS_BEHIND
+							   : BTRFS_THERE;
 }
 
 static void iov_write(const struct iovec *iov, u64 at, const u8 *from, u64 len)
@@ -119,7 +128,7 @@ static int cut(struct btrfs_volume *v, const struct bio *bio, struct run *run, u
 		u64 logical = bio->at_bytes + done;
 		const struct btrfs_chunk *c = btrfs_chunk_find(v, logical);
 		struct btrfs_piece p;
-		int err = c ? btrfs_piece_find(c, logical, bio->len_bytes - done, bio->copy, is_there, v, &p)
+		int err = c ? btrfs_piece_find(c, logical, bio->len_bytes - done, bio->copy, state, v, &p)
 			    : -EIO;
 
 		if (err)
@@ -315,7 +324,7 @@ static void volume_will_need(struct blkdev *dev, u64 off_bytes, u64 len_bytes)
 		const struct btrfs_chunk *c = btrfs_chunk_find(v, off_bytes);
 		struct btrfs_piece p;
 
-		if (!c || btrfs_piece_find(c, off_bytes, len_bytes, 0, is_there, v, &p) || p.rebuild)
+		if (!c || btrfs_piece_find(c, off_bytes, len_bytes, 0, state, v, &p) || p.rebuild)
 			return;
 		blkdev_will_need(v->device[c->stripe[p.stripe].dev]->dev,
 				 c->stripe[p.stripe].off_bytes + p.in_stripe, p.len_bytes);
@@ -329,7 +338,7 @@ int btrfs_volume_where(struct btrfs_volume *v, u64 logical, u32 copy, u64 *devid
 {
 	const struct btrfs_chunk *c = btrfs_chunk_find(v, logical);
 	struct btrfs_piece p;
-	int err = c ? btrfs_piece_find(c, logical, LOGICAL_END, copy, is_there, v, &p) : -EIO;
+	int err = c ? btrfs_piece_find(c, logical, LOGICAL_END, copy, state, v, &p) : -EIO;
 
 	if (err || p.rebuild)
 		return -EIO;
@@ -342,10 +351,19 @@ int btrfs_volume_where(struct btrfs_volume *v, u64 logical, u32 copy, u64 *devid
 void btrfs_volume_bad_copy(struct btrfs_volume *v, u64 logical, u32 copy)
 {
 	const struct btrfs_chunk *c = btrfs_chunk_find(v, logical);
+	struct btrfs_device *d;
 	struct btrfs_piece p;
 
-	if (c && !btrfs_piece_find(c, logical, 1, copy, is_there, v, &p))
-		atomic_fetch_add(&v->device[c->stripe[p.stripe].dev]->csum_errors, 1);
+	/* What was made from several devices is the fault of any. */
+	if (!c || btrfs_piece_find(c, logical, 1, copy, state, v, &p) || p.rebuild)
+		return;
+	d = v->device[c->stripe[p.stripe].dev];
+	if (!atomic_fetch_add(&d->csum_errors, 1))
+		log_warn("%s: device %llu, %s: wrong checksum of what lies at byte %llu there; another copy "
+			 "is read, "
+			 "where there is one",
+			 v->health->name, (unsigned long long)d->devid, d->dev->name,
+			 (unsigned long long)(c->stripe[p.stripe].off_bytes + p.in_stripe));
 }
 
 /* ---- opening ---- */
@@ -355,8 +373,14 @@ static void volume_release(struct blkdev *dev)
 	struct btrfs_volume *v = to_volume(dev);
 
 	for (u32 i = 0; i < v->device_count; i++) {
-		blkdev_put(v->device[i]->dev);
-		free(v->device[i]);
+		struct btrfs_device *d = v->device[i];
+		u64 wrong = atomic_load(&d->csum_errors);
+
+		if (wrong > 1)
+			log_warn("%s: device %llu, %s: %llu wrong checksums in all", dev->name,
+				 (unsigned long long)d->devid, d->dev->name, (unsigned long long)wrong);
+		blkdev_put(d->dev);
+		free(d);
 	}
 	for (u32 i = 0; i < v->stray_count; i++)
 		blkdev_put(v->stray[i].dev);
@@ -420,7 +444,10 @@ static int add_member(struct btrfs_volume *v, struct blkdev *dev, const struct b
 	return 0;
 }
 
-/* Reads all superblocks; the first device says which volume it is, the newest superblock of it counts. */
+/*
+ * Reads all superblocks; the first device says which volume it is. The newest superblock of it counts, or, where a copy was asked for, the
+ * first device's; of other devices, which may be too short to have that copy, any will do then.
+ */
 static int gather(struct btrfs_volume *v, struct blkdev **devs, u32 n, int mirror,
 		  struct btrfs_disk_super *super)
 {
@@ -430,6 +457,8 @@ static int gather(struct btrfs_volume *v, struct blkdev **devs, u32 n, int mirro
 
 	for (u32 i = 0; i < n && !err; i++) {
 		err = btrfs_sb_read(devs[i], mirror, d, &which);
+		if (err && i && mirror >= 0)
+			err = btrfs_sb_read(devs[i], -1, d, &which);
 		if (err)
 			break;
 		if (!i) {
@@ -441,7 +470,7 @@ static int gather(struct btrfs_volume *v, struct blkdev **devs, u32 n, int mirro
 			continue;
 		}
 		err = add_member(v, devs[i], d);
-		if (le64_get(d->generation) > le64_get(super->generation))
+		if (mirror < 0 && le64_get(d->generation) > le64_get(super->generation))
 			*super = *d;
 	}
 	free(d);
@@ -489,6 +518,7 @@ int btrfs_volume_new(struct blkdev **devs, u32 n, int mirror, struct health *hea
 	if (!err) {
 		v->sector_bytes = le32_get(super->sector_bytes);
 		v->incompat = le64_get(super->incompat);
+		v->generation = le64_get(super->generation);
 		memcpy(v->dev_fsid, super->dev_item.fsid, sizeof(v->dev_fsid));
 		v->dev.physical_bytes = v->sector_bytes;
 		err = system_chunks(v, super);
@@ -532,12 +562,29 @@ static bool is_lost(const struct btrfs_volume *v, const struct btrfs_chunk *c)
 	return false;
 }
 
+/* A device that was given and that nothing in the volume speaks of; NULL: there is none. */
+static const struct btrfs_stray *stranger(const struct btrfs_volume *v)
+{
+	for (u32 i = 0; i < v->stray_count; i++) {
+		u32 k = 0;
+
+		while (k < v->device_count && v->device[k]->dev != v->stray[i].dev)
+			k++;
+		if (k == v->device_count)
+			return &v->stray[i];
+	}
+	return NULL;
+}
+
 int btrfs_volume_ready(struct btrfs_volume *v, bool degraded, u32 *lost)
 {
 	u32 flags = BLKDEV_HINTS, all = 0;
 	const struct btrfs_chunk *last;
 
 	*lost = 0;
+	if (!degraded && stranger(v))
+		return fail(-ENXIO, "%s is a device of another volume than %s", stranger(v)->dev->name,
+			    v->dev.name);
 	for (u32 i = 0; i < v->device_count; i++) {
 		const struct btrfs_device *d = v->device[i];
 		struct text t = { 0 };

@@ -13,6 +13,7 @@ struct btrfs_volume {
 	u32 chunk_count;
 	u32 sector_bytes; /* [const] */
 	u64 incompat;     /* [const] of the superblock */
+	u64 generation;   /* [const] of the superblock */
 	u8 fsid[16];      /* [const] */
 	u8 dev_fsid[16];  /* [const] what its device items carry: seeds' carry their own */
 	/* Devices of other volumes that were given too: seeds, once a device item names them. */
@@ -55,9 +56,14 @@ struct btrfs_piece {
 	u32 data;  /* the role: the nth data stripe */
 	u32 other; /* role that is not to be trusted either; BTRFS_NO_STRIPE: none */
 };
-/* `copy` as bio.copy counts. `is_there(ctx, stripe)` tells which stripes can be read. -EIO: no such copy, or not enough is there. */
+enum btrfs_there {
+	BTRFS_MISSING,
+	BTRFS_BEHIND, /* can be read, but its device missed commits: what no checksum covers may be old */
+	BTRFS_THERE,
+};
+/* `copy` as bio.copy counts. `state(ctx, stripe)` tells which stripes can be read. -EIO: no such copy, or not enough is there. */
 int btrfs_piece_find(const struct btrfs_chunk *c, u64 logical, u64 len_bytes, u32 copy,
-		     bool (*is_there)(const void *ctx, const struct btrfs_chunk *c, u32 stripe),
+		     enum btrfs_there (*state)(const void *ctx, const struct btrfs_chunk *c, u32 stripe),
 		     const void *ctx, struct btrfs_piece *out) __must_check;
 /* The stripe that has a role in a row: data stripes are 0 …, then P, then Q. */
 u32 btrfs_stripe_of_role(const struct btrfs_chunk *c, u32 row, u32 role);

@@ -19,8 +19,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define KEPT_META_MAX    4096u
-#define KEPT_META_PART   50u /* of the volume: 2 % */
+#define KEPT_META_MAX    4096u /* clusters */
+#define KEPT_META_PART   50u   /* of the volume: 2 % */
 #define WINDOW_MIN_BYTES (64ull << 10)
 #define WINDOW_MAX_BYTES (8ull << 20)
 #define WINDOWS_MAX      4u  /* in a list: 1024 in all */
@@ -117,6 +117,22 @@ static bool drop_windows(struct ext4_super *es)
 }
 
 /* ---- reserving ---- */
+
+u64 ext4_kept_root(const struct ext4_super *es)
+{
+	u64 n = le32_get(es->disk.r_blocks_count_lo);
+
+	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
+		n |= (u64)le32_get(es->disk.r_blocks_count_hi) << 32;
+	return MIN(n, es->blocks);
+}
+
+u64 ext4_kept_meta(const struct ext4_super *es)
+{
+	if (!ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS))
+		return 0;
+	return MIN((es->blocks >> es->cluster_bits) / KEPT_META_PART, (u64)KEPT_META_MAX) << es->cluster_bits;
+}
 
 static u64 floor_for(const struct ext4_balloc *b, u32 flags)
 {
@@ -321,19 +337,14 @@ static int guard_journal(struct ext4_super *es)
 
 int ext4_balloc_open(struct ext4_super *es)
 {
-	const struct ext4_disk_super *d = &es->disk;
 	struct ext4_balloc *b = calloc(1, sizeof(*b));
-	u64 root = le32_get(d->r_blocks_count_lo);
 	int err;
 
 	if (!b)
 		return fail(-ENOMEM, "no memory for the allocator");
 	es->balloc = b;
-	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
-		root |= (u64)le32_get(d->r_blocks_count_hi) << 32;
-	b->kept_root = MIN(root, es->blocks);
-	if (ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS))
-		b->kept_meta = MIN(es->blocks / KEPT_META_PART, (u64)KEPT_META_MAX);
+	b->kept_root = ext4_kept_root(es);
+	b->kept_meta = ext4_kept_meta(es);
 	for (u32 i = 0; i < EXT4_WINDOW_LISTS; i++) {
 		mutex_init(&b->window[i].lock, RANK_LEAF);
 		list_init(&b->window[i].list);

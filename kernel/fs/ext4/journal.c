@@ -1,10 +1,10 @@
 /*
- * The volume's journal, for a reader: where its blocks lie, and applying it in memory.
+ * The volume's journal: where its blocks lie, and applying it.
  *
  * The journal is a file whose inode the superblock names. Should that inode be damaged, the superblock has a copy of
  * its map. Or it is a device of its own, which begins like a volume: a superblock, with a feature that says so and the UUID by
  * which the volume knows it; the journal's own superblock is the block behind that one, and blocks are counted from the device's
- * start. What is replayed goes to a device of the caller's choice, never to the volume.
+ * start. What is replayed goes to a device of the caller's choice.
  */
 #include "ext4.h"
 
@@ -153,7 +153,7 @@ int ext4_journal_open(struct ext4_super *es, struct ext4_inode *ei, struct jbd2 
 	return jbd2_open(&where, &es->vfs.health, out);
 }
 
-int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext4_replay *out)
+int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, bool empty, struct ext4_replay *out)
 {
 	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
 	struct jbd2_recovery *r = &out->log;
@@ -175,6 +175,8 @@ int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, struct ext
 	/* One is left out, lest what an unfinished transaction left in the log be taken for a later one. */
 	out->next = r->end + 1;
 	out->bad_commit = r->bad_commit;
+	if (!err && empty && !out->fast_commits.count)
+		err = jbd2_mark_empty(journal, target, out->next);
 	jbd2_close(journal);
 	return err;
 }

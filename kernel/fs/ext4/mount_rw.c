@@ -141,10 +141,6 @@ static int log_discard(struct ext4_super *es)
 
 int ext4_write_recover(struct ext4_super *es, struct ext4_replay *replay, bool *again)
 {
-	scoped(ext4_inode_freep) struct ext4_inode *ei = NULL;
-	struct jbd2 *journal;
-	int err;
-
 	*again = false;
 	*replay = (struct ext4_replay){ 0 };
 	if (!ext4_journal_is_here(es))
@@ -153,19 +149,7 @@ int ext4_write_recover(struct ext4_super *es, struct ext4_replay *replay, bool *
 	if (!ext4_has_incompat(es, EXT4_INCOMPAT_RECOVER))
 		return log_discard(es);
 	*again = true;
-	err = ext4_journal_replay(es, es->vfs.dev, replay);
-	/* They are applied before the log is empty. */
-	if (err || replay->fast_commits.count)
-		return err;
-	ei = ext4_inode_alloc();
-	if (!ei)
-		return fail(-ENOMEM, "no memory for an inode");
-	err = ext4_journal_open(es, ei, &journal);
-	if (err)
-		return err;
-	err = jbd2_mark_empty(journal, es->vfs.dev, replay->next);
-	jbd2_close(journal);
-	return err;
+	return ext4_journal_replay(es, es->vfs.dev, true, replay);
 }
 
 /* ---- opening ---- */
@@ -214,6 +198,7 @@ static int mark_open(struct ext4_super *es)
 	d->mnt_count = le16_put((u16)(le16_get(d->mnt_count) + 1));
 	d->mtime = d->wtime = le32_put((u32)now);
 	d->mtime_hi = d->wtime_hi = (u8)(now >> 32);
+	ext4_errors_record(es);
 	return ext4_super_write(es);
 }
 
@@ -277,6 +262,8 @@ int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *o
 	es->vfs.rdonly = false;
 	err = ext4_orphan_cleanup(es, orphans);
 	/* What could not be dealt with stays on the list, for a check. */
+	if (!err)
+		err = ext4_upkeep_start(es);
 	if (err && ext4_write_close(es))
 		log_debug("%s: closed with an error too", es->vfs.health.name);
 	return err;
@@ -399,15 +386,20 @@ static int mark_closed(struct ext4_super *es)
 
 int ext4_write_close(struct ext4_super *es)
 {
+	struct ext4_features want;
+	u32 tid;
 	int err;
 
 	if (es->vfs.rdonly)
 		return 0;
+	ext4_upkeep_stop(es);
 	err = es->journal ? jbd2_stop(es->journal) : ext4_sync(&es->vfs);
 	if (!err && health_state(&es->vfs.health) >= HEALTH_ABORTED)
 		err = fail(-EIO, "%s: not marked clean, since writing failed before", es->vfs.health.name);
 	if (!err)
 		err = mark_closed(es);
+	if (!err && ext4_copies_take(es, &want, &tid))
+		ext4_copies_write(es, &want);
 	write_free(es);
 	return err;
 }

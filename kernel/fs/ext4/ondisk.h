@@ -39,6 +39,9 @@
 #define EXT4_STATE_ORPHAN    0x0004u
 #define EXT4_STATE_FC_REPLAY 0x0020u
 
+#define EXT4_ERR_EFSCORRUPTED \
+	5u /* what first_error_errcode and last_error_errcode say: fs/ext4/ext4.h of Linux */
+
 #define EXT4_ERRORS_CONTINUE 1u
 #define EXT4_ERRORS_RO       2u
 #define EXT4_ERRORS_PANIC    3u

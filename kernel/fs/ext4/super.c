@@ -14,8 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define RESERVED_CLUSTERS_MAX 4096u
-
 static void fill_features(struct ext4_super *es)
 {
 	const struct ext4_disk_super *d = &es->disk;
@@ -115,26 +113,13 @@ static int ext4_statfs(struct super_block *sb, struct kstatfs *out)
 {
 	struct ext4_super *es = ext4_super(sb);
 	const struct ext4_disk_super *d = &es->disk;
-	u64 reserved = le32_get(d->r_blocks_count_lo), lo, hi;
+	u64 reserved = ext4_kept_root(es) + ext4_kept_meta(es), lo, hi;
 
-	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
-		reserved |= (u64)le32_get(d->r_blocks_count_hi) << 32;
-	/* Room that is kept so that data once accepted always finds its metadata. */
-	if (ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS))
-		reserved += MIN((es->blocks >> es->cluster_bits) / 50, (u64)RESERVED_CLUSTERS_MAX)
-			    << es->cluster_bits;
 	out->type = es->variant;
 	out->blocks = es->blocks - (es->overhead_clusters << es->cluster_bits);
 	out->inodes = es->inodes;
-	for (u32 i = 0; i < es->groups; i++) {
-		if (es->group_lock)
-			mutex_lock(&es->group_lock[i]);
-		out->blocks_free += MIN(es->group[i].free_clusters, es->clusters_per_group);
-		out->inodes_free += MIN(es->group[i].free_inodes, es->inodes_per_group);
-		if (es->group_lock)
-			mutex_unlock(&es->group_lock[i]);
-	}
-	out->blocks_free <<= es->cluster_bits;
+	out->inodes_free = atomic_load(&es->free_inodes);
+	out->blocks_free = atomic_load(&es->free_clusters) << es->cluster_bits;
 	out->blocks_avail = out->blocks_free > reserved ? out->blocks_free - reserved : 0;
 	memcpy(&lo, d->uuid, sizeof(lo));
 	memcpy(&hi, d->uuid + sizeof(lo), sizeof(hi));
@@ -269,7 +254,7 @@ static int open_recovered(struct blkdev *dev, const struct fs_type *type, const 
 	int err = dev_snap_new(dev, &snap);
 
 	if (!err) {
-		err = ext4_journal_replay(es, snap, &replay);
+		err = ext4_journal_replay(es, snap, false, &replay);
 		if (err) {
 			snprintf(why, sizeof(why), "%s", err_text());
 			blkdev_put(snap);
@@ -371,6 +356,7 @@ static int keep_fast_commits(struct blkdev *dev, const struct fs_type *type, con
 static int open_written(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
 			struct ext4_super **esp)
 {
+	const struct ext4_disk_super before = (*esp)->disk;
 	struct ext4_replay replay = { 0 };
 	u32 orphans;
 	bool again;
@@ -397,6 +383,7 @@ static int open_written(struct blkdev *dev, const struct fs_type *type, const st
 		err = reopen(dev, type, opts, esp);
 	if (err)
 		return err;
+	ext4_errors_keep(*esp, &before);
 	if (replay.bad_commit)
 		(void)!corrupt(&(*esp)->vfs.health, "journal", 0, "it ends in a damaged transaction");
 	err = ext4_write_open(*esp, opts, &orphans);

@@ -60,7 +60,7 @@ static void values(void **state)
 			       "uid=5,gid=6,umask=027,dmask=022,sb=32768,cache=64M,offset=1M,part=3,"
 			       "norecovery,noopen,writeback,allow_root,errors=remount-ro,acl,"
 			       "rescue=ignorebadroots:nologreplay,ignoredatacsums,generation=9,subvol=/a b,"
-			       "threads=2,journal_path=/dev/x"),
+			       "threads=2,journal_path=/dev/x,device=/dev/y,device=z#p2"),
 		0);
 	assert_true(m.has_uid && m.has_gid && m.has_offset);
 	assert_int_equal(m.uid, 5);
@@ -77,6 +77,9 @@ static void values(void **state)
 	assert_string_equal(text_str(&m.fs_opts), "errors=remount-ro,acl,rescue=ignorebadroots:nologreplay,"
 						  "ignoredatacsums,generation=9,subvol=/a b");
 	assert_string_equal(m.journal, "/dev/x");
+	assert_int_equal(m.device_count, 2);
+	assert_string_equal(m.device[0], "/dev/y");
+	assert_string_equal(m.device[1], "z#p2");
 	assert_int_equal(mount_args_add(&m, "journal=other"), 0);
 	assert_string_equal(m.journal, "other");
 }
