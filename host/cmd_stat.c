@@ -58,7 +58,7 @@ static int doc_extent(void *ctx, const struct mapping *m)
 	doc_str(d, "kind", kinds[m->kind]);
 	doc_u64(d, "offset", m->off_bytes);
 	doc_u64(d, "length", m->len_bytes);
-	if (m->kind == MAP_DATA || m->kind == MAP_UNWRITTEN)
+	if (m->dev)
 		doc_u64(d, "device_offset", m->dev_off_bytes);
 	return 0;
 }

@@ -40,6 +40,11 @@ plan_long() {
 	for t in kernel/block/test_bh kernel/vfs/test_namei kernel/vfs/test_inode kernel/vfs/test_stage; do
 		job "tsan/$t" 600 "build/tsan/tests/unit/$t"
 	done
+	for t in asan tsan; do
+		job "$t/btrfs/test_compress" 300 "build/$t/tests/unit/kernel/fs/btrfs/test_compress"
+		job "$t/btrfs/readers" 600 env "BUILD=build/$t" "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_files.py \
+			-k "readers or hostile or bad"
+	done
 	for t in commit transaction; do
 		job "tsan/jbd2/test_$t" 300 "build/tsan/tests/unit/kernel/jbd2/test_$t"
 	done
