@@ -353,6 +353,49 @@ def test_a_damaged_chunk_tree(sound, work):
     assert 'wrong checksum' in dump(image, 'chunk')['error']
 
 
+def test_an_older_chunk_tree(work):
+    """The newest is damaged: what lies in the chunks that the one before knew is shown."""
+    image = work / 'older-chunks.img'
+    make(image, ['-m', 'single', '-R', 'free-space-tree'])
+    with mounts.kernel(image, work / 'k') as root:
+        open(root + '/name', 'w').close()
+        progs('filesystem', 'sync', root)
+        with open(root + '/big', 'wb') as f:
+            f.write(os.urandom(120 << 20))
+        progs('filesystem', 'sync', root)
+    newest = dump(image, 'superblock')['chunk_root']
+    older = {b['chunk_root'] for b in dump(image, 'backup')['backups']} - {newest}
+    assert older, 'no chunk was made'
+    hurt(image, newest)
+    assert 'tree block %d' % newest in names(image)
+    code, out, said = tool('ls', '-o', 'usebackuproot', image)
+    assert code == 0 and out.decode().split() == ['big', 'name'] and 'an older chunk tree is used' in said, said
+    code, out, said = tool('cat', '-o', 'usebackuproot', str(image) + ':/big')
+    assert code == 1 and said.count('\n') == 2, said
+
+
+def space(d):
+    s = os.statvfs(d)
+    return s.f_bsize, s.f_blocks, s.f_bfree, s.f_bavail, s.f_namemax
+
+
+@pytest.mark.parametrize('args', [['-m', 'dup', '-d', 'dup', '-R', 'free-space-tree'], ['-m', 'single', '-R', '^free-space-tree']])
+def test_df_of_a_full_volume(work, args):
+    image = work / 'full.img'
+    make(image, args)
+    with mounts.kernel(image, work / 'k') as root:
+        with pytest.raises(OSError):
+            with open(root + '/big', 'wb', buffering=0) as f:
+                while True:
+                    f.write(os.urandom(1 << 20))
+                    os.fsync(f.fileno())
+    # Of a device that cannot be written the kernel counts nothing as available.
+    with mounts.loop(image) as dev, mounts.kernel(dev, work / 'k', 'ro') as root:
+        want = space(root)
+    with mounts.werunos(image, work / 'w') as root:
+        assert space(root) == want
+
+
 def test_options(sound):
     idle = 'ssd,discard=async,space_cache=v2,compress=zstd:3,commit=30,autodefrag,thread_pool=4,noacl,nologreplay,skip_balance'
     assert len(names(sound, '-o', idle)) == 500

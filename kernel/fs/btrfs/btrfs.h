@@ -109,9 +109,9 @@ struct btrfs_device {
 };
 
 /*
- * From devices given in any order: each is identified by its superblock (fsid or, for seeds, the fsid that a device item names; devid; uuid); a
- * stale twin of a device (lower generation) is left out. *super is the best superblock. The system chunks of its array are in the map
- * afterwards. Takes its own references. mirror as btrfs_sb_read. -ENXIO: the devices are of different volumes.
+ * From devices, the first of which says by its fsid which volume it is. Those of other volumes may be its seeds: a device item names them then.
+ * An older copy of a device (lower generation) is left out; two alike are -EEXIST. *super is the newest superblock, or the copy `mirror` of the
+ * first device (see btrfs_sb_read). The system chunks of its array are in the map afterwards. Takes its own references.
  * `health` is where corruption is recorded, and outlives the volume.
  */
 int btrfs_volume_new(struct blkdev **devs, u32 n, int mirror, struct health *health,
@@ -126,7 +126,7 @@ int btrfs_volume_device(struct btrfs_volume *v, const struct btrfs_disk_dev_item
  * afterwards. The same chunk twice is fine, another that overlaps is -EUCLEAN. Nobody reads meanwhile. */
 int btrfs_volume_chunk(struct btrfs_volume *v, u64 logical, const struct btrfs_disk_chunk *item,
 		       u32 len_bytes) __must_check;
-/* All chunks are in. degraded: chunks that can be read with the missing devices are enough; else missing devices are -ENXIO, named. Not even
+/* All chunks are in. degraded: chunks that can be read without the missing devices are enough; else missing devices, and those of other volumes, are -ENXIO, named. Not even
  * then: a chunk that cannot be read at all is said in *lost (a count); reading it is -EIO. */
 int btrfs_volume_ready(struct btrfs_volume *v, bool degraded, u32 *lost) __must_check;
 /* The chunk that holds a logical address; NULL: none. Borrowed, const after btrfs_volume_ready. */

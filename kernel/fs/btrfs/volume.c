@@ -456,7 +456,10 @@ static int add_member(struct btrfs_volume *v, struct blkdev *dev, const struct b
 	return 0;
 }
 
-/* Reads all superblocks; the first device says which volume it is, the newest superblock of it counts. */
+/*
+ * Reads all superblocks; the first device says which volume it is. The newest superblock of it counts, or, where a copy was asked for, the
+ * first device's; of other devices, which may be too short to have that copy, any will do then.
+ */
 static int gather(struct btrfs_volume *v, struct blkdev **devs, u32 n, int mirror,
 		  struct btrfs_disk_super *super)
 {
@@ -466,6 +469,8 @@ static int gather(struct btrfs_volume *v, struct blkdev **devs, u32 n, int mirro
 
 	for (u32 i = 0; i < n && !err; i++) {
 		err = btrfs_sb_read(devs[i], mirror, d, &which);
+		if (err && i && mirror >= 0)
+			err = btrfs_sb_read(devs[i], -1, d, &which);
 		if (err)
 			break;
 		if (!i) {
@@ -477,7 +482,7 @@ static int gather(struct btrfs_volume *v, struct blkdev **devs, u32 n, int mirro
 			continue;
 		}
 		err = add_member(v, devs[i], d);
-		if (le64_get(d->generation) > le64_get(super->generation))
+		if (mirror < 0 && le64_get(d->generation) > le64_get(super->generation))
 			*super = *d;
 	}
 	free(d);
@@ -569,12 +574,29 @@ static bool is_lost(const struct btrfs_volume *v, const struct btrfs_chunk *c)
 	return false;
 }
 
+/* A device that was given and that nothing in the volume speaks of; NULL: there is none. */
+static const struct btrfs_stray *stranger(const struct btrfs_volume *v)
+{
+	for (u32 i = 0; i < v->stray_count; i++) {
+		u32 k = 0;
+
+		while (k < v->device_count && v->device[k]->dev != v->stray[i].dev)
+			k++;
+		if (k == v->device_count)
+			return &v->stray[i];
+	}
+	return NULL;
+}
+
 int btrfs_volume_ready(struct btrfs_volume *v, bool degraded, u32 *lost)
 {
 	u32 flags = BLKDEV_HINTS, all = 0;
 	const struct btrfs_chunk *last;
 
 	*lost = 0;
+	if (!degraded && stranger(v))
+		return fail(-ENXIO, "%s is a device of another volume than %s", stranger(v)->dev->name,
+			    v->dev.name);
 	for (u32 i = 0; i < v->device_count; i++) {
 		const struct btrfs_device *d = v->device[i];
 		struct text t = { 0 };

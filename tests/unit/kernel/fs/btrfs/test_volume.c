@@ -480,6 +480,35 @@ static void twins(void **state)
 	devices_free();
 }
 
+/* The copy that was asked for is the superblock, whatever the other devices have. */
+static void asked_copy(void **state)
+{
+	static const struct profile p = { BTRFS_BG_RAID1, 2, 1 };
+	u64 seed = new_seed();
+	struct btrfs_disk_super super, copy;
+	struct blkdev *big, *both[2];
+	struct btrfs_volume *v;
+
+	(void)state;
+	make(&p, &seed);
+	assert_int_equal(dev_mem_new("big", 65 << 20, 512, &big), 0);
+	copy = tv.sb;
+	dev_item(0, &copy.dev_item);
+	copy.bytenr = le64_put(BTRFS_SUPER_OFF(1));
+	copy.generation = le64_put(6);
+	seal(&copy);
+	assert_int_equal(blkdev_write(big, BTRFS_SUPER_OFF(1), &copy, sizeof(copy), 0), 0);
+	both[0] = big;
+	both[1] = tv.dev[1];
+	assert_int_equal(btrfs_volume_new(both, 2, -1, &tv.health, &super, &v), -ENODEV);
+	assert_int_equal(btrfs_volume_new(both, 2, 1, &tv.health, &super, &v), 0);
+	assert_int_equal(le64_get(super.generation), 6);
+	assert_int_equal(btrfs_device_count(v), 2);
+	btrfs_volume_free(v);
+	blkdev_put(big);
+	devices_free();
+}
+
 /* Of two mirrors the one is read first whose device missed nothing. */
 static void behind(void **state)
 {
@@ -698,8 +727,8 @@ int main(void)
 		cmocka_unit_test(errors),        cmocka_unit_test(errors_in_rows),
 		cmocka_unit_test(short_device),  cmocka_unit_test(twins),
 		cmocka_unit_test(seed_device),   cmocka_unit_test(behind),
-		cmocka_unit_test(behind_parity), cmocka_unit_test(metadata_uuid),
-		cmocka_unit_test(hostile),
+		cmocka_unit_test(behind_parity), cmocka_unit_test(asked_copy),
+		cmocka_unit_test(metadata_uuid), cmocka_unit_test(hostile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
