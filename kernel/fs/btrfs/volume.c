@@ -434,6 +434,9 @@ static int add_member(struct btrfs_volume *v, struct blkdev *dev, const struct b
 	struct btrfs_device *m = NULL;
 	int err;
 
+	/* What is to replace another device, and does not hold all of it yet. */
+	if (!le64_get(d->dev_item.devid))
+		return 0;
 	for (u32 i = 0; i < v->device_count && !m; i++)
 		if (v->device[i]->devid == le64_get(d->dev_item.devid))
 			m = v->device[i];

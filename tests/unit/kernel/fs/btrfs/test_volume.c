@@ -509,6 +509,39 @@ static void asked_copy(void **state)
 	devices_free();
 }
 
+/* The device that is to replace another belongs to the volume, and is not read. */
+static void replacement(void **state)
+{
+	static const struct profile p = { BTRFS_BG_RAID1, 2, 1 };
+	u64 seed = new_seed();
+	struct btrfs_disk_super super, d;
+	struct blkdev *all[3], *target;
+	struct btrfs_volume *v;
+
+	(void)state;
+	make(&p, &seed);
+	d = tv.sb;
+	dev_item(0, &d.dev_item);
+	d.dev_item.devid = le64_put(0);
+	memset(d.dev_item.uuid, 0x77, sizeof(d.dev_item.uuid));
+	seal(&d);
+	assert_int_equal(dev_mem_new("target", DEV_BYTES, 512, &target), 0);
+	assert_int_equal(blkdev_write(target, BTRFS_SUPER_OFF(0), &d, sizeof(d), 0), 0);
+	for (u32 at = 0; at < 3; at++) {
+		memcpy(all, tv.dev, 2 * sizeof(all[0]));
+		all[2] = all[at];
+		all[at] = target;
+		assert_int_equal(btrfs_volume_new(all, 3, -1, &tv.health, &super, &v), 0);
+		assert_int_equal(btrfs_device_count(v), 2);
+		for (u32 i = 0; i < 2; i++)
+			assert_ptr_not_equal(btrfs_device_at(v, i)->dev, target);
+		btrfs_volume_free(v);
+	}
+	assert_int_equal(target->refs, 1);
+	blkdev_put(target);
+	devices_free();
+}
+
 /* Of two mirrors the one is read first whose device missed nothing. */
 static void behind(void **state)
 {
@@ -722,13 +755,14 @@ static void hostile(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(all_profiles),  cmocka_unit_test(across),
-		cmocka_unit_test(rubbish),       cmocka_unit_test(where),
-		cmocka_unit_test(errors),        cmocka_unit_test(errors_in_rows),
-		cmocka_unit_test(short_device),  cmocka_unit_test(twins),
-		cmocka_unit_test(seed_device),   cmocka_unit_test(behind),
-		cmocka_unit_test(behind_parity), cmocka_unit_test(asked_copy),
-		cmocka_unit_test(metadata_uuid), cmocka_unit_test(hostile),
+		cmocka_unit_test(all_profiles), cmocka_unit_test(across),
+		cmocka_unit_test(rubbish),      cmocka_unit_test(where),
+		cmocka_unit_test(errors),       cmocka_unit_test(errors_in_rows),
+		cmocka_unit_test(short_device), cmocka_unit_test(twins),
+		cmocka_unit_test(seed_device),  cmocka_unit_test(behind),
+		cmocka_unit_test(replacement),  cmocka_unit_test(behind_parity),
+		cmocka_unit_test(asked_copy),   cmocka_unit_test(metadata_uuid),
+		cmocka_unit_test(hostile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
