@@ -440,6 +440,59 @@ static void short_device(void **state)
 	devices_free();
 }
 
+static int read_copy(u64 logical, u64 len, u32 copy, u8 *buf)
+{
+	struct io_batch batch;
+	struct bio bio;
+
+	bio_init(&bio, btrfs_volume_dev(tv.v), BIO_READ, logical, buf, len);
+	bio.copy = (u8)copy;
+	io_batch_init(&batch);
+	io_submit(&batch, &bio);
+	return io_wait(&batch);
+}
+
+/* The same of striped profiles, whose pieces on one device are one request: it does not run over the end into what lies behind. */
+static void short_device_of_stripes(void **state)
+{
+	static const struct profile p[] = { { BTRFS_BG_RAID0, 2, 0 },
+					    { BTRFS_BG_RAID10, 4, 1 },
+					    { BTRFS_BG_RAID5, 3, 1 } };
+	u64 seed = new_seed();
+	u32 lost;
+
+	(void)state;
+	for (u32 i = 0; i < ARRAY_SIZE(p); i++) {
+		const struct test_chunk *c;
+		struct blkdev *whole, *window;
+		u64 row;
+		u8 *buf;
+
+		make(&p[i], &seed);
+		c = &tv.chunk[2];
+		row = STRIPE * data_stripes(c);
+		buf = malloc(c->len);
+		whole = tv.dev[0];
+		assert_int_equal(dev_part_new(whole, "short", 0, c->off[0] + 3 * STRIPE, &window), 0);
+		tv.dev[0] = window;
+		assert_int_equal(try_open(0, false, &lost), 0);
+		assert_int_equal(read_copy(c->logical, 3 * row, 0, buf), 0);
+		assert_memory_equal(buf, c->model, 3 * row);
+		assert_int_equal(read_copy(c->logical, c->len, 0, buf), -EIO);
+		/* Made from the others, the first stripe of the short one among them, or not. */
+		if (p[i].type == BTRFS_BG_RAID5) {
+			assert_int_equal(read_copy(c->logical + STRIPE, 100, 1, buf), 0);
+			assert_memory_equal(buf, c->model + STRIPE, 100);
+			assert_int_equal(read_copy(c->logical + 3 * row + STRIPE, 100, 1, buf), -EIO);
+		}
+		free(buf);
+		volume_close();
+		tv.dev[0] = whole;
+		blkdev_put(window);
+		devices_free();
+	}
+}
+
 /* An older copy of a device is left out; of two alike one must be named. */
 static void twins(void **state)
 {
@@ -762,7 +815,7 @@ int main(void)
 		cmocka_unit_test(seed_device),  cmocka_unit_test(behind),
 		cmocka_unit_test(replacement),  cmocka_unit_test(behind_parity),
 		cmocka_unit_test(asked_copy),   cmocka_unit_test(metadata_uuid),
-		cmocka_unit_test(hostile),
+		cmocka_unit_test(hostile),      cmocka_unit_test(short_device_of_stripes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
