@@ -68,6 +68,8 @@ u64 btrfs_extref_hash(u64 parent, const void *name, u32 len);
 
 /* -EOPNOTSUPP with the names of the incompatible features that this module cannot read; else 0. */
 int btrfs_features_check(const struct btrfs_disk_super *d) __must_check;
+/* -EOPNOTSUPP: by the superblock's flags a tool has left the volume between two states, or they are not known; else 0. */
+int btrfs_flags_check(const struct btrfs_disk_super *d) __must_check;
 /* Names of known bits, and 0x… for the rest, into an array. which: 0 compat, 1 compat_ro, 2 incompat. */
 void btrfs_features_doc(int which, u64 bits, struct doc *array);
 
@@ -105,6 +107,7 @@ struct btrfs_device {
 	u64 size_bytes;     /* as its item says */
 	u64 generation;     /* as its superblock says; a missing one's and a seed's: 0 */
 	bool seed;
+	bool listed;             /* an item or a chunk of the volume names it */
 	_Atomic u64 csum_errors; /* since the mount: data that was not what its checksum says */
 };
 

@@ -199,19 +199,31 @@ static int direct(struct btrfs_volume *v, struct request *r, struct run *first)
 	return end <= v->device[dev]->dev->size_bytes ? 0 : -EIO;
 }
 
-static int rebuild(struct btrfs_volume *v, struct request *r, const struct run *run)
+/* What is made of which stripes: of those that are behind only where it cannot be done without. */
+static int factors(struct btrfs_volume *v, const struct run *run, u8 *factor)
 {
 	const struct btrfs_chunk *c = run->c;
 	u32 data = btrfs_chunk_data_stripes(c), n = c->num_stripes;
+	bool bad[256];
+	int err = -EIO;
+
+	for (enum btrfs_there least = BTRFS_THERE; err && least != BTRFS_MISSING; least--) {
+		for (u32 role = 0; role < n; role++)
+			bad[role] = role == run->p.data || role == run->p.other ||
+				    state(v, c, btrfs_stripe_of_role(c, run->p.row, role)) < least;
+		err = btrfs_raid56_factors(data, n - data, run->p.data, bad, factor);
+	}
+	return err;
+}
+
+static int rebuild(struct btrfs_volume *v, struct request *r, const struct run *run)
+{
+	const struct btrfs_chunk *c = run->c;
+	u32 n = c->num_stripes;
 	struct rebuild *b = &r->rebuild[r->rebuilds++];
 	u8 factor[256];
-	bool bad[256];
-	int err;
+	int err = factors(v, run, factor);
 
-	for (u32 role = 0; role < n; role++)
-		bad[role] = role == run->p.data || role == run->p.other ||
-			    !is_there(v, c, btrfs_stripe_of_role(c, run->p.row, role));
-	err = btrfs_raid56_factors(data, n - data, run->p.data, bad, factor);
 	if (err)
 		return err;
 	*b = (struct rebuild){ .at = run->at, .len_bytes = (u32)run->p.len_bytes };
@@ -422,6 +434,9 @@ static int add_member(struct btrfs_volume *v, struct blkdev *dev, const struct b
 	struct btrfs_device *m = NULL;
 	int err;
 
+	/* What is to replace another device, and does not hold all of it yet. */
+	if (!le64_get(d->dev_item.devid))
+		return 0;
 	for (u32 i = 0; i < v->device_count && !m; i++)
 		if (v->device[i]->devid == le64_get(d->dev_item.devid))
 			m = v->device[i];
