@@ -74,7 +74,7 @@ static bool may_set_flags(fuse_req_t req, const struct kstat *k)
 
 /*
  * FS_IOC_MEASURE_VERITY: its number announces only the fixed part, behind which its caller has as much room as that part says; kernels that know
- * the command (6.10) give us all of it, others no more than the fixed part.
+ * the command give us all of it, older ones no more than the fixed part.
  */
 static int reply_digest(fuse_req_t req, struct inode *inode, const void *in, size_t in_size, size_t out_size)
 {
