@@ -150,7 +150,7 @@ build/fuzz/%.o: %.c
 build/fuzz/fuzz_ext4: $(FUZZ_OBJ)
 	$(call say,CC)
 	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer $(ANY_SUM) -o $@ $^ $(PKG_LD) -lpthread
-build/fuzz/images: tests/fuzz/images.sh tests/fuzz/fast_commit.py
+build/fuzz/images: tests/fuzz/images.sh tests/fuzz/fast_commit.py tests/fuzz/logs.py tests/interop/verity.py
 	tests/fuzz/images.sh $@
 
 fuzz: deps ## fuzz every parser, T=target for one, TIME=seconds each (600)

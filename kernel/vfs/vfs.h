@@ -138,6 +138,14 @@ struct dirent_out {
 typedef int (*dirent_fn)(void *ctx, const struct dirent_out *de);
 typedef int (*xattr_name_fn)(void *ctx, const char *name);
 
+/* A hash that stands for a file's whole content; which one, by the numbers of linux/fsverity.h. */
+#define DIGEST_MAX_BYTES 64u
+struct file_digest {
+	const char *name; /* of the algorithm */
+	u16 algorithm, len_bytes;
+	u8 bytes[DIGEST_MAX_BYTES];
+};
+
 /* ---- data mapping ---- */
 
 enum map_kind {
@@ -223,6 +231,15 @@ struct inode_ops {
 	int (*map)(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out);
 	/* MAP_ENCODED: the bytes [off, off + len), which lie in m. Locks: map_lock R. */
 	int (*decode)(struct inode *inode, const struct mapping *m, u64 off_bytes, void *dst, u64 len_bytes);
+	/*
+	 * What is read is checked before anybody gets it. verify_unit: in pieces of so many bytes, a power of two, at least 512. verify: the bytes
+	 * [off, off + len), which begin with a piece and end with one or with the file; -EIO: they are not the file's. NULL, both: there
+	 * is nothing to check by. Locks: map_lock R.
+	 */
+	int (*verify_unit)(struct inode *inode, u32 *unit_bytes);
+	int (*verify)(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes);
+	/* What verify goes by, as one value. NULL: -ENODATA. Locks: none. */
+	int (*digest)(struct inode *inode, struct file_digest *out);
 	/* inode->is_packed: the file's bytes lie where they cannot be changed. Afterwards they do not: asked before the first write, truncate or
 	 * fallocate. Locks: lock W, map_lock W. */
 	int (*unpack)(struct inode *inode);
@@ -491,6 +508,8 @@ int vfs_copy_range(struct inode *in, u64 in_off, struct inode *out, u64 out_off,
 int vfs_extents(struct inode *inode, u64 off_bytes, u64 len_bytes,
 		int (*emit)(void *ctx, const struct mapping *m), void *ctx) __must_check;
 int vfs_fsync(struct inode *inode, bool data_only) __must_check;
+/* By what each read of the file is checked. -ENODATA: it is not. */
+int vfs_digest(struct inode *inode, struct file_digest *out) __must_check;
 
 /* size 0: *len only. -ERANGE: too small. */
 int vfs_getxattr(struct inode *inode, const char *name, void *buf, u32 size, u32 *len) __must_check;

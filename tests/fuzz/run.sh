@@ -3,7 +3,7 @@
 # Ends non-zero when a target found something; the input that shows it is named.
 set -u
 build=$1 only=$2 seconds=$3
-targets=${only:-super inode extent dir xattr journal fastcommit image}
+targets=${only:-super inode extent dir xattr journal fastcommit verity image}
 export FUZZ_IMAGES=$build/images
 
 one() {
