@@ -155,7 +155,7 @@ build/fuzz/fuzz_ext4: $(FUZZ_OBJ) build/fuzz/tests/fuzz/fuzz_ext4.o build/fuzz/t
 build/fuzz/fuzz_btrfs: $(FUZZ_OBJ) build/fuzz/tests/fuzz/fuzz_btrfs.o build/fuzz/tests/fuzz/btrfs_sums.o
 	$(call say,CC)
 	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer -Wl,--wrap=btrfs_csum -o $@ $^ $(PKG_LD) -lpthread
-build/fuzz/images: tests/fuzz/images.sh tests/fuzz/fast_commit.py
+build/fuzz/images: tests/fuzz/images.sh tests/fuzz/fast_commit.py tests/fuzz/logs.py tests/interop/verity.py
 	tests/fuzz/images.sh $@
 build/fuzz/images-btrfs: tests/fuzz/images_btrfs.sh
 	tests/fuzz/images_btrfs.sh $@

@@ -35,6 +35,7 @@ struct adapter {
 	bool noopen, noopendir;      /* [const after INIT] the kernel tells of no opens */
 	bool dont_mask;              /* [const after INIT] we apply the umask */
 	bool killpriv;               /* [const after INIT] the kernel leaves clearing set-id bits to us */
+	_Atomic bool has_labels;     /* some file has a security label: see ops_xattr.c */
 	int fd;                 /* [const while attached] of the mount; the session's from attach on; -1 */
 	int ended_fd;           /* [const] eventfd: the session has ended */
 	int ready_fd;           /* [const] eventfd: the kernel has taken up the mount */
@@ -156,6 +157,8 @@ void ll_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned int cmd, void *arg, st
 	      unsigned int flags, const void *in_buf, size_t in_size, size_t out_size);
 
 /* ops_xattr.c */
+/* Looks at the root directory, once. */
+void labels_find(struct adapter *a);
 void ll_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t size);
 void ll_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const char *value, size_t size,
 		 int flags);

@@ -453,6 +453,7 @@ int adapter_serve(struct adapter *a, void (*ready)(void *ctx), void *ctx)
 		err = fail(-errno, "no signal descriptor: %s", strerror(errno));
 		goto unmask;
 	}
+	labels_find(a);
 	near_start(a);
 	err = workers_start(a);
 	if (!err)

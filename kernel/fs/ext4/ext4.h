@@ -59,6 +59,9 @@ struct ext4_orphan_file; /* orphan.c */
 struct ext4_xattr_cache; /* xattr_edit.c */
 struct ext4_upkeep;      /* upkeep.c */
 
+struct ext4_verity;       /* verity.c: what the descriptor of a verity file says */
+struct ext4_verity_cache; /* verity.c: hash blocks that were checked */
+
 struct ext4_group_edit; /* group_edit.c: which groups have changed */
 struct ext4_balloc;     /* balloc.c: what is free, reserved, or waits for a commit */
 
@@ -113,6 +116,7 @@ struct ext4_super {
 	struct ext4_orphan_file *orphan_file; /* NULL: the volume has none */
 	struct mutex xattr_lock;              /* rank EXTENT: attribute blocks that may be shared */
 	struct ext4_xattr_cache *xattr_cache; /* [xattr_lock] blocks that could be; NULL: none yet */
+	struct ext4_verity_cache *_Atomic verity_cache; /* NULL: none yet */
 	_Atomic u32 next_generation;
 	struct ext4_spread spread;
 	u16 errors;                  /* policy: EXT4_ERRORS_* */
@@ -132,11 +136,12 @@ struct ext4_inode {
 	u16 extra_isize;   /* [vfs.lock W] bytes of fields behind the first 128; 0: none */
 	_Atomic u32 tid,
 		data_tid; /* the last transaction that changed it; that changed where or how long its data is */
-	struct list orphan;          /* [orphan_lock] in memory's copy of the orphan list */
-	u32 orphan_place;            /* [orphan_lock] in the orphan file, counted from 1; 0: none */
-	struct rwlock tree;          /* rank EXTENT: block[] as a map, and the blocks of the map */
-	_Atomic bool holes_in_dir;   /* a part of the directory could not be shown */
-	_Atomic bool index_bad;      /* the index of the directory was found damaged */
+	struct list orphan;                 /* [orphan_lock] in memory's copy of the orphan list */
+	u32 orphan_place;                   /* [orphan_lock] in the orphan file, counted from 1; 0: none */
+	struct rwlock tree;                 /* rank EXTENT: block[] as a map, and the blocks of the map */
+	_Atomic bool holes_in_dir;          /* a part of the directory could not be shown */
+	_Atomic bool index_bad;             /* the index of the directory was found damaged */
+	struct ext4_verity *_Atomic verity; /* NULL: not read yet */
 	u32 room_at;                 /* [vfs.lock W] a directory's block where the search for room begins */
 	u8 block[EXT4_IBLOCK_BYTES]; /* [tree] extent root, block map, symlink or inline data; checked */
 };
@@ -435,6 +440,18 @@ u32 ext4_extent_up_to(const struct ext4_disk_extent *e, u32 n, u64 lblk);
 int ext4_extent_map(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
 int ext4_indirect_map(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
 int ext4_map_blocks(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
+
+/* ---- verity.c: content checked by a hash tree ---- */
+
+/* inode_ops, of verity files. -EOPNOTSUPP: an algorithm or a version that is not known; -EIO: bytes that are not the file's. */
+int ext4_verity_unit(struct inode *inode, u32 *unit_bytes) __must_check;
+int ext4_verity_check(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes) __must_check;
+int ext4_verity_digest(struct inode *inode, struct file_digest *out) __must_check;
+/* The descriptor as it lies, and where; it is checked no further than that it can be one. */
+int ext4_verity_read(struct ext4_inode *ei, struct ext4_disk_verity *out, u64 *off_bytes) __must_check;
+/* What an inode or the volume keeps. NULL is ignored. */
+void ext4_verity_free(struct ext4_verity *v);
+void ext4_verity_cache_free(struct ext4_verity_cache *c);
 
 /* ---- xattr_list.c: lists of attributes, in an inode or in a block ---- */
 

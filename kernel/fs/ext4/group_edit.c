@@ -292,6 +292,8 @@ int ext4_groups_open(struct ext4_super *es)
 		edit->free_clusters += es->group[i].free_clusters;
 		edit->free_inodes += es->group[i].free_inodes;
 	}
+	/* A journal has the groups' counts; the superblock's may be older. */
+	fill_counts(es);
 	return 0;
 
 no_memory:

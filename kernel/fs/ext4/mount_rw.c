@@ -287,8 +287,8 @@ int ext4_write_fast_commits(struct ext4_super *es, const struct ext4_fc_log *fas
 	return err;
 }
 
-/* One block of the overlay, in the handle. */
-static int take_block(struct ext4_super *es, struct jbd2_handle *h, u64 blk, const void *bytes)
+/* One block of the overlay, when it differs: counted, and in the handle, if there is one. */
+static int take_block(struct ext4_super *es, struct jbd2_handle *h, u64 blk, const void *bytes, u32 *count)
 {
 	const struct bh_ctx ctx = { { 0 } };
 	struct buffer_head *bh;
@@ -297,8 +297,9 @@ static int take_block(struct ext4_super *es, struct jbd2_handle *h, u64 blk, con
 	if (err)
 		return err;
 	if (memcmp(bh->data, bytes, bh->size_bytes) != 0) {
-		err = jbd2_access(h, bh);
-		if (!err) {
+		++*count;
+		err = h ? jbd2_access(h, bh) : 0;
+		if (!err && h) {
 			memcpy(bh->data, bytes, bh->size_bytes);
 			jbd2_dirty(h, bh);
 		}
@@ -307,19 +308,20 @@ static int take_block(struct ext4_super *es, struct jbd2_handle *h, u64 blk, con
 	return err;
 }
 
-/* Every block that the overlay has, in the handle. */
-static int take_blocks(struct ext4_super *es, struct jbd2_handle *h, struct blkdev *overlay)
+/* Every block that the overlay has and in which it differs. */
+static int take_blocks(struct ext4_super *es, struct jbd2_handle *h, struct blkdev *overlay, u32 *count)
 {
 	u32 bytes = ext4_block_bytes(es);
 	u8 unit[DEV_SNAP_UNIT_BYTES];
 	int err = 0;
 
+	*count = 0;
 	for (u64 off = 0; !err && (off = dev_snap_next(overlay, off)) != ~0ull; off += sizeof(unit)) {
 		u64 len = MIN((u64)sizeof(unit), overlay->size_bytes - off);
 
 		err = blkdev_read(overlay, off, unit, len);
 		for (u64 at = 0; !err && at + bytes <= len; at += bytes)
-			err = take_block(es, h, (off + at) >> es->block_bits, unit + at);
+			err = take_block(es, h, (off + at) >> es->block_bits, unit + at, count);
 	}
 	return err;
 }
@@ -329,9 +331,9 @@ int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, const stru
 	const struct jbd2_ops none = { 0 };
 	struct jbd2_config config = { .target = es->vfs.dev, .ops = &none, .resume = log };
 	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
-	u64 blocks = dev_snap_units(overlay) * MAX(DEV_SNAP_UNIT_BYTES >> es->block_bits, 1u);
 	struct jbd2_handle h;
 	struct jbd2 *journal;
+	u32 blocks;
 	int err;
 
 	if (!ei)
@@ -340,12 +342,15 @@ int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, const stru
 	if (err)
 		return err;
 	err = jbd2_start(journal, &config);
-	if (!err && blocks > jbd2_credits_max(journal))
-		err = fail(-ENOSPC, "what its fast commits change does not fit into its journal");
 	if (!err)
-		err = jbd2_begin(journal, (u32)blocks, 0, &h);
+		err = take_blocks(es, NULL, overlay, &blocks);
+	if (!err)
+		err = jbd2_begin(journal, blocks, 0, &h);
+	if (err == -ENOSPC)
+		err = fail(err, "the %u blocks that its fast commits change do not fit into its journal",
+			   blocks);
 	if (!err) {
-		err = take_blocks(es, &h, overlay);
+		err = take_blocks(es, &h, overlay, &blocks);
 		if (err)
 			jbd2_abort(journal, err);
 		jbd2_end(&h);

@@ -106,6 +106,7 @@ static void ext4_free_inode(struct inode *inode)
 {
 	ext4_orphan_forget(ext4_inode(inode));
 	ext4_window_drop(ext4_inode(inode));
+	ext4_verity_free(ext4_inode(inode)->verity);
 	ext4_inode_free(ext4_inode(inode));
 }
 
@@ -148,6 +149,7 @@ static void ext4_put_super(struct super_block *sb)
 	blkdev_put(dev);
 	blkdev_put(es->journal_dev);
 	ext4_zone_free(&es->zone);
+	ext4_verity_cache_free(es->verity_cache);
 	free(es->group);
 	free(es);
 }
