@@ -22,7 +22,7 @@ SUITES  := $(foreach s,conform model crash,$(if $(wildcard tests/$(s)/*.c),$(s))
 TOOLS   := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/tools/*.c)))
 TPROG   := $(TOOLS) $(foreach s,$(SUITES),$(B)/tests/$(s)/$(s))
 
-PKGS     := fuse3 liburing jansson blkid uuid libutf8proc libgcrypt libxxhash zlib libzstd libdeflate
+PKGS     := fuse3 liburing jansson blkid uuid libutf8proc libgcrypt libxxhash zlib libzstd libdeflate lzo2
 # Asked only when something is compiled, so that `make deps` works on a bare machine.
 PKG_CF    = $(shell pkg-config --cflags $(PKGS))
 PKG_LD    = $(shell pkg-config --libs $(PKGS)) -lisal
@@ -68,11 +68,9 @@ $(B)/support.a: $(TSUPOBJ)
 	$(call say,AR)
 	$(Q)ar rcs $@ $^
 
-# The reference for our own LZO.
-$(B)/tests/unit/kernel/fs/btrfs/test_compress: LDLIBS := -llzo2
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/support.a $(B)/host.a $(B)/kernel.a
 	$(call say,LD)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) $(LDLIBS) -lcmocka -lpthread
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
 
 $(TOOLS): $(B)/tests/%: $(B)/tests/%.o $(B)/support.a $(B)/host.a $(B)/kernel.a
 	$(call say,LD)

@@ -565,8 +565,8 @@ static int dump_xattr(struct dumper *d)
 
 /* ---- verity ---- */
 
-#define M(field, kind) EXT4_MEMBER(struct ext4_disk_verity, field, kind)
-static const struct ext4_member verity_members[] = {
+#define M(field, kind) DOC_MEMBER(struct ext4_disk_verity, field, kind)
+static const struct doc_member verity_members[] = {
 	M(version, NUMBER),   M(hash_algorithm, NUMBER), M(log_blocksize, NUMBER),
 	M(salt_size, NUMBER), M(sig_size, NUMBER),       M(data_size, NUMBER),
 };
@@ -594,7 +594,7 @@ static int dump_verity(struct dumper *d)
 	if (err)
 		return err;
 	doc_u64(d->out, "offset", off);
-	ext4_members_doc(verity_members, ARRAY_SIZE(verity_members), &v, sizeof(v), d->out);
+	doc_members(d->out, verity_members, ARRAY_SIZE(verity_members), &v, sizeof(v));
 	doc_plain_hex(d->out, "root_hash", v.root_hash, sizeof(v.root_hash));
 	doc_plain_hex(d->out, "salt", v.salt, sizeof(v.salt));
 	return 0;
