@@ -22,7 +22,7 @@ SUITES  := $(foreach s,conform model crash,$(if $(wildcard tests/$(s)/*.c),$(s))
 TOOLS   := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/tools/*.c)))
 TPROG   := $(TOOLS) $(foreach s,$(SUITES),$(B)/tests/$(s)/$(s))
 
-PKGS     := fuse3 liburing jansson blkid uuid libutf8proc libgcrypt libxxhash zlib libzstd libdeflate
+PKGS     := fuse3 liburing jansson blkid uuid libutf8proc libgcrypt libxxhash zlib libzstd libdeflate lzo2
 # Asked only when something is compiled, so that `make deps` works on a bare machine.
 PKG_CF    = $(shell pkg-config --cflags $(PKGS))
 PKG_LD    = $(shell pkg-config --libs $(PKGS)) -lisal
@@ -68,11 +68,9 @@ $(B)/support.a: $(TSUPOBJ)
 	$(call say,AR)
 	$(Q)ar rcs $@ $^
 
-# The reference for our own LZO.
-$(B)/tests/unit/kernel/fs/btrfs/test_compress: LDLIBS := -llzo2
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/support.a $(B)/host.a $(B)/kernel.a
 	$(call say,LD)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) $(LDLIBS) -lcmocka -lpthread
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
 
 $(TOOLS): $(B)/tests/%: $(B)/tests/%.o $(B)/support.a $(B)/host.a $(B)/kernel.a
 	$(call say,LD)
@@ -96,7 +94,7 @@ check: deps ## run all tests of the fast set (installs what it needs)
 	@$(MAKE) --no-print-directory check-run
 
 check-run: all tests
-	@$(MAKE) --no-print-directory MODE=asan $(addprefix build/asan/tests/tools/,explore explore_any_sum abuse abuse_any_sum)
+	@$(MAKE) --no-print-directory MODE=asan build/asan/werunos $(addprefix build/asan/tests/tools/,explore explore_any_sum abuse abuse_any_sum)
 	@tests/run.sh all
 
 check-fast: deps ## the tests that need neither root nor a mount, under a minute
@@ -156,7 +154,7 @@ build/fuzz/fuzz_ext4: $(FUZZ_OBJ) build/fuzz/tests/fuzz/fuzz_ext4.o build/fuzz/t
 build/fuzz/fuzz_btrfs: $(FUZZ_OBJ) build/fuzz/tests/fuzz/fuzz_btrfs.o build/fuzz/tests/fuzz/btrfs_sums.o
 	$(call say,CC)
 	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer -Wl,--wrap=btrfs_csum -o $@ $^ $(PKG_LD) -lpthread
-build/fuzz/images: tests/fuzz/images.sh tests/fuzz/fast_commit.py
+build/fuzz/images: tests/fuzz/images.sh tests/fuzz/fast_commit.py tests/fuzz/logs.py tests/interop/verity.py
 	tests/fuzz/images.sh $@
 build/fuzz/images-btrfs: tests/fuzz/images_btrfs.sh
 	tests/fuzz/images_btrfs.sh $@

@@ -59,7 +59,7 @@ static int doc_extent(void *ctx, const struct mapping *m)
 	doc_str(d, "kind", kinds[kind]);
 	doc_u64(d, "offset", m->off_bytes);
 	doc_u64(d, "length", m->len_bytes);
-	if (m->dev && kind != MAP_HOLE && kind != MAP_INLINE)
+	if (m->dev)
 		doc_u64(d, "device_offset", m->dev_off_bytes);
 	if (m->dev && kind == MAP_ENCODED)
 		doc_u64(d, "device_length", m->dev_len_bytes);

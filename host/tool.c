@@ -255,6 +255,26 @@ static void doc_link(struct inode *link, struct doc *out)
 		doc_str(out, "target_error", err_text());
 }
 
+/* By what the file's content is checked. */
+static void doc_digest(struct inode *inode, struct doc *out)
+{
+	struct file_digest digest;
+	struct text t = { 0 };
+	int err = vfs_digest(inode, &digest);
+
+	if (err == -ENODATA)
+		return;
+	if (err) {
+		doc_str(out, "verity", err_text());
+		return;
+	}
+	text_add(&t, "%s:", digest.name);
+	for (u32 i = 0; i < digest.len_bytes; i++)
+		text_add(&t, "%02x", digest.bytes[i]);
+	doc_str(out, "verity", text_str(&t));
+	text_free(&t);
+}
+
 void stat_doc(struct inode *inode, struct doc *out)
 {
 	char mode[11], octal[8];
@@ -280,6 +300,7 @@ void stat_doc(struct inode *inode, struct doc *out)
 	doc_u64(out, "size", k.size_bytes);
 	doc_u64(out, "blocks_512", k.blocks_512);
 	doc_hex(out, "flags", k.flags);
+	doc_digest(inode, out);
 	doc_u64(out, "project", k.project);
 	doc_time(out, "accessed", k.atime.sec, k.atime.nsec);
 	doc_time(out, "modified", k.mtime.sec, k.mtime.nsec);

@@ -3,7 +3,7 @@
 set -eu
 PACKAGES="gcc make pkg-config libfuse3-dev fuse3 liburing-dev libisal-dev libxxhash-dev libjansson-dev
  zlib1g-dev libdeflate-dev libzstd-dev libblkid-dev uuid-dev libutf8proc-dev libgcrypt20-dev libcmocka-dev liblzo2-dev python3-pytest clang-format clang binutils
- e2fsprogs btrfs-progs util-linux fdisk fuse2fs fio attr acl xz-utils strace"
+ e2fsprogs fsverity btrfs-progs util-linux fdisk fuse2fs fio attr acl xz-utils strace"
 missing=
 for p in $PACKAGES; do
 	dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $p"

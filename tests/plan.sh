@@ -19,9 +19,11 @@ plan() {
 	[ "$1" = fast ] || job fuse 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/fuse
 	[ "$1" = fast ] || job house 120 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/house
 	plan_conform "$1"
-	[ "$1" = fast ] || job interop 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop
+	[ "$1" = fast ] || job interop 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop --ignore-glob='*/test_btrfs*'
+	[ "$1" = fast ] || job interop/btrfs 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs*.py
 	# Under ASan and UBSan: `make check` builds these tools so as well.
-	[ "$1" = fast ] || job image 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image
+	[ "$1" = fast ] || job image 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_hostile.py
+	[ "$1" = fast ] || job image/btrfs 300 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_btrfs_hostile.py
 	plan_model "$1"
 	plan_bytes "$1"
 	plan_crash "$1"
@@ -31,9 +33,18 @@ plan() {
 
 # All of the feature matrix; the threaded parts under the thread sanitizer.
 plan_long() {
+	job interop/btrfs_devices 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_devices.py
+	job interop/btrfs_all 1800 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs.py
+	job image/btrfs_all 900 env LONG=1 BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_btrfs_hostile.py
+	job interop/btrfs_life 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_life.py
 	job interop/all 600 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_matrix.py
 	for t in kernel/block/test_bh kernel/vfs/test_namei kernel/vfs/test_inode kernel/vfs/test_stage; do
 		job "tsan/$t" 600 "build/tsan/tests/unit/$t"
+	done
+	for t in asan tsan; do
+		job "$t/btrfs/test_compress" 300 "build/$t/tests/unit/kernel/fs/btrfs/test_compress"
+		job "$t/btrfs/readers" 600 env "BUILD=build/$t" "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_files.py \
+			-k "readers or hostile or bad"
 	done
 	for t in commit transaction; do
 		job "tsan/jbd2/test_$t" 300 "build/tsan/tests/unit/kernel/jbd2/test_$t"

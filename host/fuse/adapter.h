@@ -35,6 +35,7 @@ struct adapter {
 	bool noopen, noopendir;      /* [const after INIT] the kernel tells of no opens */
 	bool dont_mask;              /* [const after INIT] we apply the umask */
 	bool killpriv;               /* [const after INIT] the kernel leaves clearing set-id bits to us */
+	_Atomic bool has_labels;     /* some file has a security label: see ops_xattr.c */
 	int fd;                 /* [const while attached] of the mount; the session's from attach on; -1 */
 	int ended_fd;           /* [const] eventfd: the session has ended */
 	int ready_fd;           /* [const] eventfd: the kernel has taken up the mount */
@@ -52,6 +53,7 @@ struct adapter {
 	_Atomic u32 deputy_calls; /* its futex word */
 	_Atomic u32 deputy_out;   /* 1: its clock does not run */
 	_Atomic u32 deputy_leave; /* 1: it is called to serve */
+	struct near *near;        /* [const while serving] NULL: not to be had here */
 	_Atomic u64 received;     /* requests so far */
 	_Atomic u32 serving;      /* workers with a request */
 };
@@ -65,6 +67,7 @@ struct worker {
 	void *out;           /* REQUEST_MAX bytes, page-aligned: replies with content */
 	void *names;         /* REQUEST_MAX bytes: a directory's entries on their way to out */
 	u32 luck;            /* how often a request came soon after the last, lately */
+	int cpu;             /* bound to it by near_sit; -1: not bound */
 };
 
 /* calls.c */
@@ -77,6 +80,20 @@ void call_one(struct adapter *a);
  * first, for a moment at most.
  */
 bool settled(struct adapter *a, int err) __must_check;
+
+/* near.c: workers beside a lone client. */
+/* Before the first worker starts, and after the last has ended. */
+void near_start(struct adapter *a);
+void near_stop(struct adapter *a);
+bool near_is_on(const struct adapter *a);
+/* A request has come in, and is not answered yet. */
+void near_request(struct worker *w);
+/* writev of a reply, beside the client if that is where the worker sits. */
+ssize_t near_reply(struct worker *w, int fd, const struct iovec *iov, int count);
+/* The worker is about to watch: it sits down where that is best. */
+void near_sit(struct worker *w);
+/* The deputy's clock has ticked. */
+void near_tick(struct adapter *a);
 
 /* worker.c */
 int worker_init(struct worker *w, struct adapter *a) __must_check;
@@ -140,6 +157,8 @@ void ll_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned int cmd, void *arg, st
 	      unsigned int flags, const void *in_buf, size_t in_size, size_t out_size);
 
 /* ops_xattr.c */
+/* Looks at the root directory, once. */
+void labels_find(struct adapter *a);
 void ll_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t size);
 void ll_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const char *value, size_t size,
 		 int flags);

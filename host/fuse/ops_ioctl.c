@@ -1,5 +1,5 @@
 /*
- * IOCTL: inode flags, FITRIM, shutdown, and what `werunos umount` asks of a server. The kernel passes exactly the
+ * IOCTL: inode flags, digests of verity files, FITRIM, shutdown, and what `werunos umount` asks of a server. The kernel passes exactly the
  * bytes that a command's number announces; so a shutdown's argument, whose number says "read", never arrives: it is
  * always as if the power went.
  */
@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <linux/fs.h>
+#include <linux/fsverity.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -67,6 +68,38 @@ static bool may_set_flags(fuse_req_t req, const struct kstat *k)
 	u32 uid = fuse_req_ctx(req)->uid;
 
 	return may_all(uid) || uid == id_show(&req_adapter(req)->opts.ids.uid, k->uid);
+}
+
+/* ---- digests ---- */
+
+/*
+ * FS_IOC_MEASURE_VERITY: its number announces only the fixed part, behind which its caller has as much room as that part says; kernels that know
+ * the command give us all of it, older ones no more than the fixed part.
+ */
+static int reply_digest(fuse_req_t req, struct inode *inode, const void *in, size_t in_size, size_t out_size)
+{
+	struct {
+		struct fsverity_digest head;
+		u8 bytes[DIGEST_MAX_BYTES];
+	} out = { 0 };
+	struct file_digest digest;
+	size_t len;
+	int err;
+
+	if (in_size < sizeof(out.head))
+		return -EINVAL;
+	memcpy(&out.head, in, sizeof(out.head));
+	err = vfs_digest(inode, &digest);
+	if (err)
+		return err;
+	len = sizeof(out.head) + digest.len_bytes;
+	if (out.head.digest_size < digest.len_bytes || out_size < len)
+		return -EOVERFLOW;
+	out.head.digest_algorithm = digest.algorithm;
+	out.head.digest_size = digest.len_bytes;
+	memcpy(out.bytes, digest.bytes, digest.len_bytes);
+	fuse_reply_ioctl(req, 0, &out, len);
+	return 0;
 }
 
 /* ---- the volume ---- */
@@ -151,6 +184,8 @@ static int inode_ioctl(fuse_req_t req, struct inode *inode, unsigned int cmd, co
 	case FS_IOC_FSGETXATTR:
 		reply_fsxattr(req, &k);
 		return 0;
+	case FS_IOC_MEASURE_VERITY:
+		return reply_digest(req, inode, in, size, out_size);
 	case FS_IOC_SETFLAGS:
 		err = set_flags(inode, in, size);
 		break;

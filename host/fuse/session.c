@@ -19,6 +19,8 @@
  * there is none. After a while without requests the deputy's clock stops, and the next request starts it again: an
  * unused mount wakes nobody.
  *
+ * A lone client is served beside itself, which changes some of this: near.c.
+ *
  * Ending. When the mount goes, receive returns 0 to whoever asks. That worker sets `ended` and calls all.
  */
 #include "adapter.h"
@@ -38,12 +40,13 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#define SPIN_NS     50000u
-#define LUCK_MAX    8u
-#define SOON_NS     200000u /* a sleep that was this short might have been a spin */
-#define TICK_MS     1u
-#define QUIET_TICKS 16u
-#define WORKERS_MAX 16u
+#define SPIN_NS      50000u
+#define LUCK_MAX     8u
+#define SOON_NS      200000u /* a sleep that was this short might have been a spin */
+#define TICK_MS      1u
+#define NEAR_TICK_MS 16u /* any thread that wakes moves a lone client away from its worker */
+#define QUIET_TICKS  16u
+#define WORKERS_MAX  16u
 
 /* ---- who waits how; calling one: calls.c ---- */
 
@@ -57,21 +60,27 @@ static void end(struct adapter *a)
 	eventfd_write(a->ended_fd, 1);
 }
 
-static bool is_slow(const struct worker *w)
+/* Waits for the device, or moves much. */
+static bool may_sleep(const struct worker *w)
 {
 	const struct fuse_in_header *h = w->buf.mem;
 
 	switch (h->opcode) {
 	case FUSE_FSYNC:
 	case FUSE_FSYNCDIR:
-	case FUSE_SETATTR:
 	case FUSE_FALLOCATE:
 	case FUSE_COPY_FILE_RANGE:
-	case FUSE_UNLINK:
-	case FUSE_RELEASE:
 		return true;
 	}
 	return false;
+}
+
+static bool is_slow(const struct worker *w)
+{
+	const struct fuse_in_header *h = w->buf.mem;
+
+	return may_sleep(w) || h->opcode == FUSE_SETATTR || h->opcode == FUSE_UNLINK ||
+	       h->opcode == FUSE_RELEASE;
 }
 
 static void serve(struct worker *w)
@@ -82,7 +91,8 @@ static void serve(struct worker *w)
 	stat_add(STAT_FUSE_REQUESTS, 1);
 	if (atomic_load(&a->deputy_out))
 		rouse_deputy(a);
-	if (!atomic_load(&a->watching) && (is_slow(w) || a->way->pending(a)))
+	near_request(w);
+	if (!atomic_load(&a->watching) && (near_is_on(a) ? may_sleep(w) : is_slow(w) || a->way->pending(a)))
 		call_one(a);
 	atomic_fetch_add(&a->serving, 1);
 	vfs_set_privileged(may_all(((const struct fuse_in_header *)w->buf.mem)->uid));
@@ -114,7 +124,8 @@ static int watch(struct worker *w)
 	u64 start;
 	int n;
 
-	if (w->luck) {
+	near_sit(w);
+	if (w->luck && !near_is_on(a)) {
 		n = spin(w);
 		if (n != -EAGAIN) {
 			w->luck = LUCK_MAX;
@@ -145,7 +156,8 @@ static void stand_by(struct adapter *a)
 
 		atomic_store(&a->deputy_out, out);
 		if (atomic_load(&a->received) == seen && !atomic_load(&a->ended))
-			os_wait(&a->deputy_calls, word, out ? 0 : TICK_MS);
+			os_wait(&a->deputy_calls, word, out ? 0 : near_is_on(a) ? NEAR_TICK_MS : TICK_MS);
+		near_tick(a);
 		now = atomic_load(&a->received);
 		quiet = now == seen ? quiet + 1 : 0;
 		seen = now;
@@ -212,7 +224,7 @@ static ssize_t send_reply(int fd, struct iovec *iov, int count, void *userdata)
 	if (h->opcode == FUSE_INIT && count >= 2 &&
 	    iov[1].iov_len >= offsetof(struct fuse_init_out, unused) && a->killpriv)
 		((struct fuse_init_out *)iov[1].iov_base)->flags |= FUSE_HANDLE_KILLPRIV_V2;
-	return writev(fd, iov, count);
+	return near_reply(this_worker, fd, iov, count);
 }
 
 static ssize_t receive_bytes(int fd, void *buf, size_t len, void *userdata)
@@ -441,10 +453,13 @@ int adapter_serve(struct adapter *a, void (*ready)(void *ctx), void *ctx)
 		err = fail(-errno, "no signal descriptor: %s", strerror(errno));
 		goto unmask;
 	}
+	labels_find(a);
+	near_start(a);
 	err = workers_start(a);
 	if (!err)
 		control(a, signal_fd, ready, ctx);
 	workers_join(a);
+	near_stop(a);
 	close(signal_fd);
 unmask:
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

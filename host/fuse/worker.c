@@ -20,6 +20,7 @@ int worker_init(struct worker *w, struct adapter *a)
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 
 	w->a = a;
+	w->cpu = -1;
 	w->recv_mem = os_alloc_aligned(page, page + 256 * page + 4096 + page);
 	w->out = os_alloc_aligned(page, REQUEST_MAX);
 	w->names = os_alloc_aligned(page, REQUEST_MAX);

@@ -142,7 +142,7 @@ struct jbd2_config {
 	u32 incompat_want;
 	/*
 	 * Or the log is not empty, but was recovered to target, with this result: it is gone on with. Until the first commit the log says
-	 * what it said, so that fast commits behind it still count; after it they do not.
+	 * what it said, so that fast commits behind it still count; after it they do not. That commit may take all of the log.
 	 */
 	const struct jbd2_recovery *resume;
 };

@@ -231,7 +231,9 @@ static int check_config(struct jbd2 *j, const struct jbd2_config *config)
 /* How large a transaction may be. */
 static int set_limits(struct jbd2 *j)
 {
-	u64 log = (j->info.end - j->info.first) / 4;
+	u64 ring = j->info.end - j->info.first;
+	/* What is gone on with after recovery has the log to itself. It is never full. */
+	u64 log = j->config.resume ? ring - 1 : ring / 4;
 	u64 cache = bcache_limit_bytes(j->config.target->cache) / 2 / j->info.block_bytes;
 	u32 max = (u32)MIN(log, cache), most = max;
 

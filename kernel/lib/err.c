@@ -2,6 +2,7 @@
 #include "lib/err.h"
 
 #include "lib/log.h"
+#include "lib/os.h"
 #include "lib/trace.h"
 #include <errno.h>
 #include <stdarg.h>
@@ -41,8 +42,44 @@ int fail(int err, const char *fmt, ...)
 	return err;
 }
 
-int corrupt(struct health *h, const char *what, u64 nr, const char *fmt, ...)
+void health_ring(struct health *h)
 {
+	atomic_fetch_add(&h->bell, 1);
+	os_wake_all(&h->bell);
+}
+
+u64 health_errors(struct health *h, struct health_error *first, struct health_error *latest)
+{
+	mutex_guard(&h->lock);
+	*first = h->first_error;
+	*latest = h->last_error;
+	return atomic_load(&h->corrupt_count);
+}
+
+/* Its number. */
+static u64 record(struct health *h, const struct health_error *e, const char *sentence)
+{
+	u64 count;
+
+	health_raise(h, HEALTH_CORRUPT);
+	mutex_lock(&h->lock);
+	count = atomic_fetch_add(&h->corrupt_count, 1) + 1;
+	if (count == 1) {
+		h->first_error = *e;
+		memccpy(h->first, sentence, 0, sizeof(h->first) - 1);
+	}
+	h->last_error = *e;
+	mutex_unlock(&h->lock);
+	health_ring(h);
+	return count;
+}
+
+int corrupt_at(const char *file, const char *func, u32 line, struct health *h, const char *what, u64 nr,
+	       const char *fmt, ...)
+{
+	struct health_error e = {
+		.time_sec = os_now().sec, .nr = nr, .file = file, .func = func, .line = line
+	};
 	int n = snprintf(last, sizeof(last), "%s%s%s %llu: ", h ? h->name : "", h ? ": " : "", what,
 			 (unsigned long long)nr);
 	u64 count = 1;
@@ -53,14 +90,9 @@ int corrupt(struct health *h, const char *what, u64 nr, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(last + n, sizeof(last) - (size_t)n, fmt, ap);
 	va_end(ap);
-	if (h) {
-		count = atomic_fetch_add(&h->corrupt_count, 1) + 1;
-		health_raise(h, HEALTH_CORRUPT);
-		mutex_lock(&h->lock);
-		if (!h->first[0])
-			memccpy(h->first, last, 0, sizeof(h->first) - 1);
-		mutex_unlock(&h->lock);
-	}
+	snprintf(e.what, sizeof(e.what), "%s", what);
+	if (h)
+		count = record(h, &e, last);
 	trace(TRACE_CORRUPT, nr, count);
 	log_debug("%s", last);
 	return -EUCLEAN;

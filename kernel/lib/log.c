@@ -43,7 +43,7 @@ void log_msg(enum log_level level, const char *fmt, ...)
 {
 	static const char *const word[] = { "error", "warning", "info", "debug" };
 	static const int prio[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
-	char line[1024];
+	char line[4096]; /* room for all counters, which are one message */
 	int fd = atomic_load(&log_fd), n = 0, m;
 	va_list ap;
 

@@ -43,7 +43,8 @@
 	X(STAGE_HITS, "reads served from the read stage")     \
 	X(TAIL_PUTS, "pieces taken by the tail stage")        \
 	X(TAIL_WRITES, "blocks written by the tail stage")    \
-	X(FUSE_REQUESTS, "FUSE requests")
+	X(FUSE_REQUESTS, "FUSE requests")                     \
+	X(FUSE_NEAR, "replies beside a lone client")
 
 #define TRACE_ENUM(name, text) TRACE_##name,
 enum trace_event { TRACE_EVENTS(TRACE_ENUM) TRACE_EVENT_COUNT };

@@ -31,6 +31,11 @@ void vfs_getattr(struct inode *inode, struct kstat *out)
 	mutex_unlock(&inode->attr);
 }
 
+int vfs_digest(struct inode *inode, struct file_digest *out)
+{
+	return inode->ops->digest ? inode->ops->digest(inode, out) : -ENODATA;
+}
+
 /* chmod of a file with an access ACL: the mask (else the group entry) takes the group bits. Locks: inode->lock W. */
 static int acl_chmod(struct inode *inode, u32 mode)
 {

@@ -50,6 +50,48 @@ static int read_locked(struct inode *inode, u64 off_bytes, u8 *buf, u64 len_byte
 	return err;
 }
 
+/* The piece that begins at `start`, checked. Locks: map_lock. */
+static int read_piece(struct inode *inode, u64 start, u8 *piece, u64 len_bytes, u64 room)
+{
+	int err = read_locked(inode, start, piece, len_bytes, room);
+
+	return err ? err : inode->ops->verify(inode, start, piece, len_bytes);
+}
+
+/* As read_locked, of a file whose content is checked. Whole pieces are checked where they are wanted. Locks: map_lock. */
+static int read_verified(struct inode *inode, u64 off_bytes, u8 *buf, u64 len_bytes, u64 room, u64 size)
+{
+	u64 pos = off_bytes, end = off_bytes + len_bytes;
+	scoped(freep) u8 *piece = NULL;
+	u32 unit;
+	int err = inode->ops->verify_unit(inode, &unit);
+
+	while (!err && pos < end) {
+		u64 start = ALIGN_DOWN(pos, (u64)unit),
+		    whole = end == size ? end : ALIGN_DOWN(end, (u64)unit);
+		u8 *dst = buf + (pos - off_bytes);
+		u64 n;
+
+		if (pos == start && pos < whole) {
+			n = whole - pos;
+			err = read_locked(inode, pos, dst, n, room - (pos - off_bytes));
+			if (!err)
+				err = inode->ops->verify(inode, pos, dst, n);
+		} else {
+			if (!piece)
+				piece = os_alloc_aligned(4096, MAX(unit, 4096u));
+			if (!piece)
+				return fail(-ENOMEM, "no memory for a buffer");
+			err = read_piece(inode, start, piece, MIN((u64)unit, size - start), unit);
+			n = MIN(start + unit, end) - pos;
+			if (!err)
+				memcpy(dst, piece + (pos - start), n);
+		}
+		pos += n;
+	}
+	return err;
+}
+
 int vfs_read(struct inode *inode, u64 off_bytes, void *buf, u64 len_bytes, u64 *done)
 {
 	u64 size, n = 0;
@@ -65,7 +107,8 @@ int vfs_read(struct inode *inode, u64 off_bytes, void *buf, u64 len_bytes, u64 *
 	if (off_bytes < size && len_bytes) {
 		n = MIN(len_bytes, size - off_bytes);
 		stage_advance(inode, off_bytes, n);
-		err = read_locked(inode, off_bytes, buf, n, len_bytes);
+		err = inode->ops->verify ? read_verified(inode, off_bytes, buf, n, len_bytes, size)
+					 : read_locked(inode, off_bytes, buf, n, len_bytes);
 	}
 	rw_read_unlock(&inode->map_lock);
 	if (!err)

@@ -87,9 +87,10 @@ static int read_mapped(struct inode *inode, struct reader *r, const struct mappi
 int read_range(struct inode *inode, u64 off_bytes, u8 *buf, u64 len_bytes, u64 room_bytes)
 {
 	u64 pos = off_bytes, end = off_bytes + len_bytes;
-	struct reader r = { .count = 0 };
+	struct reader r; /* too large to be cleared for each read */
 	int err = 0, io_err;
 
+	r.count = 0;
 	io_batch_init(&r.batch);
 	while (!err && pos < end) {
 		u64 at = pos - off_bytes, n = 0;

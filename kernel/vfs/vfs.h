@@ -155,6 +155,14 @@ struct subvolume {
 /* Returns 0 to go on, else what ends the listing and is its result. */
 typedef int (*subvolume_fn)(void *ctx, const struct subvolume *s);
 
+/* A hash that stands for a file's whole content; which one, by the numbers of linux/fsverity.h. */
+#define DIGEST_MAX_BYTES 64u
+struct file_digest {
+	const char *name; /* of the algorithm */
+	u16 algorithm, len_bytes;
+	u8 bytes[DIGEST_MAX_BYTES];
+};
+
 /* ---- data mapping ---- */
 
 enum map_kind {
@@ -251,6 +259,15 @@ struct inode_ops {
 	 */
 	int (*decode)(struct inode *inode, const struct mapping *m, u64 off_bytes, void *dst, u64 len_bytes,
 		      u64 room_bytes, u64 *done);
+	/*
+	 * What is read is checked before anybody gets it. verify_unit: in pieces of so many bytes, a power of two, at least 512. verify: the bytes
+	 * [off, off + len), which begin with a piece and end with one or with the file; -EIO: they are not the file's. NULL, both: there
+	 * is nothing to check by. Locks: map_lock R.
+	 */
+	int (*verify_unit)(struct inode *inode, u32 *unit_bytes);
+	int (*verify)(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes);
+	/* What verify goes by, as one value. NULL: -ENODATA. Locks: none. */
+	int (*digest)(struct inode *inode, struct file_digest *out);
 	/* inode->is_packed: the file's bytes lie where they cannot be changed. Afterwards they do not: asked before the first write, truncate or
 	 * fallocate. Locks: lock W, map_lock W. */
 	int (*unpack)(struct inode *inode);
@@ -547,6 +564,8 @@ int vfs_copy_range(struct inode *in, u64 in_off, struct inode *out, u64 out_off,
 int vfs_extents(struct inode *inode, u64 off_bytes, u64 len_bytes,
 		int (*emit)(void *ctx, const struct mapping *m), void *ctx) __must_check;
 int vfs_fsync(struct inode *inode, bool data_only) __must_check;
+/* By what each read of the file is checked. -ENODATA: it is not. */
+int vfs_digest(struct inode *inode, struct file_digest *out) __must_check;
 
 /* See inode_ops. */
 int vfs_ioctl(struct inode *inode, u32 cmd, bool privileged, const void *in, u32 in_bytes, void *out,

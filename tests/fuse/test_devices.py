@@ -155,6 +155,8 @@ def test_missing(two, tmp):
 def test_named_wrongly(two, tmp):
     one_line(run("ls", "--device", tmp / "nothing", two[0]), "nothing does not exist")
     one_line(run("ls", "--device", tmp / "vol-notes.txt", two[0]), "vol-notes.txt", "no superblock")
+    one_line(run("ls", "--device", tmp / "vol-other.img", two[0]), "vol-other.img is a device of another volume")
+    one_line(run("ls", "--device", two[1], "--device", tmp / "vol-other.img", two[0]), "vol-other.img is a device of another volume")
     assert run("ls", "--device").returncode == 64
 
 

@@ -239,6 +239,7 @@ def test_bad_usage(tmp):
 
 @pytest.mark.parametrize("make,words", [
     (["mkswap"], ["swap space"]),
+    (["mkfs.minix"], ["a minix file system"]),
     (b"LUKS\xba\xbe\0\1", ["a LUKS volume", "cryptsetup"]),
 ])
 def test_foreign_volumes_are_named(tmp, make, words):

@@ -490,3 +490,23 @@ def test_operations_without_support_say_so(m):
         assert libc.fallocate(f.fileno(), 0x08, ctypes.c_long(0), ctypes.c_long(4096)) == -1  # collapse
         assert ctypes.get_errno() == errno.EOPNOTSUPP
         fails(errno.ENOTTY, fcntl.ioctl, f, 0x12345678, array.array("b", [0] * 64))
+
+
+def test_a_volume_without_labels_says_so():
+    """Until one is given; ls then asks no file but the first."""
+    need_root()
+    with scratch() as d:
+        (d / "m").mkdir()
+        with foreground("memfs:16M", d / "m"):
+            for name in ("a", "b"):
+                (d / "m" / name).touch()
+            fails(errno.EOPNOTSUPP, os.getxattr, d / "m/a", "security.selinux")
+            os.setxattr(d / "m/b", "security.selinux", b"label")
+            assert os.getxattr(d / "m/b", "security.selinux") == b"label"
+            fails(errno.ENODATA, os.getxattr, d / "m/a", "security.selinux")
+        with open(d / "img", "wb") as f:
+            f.truncate(16 << 20)
+        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", d / "img"], check=True)
+        subprocess.run(["debugfs", "-w", "-R", "ea_set / security.selinux label", d / "img"], check=True, stderr=subprocess.DEVNULL)
+        with foreground(d / "img", d / "m"):
+            fails(errno.ENODATA, os.getxattr, d / "m/lost+found", "security.selinux")

@@ -1,7 +1,7 @@
 /*
  * Fuzz targets for ext4, one per kind of block and one for whole volumes; which one, FUZZ_TARGET says:
  *
- *   super inode extent dir xattr journal fastcommit   the input lies over one block of that kind in a sound volume
+ *   super inode extent dir xattr journal fastcommit verity   the input lies over one block of that kind in a sound volume
  *   image                                  the input is a list of patches anywhere in a sound volume
  *
  * The sound volumes are the files of the folder FUZZ_IMAGES (tests/fuzz/images.sh makes them). Checksums count as
@@ -58,6 +58,8 @@ static bool kind_matches(const u8 *p, u32 block)
 		return get32(p) == 0x98393bc0; /* big endian */
 	if (!strcmp(target, "fastcommit"))
 		return get32(p) == 0x00080009; /* a head of 8 bytes */
+	if (!strcmp(target, "verity"))
+		return get32(p) == 0x040a0201 && !get32(p + 4); /* SHA-512 of 1 KiB with 4 bytes of salt */
 	if (!strcmp(target, "dir"))
 		return (get32(p) && p[4] == 12 && p[6] == 1 && p[8] == '.') ||
 		       !memcmp(p + block - 12, tail, sizeof(tail));

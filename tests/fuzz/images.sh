@@ -90,6 +90,11 @@ sif crypt/short flags 0x80800
 sif long flags 0x80800
 sif crypt flags 0x80800
 EOF
+# Content that a tree of three levels checks.
+folding=
+make_image verity "$common,extent,verity,metadata_csum,extra_isize" -b 1024 -I 256
+head -c 70000 /dev/zero | tr '\0' v >"$work/content"
+"$(dirname "$0")/../interop/verity.py" "$dir/verity.img" checked "$work/content" 10 sha512 salt >/dev/null
 # Volumes that need recovery: blocks 1900 to 1902 are in the log, some of them revoked later.
 folding=
 blocks=2200
@@ -98,6 +103,7 @@ head -c 2048 /dev/zero | tr '\0' j >"$work/two"
 printf '\300\073\071\230' >"$work/magic" && head -c 1020 /dev/zero >>"$work/magic"
 make_image dirty "$common,extent,has_journal,extra_isize" -b 1024 -I 256 -J size=1
 cp "$dir/seed.img" "$dir/dirty-csum.img"
+"$(dirname "$0")/logs.py" "$dir/dirty.img" "$dir"
 for image in dirty dirty-csum; do
 	debugfs -w -f - "$dir/$image.img" >/dev/null 2>&1 <<EOF
 jo $([ $image = dirty ] || echo -c)

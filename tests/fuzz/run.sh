@@ -3,7 +3,7 @@
 # Ends non-zero when a target found something; the input that shows it is named.
 set -u
 build=$1 only=$2 seconds=$3
-targets=${only:-super inode extent dir xattr journal fastcommit image btrfs-super btrfs-node btrfs-item btrfs-log btrfs-zlib btrfs-lzo btrfs-zstd btrfs-volume}
+targets=${only:-super inode extent dir xattr journal fastcommit verity image btrfs-super btrfs-node btrfs-item btrfs-log btrfs-zlib btrfs-lzo btrfs-zstd btrfs-volume}
 
 one() {
 	local t=$1 corpus=$build/corpus/$1 seeds=$build/seeds/$1 program=$build/fuzz_ext4

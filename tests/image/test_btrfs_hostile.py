@@ -158,7 +158,7 @@ def test_random_damage_with_right_sums(sound, tmp_path):
     v.close()
     copy = tmp_path / 'copy.img'
     shutil.copy(image, copy)
-    for turn in range(200 if os.environ.get('LONG') else 40):
+    for turn in range(200 if os.environ.get('LONG') else 15):
         v = Volume(image)
         hurt = rnd.sample(nodes, 3)
         saved = [(l, v.node(l)) for l in hurt]

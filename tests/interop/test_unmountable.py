@@ -85,8 +85,6 @@ def test_large_blocks(tree, tmp_path, block, features):
 def test_features_the_kernel_lacks(tree, tmp_path, features):
     image = tmp_path / 'img'
     build(image, tree, features, '-b', '4096')
-    if 'verity' in features:
-        debugfs(image, 'sif /size-3000000 flags 0x180000')
     check(image, tree, tmp_path)
 
 

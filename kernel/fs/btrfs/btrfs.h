@@ -68,6 +68,8 @@ u64 btrfs_extref_hash(u64 parent, const void *name, u32 len);
 
 /* -EOPNOTSUPP with the names of the incompatible features that this module cannot read; else 0. */
 int btrfs_features_check(const struct btrfs_disk_super *d) __must_check;
+/* -EOPNOTSUPP: by the superblock's flags a tool has left the volume between two states, or they are not known; else 0. */
+int btrfs_flags_check(const struct btrfs_disk_super *d) __must_check;
 /* Names of known bits, and 0x… for the rest, into an array. which: 0 compat, 1 compat_ro, 2 incompat. */
 void btrfs_features_doc(int which, u64 bits, struct doc *array);
 
@@ -105,13 +107,14 @@ struct btrfs_device {
 	u64 size_bytes;     /* as its item says */
 	u64 generation;     /* as its superblock says; a missing one's and a seed's: 0 */
 	bool seed;
+	bool listed;             /* an item or a chunk of the volume names it */
 	_Atomic u64 csum_errors; /* since the mount: data that was not what its checksum says */
 };
 
 /*
- * From devices given in any order: each is identified by its superblock (fsid or, for seeds, the fsid that a device item names; devid; uuid); a
- * stale twin of a device (lower generation) is left out. *super is the best superblock. The system chunks of its array are in the map
- * afterwards. Takes its own references. mirror as btrfs_sb_read. -ENXIO: the devices are of different volumes.
+ * From devices, the first of which says by its fsid which volume it is. Those of other volumes may be its seeds: a device item names them then.
+ * An older copy of a device (lower generation) is left out; two alike are -EEXIST. *super is the newest superblock, or the copy `mirror` of the
+ * first device (see btrfs_sb_read). The system chunks of its array are in the map afterwards. Takes its own references.
  * `health` is where corruption is recorded, and outlives the volume.
  */
 int btrfs_volume_new(struct blkdev **devs, u32 n, int mirror, struct health *health,
@@ -126,7 +129,7 @@ int btrfs_volume_device(struct btrfs_volume *v, const struct btrfs_disk_dev_item
  * afterwards. The same chunk twice is fine, another that overlaps is -EUCLEAN. Nobody reads meanwhile. */
 int btrfs_volume_chunk(struct btrfs_volume *v, u64 logical, const struct btrfs_disk_chunk *item,
 		       u32 len_bytes) __must_check;
-/* All chunks are in. degraded: chunks that can be read with the missing devices are enough; else missing devices are -ENXIO, named. Not even
+/* All chunks are in. degraded: chunks that can be read without the missing devices are enough; else missing devices, and those of other volumes, are -ENXIO, named. Not even
  * then: a chunk that cannot be read at all is said in *lost (a count); reading it is -EIO. */
 int btrfs_volume_ready(struct btrfs_volume *v, bool degraded, u32 *lost) __must_check;
 /* The chunk that holds a logical address; NULL: none. Borrowed, const after btrfs_volume_ready. */

@@ -173,6 +173,7 @@ static int stripe_device(struct btrfs_volume *v, const struct btrfs_disk_stripe 
 		if (v->device[i]->devid == le64_get(s->devid) &&
 		    !memcmp(v->device[i]->uuid, s->dev_uuid, sizeof(s->dev_uuid))) {
 			*index = i;
+			v->device[i]->listed = true;
 			return 0;
 		}
 	memcpy(item.uuid, s->dev_uuid, sizeof(item.uuid));

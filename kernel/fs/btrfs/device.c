@@ -62,6 +62,7 @@ int btrfs_volume_device(struct btrfs_volume *v, const struct btrfs_disk_dev_item
 	if (!d->dev)
 		d->dev = stray_find(v, devid, item->uuid) ? blkdev_get(stray_find(v, devid, item->uuid))
 							  : NULL;
+	d->listed = true;
 	d->size_bytes = le64_get(item->total_bytes);
 	d->seed = memcmp(item->fsid, v->dev_fsid, sizeof(v->dev_fsid)) != 0;
 	return 0;

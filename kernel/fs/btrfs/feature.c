@@ -1,6 +1,6 @@
 /*
  * The features of a volume: their names, and which of them this driver reads. compat may be there without being understood; compat_ro must be
- * understood to write; incompat must be understood to read.
+ * understood to write; incompat must be understood to read. Flags of the superblock: what a tool began and did not finish.
  */
 #include "btrfs.h"
 
@@ -63,6 +63,26 @@ int btrfs_features_check(const struct btrfs_disk_super *d)
 	err = fail(-EOPNOTSUPP, "the volume has features that werunos cannot read: %s", text_str(&t));
 	text_free(&t);
 	return err;
+}
+
+int btrfs_flags_check(const struct btrfs_disk_super *d)
+{
+	u64 changing = BTRFS_SUPER_CHANGING_DATA_CSUM | BTRFS_SUPER_CHANGING_META_CSUM;
+	u64 flags = le64_get(d->flags);
+
+	if (flags & changing)
+		return fail(
+			-EOPNOTSUPP,
+			"a change of the volume's checksums was not finished: run btrfstune --csum again, or "
+			"show what can be read with -o rescue=all");
+	flags &= ~(BTRFS_SUPER_WRITTEN | BTRFS_SUPER_RELOC | BTRFS_SUPER_ERROR | BTRFS_SUPER_SEEDING |
+		   BTRFS_SUPER_METADUMP | BTRFS_SUPER_METADUMP_V2 | BTRFS_SUPER_CHANGING_BG_TREE);
+	return flags ? fail(-EOPNOTSUPP,
+			    "the superblock has flags that werunos does not know, 0x%llx: show what can be "
+			    "read "
+			    "with -o rescue=ignoresuperflags",
+			    (unsigned long long)flags)
+		     : 0;
 }
 
 void btrfs_features_doc(int which, u64 bits, struct doc *array)

@@ -66,6 +66,24 @@ static void set_extent(struct btrfs_extents *c)
 						     : BTRFS_FILE_REG;
 }
 
+/*
+ * That e does not reach over the next extent, where it is the last item of its leaf: verifying leaves did not compare the two. A next
+ * one that cannot be read is no matter here.
+ */
+static int check_next_leaf(const struct btrfs_extents *c)
+{
+	const struct btrfs_key key = BTRFS_KEY(c->bi->objectid, BTRFS_KEY_EXTENT_DATA, c->e.off_bytes + 1);
+	scoped(btrfs_path_putp) struct btrfs_path p = { 0 };
+	struct btrfs_key k;
+
+	if (c->p.slot[0] + 1 < btrfs_nritems(c->p.node[0]->data) || btrfs_seek(c->bi->root, &key, &p))
+		return 0;
+	k = btrfs_path_key(&p);
+	return k.objectid == key.objectid && k.type == key.type && k.offset < end_of(&c->e)
+		       ? overlap(c, k.offset)
+		       : 0;
+}
+
 /* The piece that begins at `from`, where the move of the path to the extent behind it ended in err. */
 static int set_following(struct btrfs_extents *c, u64 from, int err)
 {
@@ -80,32 +98,18 @@ static int set_following(struct btrfs_extents *c, u64 from, int err)
 	off_bytes = btrfs_path_key(&c->p).offset;
 	if (off_bytes < from)
 		return overlap(c, off_bytes);
-	if (off_bytes > from)
+	if (off_bytes > from) {
 		set_hole(c, from, off_bytes);
-	else
-		set_extent(c);
+		return 0;
+	}
+	set_extent(c);
 	/* An inline extent may be empty. */
-	return c->e.len_bytes ? 0 : set_following(c, from, btrfs_next(&c->p));
+	return c->e.len_bytes ? check_next_leaf(c) : set_following(c, from, btrfs_next(&c->p));
 }
 
 int btrfs_extents_next(struct btrfs_extents *c)
 {
 	return set_following(c, end_of(&c->e), c->pending ? 0 : btrfs_next(&c->p));
-}
-
-/* e is the last item of its leaf: verifying the leaves did not compare it with the next one. What cannot be read is no matter here. */
-static int check_next_leaf(const struct btrfs_extents *c)
-{
-	const struct btrfs_key key = BTRFS_KEY(c->bi->objectid, BTRFS_KEY_EXTENT_DATA, c->e.off_bytes + 1);
-	scoped(btrfs_path_putp) struct btrfs_path p = { 0 };
-	struct btrfs_key k;
-
-	if (c->p.slot[0] + 1 < btrfs_nritems(c->p.node[0]->data) || btrfs_seek(c->bi->root, &key, &p))
-		return 0;
-	k = btrfs_path_key(&p);
-	return k.objectid == key.objectid && k.type == key.type && k.offset < end_of(&c->e)
-		       ? overlap(c, k.offset)
-		       : 0;
 }
 
 int btrfs_extents_seek(struct btrfs_extents *c, u64 off_bytes)

@@ -137,6 +137,8 @@ void btrfs_devices_doc(struct btrfs_super *bs, struct doc *array)
 			doc_bool(o, "missing", true);
 		if (d->seed)
 			doc_bool(o, "seed", true);
+		if (!d->listed)
+			doc_bool(o, "unused", true);
 	}
 }
 

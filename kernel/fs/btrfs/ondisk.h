@@ -32,15 +32,17 @@ enum btrfs_csum_type {
 };
 
 /* superblock flags */
-#define BTRFS_SUPER_WRITTEN          0x1ull
-#define BTRFS_SUPER_RELOC            0x2ull
-#define BTRFS_SUPER_ERROR            0x4ull
-#define BTRFS_SUPER_SEEDING          (1ull << 32)
-#define BTRFS_SUPER_METADUMP         (1ull << 33)
-#define BTRFS_SUPER_METADUMP_V2      (1ull << 34)
-#define BTRFS_SUPER_CHANGING_FSID    (1ull << 35)
-#define BTRFS_SUPER_CHANGING_FSID_V2 (1ull << 36)
-#define BTRFS_SUPER_CHANGING_BG_TREE (1ull << 38)
+#define BTRFS_SUPER_WRITTEN            0x1ull
+#define BTRFS_SUPER_RELOC              0x2ull
+#define BTRFS_SUPER_ERROR              0x4ull
+#define BTRFS_SUPER_SEEDING            (1ull << 32)
+#define BTRFS_SUPER_METADUMP           (1ull << 33)
+#define BTRFS_SUPER_METADUMP_V2        (1ull << 34)
+#define BTRFS_SUPER_CHANGING_FSID      (1ull << 35)
+#define BTRFS_SUPER_CHANGING_FSID_V2   (1ull << 36)
+#define BTRFS_SUPER_CHANGING_BG_TREE   (1ull << 38)
+#define BTRFS_SUPER_CHANGING_DATA_CSUM (1ull << 39)
+#define BTRFS_SUPER_CHANGING_META_CSUM (1ull << 40)
 
 /* features: what is not known among incompat refuses the volume, among compat_ro writing */
 #define BTRFS_COMPAT_RO_FREE_SPACE_TREE       0x1ull

@@ -4,7 +4,8 @@
  * Copies, as a reader counts them. Mirrors: those that are there, in the order of the chunk, those that
  * are behind after the others; then nothing. RAID5 and RAID6: the
  * stripe itself (if it is there); made from the others; RAID6 also: made from the others without trusting one of them, each in
- * turn, P first. So copy 0 can be had whenever any can.
+ * turn, P first. A stripe that is behind comes after what is made from the others, when enough of them are not behind. So copy 0 can be had
+ * whenever any can.
  *
  * Roles of stripes in a row of RAID5 and RAID6: data 0 …, P, Q; from row to row they move on by one stripe.
  */
@@ -34,17 +35,31 @@ static int mirror(const struct btrfs_chunk *c, u32 first, u32 count, u32 nth, st
 	return -EIO;
 }
 
+/* Enough stripes are neither missing nor behind to make the others from. */
+static bool others_do(const struct btrfs_chunk *c, state_fn state, const void *ctx)
+{
+	u32 bad = 0;
+
+	for (u32 i = 0; i < c->num_stripes; i++)
+		bad += state(ctx, c, i) != BTRFS_THERE;
+	return bad <= btrfs_chunk_parity(c);
+}
+
 static int in_parity_chunk(const struct btrfs_chunk *c, u64 nr, u32 copy, state_fn state, const void *ctx,
 			   struct btrfs_piece *out)
 {
 	u32 data = btrfs_chunk_data_stripes(c), parity = btrfs_chunk_parity(c);
+	enum btrfs_there own;
 
 	out->row = (u32)(nr / data % c->num_stripes);
 	out->data = (u32)(nr % data);
 	out->stripe = btrfs_stripe_of_role(c, out->row, out->data);
 	out->in_stripe += nr / data * STRIPE;
-	if (state(ctx, c, out->stripe) == BTRFS_MISSING)
+	own = state(ctx, c, out->stripe);
+	if (own == BTRFS_MISSING)
 		copy++;
+	else if (own == BTRFS_BEHIND && copy < 2 && others_do(c, state, ctx))
+		copy = !copy;
 	out->rebuild = copy > 0;
 	if (copy < 2)
 		return 0;

@@ -8,11 +8,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define SUPER_FLAGS_KNOWN                                                                    \
-	(BTRFS_SUPER_WRITTEN | BTRFS_SUPER_RELOC | BTRFS_SUPER_ERROR | BTRFS_SUPER_SEEDING | \
-	 BTRFS_SUPER_METADUMP | BTRFS_SUPER_METADUMP_V2 | BTRFS_SUPER_CHANGING_FSID |        \
-	 BTRFS_SUPER_CHANGING_FSID_V2 | BTRFS_SUPER_CHANGING_BG_TREE | (1ull << 39) | (1ull << 40))
-
 static const char *sizes_wrong(const struct btrfs_disk_super *d)
 {
 	u32 sector = le32_get(d->sector_bytes), node = le32_get(d->node_bytes);
@@ -57,14 +52,12 @@ static const char *counts_wrong(const struct btrfs_disk_super *d)
 		return "impossible number of devices";
 	if (!total || total > 1ull << 62 || le64_get(d->bytes_used) < 6ull * le32_get(d->node_bytes))
 		return "impossible size";
-	if (!le64_get(d->dev_item.devid) || !le64_get(d->dev_item.total_bytes))
-		return "a device without number or size";
+	if (!le64_get(d->dev_item.total_bytes))
+		return "a device without size";
 	if (memcmp(node_fsid, d->dev_item.fsid, sizeof(d->fsid)))
 		return "its device belongs to another volume";
 	if (le64_get(d->flags) & (BTRFS_SUPER_CHANGING_FSID | BTRFS_SUPER_CHANGING_FSID_V2))
 		return "a change of its fsid was not finished: run btrfstune again";
-	if (le64_get(d->flags) & ~SUPER_FLAGS_KNOWN)
-		return "unknown flags";
 	return NULL;
 }
 

@@ -444,6 +444,9 @@ static void note_devices(struct btrfs_super *bs)
 
 		if (!d->dev)
 			super_note(&bs->vfs, "device %llu is missing", (unsigned long long)d->devid);
+		else if (!d->listed)
+			super_note(&bs->vfs, "%s is not used: the volume has no device %llu of its uuid",
+				   d->dev->name, (unsigned long long)d->devid);
 		else if (d->dev->size_bytes < d->size_bytes)
 			super_note(&bs->vfs,
 				   "device %llu, %s, is %llu bytes too short: what lay there is missing",
@@ -540,6 +543,8 @@ int btrfs_super_open(struct blkdev **devs, u32 n, const struct fs_type *type, co
 		err = btrfs_inos_new(&bs->inos);
 	if (!err)
 		err = open_volume(bs, devs, n, opts);
+	if (!err && !lenient && !bs->opts.ignore_super_flags)
+		err = btrfs_flags_check(&bs->disk);
 	if (!err)
 		err = open_chunks(bs, opts, lenient);
 	if (!err) {

@@ -199,19 +199,31 @@ static int direct(struct btrfs_volume *v, struct request *r, struct run *first)
 	return end <= v->device[dev]->dev->size_bytes ? 0 : -EIO;
 }
 
-static int rebuild(struct btrfs_volume *v, struct request *r, const struct run *run)
+/* What is made of which stripes: of those that are behind only where it cannot be done without. */
+static int factors(struct btrfs_volume *v, const struct run *run, u8 *factor)
 {
 	const struct btrfs_chunk *c = run->c;
 	u32 data = btrfs_chunk_data_stripes(c), n = c->num_stripes;
+	bool bad[256];
+	int err = -EIO;
+
+	for (enum btrfs_there least = BTRFS_THERE; err && least != BTRFS_MISSING; least--) {
+		for (u32 role = 0; role < n; role++)
+			bad[role] = role == run->p.data || role == run->p.other ||
+				    state(v, c, btrfs_stripe_of_role(c, run->p.row, role)) < least;
+		err = btrfs_raid56_factors(data, n - data, run->p.data, bad, factor);
+	}
+	return err;
+}
+
+static int rebuild(struct btrfs_volume *v, struct request *r, const struct run *run)
+{
+	const struct btrfs_chunk *c = run->c;
+	u32 n = c->num_stripes;
 	struct rebuild *b = &r->rebuild[r->rebuilds++];
 	u8 factor[256];
-	bool bad[256];
-	int err;
+	int err = factors(v, run, factor);
 
-	for (u32 role = 0; role < n; role++)
-		bad[role] = role == run->p.data || role == run->p.other ||
-			    !is_there(v, c, btrfs_stripe_of_role(c, run->p.row, role));
-	err = btrfs_raid56_factors(data, n - data, run->p.data, bad, factor);
 	if (err)
 		return err;
 	*b = (struct rebuild){ .at = run->at, .len_bytes = (u32)run->p.len_bytes };
@@ -422,6 +434,9 @@ static int add_member(struct btrfs_volume *v, struct blkdev *dev, const struct b
 	struct btrfs_device *m = NULL;
 	int err;
 
+	/* What is to replace another device, and does not hold all of it yet. */
+	if (!le64_get(d->dev_item.devid))
+		return 0;
 	for (u32 i = 0; i < v->device_count && !m; i++)
 		if (v->device[i]->devid == le64_get(d->dev_item.devid))
 			m = v->device[i];
@@ -444,7 +459,10 @@ static int add_member(struct btrfs_volume *v, struct blkdev *dev, const struct b
 	return 0;
 }
 
-/* Reads all superblocks; the first device says which volume it is, the newest superblock of it counts. */
+/*
+ * Reads all superblocks; the first device says which volume it is. The newest superblock of it counts, or, where a copy was asked for, the
+ * first device's; of other devices, which may be too short to have that copy, any will do then.
+ */
 static int gather(struct btrfs_volume *v, struct blkdev **devs, u32 n, int mirror,
 		  struct btrfs_disk_super *super)
 {
@@ -454,6 +472,8 @@ static int gather(struct btrfs_volume *v, struct blkdev **devs, u32 n, int mirro
 
 	for (u32 i = 0; i < n && !err; i++) {
 		err = btrfs_sb_read(devs[i], mirror, d, &which);
+		if (err && i && mirror >= 0)
+			err = btrfs_sb_read(devs[i], -1, d, &which);
 		if (err)
 			break;
 		if (!i) {
@@ -465,7 +485,7 @@ static int gather(struct btrfs_volume *v, struct blkdev **devs, u32 n, int mirro
 			continue;
 		}
 		err = add_member(v, devs[i], d);
-		if (le64_get(d->generation) > le64_get(super->generation))
+		if (mirror < 0 && le64_get(d->generation) > le64_get(super->generation))
 			*super = *d;
 	}
 	free(d);
@@ -557,12 +577,29 @@ static bool is_lost(const struct btrfs_volume *v, const struct btrfs_chunk *c)
 	return false;
 }
 
+/* A device that was given and that nothing in the volume speaks of; NULL: there is none. */
+static const struct btrfs_stray *stranger(const struct btrfs_volume *v)
+{
+	for (u32 i = 0; i < v->stray_count; i++) {
+		u32 k = 0;
+
+		while (k < v->device_count && v->device[k]->dev != v->stray[i].dev)
+			k++;
+		if (k == v->device_count)
+			return &v->stray[i];
+	}
+	return NULL;
+}
+
 int btrfs_volume_ready(struct btrfs_volume *v, bool degraded, u32 *lost)
 {
 	u32 flags = BLKDEV_HINTS, all = 0;
 	const struct btrfs_chunk *last;
 
 	*lost = 0;
+	if (!degraded && stranger(v))
+		return fail(-ENXIO, "%s is a device of another volume than %s", stranger(v)->dev->name,
+			    v->dev.name);
 	for (u32 i = 0; i < v->device_count; i++) {
 		const struct btrfs_device *d = v->device[i];
 		struct text t = { 0 };

@@ -20,6 +20,8 @@ struct ext4_space {
 	_Atomic u32 longest; /* [group lock to change] no run of free ones is longer */
 	u32 held;            /* [group lock] reserved, or waiting */
 	u32 next;            /* [group lock] where a search for any place in the group begins */
+	_Atomic u32
+		rest_until_s; /* [group lock to change] its bitmap could not be read: not tried before. 0: it could */
 	_Atomic bool broken; /* its bitmap is not to be believed: nothing is taken from it or given back */
 };
 

@@ -563,6 +563,43 @@ static int dump_xattr(struct dumper *d)
 	return 0;
 }
 
+/* ---- verity ---- */
+
+#define M(field, kind) DOC_MEMBER(struct ext4_disk_verity, field, kind)
+static const struct doc_member verity_members[] = {
+	M(version, NUMBER),   M(hash_algorithm, NUMBER), M(log_blocksize, NUMBER),
+	M(salt_size, NUMBER), M(sig_size, NUMBER),       M(data_size, NUMBER),
+};
+#undef M
+
+static void doc_plain_hex(struct doc *out, const char *key, const u8 *p, u32 len)
+{
+	struct text t = { 0 };
+
+	for (u32 i = 0; i < len; i++)
+		text_add(&t, "%02x", p[i]);
+	doc_str(out, key, text_str(&t));
+	text_free(&t);
+}
+
+static int dump_verity(struct dumper *d)
+{
+	struct ext4_disk_verity v;
+	u64 off;
+	int err;
+
+	if (!is_reg(&d->ei->vfs) || !(d->ei->flags & EXT4_FL_VERITY))
+		return fail(-EINVAL, "inode %llu is no verity file", (unsigned long long)d->nr);
+	err = ext4_verity_read(d->ei, &v, &off);
+	if (err)
+		return err;
+	doc_u64(d->out, "offset", off);
+	doc_members(d->out, verity_members, ARRAY_SIZE(verity_members), &v, sizeof(v));
+	doc_plain_hex(d->out, "root_hash", v.root_hash, sizeof(v.root_hash));
+	doc_plain_hex(d->out, "salt", v.salt, sizeof(v.salt));
+	return 0;
+}
+
 /* ---- journal ---- */
 
 static int dump_journal(struct dumper *d)
@@ -612,10 +649,9 @@ static const struct {
 	bool of_inode; /* the number is an inode's, which is loaded first */
 	int (*fn)(struct dumper *d);
 } dumps[] = {
-	{ "group", false, dump_group },     { "bitmap", false, dump_bitmap },
-	{ "inode", false, dump_inode },     { "extents", true, dump_extents },
-	{ "dir", true, dump_dir },          { "htree", true, dump_htree },
-	{ "xattr", true, dump_xattr },      { "block", false, dump_block },
+	{ "group", false, dump_group },     { "bitmap", false, dump_bitmap }, { "inode", false, dump_inode },
+	{ "extents", true, dump_extents },  { "dir", true, dump_dir },        { "htree", true, dump_htree },
+	{ "xattr", true, dump_xattr },      { "block", false, dump_block },   { "verity", true, dump_verity },
 	{ "journal", false, dump_journal },
 };
 
@@ -623,7 +659,7 @@ static int usage(void)
 {
 	return fail(-EINVAL, "dump what? superblock or journal; or group, bitmap (of a group), inode, "
 			     "extents, dir, htree, "
-			     "xattr (of an inode), block, each with a number");
+			     "xattr, verity (of an inode), block, each with a number");
 }
 
 static int dump_superblock(struct blkdev *dev, const struct mount_opts *opts, struct doc *out)

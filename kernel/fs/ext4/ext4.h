@@ -41,8 +41,10 @@ struct ext4_group {
 	u64 block_bitmap, inode_bitmap, inode_table; /* blocks, where such a thing can be; 0: unknown */
 	u32 free_clusters, free_inodes, used_dirs, itable_unused;
 	u32 block_bitmap_csum, inode_bitmap_csum;
-	u16 flags;        /* EXT4_GROUP_* */
-	bool bad;         /* no copy of the descriptor is right */
+	u16 flags;       /* EXT4_GROUP_* */
+	bool bad;        /* no copy of the descriptor is right */
+	bool blocks_out; /* [lock] its block bitmap is not to be believed: what it counts as free cannot be had */
+	bool inodes_out;  /* [lock] its inode bitmap likewise */
 	bool changed;     /* [lock] since ext4_precommit wrote it */
 	_Atomic u8 ahead; /* how far the table was read ahead the last time: see raw_inode.c */
 };
@@ -55,6 +57,10 @@ struct ext4_spread {
 
 struct ext4_orphan_file; /* orphan.c */
 struct ext4_xattr_cache; /* xattr_edit.c */
+struct ext4_upkeep;      /* upkeep.c */
+
+struct ext4_verity;       /* verity.c: what the descriptor of a verity file says */
+struct ext4_verity_cache; /* verity.c: hash blocks that were checked */
 
 struct ext4_group_edit; /* group_edit.c: which groups have changed */
 struct ext4_balloc;     /* balloc.c: what is free, reserved, or waits for a commit */
@@ -84,8 +90,9 @@ struct ext4_super {
 	u32 csum_seed;
 	u32 hash_seed[4];
 	bool hash_unsigned;
-	u64 overhead_clusters;    /* not for files, for statfs */
-	struct ext4_group *group; /* [groups] */
+	u64 overhead_clusters;                  /* not for files, for statfs */
+	_Atomic u64 free_clusters, free_inodes; /* of all groups, as far as they can be had: group.c */
+	struct ext4_group *group;               /* [groups] */
 	struct ext4_zone zone;
 	struct ext4_zone journal_zone;        /* blocks of the journal, while the volume is written */
 	void (*set_ops)(struct inode *inode); /* ext4_inode_set_ops */
@@ -100,16 +107,20 @@ struct ext4_super {
 	struct buffer_head *super_bh;     /* of the block with the primary superblock */
 	struct mutex super_lock;          /* rank LEAF: disk's changing members */
 	bool super_changed;               /* [super_lock] since ext4_precommit wrote it */
+	bool copies_stale;                /* [super_lock] the superblock has features that its copies lack */
+	u32 copies_tid;                   /* [super_lock] the transaction in which it got them */
+	struct ext4_upkeep *upkeep;       /* upkeep.c */
 	struct mutex orphan_lock; /* rank ALLOC, before a group's: the orphan list and the orphan file */
 	struct list orphans;      /* [orphan_lock] inodes of the list, in its order */
 	u32 orphan_rest; /* [orphan_lock] what follows the last of them on the volume: at mount only */
 	struct ext4_orphan_file *orphan_file; /* NULL: the volume has none */
 	struct mutex xattr_lock;              /* rank EXTENT: attribute blocks that may be shared */
 	struct ext4_xattr_cache *xattr_cache; /* [xattr_lock] blocks that could be; NULL: none yet */
+	struct ext4_verity_cache *_Atomic verity_cache; /* NULL: none yet */
 	_Atomic u32 next_generation;
 	struct ext4_spread spread;
 	u16 errors;                  /* policy: EXT4_ERRORS_* */
-	_Atomic u64 errors_recorded; /* of health's corrupt_count, in the superblock */
+	_Atomic u64 errors_recorded; /* [super_lock to change] of health's corrupt_count, in es->disk */
 	bool from_copy;              /* the superblock is a copy's */
 	bool was_valid;              /* the superblock said that it is clean when it was opened */
 	bool discard;                /* tell the device what was freed */
@@ -125,11 +136,12 @@ struct ext4_inode {
 	u16 extra_isize;   /* [vfs.lock W] bytes of fields behind the first 128; 0: none */
 	_Atomic u32 tid,
 		data_tid; /* the last transaction that changed it; that changed where or how long its data is */
-	struct list orphan;          /* [orphan_lock] in memory's copy of the orphan list */
-	u32 orphan_place;            /* [orphan_lock] in the orphan file, counted from 1; 0: none */
-	struct rwlock tree;          /* rank EXTENT: block[] as a map, and the blocks of the map */
-	_Atomic bool holes_in_dir;   /* a part of the directory could not be shown */
-	_Atomic bool index_bad;      /* the index of the directory was found damaged */
+	struct list orphan;                 /* [orphan_lock] in memory's copy of the orphan list */
+	u32 orphan_place;                   /* [orphan_lock] in the orphan file, counted from 1; 0: none */
+	struct rwlock tree;                 /* rank EXTENT: block[] as a map, and the blocks of the map */
+	_Atomic bool holes_in_dir;          /* a part of the directory could not be shown */
+	_Atomic bool index_bad;             /* the index of the directory was found damaged */
+	struct ext4_verity *_Atomic verity; /* NULL: not read yet */
 	u32 room_at;                 /* [vfs.lock W] a directory's block where the search for room begins */
 	u8 block[EXT4_IBLOCK_BYTES]; /* [tree] extent root, block map, symlink or inline data; checked */
 };
@@ -353,6 +365,8 @@ const char *ext4_xattr_list_wrong(const struct ext4_super *es, const u8 *base, u
 bool ext4_group_has_super(const struct ext4_super *es, u32 group);
 /* Blocks at a group's start for superblock, descriptors and room for more descriptors. */
 u32 ext4_group_base_blocks(const struct ext4_super *es, u32 group);
+/* Block of superblock copy 1, 2, …; 0: there is no such copy. */
+u64 ext4_super_copy_blk(const struct ext4_super *es, u32 copy);
 /* Block of descriptor block i, as copy 0 (the primary), 1, …; 0: there is no such copy. */
 u64 ext4_group_desc_blk(const struct ext4_super *es, u32 i, u32 copy);
 /* Decodes the descriptor of `group`. */
@@ -360,6 +374,10 @@ void ext4_group_decode(const struct ext4_super *es, const void *desc, struct ext
 /* NULL, or what is wrong with it. */
 const char *ext4_group_wrong(const struct ext4_super *es, u32 group, const void *desc,
 			     const struct ext4_group *g);
+/* The group has so many more that are free. Locks: the group's, for these two. */
+void ext4_group_add(struct ext4_super *es, u32 group, s32 clusters, s32 inodes);
+/* What it counts as free, blocks or inodes, cannot be had. */
+void ext4_group_take_out(struct ext4_super *es, u32 group, bool blocks);
 /* Fills es->group and es->zone. *bad counts groups without a usable descriptor, *backup those taken from a copy. */
 int ext4_group_load(struct ext4_super *es, u32 *bad, u32 *backup) __must_check;
 
@@ -422,6 +440,18 @@ u32 ext4_extent_up_to(const struct ext4_disk_extent *e, u32 n, u64 lblk);
 int ext4_extent_map(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
 int ext4_indirect_map(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
 int ext4_map_blocks(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
+
+/* ---- verity.c: content checked by a hash tree ---- */
+
+/* inode_ops, of verity files. -EOPNOTSUPP: an algorithm or a version that is not known; -EIO: bytes that are not the file's. */
+int ext4_verity_unit(struct inode *inode, u32 *unit_bytes) __must_check;
+int ext4_verity_check(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes) __must_check;
+int ext4_verity_digest(struct inode *inode, struct file_digest *out) __must_check;
+/* The descriptor as it lies, and where; it is checked no further than that it can be one. */
+int ext4_verity_read(struct ext4_inode *ei, struct ext4_disk_verity *out, u64 *off_bytes) __must_check;
+/* What an inode or the volume keeps. NULL is ignored. */
+void ext4_verity_free(struct ext4_verity *v);
+void ext4_verity_cache_free(struct ext4_verity_cache *c);
 
 /* ---- xattr_list.c: lists of attributes, in an inode or in a block ---- */
 
@@ -660,6 +690,8 @@ struct ext4_handle {
 
 /* Locks: none of rank HANDLE or below. On error nothing is open. */
 int ext4_begin(struct ext4_super *es, u32 credits, u32 revokes, struct ext4_handle *h) __must_check;
+/* The same also where errors=remount-ro forbids changes: for what tells of the errors. */
+int ext4_begin_anyway(struct ext4_super *es, u32 credits, u32 revokes, struct ext4_handle *h) __must_check;
 /* Returns err, or that the journal is aborted. */
 int ext4_end(struct ext4_handle *h, int err) __must_check;
 /* -ENOSPC: no room in this transaction; bring the volume into a whole state, drop locks of rank EXTENT and below, ext4_restart. */
@@ -681,14 +713,51 @@ bool ext4_retry(struct ext4_super *es, int err, bool *tried);
 /* Reads and holds the primary superblock's block: es->super_bh. The volume's superblock may be a copy: it is repaired by the first write. */
 int ext4_super_hold(struct ext4_super *es) __must_check;
 void ext4_super_release(struct ext4_super *es);
-/* es->disk will change, or has, in this handle: joins the block (1 credit); ext4_precommit brings it along. */
-int ext4_super_change(struct ext4_handle *h) __must_check;
-/* New errors that health has seen go into es->disk. */
+/* es->disk will change in this handle: joins the block (1 credit); ext4_precommit brings it along. */
+int ext4_super_join(struct ext4_handle *h) __must_check;
+/* es->disk, to be changed, until the unlock. */
+struct ext4_disk_super *ext4_super_lock(struct ext4_super *es);
+void ext4_super_unlock(struct ext4_super *es);
+/* The volume has all of these features by now. */
+bool ext4_super_has(struct ext4_super *es, u32 compat, u32 ro_compat);
+/* Only revision 1 has features, and members that say what revision 0 means anyway. */
+void ext4_super_revise(struct ext4_disk_super *d);
+/* It gets them, and its copies will: super_copy.c. Joins the block. */
+int ext4_super_set(struct ext4_handle *h, u32 compat, u32 ro_compat) __must_check;
+/* health has seen errors that es->disk does not tell. */
+bool ext4_errors_new(const struct ext4_super *es);
+/* They go into es->disk, whose block was joined. */
 void ext4_errors_record(struct ext4_super *es);
-/* es->disk into the block, which is joined, when it changed. For ext4_precommit. */
+/* For ext4_precommit: they become part of the transaction. Where that fails they wait for the next one. */
+void ext4_errors_commit(struct ext4_super *es, struct jbd2_handle *jh);
+/* Before a journal was applied the superblock was `before`: of errors it may tell more, since the kernel records them at once. */
+void ext4_errors_keep(struct ext4_super *es, const struct ext4_disk_super *before);
+/* es->disk into the block when it changed: who changed it has joined that. For ext4_precommit. */
 void ext4_super_fill(struct ext4_super *es);
-/* Outside of all handles, before the first and after the last: writes es->disk now, and flushes. */
+/* Outside of all handles, before the first and after the last: writes es->disk now, and flushes. Without a journal at any time: what a change
+ * under way holds stays dirty. */
 int ext4_super_write(struct ext4_super *es) __must_check;
+
+/* ---- super_copy.c: the copies of the superblock ---- */
+
+/* Features of the superblock that its copies must have too. */
+struct ext4_features {
+	u32 compat, ro_compat;
+};
+/* Do the copies lack some? Then es->copies_stale says so. Before the first ext4_copies_take. */
+void ext4_copies_look(struct ext4_super *es);
+/* True: they may lack these, which are durable in the superblock once transaction *tid is. Asked for by one at a time, who then writes them. */
+bool ext4_copies_take(struct ext4_super *es, struct ext4_features *want, u32 *tid);
+/* Not now. */
+void ext4_copies_put_off(struct ext4_super *es);
+/* The copies get them. What fails is logged. */
+void ext4_copies_write(struct ext4_super *es, const struct ext4_features *want);
+
+/* ---- upkeep.c: what nobody waits for ---- */
+
+int ext4_upkeep_start(struct ext4_super *es) __must_check;
+/* No handle is begun by it any more. NULL: nothing to do. */
+void ext4_upkeep_stop(struct ext4_super *es);
 
 /* ---- group_edit.c: groups that change ---- */
 

@@ -7,7 +7,8 @@
  *   - Each descriptor is checked by itself. One that is bad is looked for in the copies. Where no copy is good
  *     the group is marked bad, and of its block numbers those are kept that can be right: inodes have checks of
  *     their own, so reading may try.
- *   - ext4_group_load also makes the system zone.
+ *   - ext4_group_load also makes the system zone, and sums up what is free. A group counts for the sums what it says, or nothing:
+ *     where it says more than it can have, and where a bitmap was found to be damaged. Who changes a count does so by ext4_group_add.
  */
 #include "ext4.h"
 
@@ -78,11 +79,12 @@ u32 ext4_group_base_blocks(const struct ext4_super *es, u32 group)
 static u32 copy_group(const struct ext4_super *es, u32 copy)
 {
 	u64 p3 = 3, p5 = 5, p7 = 7, group = copy;
+	u32 a = le32_get(es->disk.backup_bgs[0]), b = le32_get(es->disk.backup_bgs[1]);
 
 	if (!copy)
 		return 0;
 	if (ext4_has_compat(es, EXT4_COMPAT_SPARSE_SUPER2))
-		group = copy > 2 ? 0 : le32_get(es->disk.backup_bgs[copy - 1]);
+		group = copy == 1 ? (a ? a : b) : copy == 2 && a ? b : 0;
 	else if (copy > 1 && ext4_has_ro_compat(es, EXT4_RO_COMPAT_SPARSE_SUPER))
 		while (--copy && group < es->groups) {
 			group = MIN(p3, MIN(p5, p7));
@@ -91,6 +93,13 @@ static u32 copy_group(const struct ext4_super *es, u32 copy)
 			p7 *= group == p7 ? 7 : 1;
 		}
 	return group && group < es->groups ? (u32)group : UINT32_MAX;
+}
+
+u64 ext4_super_copy_blk(const struct ext4_super *es, u32 copy)
+{
+	u32 group = copy_group(es, copy);
+
+	return group == UINT32_MAX ? 0 : group_super_blk(es, group);
 }
 
 u64 ext4_group_desc_blk(const struct ext4_super *es, u32 i, u32 copy)
@@ -259,6 +268,61 @@ static void load_batch(struct ext4_super *es, u32 i, u32 n, u32 *bad, u32 *backu
 	}
 }
 
+/* ---- what is free ---- */
+
+static u32 clusters_counted(const struct ext4_super *es, u32 group)
+{
+	const struct ext4_group *g = &es->group[group];
+	u32 max = DIV_ROUND_UP(ext4_group_blocks(es, group), 1u << es->cluster_bits);
+
+	return g->bad || g->blocks_out || g->free_clusters > max ? 0 : g->free_clusters;
+}
+
+static u32 inodes_counted(const struct ext4_super *es, u32 group)
+{
+	const struct ext4_group *g = &es->group[group];
+
+	return g->bad || g->inodes_out || g->free_inodes > es->inodes_per_group ? 0 : g->free_inodes;
+}
+
+void ext4_group_add(struct ext4_super *es, u32 group, s32 clusters, s32 inodes)
+{
+	struct ext4_group *g = &es->group[group];
+	u64 clusters_before = clusters_counted(es, group), inodes_before = inodes_counted(es, group);
+
+	g->free_clusters += (u32)clusters;
+	g->free_inodes += (u32)inodes;
+	atomic_fetch_add(&es->free_clusters, clusters_counted(es, group) - clusters_before);
+	atomic_fetch_add(&es->free_inodes, inodes_counted(es, group) - inodes_before);
+}
+
+void ext4_group_take_out(struct ext4_super *es, u32 group, bool blocks)
+{
+	struct ext4_group *g = &es->group[group];
+
+	if (blocks) {
+		atomic_fetch_sub(&es->free_clusters, clusters_counted(es, group));
+		g->blocks_out = true;
+	} else {
+		atomic_fetch_sub(&es->free_inodes, inodes_counted(es, group));
+		g->inodes_out = true;
+	}
+}
+
+static void sum_up(struct ext4_super *es)
+{
+	u64 clusters = 0, inodes = 0;
+
+	for (u32 group = 0; group < es->groups; group++) {
+		clusters += clusters_counted(es, group);
+		inodes += inodes_counted(es, group);
+	}
+	atomic_init(&es->free_clusters, clusters);
+	atomic_init(&es->free_inodes, inodes);
+}
+
+/* ---- all of them ---- */
+
 static int zone_load(struct ext4_super *es)
 {
 	int err = 0;
@@ -290,5 +354,6 @@ int ext4_group_load(struct ext4_super *es, u32 *bad, u32 *backup)
 	*bad = *backup = 0;
 	for (u32 i = 0; i < es->gdt_blocks; i += GDT_BATCH)
 		load_batch(es, i, MIN(GDT_BATCH, es->gdt_blocks - i), bad, backup);
+	sum_up(es);
 	return zone_load(es);
 }

@@ -4,7 +4,8 @@
  *   - ext4_block_bitmap, ext4_inode_bitmap: a group's bitmap, read and verified; or made, where the descriptor says that it
  *     was never written. Such a bitmap is made anew as long as the descriptor says so; who changes it, in a handle, drops the flag.
  *   - ext4_group_change: the group's members will change in this handle.
- *   - ext4_precommit: what was changed goes into descriptors and superblock, with the sums of bitmaps, once for many handles.
+ *   - ext4_precommit: what was changed goes into descriptors and superblock, with the sums of bitmaps, once for many handles; and
+ *     errors that were met, into the superblock.
  *
  * Invariants
  *  1. A group that changed stands in `changed` until its descriptor's bytes say what es->group says.
@@ -128,7 +129,7 @@ int ext4_group_change(struct ext4_handle *h, u32 group)
 	if (!err)
 		err = ext4_access(h, bh);
 	if (!err)
-		err = ext4_super_change(h);
+		err = ext4_super_join(h);
 	if (err)
 		return err;
 	ext4_dirty(h, bh);
@@ -232,13 +233,13 @@ static void fill_counts(struct ext4_super *es)
 {
 	const struct ext4_group_edit *edit = es->group_edit;
 	u64 blocks = edit->free_clusters;
-	struct ext4_disk_super *d = &es->disk;
+	struct ext4_disk_super *d = ext4_super_lock(es);
 
-	mutex_guard(&es->super_lock);
 	d->free_blocks_count_lo = le32_put((u32)blocks);
 	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
 		d->free_blocks_count_hi = le32_put((u32)(blocks >> 32));
 	d->free_inodes_count = le32_put((u32)edit->free_inodes);
+	ext4_super_unlock(es);
 }
 
 int ext4_precommit(void *priv, struct jbd2_handle *jh)
@@ -248,7 +249,6 @@ int ext4_precommit(void *priv, struct jbd2_handle *jh)
 	u32 *list, count;
 	int err = 0, one;
 
-	(void)jh;
 	mutex_guard(&edit->filling);
 	mutex_lock(&edit->lock);
 	list = edit->changed;
@@ -263,6 +263,7 @@ int ext4_precommit(void *priv, struct jbd2_handle *jh)
 	}
 	if (count)
 		fill_counts(es);
+	ext4_errors_commit(es, jh);
 	ext4_super_fill(es);
 	return err;
 }
@@ -291,6 +292,8 @@ int ext4_groups_open(struct ext4_super *es)
 		edit->free_clusters += es->group[i].free_clusters;
 		edit->free_inodes += es->group[i].free_inodes;
 	}
+	/* A journal has the groups' counts; the superblock's may be older. */
+	fill_counts(es);
 	return 0;
 
 no_memory:

@@ -24,6 +24,7 @@
 #include "ext4.h"
 
 #include "lib/hash.h"
+#include "lib/log.h"
 #include "lib/scope.h"
 #include <errno.h>
 
@@ -42,6 +43,7 @@ struct demand {
 	bool is_dir;
 	bool blocks; /* only groups that have free blocks too */
 	bool recent; /* numbers of inodes deleted just now, too */
+	int *unread; /* becomes -EIO when a group was left out because its bitmap could not be read */
 };
 
 /* ---- looking at groups ---- */
@@ -233,13 +235,29 @@ static int take_bit(struct ext4_handle *h, u32 group, struct buffer_head *bitmap
 		return err;
 	bytes[bit / 8] |= (u8)(1u << bit % 8);
 	ext4_dirty(h, bitmap);
-	g->free_inodes--;
+	ext4_group_add(es, group, 0, -1);
 	if (is_dir)
 		g->used_dirs++;
 	if (es->desc_csum) {
 		g->flags &= (u16)~EXT4_GROUP_INODE_UNINIT;
 		g->itable_unused = MIN(g->itable_unused, es->inodes_per_group - bit - 1);
 	}
+	return 0;
+}
+
+/* Without its bitmap: damage was recorded where it was found out, and lasts; the other groups serve on. Locks: the group's. */
+static int left_out(struct ext4_super *es, u32 group, const struct demand *want, int err)
+{
+	if (err == -EUCLEAN) {
+		ext4_group_take_out(es, group, false);
+		log_warn("%s: group %u: its inode bitmap is damaged: no new inodes there as long as it is "
+			 "mounted",
+			 es->vfs.health.name, group);
+		return 0;
+	}
+	if (err != -EIO)
+		return err;
+	*want->unread = err;
 	return 0;
 }
 
@@ -253,12 +271,11 @@ static int try_group(struct ext4_handle *h, u32 group, const struct demand *want
 	int err;
 
 	mutex_guard(&es->group_lock[group]);
-	if (g->bad || !g->free_inodes || (want->blocks && !g->free_clusters))
+	if (g->bad || g->inodes_out || !g->free_inodes || (want->blocks && !g->free_clusters))
 		return 0;
-	/* A damaged bitmap is recorded where it is found out; the other groups serve on. */
 	err = ext4_inode_bitmap(es, group, &bh);
 	if (err)
-		return err == -EUCLEAN ? 0 : err;
+		return left_out(es, group, want, err);
 	err = choose_bit(es, group, bh->data, want, &bit);
 	if (err || bit == UINT32_MAX)
 		return err;
@@ -368,8 +385,8 @@ static int take_for_dir(struct ext4_handle *h, const struct ext4_inode *parent, 
 
 int ext4_ino_take(struct ext4_handle *h, struct ext4_inode *dir, u32 mode, u64 *ino)
 {
-	struct demand want = { .recent = h->es->journal };
-	int got;
+	int got, unread = 0;
+	struct demand want = { .recent = h->es->journal, .unread = &unread };
 
 	for (;;) {
 		got = S_ISDIR(mode) ? take_for_dir(h, dir, want, ino) : take_for_file(h, dir, want, ino);
@@ -377,9 +394,12 @@ int ext4_ino_take(struct ext4_handle *h, struct ext4_inode *dir, u32 mode, u64 *
 			break;
 		want.recent = true;
 	}
-	if (got < 0)
-		return got;
-	return got ? 0 : fail(-ENOSPC, "no free inode on %s", h->es->vfs.health.name);
+	if (got)
+		return MIN(got, 0);
+	if (unread)
+		return fail(unread, "%s: no free inode but in groups whose bitmaps could not be read",
+			    h->es->vfs.health.name);
+	return fail(-ENOSPC, "no free inode on %s", h->es->vfs.health.name);
 }
 
 int ext4_ino_claim(struct ext4_handle *h, u64 ino, bool is_dir)
@@ -396,6 +416,8 @@ int ext4_ino_claim(struct ext4_handle *h, u64 ino, bool is_dir)
 	if (((const u8 *)bh->data)[bit / 8] >> bit % 8 & 1)
 		return corrupt(&es->vfs.health, "inode", ino,
 			       "taken, but its bitmap says that it is taken already");
+	if (!es->group[group].free_inodes)
+		return corrupt(&es->vfs.health, "inode", ino, "taken, but its group counts none as free");
 	return take_bit(h, group, bh, bit, is_dir);
 }
 
@@ -426,7 +448,7 @@ int ext4_ino_free(struct ext4_handle *h, u64 ino, bool is_dir)
 		return err;
 	*byte &= (u8)~mask;
 	ext4_dirty(h, bh);
-	g->free_inodes++;
+	ext4_group_add(es, group, 0, 1);
 	if (is_dir && g->used_dirs)
 		g->used_dirs--;
 	return 0;

@@ -82,6 +82,21 @@ static const struct inode_ops file_ops = {
 	.get_acl = ext4_get_acl,
 };
 
+/* A file whose content never changes again. */
+static const struct inode_ops verity_ops = {
+	.setattr = ext4_setattr,
+	.map = ext4_map,
+	.verify_unit = ext4_verity_unit,
+	.verify = ext4_verity_check,
+	.digest = ext4_verity_digest,
+	.fsync = ext4_fsync,
+	.setxattr = ext4_setxattr,
+	.set_acl = ext4_set_acl,
+	.getxattr = ext4_getxattr,
+	.listxattr = ext4_listxattr,
+	.get_acl = ext4_get_acl,
+};
+
 static const struct inode_ops symlink_ops = {
 	.readlink = ext4_readlink,
 	.setattr = ext4_setattr,
@@ -107,7 +122,7 @@ void ext4_inode_set_ops(struct inode *inode)
 	if (is_dir(inode))
 		inode->ops = &dir_ops;
 	else if (is_reg(inode))
-		inode->ops = &file_ops;
+		inode->ops = ext4_inode(inode)->flags & EXT4_FL_VERITY ? &verity_ops : &file_ops;
 	else if (is_symlink(inode))
 		inode->ops = &symlink_ops;
 	else

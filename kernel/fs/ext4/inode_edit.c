@@ -206,27 +206,14 @@ static void seal(const struct ext4_super *es, u64 ino, struct ext4_disk_inode *r
 static int large_file(struct ext4_handle *h, const struct ext4_inode *ei)
 {
 	struct ext4_super *es = h->es;
-	u32 bits;
 	int err;
 
 	if (!is_reg(&ei->vfs) || inode_disk_size(&ei->vfs) <= SIZE_SMALL_MAX ||
-	    ext4_has_ro_compat(es, EXT4_RO_COMPAT_LARGE_FILE))
-		return 0;
-	mutex_lock(&es->super_lock);
-	bits = le32_get(es->disk.feature_ro_compat);
-	mutex_unlock(&es->super_lock);
-	if (bits & EXT4_RO_COMPAT_LARGE_FILE)
+	    ext4_has_ro_compat(es, EXT4_RO_COMPAT_LARGE_FILE) ||
+	    ext4_super_has(es, 0, EXT4_RO_COMPAT_LARGE_FILE))
 		return 0;
 	err = ext4_extend(h, 1, 0);
-	if (!err)
-		err = ext4_super_change(h);
-	if (err)
-		return err;
-	mutex_lock(&es->super_lock);
-	bits = le32_get(es->disk.feature_ro_compat);
-	es->disk.feature_ro_compat = le32_put(bits | EXT4_RO_COMPAT_LARGE_FILE);
-	mutex_unlock(&es->super_lock);
-	return 0;
+	return err ? err : ext4_super_set(h, 0, EXT4_RO_COMPAT_LARGE_FILE);
 }
 
 static int write_slot(struct ext4_handle *h, struct ext4_inode *ei, bool fresh)

@@ -11,7 +11,7 @@
  *  1. A block is handed out only when it is free on the volume, not reserved, not waiting, and may belong to a file, whatever
  *     the bitmap says: `busy` has what the zone and the journal hold.
  *  2. A bitmap that contradicts the zone, the journal or its descriptor's count is corruption: the group is broken,
- *     and left as it is until somebody repairs the volume.
+ *     and left as it is until somebody repairs the volume. One that could not be read is another matter: it is tried again.
  *  3. Blocks are taken only if they were reserved, freed only if they were taken; anything else is corruption, found before
  *     something is changed.
  *  4. free = zero bits of busy, held = bits of busy that the volume's bitmap has not. Without busy: held is 0.
@@ -19,6 +19,7 @@
  */
 #include "balloc.h"
 
+#include "lib/log.h"
 #include "lib/scope.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@
 #define NO_GOAL        UINT32_MAX
 #define LOADS_MAX      32u /* groups whose map is made in search of a long piece */
 #define ROUNDS_MAX     3u
+#define REST_S         10u /* a group whose bitmap could not be read */
 
 /* A run that waits for its transaction. */
 struct freed {
@@ -99,6 +101,12 @@ static void change_disk_bits(u8 *bitmap, u32 from, u32 len, bool set)
 
 /* ---- maps ---- */
 
+/* Of the monotonic clock; never 0. */
+static u32 now_s(void)
+{
+	return (u32)(os_monotonic_ns() / 1000000000u) | 1;
+}
+
 static u32 map_words(const struct ext4_super *es)
 {
 	return DIV_ROUND_UP(es->blocks_per_group, 64u);
@@ -111,7 +119,18 @@ static int broken(struct ext4_super *es, u32 group, const char *why)
 
 	atomic_store(&s->broken, true);
 	atomic_fetch_sub(&b->avail, atomic_exchange(&s->free, 0));
+	ext4_group_take_out(es, group, true);
+	log_warn("%s: group %u: %s: nothing is allocated there as long as it is mounted", es->vfs.health.name,
+		 group, why);
 	return corrupt(&es->vfs.health, "group", group, "%s: nothing is allocated there any more", why);
+}
+
+/* Its bitmap could not be read just now: it is not asked for again at once. */
+static bool rests(const struct ext4_space *s)
+{
+	u32 until_s = atomic_load(&s->rest_until_s);
+
+	return until_s && (s32)(until_s - now_s()) > 0;
 }
 
 /* What the zone has of the group becomes busy. False: some of it was free. */
@@ -139,7 +158,7 @@ static u32 count_free(const u64 *map, u32 words)
 	return n;
 }
 
-/* The group has `busy` afterwards. -EUCLEAN: it is broken. Locks: the group's. */
+/* The group has `busy` afterwards. -EUCLEAN: it is broken. -EIO: its bitmap could not be read, this time. Locks: the group's. */
 static int load(struct ext4_super *es, u32 group)
 {
 	struct ext4_space *s = &es->balloc->space[group];
@@ -156,10 +175,11 @@ static int load(struct ext4_super *es, u32 group)
 	if (!map)
 		return fail(-ENOMEM, "no memory for the map of group %u", group);
 	err = ext4_block_bitmap(es, group, &bh);
-	if (err == -ENOMEM)
-		return err;
+	if (err == -EUCLEAN)
+		return broken(es, group, "its block bitmap is damaged");
+	atomic_store(&s->rest_until_s, err == -EIO ? now_s() + REST_S : 0);
 	if (err)
-		return broken(es, group, "its block bitmap is not readable");
+		return err;
 	for (u32 i = 0; i < es->blocks_per_group / 8; i++)
 		map[i / 8] |= (u64)((const u8 *)bh->data)[i] << i % 8 * 8;
 	change_bits(map, (u32)blocks, map_words(es) * 64 - (u32)blocks, true);
@@ -271,7 +291,8 @@ static void reserve(struct ext4_space *s, const struct piece *p)
 
 static bool worth(const struct ext4_space *s, u32 need)
 {
-	return !atomic_load(&s->broken) && atomic_load(&s->free) >= need && atomic_load(&s->longest) >= need;
+	return !atomic_load(&s->broken) && atomic_load(&s->free) >= need &&
+	       atomic_load(&s->longest) >= need && !rests(s);
 }
 
 /* 1: *out is reserved. goal NO_GOAL: none in this group. *loads: how many more maps may be made for a long piece. */
@@ -295,7 +316,7 @@ static int get_in_group(struct ext4_super *es, u32 group, u32 goal, u32 need, u3
 		err = load(es, group);
 		/* What is damaged was recorded; the other groups serve on. */
 		if (err)
-			return err == -EUCLEAN ? 0 : err;
+			return err == -EUCLEAN || err == -EIO ? 0 : err;
 	}
 	if (!pick(s, ext4_group_blocks(es, group), goal, need, want, out))
 		return 0;
@@ -337,9 +358,13 @@ int ext4_space_get(struct ext4_super *es, u64 goal, u32 n, u64 *blk, u32 *len)
 		for (u32 need = n; need && !got; need = need == 1 ? 0 : DIV_ROUND_UP(need, 4u))
 			got = get_round(es, goal, need, n, blk, len);
 	ext4_space_unclaim(es->balloc, got == 1 ? n - *len : n);
-	if (got < 0)
-		return got;
-	return got ? 0 : fail(-ENOSPC, "no free block on %s", es->vfs.health.name);
+	if (got)
+		return MIN(got, 0);
+	for (u32 i = 0; i < es->groups; i++)
+		if (rests(&es->balloc->space[i]))
+			return fail(-EIO, "%s: no free block but in groups whose bitmaps could not be read",
+				    es->vfs.health.name);
+	return fail(-ENOSPC, "no free block on %s", es->vfs.health.name);
 }
 
 /* ---- reserved, taken, freed ---- */
@@ -405,7 +430,7 @@ static int take_part(struct ext4_handle *h, u32 group, const struct piece *p)
 	change_disk_bits(bh->data, p->at, p->len, true);
 	ext4_dirty(h, bh);
 	es->group[group].flags &= (u16)~EXT4_GROUP_BLOCK_UNINIT;
-	es->group[group].free_clusters -= p->len;
+	ext4_group_add(es, group, -(s32)p->len, 0);
 	s->held -= p->len;
 	return 0;
 }
@@ -468,6 +493,10 @@ static int free_part(struct ext4_handle *h, u32 group, const struct piece *p, bo
 	list_init(&fresh->link);
 	mutex_guard(&es->group_lock[group]);
 	err = load(es, group);
+	if (err == -EIO)
+		err = corrupt(&es->vfs.health, "block", blk,
+			      "of %u that are freed: they stay taken, since their bitmap could not be read",
+			      p->len);
 	/* What lies there can be given up, but not be given back before the volume is repaired. */
 	if (err == -EUCLEAN)
 		return metadata ? forget(h, blk, p->len) : 0;
@@ -484,7 +513,7 @@ static int free_part(struct ext4_handle *h, u32 group, const struct piece *p, bo
 		return err;
 	change_disk_bits(bh->data, p->at, p->len, false);
 	ext4_dirty(h, bh);
-	es->group[group].free_clusters += p->len;
+	ext4_group_add(es, group, (s32)p->len, 0);
 	s->held += p->len;
 	note_freed(es->balloc, take(fresh));
 	return 0;

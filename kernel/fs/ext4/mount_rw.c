@@ -198,6 +198,7 @@ static int mark_open(struct ext4_super *es)
 	d->mnt_count = le16_put((u16)(le16_get(d->mnt_count) + 1));
 	d->mtime = d->wtime = le32_put((u32)now);
 	d->mtime_hi = d->wtime_hi = (u8)(now >> 32);
+	ext4_errors_record(es);
 	return ext4_super_write(es);
 }
 
@@ -261,6 +262,8 @@ int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *o
 	es->vfs.rdonly = false;
 	err = ext4_orphan_cleanup(es, orphans);
 	/* What could not be dealt with stays on the list, for a check. */
+	if (!err)
+		err = ext4_upkeep_start(es);
 	if (err && ext4_write_close(es))
 		log_debug("%s: closed with an error too", es->vfs.health.name);
 	return err;
@@ -284,8 +287,8 @@ int ext4_write_fast_commits(struct ext4_super *es, const struct ext4_fc_log *fas
 	return err;
 }
 
-/* One block of the overlay, in the handle. */
-static int take_block(struct ext4_super *es, struct jbd2_handle *h, u64 blk, const void *bytes)
+/* One block of the overlay, when it differs: counted, and in the handle, if there is one. */
+static int take_block(struct ext4_super *es, struct jbd2_handle *h, u64 blk, const void *bytes, u32 *count)
 {
 	const struct bh_ctx ctx = { { 0 } };
 	struct buffer_head *bh;
@@ -294,8 +297,9 @@ static int take_block(struct ext4_super *es, struct jbd2_handle *h, u64 blk, con
 	if (err)
 		return err;
 	if (memcmp(bh->data, bytes, bh->size_bytes) != 0) {
-		err = jbd2_access(h, bh);
-		if (!err) {
+		++*count;
+		err = h ? jbd2_access(h, bh) : 0;
+		if (!err && h) {
 			memcpy(bh->data, bytes, bh->size_bytes);
 			jbd2_dirty(h, bh);
 		}
@@ -304,19 +308,20 @@ static int take_block(struct ext4_super *es, struct jbd2_handle *h, u64 blk, con
 	return err;
 }
 
-/* Every block that the overlay has, in the handle. */
-static int take_blocks(struct ext4_super *es, struct jbd2_handle *h, struct blkdev *overlay)
+/* Every block that the overlay has and in which it differs. */
+static int take_blocks(struct ext4_super *es, struct jbd2_handle *h, struct blkdev *overlay, u32 *count)
 {
 	u32 bytes = ext4_block_bytes(es);
 	u8 unit[DEV_SNAP_UNIT_BYTES];
 	int err = 0;
 
+	*count = 0;
 	for (u64 off = 0; !err && (off = dev_snap_next(overlay, off)) != ~0ull; off += sizeof(unit)) {
 		u64 len = MIN((u64)sizeof(unit), overlay->size_bytes - off);
 
 		err = blkdev_read(overlay, off, unit, len);
 		for (u64 at = 0; !err && at + bytes <= len; at += bytes)
-			err = take_block(es, h, (off + at) >> es->block_bits, unit + at);
+			err = take_block(es, h, (off + at) >> es->block_bits, unit + at, count);
 	}
 	return err;
 }
@@ -326,9 +331,9 @@ int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, const stru
 	const struct jbd2_ops none = { 0 };
 	struct jbd2_config config = { .target = es->vfs.dev, .ops = &none, .resume = log };
 	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
-	u64 blocks = dev_snap_units(overlay) * MAX(DEV_SNAP_UNIT_BYTES >> es->block_bits, 1u);
 	struct jbd2_handle h;
 	struct jbd2 *journal;
+	u32 blocks;
 	int err;
 
 	if (!ei)
@@ -337,12 +342,15 @@ int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, const stru
 	if (err)
 		return err;
 	err = jbd2_start(journal, &config);
-	if (!err && blocks > jbd2_credits_max(journal))
-		err = fail(-ENOSPC, "what its fast commits change does not fit into its journal");
 	if (!err)
-		err = jbd2_begin(journal, (u32)blocks, 0, &h);
+		err = take_blocks(es, NULL, overlay, &blocks);
+	if (!err)
+		err = jbd2_begin(journal, blocks, 0, &h);
+	if (err == -ENOSPC)
+		err = fail(err, "the %u blocks that its fast commits change do not fit into its journal",
+			   blocks);
 	if (!err) {
-		err = take_blocks(es, &h, overlay);
+		err = take_blocks(es, &h, overlay, &blocks);
 		if (err)
 			jbd2_abort(journal, err);
 		jbd2_end(&h);
@@ -383,15 +391,20 @@ static int mark_closed(struct ext4_super *es)
 
 int ext4_write_close(struct ext4_super *es)
 {
+	struct ext4_features want;
+	u32 tid;
 	int err;
 
 	if (es->vfs.rdonly)
 		return 0;
+	ext4_upkeep_stop(es);
 	err = es->journal ? jbd2_stop(es->journal) : ext4_sync(&es->vfs);
 	if (!err && health_state(&es->vfs.health) >= HEALTH_ABORTED)
 		err = fail(-EIO, "%s: not marked clean, since writing failed before", es->vfs.health.name);
 	if (!err)
 		err = mark_closed(es);
+	if (!err && ext4_copies_take(es, &want, &tid))
+		ext4_copies_write(es, &want);
 	write_free(es);
 	return err;
 }

@@ -39,6 +39,9 @@
 #define EXT4_STATE_ORPHAN    0x0004u
 #define EXT4_STATE_FC_REPLAY 0x0020u
 
+#define EXT4_ERR_EFSCORRUPTED \
+	5u /* what first_error_errcode and last_error_errcode say: fs/ext4/ext4.h of Linux */
+
 #define EXT4_ERRORS_CONTINUE 1u
 #define EXT4_ERRORS_RO       2u
 #define EXT4_ERRORS_PANIC    3u
@@ -296,6 +299,34 @@ DISK_FIELD(struct ext4_disk_group, inode_bitmap_csum_hi, 0x3a);
 #define EXT4_FL_USER_MODIFIABLE 0x604bc0ffu
 /* What FS_IOC_GETFLAGS shows. */
 #define EXT4_FL_USER_VISIBLE 0x725bdfffu
+
+/*
+ * What describes a verity file, behind its hash tree (linux/fsverity.h, Documentation/filesystems/fsverity.rst and
+ * ext4/verity.rst).
+ */
+#define EXT4_VERITY_VERSION   1u
+#define EXT4_VERITY_SHA256    1u
+#define EXT4_VERITY_SHA512    2u
+#define EXT4_VERITY_SALT_MAX  32u
+#define EXT4_VERITY_BITS_MIN  10u
+#define EXT4_VERITY_BITS_MAX  16u
+#define EXT4_VERITY_DESC_MAX  16384u /* signature included */
+#define EXT4_VERITY_ALIGN     65536u /* the tree begins at the next multiple behind the file */
+#define EXT4_VERITY_LEVEL_MAX 8u
+struct ext4_disk_verity {
+	u8 version;        /* 0x00 */
+	u8 hash_algorithm; /* 0x01 EXT4_VERITY_SHA* */
+	u8 log_blocksize;  /* 0x02 of the pieces that are hashed, of data and tree alike */
+	u8 salt_size;      /* 0x03 */
+	le32 sig_size;     /* 0x04 of the signature that follows; counts as 0 in the file's digest */
+	le64 data_size;    /* 0x08 */
+	u8 root_hash[64];  /* 0x10 of the tree's top; of the only piece; zeros for an empty file */
+	u8 salt[EXT4_VERITY_SALT_MAX]; /* 0x50 */
+	u8 reserved[144];              /* 0x70 zeros */
+};
+DISK_SIZE(struct ext4_disk_verity, 256);
+DISK_FIELD(struct ext4_disk_verity, data_size, 0x08);
+DISK_FIELD(struct ext4_disk_verity, salt, 0x50);
 
 struct ext4_disk_inode {
 	le16 mode;                   /* 0x00 type and permissions */

@@ -138,12 +138,11 @@ static int load_file(struct ext4_super *es)
 
 static void set_present(struct ext4_super *es, bool present)
 {
-	u32 bits;
+	struct ext4_disk_super *d = ext4_super_lock(es);
+	u32 bits = le32_get(d->feature_ro_compat) & ~EXT4_RO_COMPAT_ORPHAN_PRESENT;
 
-	mutex_lock(&es->super_lock);
-	bits = le32_get(es->disk.feature_ro_compat) & ~EXT4_RO_COMPAT_ORPHAN_PRESENT;
-	es->disk.feature_ro_compat = le32_put(bits | (present ? EXT4_RO_COMPAT_ORPHAN_PRESENT : 0));
-	mutex_unlock(&es->super_lock);
+	d->feature_ro_compat = le32_put(bits | (present ? EXT4_RO_COMPAT_ORPHAN_PRESENT : 0));
+	ext4_super_unlock(es);
 }
 
 int ext4_orphan_open(struct ext4_super *es)
@@ -260,13 +259,12 @@ u32 ext4_orphan_head(struct ext4_super *es)
 static int set_head(struct ext4_handle *h, u32 ino)
 {
 	struct ext4_super *es = h->es;
-	int err = ext4_super_change(h);
+	int err = ext4_super_join(h);
 
 	if (err)
 		return err;
-	mutex_lock(&es->super_lock);
-	es->disk.last_orphan = le32_put(ino);
-	mutex_unlock(&es->super_lock);
+	ext4_super_lock(es)->last_orphan = le32_put(ino);
+	ext4_super_unlock(es);
 	return 0;
 }
 
@@ -282,7 +280,7 @@ int ext4_orphan_give_up(struct ext4_handle *h)
 static int list_insert(struct ext4_handle *h, struct ext4_inode *ei)
 {
 	struct ext4_super *es = h->es;
-	int err = ext4_super_change(h);
+	int err = ext4_super_join(h);
 
 	if (!err)
 		err = ext4_inode_set_dtime(h, ei->vfs.ino, ext4_orphan_head(es));

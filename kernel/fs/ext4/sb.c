@@ -189,17 +189,18 @@ static int copy_search(struct blkdev *dev, struct ext4_disk_super *out, u64 *off
 /* Numbers that stay as long as nobody resizes or tunes the volume: they are the same in every copy. */
 static bool same_volume(const struct ext4_disk_super *a, const struct ext4_disk_super *b)
 {
-	const u32 incompat = EXT4_INCOMPAT_RECOVER,
+	const u32 compat = EXT4_COMPAT_EXT_ATTR, incompat = EXT4_INCOMPAT_RECOVER,
 		  ro_compat = EXT4_RO_COMPAT_LARGE_FILE | EXT4_RO_COMPAT_ORPHAN_PRESENT;
 
 #define SAME(field) (!memcmp(&a->field, &b->field, sizeof(a->field)))
 	return SAME(inodes_count) && SAME(blocks_count_lo) && SAME(blocks_count_hi) &&
 	       SAME(first_data_block) && SAME(log_block_size) && SAME(log_cluster_size) &&
 	       SAME(blocks_per_group) && SAME(clusters_per_group) && SAME(inodes_per_group) &&
-	       SAME(rev_level) && SAME(first_ino) && SAME(inode_size) && SAME(feature_compat) && SAME(uuid) &&
-	       SAME(journal_uuid) && SAME(journal_inum) && SAME(hash_seed) && SAME(desc_size) &&
-	       SAME(first_meta_bg) && SAME(log_groups_per_flex) && SAME(checksum_type) &&
-	       SAME(checksum_seed) && SAME(orphan_file_inum) &&
+	       SAME(rev_level) && SAME(first_ino) && SAME(inode_size) && SAME(uuid) && SAME(journal_uuid) &&
+	       SAME(journal_inum) && SAME(hash_seed) && SAME(desc_size) && SAME(first_meta_bg) &&
+	       SAME(log_groups_per_flex) && SAME(checksum_type) && SAME(checksum_seed) &&
+	       SAME(orphan_file_inum) &&
+	       !((le32_get(a->feature_compat) ^ le32_get(b->feature_compat)) & ~compat) &&
 	       !((le32_get(a->feature_incompat) ^ le32_get(b->feature_incompat)) & ~incompat) &&
 	       !((le32_get(a->feature_ro_compat) ^ le32_get(b->feature_ro_compat)) & ~ro_compat);
 #undef SAME
@@ -207,7 +208,7 @@ static bool same_volume(const struct ext4_disk_super *a, const struct ext4_disk_
 
 /*
  * A device with sectors of 512 bytes may have written one half of the superblock when the power went. All that changes while a volume
- * is in use is in the first half, but for the checksum: so a superblock of which only that is wrong, and which says of the volume what
+ * is in use is in the first half, but for the checksum and what is no news of an error (its code, and the high byte of its time): so a superblock of which only that is wrong, and which says of the volume what
  * a good copy says, is whole, as it was before that write or after it. Its checksum is set in memory; the next write mends it. A volume of one group has no copy: there it stays
  * damaged.
  */

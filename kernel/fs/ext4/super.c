@@ -106,6 +106,7 @@ static void ext4_free_inode(struct inode *inode)
 {
 	ext4_orphan_forget(ext4_inode(inode));
 	ext4_window_drop(ext4_inode(inode));
+	ext4_verity_free(ext4_inode(inode)->verity);
 	ext4_inode_free(ext4_inode(inode));
 }
 
@@ -118,15 +119,8 @@ static int ext4_statfs(struct super_block *sb, struct kstatfs *out)
 	out->type = es->variant;
 	out->blocks = es->blocks - (es->overhead_clusters << es->cluster_bits);
 	out->inodes = es->inodes;
-	for (u32 i = 0; i < es->groups; i++) {
-		if (es->group_lock)
-			mutex_lock(&es->group_lock[i]);
-		out->blocks_free += MIN(es->group[i].free_clusters, es->clusters_per_group);
-		out->inodes_free += MIN(es->group[i].free_inodes, es->inodes_per_group);
-		if (es->group_lock)
-			mutex_unlock(&es->group_lock[i]);
-	}
-	out->blocks_free <<= es->cluster_bits;
+	out->inodes_free = atomic_load(&es->free_inodes);
+	out->blocks_free = atomic_load(&es->free_clusters) << es->cluster_bits;
 	out->blocks_avail = out->blocks_free > reserved ? out->blocks_free - reserved : 0;
 	memcpy(&lo, d->uuid, sizeof(lo));
 	memcpy(&hi, d->uuid + sizeof(lo), sizeof(hi));
@@ -155,6 +149,7 @@ static void ext4_put_super(struct super_block *sb)
 	blkdev_put(dev);
 	blkdev_put(es->journal_dev);
 	ext4_zone_free(&es->zone);
+	ext4_verity_cache_free(es->verity_cache);
 	free(es->group);
 	free(es);
 }
@@ -363,6 +358,7 @@ static int keep_fast_commits(struct blkdev *dev, const struct fs_type *type, con
 static int open_written(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
 			struct ext4_super **esp)
 {
+	const struct ext4_disk_super before = (*esp)->disk;
 	struct ext4_replay replay = { 0 };
 	u32 orphans;
 	bool again;
@@ -389,6 +385,7 @@ static int open_written(struct blkdev *dev, const struct fs_type *type, const st
 		err = reopen(dev, type, opts, esp);
 	if (err)
 		return err;
+	ext4_errors_keep(*esp, &before);
 	if (replay.bad_commit)
 		(void)!corrupt(&(*esp)->vfs.health, "journal", 0, "it ends in a damaged transaction");
 	err = ext4_write_open(*esp, opts, &orphans);

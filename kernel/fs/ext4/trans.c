@@ -11,10 +11,8 @@
 
 #define JOINED_ROOM 16u
 
-static int not_writable(struct ext4_super *es)
+static int not_allowed(struct ext4_super *es)
 {
-	if (es->vfs.rdonly || health_state(&es->vfs.health) >= HEALTH_ABORTED)
-		return fail(-EROFS, "%s is read-only", es->vfs.health.name);
 	if (es->errors >= EXT4_ERRORS_RO && health_state(&es->vfs.health) >= HEALTH_CORRUPT)
 		return fail(
 			-EROFS,
@@ -23,18 +21,31 @@ static int not_writable(struct ext4_super *es)
 	return 0;
 }
 
-int ext4_begin(struct ext4_super *es, u32 credits, u32 revokes, struct ext4_handle *h)
+static int start(struct ext4_handle *h, u32 credits, u32 revokes)
 {
-	int err = not_writable(es);
+	struct ext4_super *es = h->es;
 
-	*h = (struct ext4_handle){ .es = es };
-	if (err)
-		return err;
+	if (es->vfs.rdonly || health_state(&es->vfs.health) >= HEALTH_ABORTED)
+		return fail(-EROFS, "%s is read-only", es->vfs.health.name);
 	if (es->journal)
-		/* One more, for errors that the superblock is to tell. */
+		/* One more, here and in ext4_restart, for errors that the superblock is to tell. */
 		return jbd2_begin(es->journal, credits + 1, revokes, &h->jh);
 	lock_note_acquire(h, RANK_HANDLE, false);
 	return 0;
+}
+
+int ext4_begin(struct ext4_super *es, u32 credits, u32 revokes, struct ext4_handle *h)
+{
+	int err = not_allowed(es);
+
+	*h = (struct ext4_handle){ .es = es };
+	return err ? err : start(h, credits, revokes);
+}
+
+int ext4_begin_anyway(struct ext4_super *es, u32 credits, u32 revokes, struct ext4_handle *h)
+{
+	*h = (struct ext4_handle){ .es = es };
+	return start(h, credits, revokes);
 }
 
 /* Without a journal: the end of the handle is the end of its transaction. */
@@ -77,7 +88,7 @@ int ext4_restart(struct ext4_handle *h, u32 credits, u32 revokes)
 	int err;
 
 	if (es->journal)
-		return jbd2_restart(&h->jh, credits, revokes);
+		return jbd2_restart(&h->jh, credits + 1, revokes);
 	err = ext4_end(h, 0);
 	return err ? err : ext4_begin(es, credits, revokes, h);
 }

@@ -478,24 +478,9 @@ static int apply(struct ext4_handle *h, struct ext4_inode *ei, struct edit *e)
 /* The volume says that it has attributes. */
 static int note_feature(struct ext4_handle *h)
 {
-	struct ext4_super *es = h->es;
-	bool has;
-	int err;
-
-	if (ext4_has_compat(es, EXT4_COMPAT_EXT_ATTR))
+	if (ext4_has_compat(h->es, EXT4_COMPAT_EXT_ATTR) || ext4_super_has(h->es, EXT4_COMPAT_EXT_ATTR, 0))
 		return 0;
-	mutex_lock(&es->super_lock);
-	has = le32_get(es->disk.feature_compat) & EXT4_COMPAT_EXT_ATTR;
-	mutex_unlock(&es->super_lock);
-	if (has)
-		return 0;
-	err = ext4_super_change(h);
-	if (err)
-		return err;
-	mutex_lock(&es->super_lock);
-	es->disk.feature_compat = le32_put(le32_get(es->disk.feature_compat) | EXT4_COMPAT_EXT_ATTR);
-	mutex_unlock(&es->super_lock);
-	return 0;
+	return ext4_super_set(h, EXT4_COMPAT_EXT_ATTR, 0);
 }
 
 /* ---- outside ---- */

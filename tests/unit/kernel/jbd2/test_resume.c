@@ -73,6 +73,41 @@ static void one_kind(const struct kind *kind)
 	jt_free(&t);
 }
 
+/* The transaction may take all of the log but a block. */
+static void test_all_of_the_log(void **state)
+{
+	struct jbd2_recovery r;
+	struct jbd2_handle h;
+	u64 log;
+	u32 n;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		struct jt t = { 0 };
+
+		jt_new(&t, &kinds[i], 80, 5);
+		commit(&t, 1, 11);
+		jt_drop(&t);
+		recover(&t, &r);
+		resume(&t, &r);
+		log = jbd2_info(t.j)->end - jbd2_info(t.j)->first;
+		for (n = (u32)log; jbd2_begin(t.j, n, 0, &h) == -ENOSPC;)
+			n--;
+		assert_true(n > log - 8);
+		for (u32 blk = 1; blk <= n; blk++)
+			jt_put(&t, &h, blk, 100 + blk);
+		jbd2_end(&h);
+		assert_int_equal(jbd2_commit(t.j, h.tid), 0);
+		jt_drop(&t);
+		recover(&t, &r);
+		/* Its blocks may be home already: the log is full. */
+		assert_int_equal(r.end, h.tid + 1);
+		for (u32 blk = 1; blk <= n; blk++)
+			assert_int_equal(jt_word(t.dev, blk), 100 + blk);
+		jt_free(&t);
+	}
+}
+
 static void test_kinds(void **state)
 {
 	(void)state;
@@ -109,7 +144,9 @@ static void test_refused(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_kinds), cmocka_unit_test(test_refused) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_kinds),
+					    cmocka_unit_test(test_all_of_the_log),
+					    cmocka_unit_test(test_refused) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

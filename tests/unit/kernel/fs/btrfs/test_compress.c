@@ -195,49 +195,6 @@ static void hostile(void **state)
 	btrfs_unpacked_free(u);
 }
 
-/* A segment of LZO: what the library makes of it, damaged or not, is what we make of it. */
-static void lzo_as_the_library(void **state)
-{
-	u32 good = 0, bad = 0;
-
-	(void)state;
-	for (u32 i = 0; i < 60000; i++) {
-		u8 *seg, got[SECTOR], want[SECTOR];
-		lzo_uint want_len = SECTOR;
-		u32 len = rnd(SECTOR) + 1, n, done;
-		int ret, err;
-		le32 v;
-
-		make(data, len);
-		n = pack_lzo(data, len, raw) - 8;
-		for (u32 changes = rnd(3); changes; changes--)
-			raw[8 + rnd(rnd(2) ? n : MIN(n, 20u))] = (u8)rnd(256);
-		if (!rnd(30))
-			n = rnd(n) + 1;
-		v = le32_put(n + 8);
-		memcpy(raw, &v, 4);
-		v = le32_put(n);
-		memcpy(raw + 4, &v, 4);
-		seg = malloc(n + 8);
-		memcpy(seg, raw, n + 8);
-		ret = lzo1x_decompress_safe(seg + 8, n, want, &want_len, NULL);
-		err = btrfs_lzo_unpack(SECTOR, seg, n + 8, got, SECTOR, &done);
-		free(seg);
-		/* Where there is no more room the library fails for one reason or another, and we stop. */
-		if (ret != LZO_E_OK && !err && done == SECTOR)
-			continue;
-		assert_int_equal(err, ret == LZO_E_OK && want_len ? 0 : -EIO);
-		if (err) {
-			bad++;
-			continue;
-		}
-		assert_int_equal(done, want_len);
-		assert_memory_equal(got, want, done);
-		good++;
-	}
-	assert_true(good > 10000 && bad > 5000);
-}
-
 /* ---- the cache ---- */
 
 static void cache_rules(void **state)
@@ -342,8 +299,7 @@ static void cache_crowd(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(there_and_back), cmocka_unit_test(short_of_data),
-		cmocka_unit_test(hostile),        cmocka_unit_test(lzo_as_the_library),
+		cmocka_unit_test(there_and_back), cmocka_unit_test(short_of_data), cmocka_unit_test(hostile),
 		cmocka_unit_test(cache_rules),    cmocka_unit_test(cache_crowd),
 	};
 	const char *seed = getenv("SEED");

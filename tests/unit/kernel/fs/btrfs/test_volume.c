@@ -440,6 +440,59 @@ static void short_device(void **state)
 	devices_free();
 }
 
+static int read_copy(u64 logical, u64 len, u32 copy, u8 *buf)
+{
+	struct io_batch batch;
+	struct bio bio;
+
+	bio_init(&bio, btrfs_volume_dev(tv.v), BIO_READ, logical, buf, len);
+	bio.copy = (u8)copy;
+	io_batch_init(&batch);
+	io_submit(&batch, &bio);
+	return io_wait(&batch);
+}
+
+/* The same of striped profiles, whose pieces on one device are one request: it does not run over the end into what lies behind. */
+static void short_device_of_stripes(void **state)
+{
+	static const struct profile p[] = { { BTRFS_BG_RAID0, 2, 0 },
+					    { BTRFS_BG_RAID10, 4, 1 },
+					    { BTRFS_BG_RAID5, 3, 1 } };
+	u64 seed = new_seed();
+	u32 lost;
+
+	(void)state;
+	for (u32 i = 0; i < ARRAY_SIZE(p); i++) {
+		const struct test_chunk *c;
+		struct blkdev *whole, *window;
+		u64 row;
+		u8 *buf;
+
+		make(&p[i], &seed);
+		c = &tv.chunk[2];
+		row = STRIPE * data_stripes(c);
+		buf = malloc(c->len);
+		whole = tv.dev[0];
+		assert_int_equal(dev_part_new(whole, "short", 0, c->off[0] + 3 * STRIPE, &window), 0);
+		tv.dev[0] = window;
+		assert_int_equal(try_open(0, false, &lost), 0);
+		assert_int_equal(read_copy(c->logical, 3 * row, 0, buf), 0);
+		assert_memory_equal(buf, c->model, 3 * row);
+		assert_int_equal(read_copy(c->logical, c->len, 0, buf), -EIO);
+		/* Made from the others, the first stripe of the short one among them, or not. */
+		if (p[i].type == BTRFS_BG_RAID5) {
+			assert_int_equal(read_copy(c->logical + STRIPE, 100, 1, buf), 0);
+			assert_memory_equal(buf, c->model + STRIPE, 100);
+			assert_int_equal(read_copy(c->logical + 3 * row + STRIPE, 100, 1, buf), -EIO);
+		}
+		free(buf);
+		volume_close();
+		tv.dev[0] = whole;
+		blkdev_put(window);
+		devices_free();
+	}
+}
+
 /* An older copy of a device is left out; of two alike one must be named. */
 static void twins(void **state)
 {
@@ -480,6 +533,68 @@ static void twins(void **state)
 	devices_free();
 }
 
+/* The copy that was asked for is the superblock, whatever the other devices have. */
+static void asked_copy(void **state)
+{
+	static const struct profile p = { BTRFS_BG_RAID1, 2, 1 };
+	u64 seed = new_seed();
+	struct btrfs_disk_super super, copy;
+	struct blkdev *big, *both[2];
+	struct btrfs_volume *v;
+
+	(void)state;
+	make(&p, &seed);
+	assert_int_equal(dev_mem_new("big", 65 << 20, 512, &big), 0);
+	copy = tv.sb;
+	dev_item(0, &copy.dev_item);
+	copy.bytenr = le64_put(BTRFS_SUPER_OFF(1));
+	copy.generation = le64_put(6);
+	seal(&copy);
+	assert_int_equal(blkdev_write(big, BTRFS_SUPER_OFF(1), &copy, sizeof(copy), 0), 0);
+	both[0] = big;
+	both[1] = tv.dev[1];
+	assert_int_equal(btrfs_volume_new(both, 2, -1, &tv.health, &super, &v), -ENODEV);
+	assert_int_equal(btrfs_volume_new(both, 2, 1, &tv.health, &super, &v), 0);
+	assert_int_equal(le64_get(super.generation), 6);
+	assert_int_equal(btrfs_device_count(v), 2);
+	btrfs_volume_free(v);
+	blkdev_put(big);
+	devices_free();
+}
+
+/* The device that is to replace another belongs to the volume, and is not read. */
+static void replacement(void **state)
+{
+	static const struct profile p = { BTRFS_BG_RAID1, 2, 1 };
+	u64 seed = new_seed();
+	struct btrfs_disk_super super, d;
+	struct blkdev *all[3], *target;
+	struct btrfs_volume *v;
+
+	(void)state;
+	make(&p, &seed);
+	d = tv.sb;
+	dev_item(0, &d.dev_item);
+	d.dev_item.devid = le64_put(0);
+	memset(d.dev_item.uuid, 0x77, sizeof(d.dev_item.uuid));
+	seal(&d);
+	assert_int_equal(dev_mem_new("target", DEV_BYTES, 512, &target), 0);
+	assert_int_equal(blkdev_write(target, BTRFS_SUPER_OFF(0), &d, sizeof(d), 0), 0);
+	for (u32 at = 0; at < 3; at++) {
+		memcpy(all, tv.dev, 2 * sizeof(all[0]));
+		all[2] = all[at];
+		all[at] = target;
+		assert_int_equal(btrfs_volume_new(all, 3, -1, &tv.health, &super, &v), 0);
+		assert_int_equal(btrfs_device_count(v), 2);
+		for (u32 i = 0; i < 2; i++)
+			assert_ptr_not_equal(btrfs_device_at(v, i)->dev, target);
+		btrfs_volume_free(v);
+	}
+	assert_int_equal(target->refs, 1);
+	blkdev_put(target);
+	devices_free();
+}
+
 /* Of two mirrors the one is read first whose device missed nothing. */
 static void behind(void **state)
 {
@@ -506,6 +621,63 @@ static void behind(void **state)
 		}
 	}
 	devices_free();
+}
+
+static bool all_as_modelled(void)
+{
+	bool same = true;
+
+	for (u32 i = 0; i < tv.chunks; i++) {
+		u8 *got = malloc(tv.chunk[i].len);
+
+		assert_int_equal(
+			blkdev_read(btrfs_volume_dev(tv.v), tv.chunk[i].logical, got, tv.chunk[i].len), 0);
+		same = same && !memcmp(got, tv.chunk[i].model, tv.chunk[i].len);
+		free(got);
+	}
+	return same;
+}
+
+/*
+ * What lies on the devices of parity that missed commits is not used, as long as the others do; where they do not, it is, rather than nothing.
+ * Its content is rubbish here, so that its use shows.
+ */
+static void behind_parity(void **state)
+{
+	u64 seed = new_seed();
+	u8 *junk = malloc(DEV_BYTES);
+	u32 lost;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(profiles); i++) {
+		const struct profile *p = &profiles[i];
+
+		for (u32 old = 1; is_parity(p) && old < (1u << p->devs) - 1; old++) {
+			make(p, &seed);
+			fill(junk, tv.used, &seed);
+			tv.sb.generation = le64_put(9);
+			for (u32 k = 0; k < p->devs; k++)
+				if (old >> k & 1)
+					assert_int_equal(blkdev_write(tv.dev[k], 1 << 20, junk, tv.used, 0),
+							 0);
+				else
+					put_super(k);
+			/* With one of the others away too. */
+			for (u32 k = 0; k <= p->devs; k++) {
+				u32 away = k < p->devs ? 1u << k : 0,
+				    bad = (u32)__builtin_popcount(old | away);
+
+				if ((old | away) == (1u << p->devs) - 1)
+					continue;
+				assert_int_equal(try_open(away, true, &lost), 0);
+				assert_int_equal(lost, 0);
+				assert_int_equal(all_as_modelled(), bad <= p->tolerates);
+				volume_close();
+			}
+			devices_free();
+		}
+	}
+	free(junk);
 }
 
 /* A volume that sprouted from a seed: the seed's device has another fsid, and is known by its device item. */
@@ -636,12 +808,14 @@ static void hostile(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(all_profiles),  cmocka_unit_test(across),
-		cmocka_unit_test(rubbish),       cmocka_unit_test(where),
-		cmocka_unit_test(errors),        cmocka_unit_test(errors_in_rows),
-		cmocka_unit_test(short_device),  cmocka_unit_test(twins),
-		cmocka_unit_test(seed_device),   cmocka_unit_test(behind),
-		cmocka_unit_test(metadata_uuid), cmocka_unit_test(hostile),
+		cmocka_unit_test(all_profiles), cmocka_unit_test(across),
+		cmocka_unit_test(rubbish),      cmocka_unit_test(where),
+		cmocka_unit_test(errors),       cmocka_unit_test(errors_in_rows),
+		cmocka_unit_test(short_device), cmocka_unit_test(twins),
+		cmocka_unit_test(seed_device),  cmocka_unit_test(behind),
+		cmocka_unit_test(replacement),  cmocka_unit_test(behind_parity),
+		cmocka_unit_test(asked_copy),   cmocka_unit_test(metadata_uuid),
+		cmocka_unit_test(hostile),      cmocka_unit_test(short_device_of_stripes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

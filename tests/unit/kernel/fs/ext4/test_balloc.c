@@ -23,18 +23,8 @@ static const struct jbd2_ops gated_ops = { ext4_precommit, hold_back };
 
 static void open_volume(const struct jbd2_ops *ops)
 {
-	const struct mount_opts opts = { .rdonly = true };
-
-	vol_dev_open();
-	assert_int_equal(ext4_super_open(vol_dev, &ext4_fs_type, &opts, &es), 0);
-	es->vfs.rdonly = false;
-	es->trans_ops = ops;
-	mutex_init(&es->super_lock, RANK_LEAF);
-	mutex_init(&es->orphan_lock, RANK_ALLOC);
-	list_init(&es->orphans);
-	assert_int_equal(ext4_super_hold(es), 0);
-	assert_int_equal(ext4_groups_open(es), 0);
-	assert_int_equal(ext4_balloc_open(es), 0);
+	vol_open_parts(VOL_SPACE, ops);
+	es = vol_es;
 	for (u32 i = 0; i < ARRAY_SIZE(file); i++) {
 		file[i] = ext4_inode_alloc();
 		assert_non_null(file[i]);
@@ -48,13 +38,7 @@ static void close_volume(void)
 {
 	for (u32 i = 0; i < ARRAY_SIZE(file); i++)
 		ext4_inode_free(file[i]);
-	ext4_balloc_close(es);
-	ext4_groups_close(es);
-	ext4_super_release(es);
-	assert_int_equal(bcache_sync(vol_dev), 0);
-	es->vfs.rdonly = true;
-	assert_int_equal(vfs_unmount(&es->vfs), 0);
-	vol_dev_close();
+	vol_close_parts();
 }
 
 static int take_blocks(u64 blk, u32 len)
@@ -410,6 +394,103 @@ static void test_damaged_groups(void **state)
 	vol_remove();
 }
 
+static u64 statfs_free(void)
+{
+	struct kstatfs st = { 0 };
+
+	assert_int_equal(vfs_statfs(&es->vfs, &st), 0);
+	return st.blocks_free;
+}
+
+/* A bitmap whose sum is wrong: its group is out of use, and what it counts as free is not free. */
+static void test_wrong_sum(void **state)
+{
+	static u8 block[1024];
+	u64 before, blk, errors, off;
+	u32 len;
+
+	(void)state;
+	vol_make("-t ext4 -O ^has_journal,metadata_csum,^flex_bg -b 1024 -g 1024", 8, NULL);
+	vol_dev_fault(false);
+	open_volume(&plain_ops);
+	es->group[2].flags &= (u16)~EXT4_GROUP_BLOCK_UNINIT;
+	off = es->group[2].block_bitmap * 1024;
+	assert_int_equal(blkdev_read(vol_dev, off, block, sizeof(block)), 0);
+	block[100] ^= 0x10;
+	assert_int_equal(blkdev_write(vol_dev, off, block, sizeof(block), 0), 0);
+	before = statfs_free();
+	for (u32 i = 0; i < 3; i++) {
+		assert_int_equal(ext4_blocks_reserve(es, ext4_group_start(es, 2) + 900, 4, 0, &blk, &len), 0);
+		assert_false(blk >= ext4_group_start(es, 2) && blk < ext4_group_start(es, 3));
+		ext4_blocks_unreserve(es, blk, len);
+		if (!i)
+			errors = atomic_load(&es->vfs.health.corrupt_count);
+		assert_int_equal(atomic_load(&es->vfs.health.corrupt_count), errors);
+	}
+	assert_int_not_equal(errors, 0);
+	assert_int_equal(statfs_free(), before - es->group[2].free_clusters);
+	close_volume();
+	vol_remove();
+}
+
+/* Every group that rests is asked for again. */
+static void rest_is_over(void)
+{
+	for (u32 i = 0; i < es->groups; i++)
+		if (atomic_load(&es->balloc->space[i].rest_until_s))
+			atomic_store(&es->balloc->space[i].rest_until_s,
+				     (u32)(os_monotonic_ns() / 1000000000u) - 10);
+}
+
+static bool in_group(u64 blk, u32 group)
+{
+	return blk >= ext4_group_start(es, group) && blk < ext4_group_start(es, group + 1);
+}
+
+/* One that cannot be read: others serve meanwhile, it is no damage, and later the group serves again. */
+static void test_unreadable(void **state)
+{
+	u64 before, blk, goal, reads;
+	u32 len;
+
+	(void)state;
+	vol_make("-t ext4 -O ^has_journal,^metadata_csum,^uninit_bg,^flex_bg -b 1024 -g 1024", 8, NULL);
+	vol_dev_fault(false);
+	open_volume(&plain_ops);
+	before = statfs_free();
+	goal = ext4_group_start(es, 2) + 900;
+	dev_fault_nth(vol_dev, FAULT_READ, 1, -EIO, false);
+	assert_int_equal(ext4_blocks_reserve(es, goal, 4, 0, &blk, &len), 0);
+	assert_false(in_group(blk, 2));
+	ext4_blocks_unreserve(es, blk, len);
+	/* It has a rest. */
+	reads = dev_fault_count(vol_dev, FAULT_READ);
+	assert_int_equal(ext4_blocks_reserve(es, goal, 4, 0, &blk, &len), 0);
+	assert_false(in_group(blk, 2));
+	assert_int_equal(dev_fault_count(vol_dev, FAULT_READ), reads);
+	ext4_blocks_unreserve(es, blk, len);
+	rest_is_over();
+	assert_int_equal(ext4_blocks_reserve(es, goal, 4, 0, &blk, &len), 0);
+	assert_int_equal(blk, goal);
+	ext4_blocks_unreserve(es, blk, len);
+	assert_int_equal(statfs_free(), before);
+	assert_int_equal(atomic_load(&es->vfs.health.corrupt_count), 0);
+	close_volume();
+	vol_fsck();
+	/* When none can be read the volume is not full. */
+	vol_dev_fault(false);
+	open_volume(&plain_ops);
+	dev_fault_nth(vol_dev, FAULT_READ, 1, -EIO, true);
+	assert_int_equal(ext4_blocks_reserve(es, goal, 4, 0, &blk, &len), -EIO);
+	assert_int_equal(atomic_load(&es->vfs.health.corrupt_count), 0);
+	/* Blocks that are freed there are lost until a check. */
+	assert_int_equal(free_blocks(ext4_group_start(es, 1) + 900, 1, 0, true), 0);
+	assert_int_equal(atomic_load(&es->vfs.health.corrupt_count), 1);
+	dev_fault_nth(vol_dev, FAULT_READ, 0, 0, false);
+	close_volume();
+	vol_remove();
+}
+
 /* ---- windows ---- */
 
 struct writer {
@@ -563,6 +644,8 @@ int main(void)
 		cmocka_unit_test_teardown(test_full, vol_clean),
 		cmocka_unit_test_teardown(test_misuse, vol_clean),
 		cmocka_unit_test_teardown(test_damaged_groups, vol_clean),
+		cmocka_unit_test_teardown(test_wrong_sum, vol_clean),
+		cmocka_unit_test_teardown(test_unreadable, vol_clean),
 		cmocka_unit_test_teardown(test_windows, vol_clean),
 		cmocka_unit_test_teardown(test_windows_give_way, vol_clean),
 		cmocka_unit_test_teardown(test_trim, vol_clean),

@@ -19,27 +19,8 @@ static const struct jbd2_ops ops = { ext4_precommit, nothing };
 
 static void open_volume(void)
 {
-	const struct mount_opts opts = { .rdonly = true };
-
-	vol_dev_open();
-	assert_int_equal(ext4_super_open(vol_dev, &ext4_fs_type, &opts, &es), 0);
-	es->vfs.rdonly = false;
-	es->trans_ops = &ops;
-	mutex_init(&es->super_lock, RANK_LEAF);
-	mutex_init(&es->orphan_lock, RANK_ALLOC);
-	list_init(&es->orphans);
-	assert_int_equal(ext4_super_hold(es), 0);
-	assert_int_equal(ext4_groups_open(es), 0);
-}
-
-static void close_volume(void)
-{
-	ext4_groups_close(es);
-	ext4_super_release(es);
-	assert_int_equal(bcache_sync(vol_dev), 0);
-	es->vfs.rdonly = true;
-	assert_int_equal(vfs_unmount(&es->vfs), 0);
-	vol_dev_close();
+	vol_open_parts(VOL_GROUPS, &ops);
+	es = vol_es;
 }
 
 static u32 clear_bits(const u8 *bitmap, u32 bits)
@@ -88,7 +69,7 @@ static int flip_in(struct ext4_handle *h, u32 group)
 		err = ext4_access(h, bh);
 	if (!err) {
 		byte = (u8 *)bh->data + bit / 8;
-		g->free_clusters += *byte & mask ? 1 : UINT32_MAX;
+		ext4_group_add(es, group, *byte & mask ? 1 : -1, 0);
 		g->flags &= (u16)~EXT4_GROUP_BLOCK_UNINIT;
 		*byte ^= mask;
 		ext4_dirty(h, bh);
@@ -151,7 +132,7 @@ static void test_shapes(void **state)
 		}
 		assert_int_equal(uninit, es->desc_csum);
 		assert_bitmaps();
-		close_volume();
+		vol_close_parts();
 		/* One block in each group that nobody has, and nothing else. */
 		assert_int_not_equal(try_run("e2fsck -fn %s/img >%s/log 2>&1", vol_dir, vol_dir), 0);
 		run("! grep -v -e '^Pass' -e '^e2fsck' -e 'Block bitmap differences' -e '^Fix' -e '^$' -e "
@@ -164,7 +145,7 @@ static void test_shapes(void **state)
 		assert_bitmaps();
 		for (u32 i = 0; i < es->groups; i++)
 			assert_int_equal(flip(i), 0);
-		close_volume();
+		vol_close_parts();
 		vol_fsck();
 		vol_remove();
 	}
@@ -197,7 +178,7 @@ static void test_parallel(void **state)
 	for (u32 i = 0; i < ARRAY_SIZE(thread); i++)
 		pthread_join(thread[i], NULL);
 	assert_bitmaps();
-	close_volume();
+	vol_close_parts();
 	vol_fsck();
 	vol_remove();
 }
@@ -215,7 +196,7 @@ static void test_bad_group(void **state)
 	assert_int_equal(ext4_inode_bitmap(es, 3, &bh), -EUCLEAN);
 	mutex_unlock(&es->group_lock[3]);
 	es->group[3].bad = false;
-	close_volume();
+	vol_close_parts();
 	vol_fsck();
 	vol_remove();
 }

@@ -281,6 +281,70 @@ static void test_wrong_bitmap(void **state)
 	}
 }
 
+static void make_some(struct inode *dir, u32 n)
+{
+	struct ext4_inode *ei;
+
+	while (n--) {
+		assert_int_equal(make(dir, S_IFIFO, &ei), 0);
+		vfs_iput(&ei->vfs);
+	}
+}
+
+/* A bitmap whose sum is wrong puts its group out of use, once; one that cannot be read is tried again. */
+static void test_group_out(void **state)
+{
+	static u8 block[1024];
+	u64 before, errors, off;
+	struct ext4_inode *ei;
+	struct inode *dir;
+
+	(void)state;
+	vol_make(shapes[0], 64, NULL);
+	vol_dev_fault(false);
+	vol_open();
+	dir = root();
+	before = free_inodes();
+	dev_fault_nth(vol_dev, FAULT_READ, 1, -EIO, false);
+	make_some(dir, 3);
+	assert_int_equal(atomic_load(&vol_es->vfs.health.corrupt_count), 0);
+	vfs_iput(dir);
+	vfs_shrink(&vol_es->vfs);
+	assert_int_equal(free_inodes(), before);
+	vol_close();
+	vol_fsck();
+
+	vol_dev_fault(false);
+	vol_open();
+	off = vol_es->group[0].inode_bitmap * 1024;
+	assert_int_equal(blkdev_read(vol_dev, off, block, sizeof(block)), 0);
+	block[100] ^= 1;
+	assert_int_equal(blkdev_write(vol_dev, off, block, sizeof(block), 0), 0);
+	before = free_inodes();
+	dir = root();
+	make_some(dir, 1);
+	errors = atomic_load(&vol_es->vfs.health.corrupt_count);
+	assert_int_not_equal(errors, 0);
+	vfs_shrink(&vol_es->vfs);
+	assert_int_equal(free_inodes(), before - vol_es->group[0].free_inodes);
+	make_some(dir, 3);
+	assert_int_equal(atomic_load(&vol_es->vfs.health.corrupt_count), errors);
+	vfs_iput(dir);
+	vol_close();
+	vol_remove();
+	/* No group is left that can be asked: that is no full volume. */
+	vol_make(shapes[4], 64, NULL);
+	vol_dev_fault(false);
+	vol_open();
+	dir = root();
+	dev_fault_nth(vol_dev, FAULT_READ, 1, -EIO, true);
+	assert_int_equal(make(dir, S_IFIFO, &ei), -EIO);
+	assert_non_null(strstr(err_text(), "no free inode but in groups"));
+	dev_fault_nth(vol_dev, FAULT_READ, 0, 0, false);
+	vfs_iput(dir);
+	vol_close();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -290,6 +354,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_parallel, vol_clean),
 		cmocka_unit_test_teardown(test_free_twice, vol_clean),
 		cmocka_unit_test_teardown(test_wrong_bitmap, vol_clean),
+		cmocka_unit_test_teardown(test_group_out, vol_clean),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,25 +27,9 @@ static void nothing(void *priv, u32 tid)
 static void open_volume(void)
 {
 	static const struct jbd2_ops ops = { only_super, nothing };
-	const struct mount_opts opts = { .rdonly = true };
 
-	vol_dev_open();
-	assert_int_equal(ext4_super_open(vol_dev, &ext4_fs_type, &opts, &es), 0);
-	es->vfs.rdonly = false;
-	es->trans_ops = &ops;
-	mutex_init(&es->super_lock, RANK_LEAF);
-	mutex_init(&es->orphan_lock, RANK_ALLOC);
-	list_init(&es->orphans);
-	assert_int_equal(ext4_super_hold(es), 0);
-}
-
-static void close_volume(void)
-{
-	ext4_super_release(es);
-	assert_int_equal(bcache_sync(vol_dev), 0);
-	es->vfs.rdonly = true;
-	assert_int_equal(vfs_unmount(&es->vfs), 0);
-	vol_dev_close();
+	vol_open_parts(VOL_SUPER, &ops);
+	es = vol_es;
 }
 
 static struct ext4_inode *load(u64 ino)
@@ -145,7 +129,7 @@ static void test_round_trip(void **state)
 			ext4_inode_free(a);
 			ext4_inode_free(b);
 		}
-		close_volume();
+		vol_close_parts();
 		vol_remove();
 	}
 }
@@ -182,7 +166,7 @@ static void test_kept(void **state)
 		free(before);
 		mutex_fini(&ei->vfs.attr);
 		ext4_inode_free(ei);
-		close_volume();
+		vol_close_parts();
 		vol_fsck();
 		vol_remove();
 	}
@@ -220,7 +204,7 @@ static void test_times(void **state)
 			ext4_inode_free(a);
 			ext4_inode_free(b);
 		}
-		close_volume();
+		vol_close_parts();
 		vol_remove();
 	}
 }
@@ -245,7 +229,7 @@ static void test_debugfs(void **state)
 	assert_int_equal(write_inode(ei), 0);
 	mutex_fini(&ei->vfs.attr);
 	ext4_inode_free(ei);
-	close_volume();
+	vol_close_parts();
 	output(text, sizeof(text), "debugfs -R 'stat <12>' %s/img 2>/dev/null", vol_dir);
 	assert_non_null(strstr(text, "Mode:  04751"));
 	assert_non_null(strstr(text, "User: 123456"));
@@ -277,7 +261,7 @@ static void test_limits(void **state)
 	assert_int_equal(write_inode(ei), -EFBIG);
 	mutex_fini(&ei->vfs.attr);
 	ext4_inode_free(ei);
-	close_volume();
+	vol_close_parts();
 	output(text, sizeof(text), "dumpe2fs -h %s/img 2>/dev/null", vol_dir);
 	assert_non_null(strstr(text, "large_file"));
 	vol_remove();
@@ -300,7 +284,7 @@ static void test_add_blocks(void **state)
 	assert_int_equal(ei->vfs.blocks_512, 0);
 	mutex_fini(&ei->vfs.attr);
 	ext4_inode_free(ei);
-	close_volume();
+	vol_close_parts();
 	vol_remove();
 }
 

@@ -1,0 +1,314 @@
+/*
+ * Answering beside the asker. A request that crosses from one CPU to another wakes a sleeping one twice, there and back, and on
+ * a virtual machine that costs more than most answers do. A lone program that asks for one small thing after the other
+ * need not pay it: the worker that serves it sits on the program's own CPU, which is free whenever the program waits.
+ *
+ * The way back is the difficult one. The kernel wakes the asker on a CPU that is idle, so on another one, since on its own the worker
+ * still runs. But a CPU on which nothing but SCHED_IDLE threads run counts as idle too. So the worker writes its reply as such a thread, and is a
+ * normal one again before it does anything else: it holds no lock while it could be kept from running.
+ * That takes the right to leave that class again (CAP_SYS_NICE, or RLIMIT_NICE); without it nothing of this happens.
+ *
+ *   far    workers sit anywhere; the watcher spins
+ *   near   the watcher is bound to `cpu`, where the client was last seen, and sleeps
+ *
+ * Requests are looked at in windows. One is good when nearly all requests came from one thread, one soon after the other, none large: large
+ * ones gain from two CPUs. Two good windows far, then three near (the first of them does not count), and the faster stance is kept for long.
+ *
+ * A worker that does not get the CPU after its reply (somebody else works there) is found out by the deputy's clock: it is set free, and near
+ * is given up for a while, each time for longer.
+ */
+#include "adapter.h"
+
+#include "lib/trace.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define WINDOW        64u     /* requests */
+#define STRANGERS     4u      /* of them, from others; as many may be large */
+#define LARGE_BYTES   32768u  /* of content */
+#define BUSY_NS       200000u /* between two requests: a program that is busy otherwise gains nothing */
+#define LOOK_EVERY    32u     /* requests between two looks at where the client is */
+#define FAR_WINDOWS   2u
+#define NEAR_WINDOWS  3u
+#define KEEP_WINDOWS  1024u /* near was faster */
+#define AGAIN_WINDOWS 256u  /* near was not */
+#define FAILED_MAX    65536u
+
+enum phase { FAR_MEASURED, NEAR_MEASURED, NEAR_KEPT, FAR_KEPT };
+
+struct near {
+	cpu_set_t all;                     /* [const] where workers may sit */
+	_Atomic u32 on;                    /* 1: near */
+	_Atomic u32 cpu, client;           /* with on: the thread that is answered, and where it is */
+	_Atomic u32 replies;               /* so far */
+	_Atomic(struct worker *) replying; /* the one that is a SCHED_IDLE thread */
+	u32 seen_replies;                  /* [deputy] at its last tick */
+	struct worker *seen_replying;      /* [deputy] likewise */
+	struct mutex lock;                 /* rank LEAF; of the rest */
+	u32 total, strangers, large, last, look;
+	u64 since_ns; /* the window began */
+	enum phase phase;
+	u32 windows;         /* left of the phase */
+	u64 far_ns, near_ns; /* the fastest measured window took */
+	u32 failed;          /* windows that the next failure costs */
+};
+
+bool near_is_on(const struct adapter *a)
+{
+	return a->near && atomic_load_explicit(&a->near->on, memory_order_relaxed);
+}
+
+/* ---- the reply ---- */
+
+static int set_class(pthread_t thread, int policy)
+{
+	const struct sched_param none = { 0 };
+
+	return pthread_setschedparam(thread, policy, &none);
+}
+
+/* Nobody waits for the answer, if there is one. */
+static bool is_unawaited(const struct fuse_in_header *h)
+{
+	return h->opcode == FUSE_RELEASE || h->opcode == FUSE_RELEASEDIR || h->opcode == FUSE_FORGET ||
+	       h->opcode == FUSE_BATCH_FORGET || h->opcode == FUSE_INTERRUPT;
+}
+
+ssize_t near_reply(struct worker *w, int fd, const struct iovec *iov, int count)
+{
+	const struct fuse_in_header *h = w->buf.mem;
+	struct near *n = w->a->near;
+	ssize_t done;
+	int err;
+
+	if (!near_is_on(w->a) || w->cpu != (int)atomic_load(&n->cpu) || h->pid != atomic_load(&n->client) ||
+	    is_unawaited(h) || set_class(pthread_self(), SCHED_IDLE))
+		return writev(fd, iov, count);
+	atomic_store(&n->replying, w);
+	done = writev(fd, iov, count);
+	err = errno;
+	set_class(pthread_self(), SCHED_OTHER);
+	atomic_store(&n->replying, NULL);
+	atomic_fetch_add(&n->replies, 1);
+	stat_add(STAT_FUSE_NEAR, 1);
+	errno = err;
+	return done;
+}
+
+/* ---- where workers sit ---- */
+
+static void bind_to(const struct near *n, pthread_t thread, int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	if (cpu >= 0)
+		CPU_SET((u32)cpu, &one);
+	(void)!pthread_setaffinity_np(thread, sizeof(one), cpu >= 0 ? &one : &n->all);
+}
+
+void near_sit(struct worker *w)
+{
+	struct near *n = w->a->near;
+	int cpu = near_is_on(w->a) ? (int)atomic_load(&n->cpu) : -1;
+
+	if (w->cpu == cpu)
+		return;
+	bind_to(n, pthread_self(), cpu);
+	w->cpu = cpu;
+}
+
+/* The CPU a thread was last on; -1: cannot be known, or not ours to sit on. proc(5): the 39th field, the 3rd follows the last ')'. */
+static int cpu_of(const struct near *n, u32 tid)
+{
+	char path[64], buf[1024], *p;
+	ssize_t len;
+	int fd, cpu;
+
+	snprintf(path, sizeof(path), "/proc/%u/task/%u/stat", tid, tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	len = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	buf[MAX(len, (ssize_t)0)] = 0;
+	p = strrchr(buf, ')');
+	for (u32 field = 2; p && field < 39; field++)
+		p = strchr(p + 1, ' ');
+	cpu = p ? atoi(p) : -1;
+	return cpu >= 0 && cpu < CPU_SETSIZE && CPU_ISSET((u32)cpu, &n->all) ? cpu : -1;
+}
+
+/* ---- which stance; all of this under the lock ---- */
+
+static void go_far(struct near *n, enum phase phase, u32 windows)
+{
+	atomic_store(&n->on, 0);
+	n->phase = phase;
+	n->windows = windows;
+	n->far_ns = 0;
+}
+
+/* Near the client, wherever it is by now; far when that cannot be known. */
+static void follow(struct near *n, u32 client)
+{
+	int cpu = cpu_of(n, client);
+
+	if (cpu < 0) {
+		go_far(n, FAR_KEPT, AGAIN_WINDOWS);
+		return;
+	}
+	atomic_store(&n->cpu, (u32)cpu);
+	atomic_store(&n->client, client);
+	atomic_store(&n->on, 1);
+}
+
+/* After a good window that took `ns`. */
+static void judge(struct near *n, u64 ns)
+{
+	u64 *fastest = n->phase == FAR_MEASURED ? &n->far_ns : &n->near_ns;
+
+	if (n->phase != NEAR_MEASURED || n->windows < NEAR_WINDOWS)
+		*fastest = *fastest ? MIN(*fastest, ns) : ns;
+	if (n->windows && --n->windows)
+		return;
+	switch (n->phase) {
+	case FAR_KEPT:
+	case NEAR_KEPT:
+		go_far(n, FAR_MEASURED, FAR_WINDOWS);
+		break;
+	case FAR_MEASURED:
+		n->phase = NEAR_MEASURED;
+		n->windows = NEAR_WINDOWS;
+		n->near_ns = 0;
+		follow(n, n->last);
+		break;
+	case NEAR_MEASURED:
+		if (n->near_ns > n->far_ns - n->far_ns / 16) {
+			go_far(n, FAR_KEPT, AGAIN_WINDOWS);
+			break;
+		}
+		n->phase = NEAR_KEPT;
+		n->windows = KEEP_WINDOWS;
+		n->failed = AGAIN_WINDOWS;
+	}
+}
+
+static void window_end(struct near *n)
+{
+	u64 now = os_monotonic_ns(), ns = now - n->since_ns;
+	bool good =
+		n->last && n->strangers <= STRANGERS && n->large <= STRANGERS && ns < (u64)WINDOW * BUSY_NS;
+
+	n->total = n->strangers = n->large = 0;
+	n->since_ns = now;
+	if (good)
+		judge(n, ns);
+	else if (n->phase != FAR_KEPT)
+		go_far(n, FAR_MEASURED, FAR_WINDOWS);
+}
+
+static bool is_large(const struct fuse_in_header *h)
+{
+	if (h->opcode == FUSE_READ)
+		return ((const struct fuse_read_in *)(h + 1))->size > LARGE_BYTES;
+	return h->len > LARGE_BYTES;
+}
+
+void near_request(struct worker *w)
+{
+	const struct fuse_in_header *h = w->buf.mem;
+	struct near *n = w->a->near;
+
+	if (!n || is_unawaited(h))
+		return;
+	mutex_lock(&n->lock);
+	n->strangers += h->pid != n->last;
+	n->last = h->pid;
+	n->large += is_large(h);
+	if (++n->total == WINDOW)
+		window_end(n);
+	if (atomic_load(&n->on) && ++n->look % LOOK_EVERY == 0)
+		follow(n, n->last);
+	mutex_unlock(&n->lock);
+	/* While the client waits: else it would be pushed aside, to the CPU that this worker leaves. */
+	near_sit(w);
+}
+
+void near_tick(struct adapter *a)
+{
+	struct near *n = a->near;
+	struct worker *w;
+	u32 replies;
+	bool late;
+
+	if (!n)
+		return;
+	replies = atomic_load(&n->replies);
+	w = atomic_load(&n->replying);
+	late = w && w == n->seen_replying && replies == n->seen_replies;
+	n->seen_replies = replies;
+	n->seen_replying = w;
+	if (!late)
+		return;
+	mutex_lock(&n->lock);
+	go_far(n, FAR_KEPT, n->failed);
+	n->failed = MIN(2 * n->failed, FAILED_MAX);
+	mutex_unlock(&n->lock);
+	set_class(w->thread, SCHED_OTHER);
+	bind_to(n, w->thread, -1);
+}
+
+/* ---- life ---- */
+
+static void *try_classes(void *arg)
+{
+	bool *can = arg;
+
+	*can = !set_class(pthread_self(), SCHED_IDLE) && !set_class(pthread_self(), SCHED_OTHER);
+	return NULL;
+}
+
+/* There is more than one CPU, and threads may change their class to and fro. */
+static bool is_possible(struct near *n)
+{
+	pthread_t thread;
+	bool can = false;
+
+	if (sched_getscheduler(0) != SCHED_OTHER || sched_getaffinity(0, sizeof(n->all), &n->all) ||
+	    CPU_COUNT(&n->all) < 2 || os_thread(&thread, "werunos-try", try_classes, &can))
+		return false;
+	pthread_join(thread, NULL);
+	return can;
+}
+
+void near_start(struct adapter *a)
+{
+	struct near *n = calloc(1, sizeof(*n));
+
+	if (!n)
+		return;
+	if (!is_possible(n)) {
+		free(n);
+		return;
+	}
+	n->failed = AGAIN_WINDOWS;
+	n->windows = FAR_WINDOWS;
+	mutex_init(&n->lock, RANK_LEAF);
+	a->near = n;
+}
+
+void near_stop(struct adapter *a)
+{
+	if (!a->near)
+		return;
+	mutex_fini(&a->near->lock);
+	free(a->near);
+	a->near = NULL;
+}

@@ -1,0 +1,135 @@
+/*
+ * The copies of the superblock, for those who have nothing else: e2fsck -b, and us when the primary is damaged.
+ *
+ * What copies are needed for is geometry and features, and of these our changes set two: EXT_ATTR with the first attribute,
+ * LARGE_FILE with the first long file. e2fsck that works from a copy without EXT_ATTR takes blocks of attributes for damage and
+ * clears them; a missing LARGE_FILE it only sets again. The kernel brings neither along; e2fsck does for EXT_ATTR.
+ * RECOVER and ORPHAN_PRESENT are states: a copy that had them would say so for ever.
+ *
+ *   - A copy keeps all else that it says: of its bytes only the features' and the checksum change. One that is damaged, or of another
+ *     volume, is left alone.
+ *   - The primary is durable first. Then the copies are written from the last to the first, the first when the others are durable:
+ *     so at no moment are all of them half written, and the first one tells of them all. A crash in between leaves copies that lack what
+ *     they lacked before; the next mount sees it by the first one.
+ */
+#include "ext4.h"
+
+#include "lib/log.h"
+#include "lib/scope.h"
+#include <errno.h>
+#include <stdlib.h>
+
+#define MIRRORED_COMPAT    EXT4_COMPAT_EXT_ATTR
+#define MIRRORED_RO_COMPAT EXT4_RO_COMPAT_LARGE_FILE
+
+/* What the volume has of those. Locks: super_lock. */
+static struct ext4_features mirrored(const struct ext4_super *es)
+{
+	return (struct ext4_features){
+		le32_get(es->disk.feature_compat) & MIRRORED_COMPAT,
+		le32_get(es->disk.feature_ro_compat) & MIRRORED_RO_COMPAT,
+	};
+}
+
+/* A copy begins its block. False: what is there is none of this volume's. */
+static bool copy_ok(const struct ext4_super *es, const struct ext4_disk_super *d)
+{
+	return le16_get(d->magic) == EXT4_MAGIC && !memcmp(d->uuid, es->disk.uuid, sizeof(d->uuid)) &&
+	       le32_get(d->log_block_size) == le32_get(es->disk.log_block_size) &&
+	       (!es->metadata_csum || le32_get(d->checksum) == ext4_csum_super(d));
+}
+
+/* Reads the block that begins with a copy; freed by the caller. Nobody else has it in the cache. */
+static int copy_read(struct ext4_super *es, u64 blk, void **block)
+{
+	*block = os_alloc_aligned(4096, ext4_block_bytes(es));
+	if (!*block)
+		return fail(-ENOMEM, "no memory for a block");
+	return blkdev_read(es->vfs.dev, blk << es->block_bits, *block, ext4_block_bytes(es));
+}
+
+/* Does the copy lack them? Then it gets them, in memory. */
+static bool complete(const struct ext4_super *es, struct ext4_disk_super *d, const struct ext4_features *want)
+{
+	u32 compat = le32_get(d->feature_compat) | want->compat,
+	    ro_compat = le32_get(d->feature_ro_compat) | want->ro_compat;
+
+	if (!copy_ok(es, d) ||
+	    (compat == le32_get(d->feature_compat) && ro_compat == le32_get(d->feature_ro_compat)))
+		return false;
+	ext4_super_revise(d);
+	d->feature_compat = le32_put(compat);
+	d->feature_ro_compat = le32_put(ro_compat);
+	if (es->metadata_csum)
+		d->checksum = le32_put(ext4_csum_super(d));
+	return true;
+}
+
+void ext4_copies_look(struct ext4_super *es)
+{
+	u32 tid = es->journal ? jbd2_running(es->journal) : 0;
+	scoped(freep) void *block = NULL;
+	u64 blk = ext4_super_copy_blk(es, 1);
+	struct ext4_features want;
+
+	if (!blk)
+		return;
+	if (copy_read(es, blk, &block)) {
+		err_clear();
+		return;
+	}
+	mutex_guard(&es->super_lock);
+	want = mirrored(es);
+	/* Stale already: then they have a later transaction to wait for. */
+	if (!es->copies_stale && complete(es, block, &want)) {
+		es->copies_stale = true;
+		es->copies_tid = tid;
+	}
+}
+
+bool ext4_copies_take(struct ext4_super *es, struct ext4_features *want, u32 *tid)
+{
+	bool stale;
+
+	mutex_guard(&es->super_lock);
+	stale = es->copies_stale;
+	es->copies_stale = false;
+	*want = mirrored(es);
+	*tid = es->copies_tid;
+	return stale;
+}
+
+void ext4_copies_put_off(struct ext4_super *es)
+{
+	mutex_guard(&es->super_lock);
+	es->copies_stale = true;
+}
+
+static int copy_write(struct ext4_super *es, u64 blk, const struct ext4_features *want)
+{
+	scoped(freep) void *block = NULL;
+	int err = copy_read(es, blk, &block);
+
+	if (err || !complete(es, block, want))
+		return err;
+	return blkdev_write(es->vfs.dev, blk << es->block_bits, block, ext4_block_bytes(es), 0);
+}
+
+void ext4_copies_write(struct ext4_super *es, const struct ext4_features *want)
+{
+	u32 last = 0;
+
+	while (ext4_super_copy_blk(es, last + 1))
+		last++;
+	for (u32 copy = last; copy && health_state(&es->vfs.health) < HEALTH_ABORTED; copy--) {
+		int err = copy_write(es, ext4_super_copy_blk(es, copy), want);
+
+		if (err)
+			log_warn("%s: copy %u of the superblock lacks features that the volume has: %s",
+				 es->vfs.health.name, copy, err_text());
+		/* What else it would have made durable may be lost, and nobody else is told. */
+		err = copy <= 2 ? blkdev_flush(es->vfs.dev) : 0;
+		if (err)
+			(void)!ext4_abort(es, err);
+	}
+}
