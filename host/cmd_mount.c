@@ -136,7 +136,7 @@ static int open_volume(const struct mount_cmd *c, struct source *src, struct sou
 	if (!err)
 		err = source_mount(src, &mo, sb);
 	if (!err && m->readwrite && (*sb)->rdonly) {
-		err = fail(-EROFS, "%s cannot be mounted read-write: %s", src->name,
+		err = fail(-EROFS, "%s can only be mounted with -o ro: %s", src->name,
 			   (*sb)->notice[0] ? (*sb)->notice : "other options ask for that");
 		(void)!vfs_unmount(*sb);
 	}
