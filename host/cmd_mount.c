@@ -477,6 +477,8 @@ int cmd_mount_helper(int argc, char **argv)
 	}
 	if (argc - optind != 2)
 		return usage(&c, "%s", "a source and a directory are wanted");
+	/* mount(8) says rw also where nobody did. */
+	c.args.readwrite = false;
 	c.spec = argv[optind];
 	c.dir_arg = argv[optind + 1];
 	if (!fake)

@@ -351,6 +351,11 @@ def test_as_mount_helper(nest):
     assert os.listdir(nest / "m") == ["f"]
     subprocess.run(["umount", nest / "m"], check=True)
     wait_for(lambda: not servers(nest / "n.img"))
+    # mount(8) adds rw by itself.
+    r = subprocess.run([helper, nest / "n.img", nest / "m", "-o", "rw"], capture_output=True, text=True)
+    assert r.returncode == 0 and "shown read-only" in r.stderr
+    subprocess.run(["umount", nest / "m"], check=True)
+    wait_for(lambda: not servers(nest / "n.img"))
 
 
 def test_the_source_is_only_read(nest):
