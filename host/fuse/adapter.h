@@ -90,8 +90,10 @@ bool near_is_on(const struct adapter *a);
 void near_request(struct worker *w);
 /* writev of a reply, beside the client if that is where the worker sits. */
 ssize_t near_reply(struct worker *w, int fd, const struct iovec *iov, int count);
-/* The worker is about to watch: it sits down where that is best. */
+/* The worker sits down where that is best. */
 void near_sit(struct worker *w);
+/* The worker is about to watch. */
+void near_watch(struct worker *w);
 /* The deputy's clock has ticked. */
 void near_tick(struct adapter *a);
 

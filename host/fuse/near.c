@@ -34,6 +34,7 @@
 #define LARGE_BYTES   32768u  /* of content */
 #define BUSY_NS       200000u /* between two requests: a program that is busy otherwise gains nothing */
 #define LOOK_EVERY    32u     /* requests between two looks at where the client is */
+#define LOOK_SOON     4u      /* where it seems to be elsewhere */
 #define FAR_WINDOWS   2u
 #define NEAR_WINDOWS  3u
 #define KEEP_WINDOWS  1024u /* near was faster */
@@ -43,10 +44,12 @@
 enum phase { FAR_MEASURED, NEAR_MEASURED, NEAR_KEPT, FAR_KEPT };
 
 struct near {
-	cpu_set_t all;                     /* [const] where workers may sit */
-	_Atomic u32 on;                    /* 1: near */
-	_Atomic u32 cpu, client;           /* with on: the thread that is answered, and where it is */
-	_Atomic u32 replies;               /* so far */
+	cpu_set_t all;           /* [const] where workers may sit */
+	_Atomic u32 on;          /* 1: near */
+	_Atomic u32 cpu, client; /* with on: the thread that is answered, and where it is */
+	_Atomic u32 replies;     /* so far */
+	_Atomic u32
+		apart; /* 1: the worker had to sleep. Beside the client it runs only when that waits for it */
 	_Atomic(struct worker *) replying; /* the one that is a SCHED_IDLE thread */
 	u32 seen_replies;                  /* [deputy] at its last tick */
 	struct worker *seen_replying;      /* [deputy] likewise */
@@ -111,6 +114,13 @@ static void bind_to(const struct near *n, pthread_t thread, int cpu)
 	if (cpu >= 0)
 		CPU_SET((u32)cpu, &one);
 	(void)!pthread_setaffinity_np(thread, sizeof(one), cpu >= 0 ? &one : &n->all);
+}
+
+void near_watch(struct worker *w)
+{
+	if (near_is_on(w->a))
+		atomic_store(&w->a->near->apart, 1);
+	near_sit(w);
 }
 
 void near_sit(struct worker *w)
@@ -234,8 +244,12 @@ void near_request(struct worker *w)
 	n->large += is_large(h);
 	if (++n->total == WINDOW)
 		window_end(n);
-	if (atomic_load(&n->on) && ++n->look % LOOK_EVERY == 0)
+	n->look++;
+	if (atomic_load(&n->on) && n->look >= (atomic_load(&n->apart) ? LOOK_SOON : LOOK_EVERY)) {
+		n->look = 0;
+		atomic_store(&n->apart, 0);
 		follow(n, n->last);
+	}
 	mutex_unlock(&n->lock);
 	/* While the client waits: else it would be pushed aside, to the CPU that this worker leaves. */
 	near_sit(w);

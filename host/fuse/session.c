@@ -124,7 +124,7 @@ static int watch(struct worker *w)
 	u64 start;
 	int n;
 
-	near_sit(w);
+	near_watch(w);
 	if (w->luck && !near_is_on(a)) {
 		n = spin(w);
 		if (n != -EAGAIN) {

@@ -65,8 +65,9 @@ struct lazies {
 	u32 count[LAZY_KINDS];         /* [lock] */
 	u32 phase, busy[2];            /* [lock] how many are being written, taken in either phase */
 	bool waiting;                  /* [lock] somebody waits for the other phase to end */
-	bool started, running, stop;   /* [lock] */
-	pthread_t thread;              /* [lock] */
+	bool sleeps;                 /* [lock] the thread waits without a clock: there is nothing to write */
+	bool started, running, stop; /* [lock] */
+	pthread_t thread;            /* [lock] */
 };
 
 int lazy_new(struct super_block *sb, void *(*run)(void *lazies)) __must_check;

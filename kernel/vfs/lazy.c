@@ -69,7 +69,8 @@ void lazy_add(struct inode *inode, enum lazy_kind kind)
 		z->running = !os_thread(&z->thread, "lazy-writer", z->run, z);
 		z->started = true;
 	}
-	if (z->count[kind] == 1)
+	/* With something queued its clock runs: to be woken for each would cost more than the rest. */
+	if (z->sleeps)
 		cond_broadcast(&z->wake);
 	mutex_unlock(&z->lock);
 }

@@ -87,7 +87,7 @@ static int write_due(struct lazies *z, enum lazy_kind kind, u64 until_ns, u32 ma
 		err = err ? err : one;
 		vfs_iput(inode);
 		mutex_lock(&z->lock);
-		if (!--z->busy[phase])
+		if (!--z->busy[phase] && z->waiting)
 			cond_broadcast(&z->wake);
 		mutex_unlock(&z->lock);
 	}
@@ -152,10 +152,12 @@ void *lazy_run(void *arg)
 	while (!z->stop) {
 		u64 now;
 
-		if (!z->count[LAZY_TAIL] && (!z->count[LAZY_TIME] || z->sb->lazytime))
+		z->sleeps = !z->count[LAZY_TAIL] && (!z->count[LAZY_TIME] || z->sb->lazytime);
+		if (z->sleeps)
 			cond_wait(&z->wake, &z->lock);
 		else
 			cond_wait_ms(&z->wake, &z->lock, LOOK_MS);
+		z->sleeps = false;
 		if (z->stop)
 			break;
 		mutex_unlock(&z->lock);
