@@ -510,3 +510,50 @@ def test_older_superblocks_and_roots(work):
     with mounts.werunos(hurt, work / 'w', '--ro', '-o', 'usebackuproot'):
         seen = view(work / 'w')
         assert b'file5' in seen and all(seen[k]['content'] == want[k]['content'] for k in seen if k)
+
+
+def crc32c(data):
+    c = 0xffffffff
+    for b in data:
+        c ^= b
+        for _ in range(8):
+            c = c >> 1 ^ (0x82f63b78 if c & 1 else 0)
+    return c ^ 0xffffffff
+
+
+# ---- what neither this kernel nor these tools can make or mount ----
+
+@pytest.mark.parametrize('sector', [8192, 16384, 32768, 65536])
+def test_sectors_larger_than_a_page(work, sector):
+    """Against the tree that mkfs.btrfs made it from."""
+    src, image = work / 'src', work / 'sectors.img'
+    if not src.exists():
+        src.mkdir()
+        for n in (0, 1, 2000, 4096, 65536, 65537, 1000000):
+            fill.put('%s/size-%d' % (src, n), words(n, 5))
+        for i in range(300):
+            fill.put('%s/file-%d' % (src, i), b'%d' % i)
+    with open(image, 'wb') as f:
+        f.truncate(300 << 20)
+    mounts.run('mkfs.btrfs', '-q', '-f', '-s', str(sector), '-n', '65536', '-m', 'single', '-d', 'single', '--rootdir', str(src), str(image))
+    with mounts.werunos(image, work / 'w', '--ro'):
+        assert len(os.listdir(work / 'w')) == 307
+        mounts.run('diff', '-r', str(src), str(work / 'w'))
+
+
+def test_a_block_group_tree_is_known(work):
+    """Only who writes needs it: a volume that claims to have one is shown."""
+    image = one(work, 'bgt')
+    with kernel([image], work / 'k') as root:
+        fill.put(root + '/file', words(300000, 3))
+    with open(image, 'r+b') as f:
+        for at in (65536, 64 << 20):
+            f.seek(at)
+            d = bytearray(f.read(4096))
+            struct.pack_into('<Q', d, 0xb4, struct.unpack_from('<Q', d, 0xb4)[0] | 8)
+            d[:4] = struct.pack('<I', crc32c(d[32:]))
+            f.seek(at)
+            f.write(d)
+    assert b'block-group-tree' in subprocess.run([mounts.WERUNOS, 'info', str(image)], stdout=subprocess.PIPE).stdout
+    with mounts.werunos(image, work / 'w', '--ro'):
+        assert (work / 'w/file').read_bytes() == words(300000, 3)
