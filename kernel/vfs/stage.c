@@ -207,7 +207,7 @@ static void hint(const struct mapping *m, u64 from, u64 to)
 {
 	if (!m->dev || !(m->dev->flags & BLKDEV_HINTS) || (m->kind != MAP_DATA && m->kind != MAP_ENCODED))
 		return;
-	if (m->flags & MAP_COSTLY)
+	if (m->flags & MAP_COSTLY && !(m->flags & MAP_PLAIN))
 		blkdev_will_need(m->dev, m->dev_off_bytes, m->dev_len_bytes);
 	else
 		blkdev_will_need(m->dev, m->dev_off_bytes + (from - m->off_bytes), to - from);
