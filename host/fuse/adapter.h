@@ -94,6 +94,8 @@ ssize_t near_reply(struct worker *w, int fd, const struct iovec *iov, int count)
 void near_sit(struct worker *w);
 /* The deputy's clock has ticked. */
 void near_tick(struct adapter *a);
+/* The worker's thread is about to end: no other touches it afterwards. */
+void near_leave(struct worker *w);
 
 /* worker.c */
 int worker_init(struct worker *w, struct adapter *a) __must_check;
