@@ -314,8 +314,12 @@ static bool is_possible(struct near *n)
 
 void near_start(struct adapter *a)
 {
-	struct near *n = calloc(1, sizeof(*n));
+	struct near *n;
 
+	/* A worker alone has no deputy that would set it free. */
+	if (a->worker_count < 2)
+		return;
+	n = calloc(1, sizeof(*n));
 	if (!n)
 		return;
 	if (!is_possible(n)) {
