@@ -96,6 +96,8 @@ void near_sit(struct worker *w);
 void near_watch(struct worker *w);
 /* The deputy's clock has ticked. */
 void near_tick(struct adapter *a);
+/* The worker's thread is about to end: no other touches it afterwards. */
+void near_leave(struct worker *w);
 
 /* worker.c */
 int worker_init(struct worker *w, struct adapter *a) __must_check;

@@ -50,10 +50,11 @@ struct near {
 	_Atomic u32 replies;     /* so far */
 	_Atomic u32
 		apart; /* 1: the worker had to sleep. Beside the client it runs only when that waits for it */
-	_Atomic(struct worker *) replying; /* the one that is a SCHED_IDLE thread */
+	_Atomic(struct worker *) replying; /* the one that is, or is about to be, a SCHED_IDLE thread */
 	u32 seen_replies;                  /* [deputy] at its last tick */
 	struct worker *seen_replying;      /* [deputy] likewise */
-	struct mutex lock;                 /* rank LEAF; of the rest */
+	struct mutex
+		lock; /* rank LEAF; of the rest, and while the deputy touches the thread of another worker */
 	u32 total, strangers, large, last, look;
 	u64 since_ns; /* the window began */
 	enum phase phase;
@@ -87,19 +88,29 @@ ssize_t near_reply(struct worker *w, int fd, const struct iovec *iov, int count)
 {
 	const struct fuse_in_header *h = w->buf.mem;
 	struct near *n = w->a->near;
+	struct worker *none = NULL;
 	ssize_t done;
 	int err;
 
 	if (!near_is_on(w->a) || w->cpu != (int)atomic_load(&n->cpu) || h->pid != atomic_load(&n->client) ||
-	    is_unawaited(h) || set_class(pthread_self(), SCHED_IDLE))
+	    is_unawaited(h))
 		return writev(fd, iov, count);
-	atomic_store(&n->replying, w);
+	/* One at a time, and told before: the deputy must know whom it has to set free. */
+	if (!atomic_compare_exchange_strong(&n->replying, &none, w))
+		return writev(fd, iov, count);
+	if (set_class(pthread_self(), SCHED_IDLE)) {
+		atomic_store(&n->replying, NULL);
+		return writev(fd, iov, count);
+	}
 	done = writev(fd, iov, count);
 	err = errno;
 	set_class(pthread_self(), SCHED_OTHER);
 	atomic_store(&n->replying, NULL);
 	atomic_fetch_add(&n->replies, 1);
 	stat_add(STAT_FUSE_NEAR, 1);
+	/* The deputy may have set it free: it may sit elsewhere than w->cpu says. */
+	if (!near_is_on(w->a))
+		near_sit(w);
 	errno = err;
 	return done;
 }
@@ -274,9 +285,22 @@ void near_tick(struct adapter *a)
 	mutex_lock(&n->lock);
 	go_far(n, FAR_KEPT, n->failed);
 	n->failed = MIN(2 * n->failed, FAILED_MAX);
+	/* While it replies it has not passed near_leave, and cannot before the unlock: its thread is there. */
+	if (atomic_load(&n->replying) == w) {
+		set_class(w->thread, SCHED_OTHER);
+		bind_to(n, w->thread, -1);
+	}
 	mutex_unlock(&n->lock);
-	set_class(w->thread, SCHED_OTHER);
-	bind_to(n, w->thread, -1);
+}
+
+void near_leave(struct worker *w)
+{
+	struct near *n = w->a->near;
+
+	if (!n)
+		return;
+	mutex_lock(&n->lock);
+	mutex_unlock(&n->lock);
 }
 
 /* ---- life ---- */
@@ -304,8 +328,12 @@ static bool is_possible(struct near *n)
 
 void near_start(struct adapter *a)
 {
-	struct near *n = calloc(1, sizeof(*n));
+	struct near *n;
 
+	/* A worker alone has no deputy that would set it free. */
+	if (a->worker_count < 2)
+		return;
+	n = calloc(1, sizeof(*n));
 	if (!n)
 		return;
 	if (!is_possible(n)) {

@@ -210,6 +210,7 @@ static void *worker_run(void *arg)
 	if (n < 0 && n != -EAGAIN && n != -EINTR)
 		atomic_store(&a->broken, true);
 	end(a);
+	near_leave(w);
 	return NULL;
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -14,15 +15,20 @@
 int os_thread(pthread_t *out, const char *name, void *(*fn)(void *), void *arg)
 {
 	sigset_t all, old;
+	cpu_set_t cpus;
 	int err;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	err = pthread_create(out, NULL, fn, arg);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (!err)
-		pthread_setname_np(*out, name);
-	return -err;
+	if (err)
+		return -err;
+	pthread_setname_np(*out, name);
+	/* It may run where the program may, also when who starts it is bound to one CPU. */
+	if (!sched_getaffinity(getpid(), sizeof(cpus), &cpus))
+		(void)!pthread_setaffinity_np(*out, sizeof(cpus), &cpus);
+	return 0;
 }
 
 struct timespec64 os_now(void)

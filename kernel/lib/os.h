@@ -10,7 +10,7 @@ struct timespec64 {
 	u32 nsec;
 };
 
-/* Starts a thread with all signals blocked. `name` has at most 15 bytes. 0 or -errno. */
+/* Starts a thread with all signals blocked, on any CPU of the program's first thread. `name` has at most 15 bytes. 0 or -errno. */
 int os_thread(pthread_t *out, const char *name, void *(*fn)(void *), void *arg) __must_check;
 /* Wall clock. */
 struct timespec64 os_now(void);

@@ -12,7 +12,8 @@
  *  1. A piece's mapping was taken under the map lock, and stage_drop, which waits for pieces that are RUNNING, comes
  *     before any mapping goes away: so no piece holds bytes of a block that is no longer the file's.
  *  2. A file stages at most STAGE_FILE_MAX, a volume STAGE_VOLUME_MAX bytes, besides what readers are copying.
- *  3. A piece is freed with its last reference: the list's, the pool's, and that of each reader who copies from it.
+ *  3. A piece is freed with its last reference: the list's, the pool's, and that of each reader who copies from it. Its bytes go before,
+ *     with the list's and the readers': the pool may come to a piece long after everybody is done with it.
  *  4. Spare buffers belong to nobody, are all of PIECE_MAX bytes, and no more than their table holds.
  */
 #include "internal.h"
@@ -44,6 +45,7 @@ struct piece {
 	u8 *buf;
 	int err; /* [const once DONE] */
 	_Atomic u32 refs;
+	_Atomic u32 users; /* of refs, the list's and the readers': while there is one there is buf */
 	_Atomic u32 state; /* enum piece_state; a futex word */
 	struct bio bio;    /* of a device's bytes as they are */
 	struct work work;  /* of decoded ones */
@@ -100,11 +102,18 @@ static struct workq *pool_get(struct super_block *sb)
 
 static void piece_put(struct piece *p)
 {
-	if (atomic_fetch_sub(&p->refs, 1) > 1)
-		return;
-	atomic_fetch_sub(&p->sb->stage_bytes, p->len_bytes);
-	buf_put(p->sb, p->buf, p->len_bytes);
-	free(p);
+	if (atomic_fetch_sub(&p->refs, 1) == 1)
+		free(p);
+}
+
+/* Gives back the reference of the list or of a reader. */
+static void piece_unuse(struct piece *p)
+{
+	if (atomic_fetch_sub(&p->users, 1) == 1) {
+		atomic_fetch_sub(&p->sb->stage_bytes, p->len_bytes);
+		buf_put(p->sb, p->buf, p->len_bytes);
+	}
+	piece_put(p);
 }
 
 static void piece_done(struct piece *p, int err)
@@ -152,7 +161,7 @@ static void piece_drop(struct piece *p)
 
 	atomic_compare_exchange_strong(&p->state, &queued, PIECE_DROPPED);
 	piece_wait(p);
-	piece_put(p);
+	piece_unuse(p);
 }
 
 /* A blank piece for [off, off + len), on the list; NULL: there is no room. Locks: stage_lock. */
@@ -179,6 +188,7 @@ static struct piece *piece_new(struct inode *inode, u64 off_bytes, u64 len_bytes
 	p->len_bytes = len_bytes;
 	p->valid_bytes = MIN(len_bytes, size - off_bytes);
 	atomic_init(&p->refs, 2); /* the list's, and that of who makes the bytes */
+	atomic_init(&p->users, 1);
 	list_add_tail(&st->pieces, &p->link);
 	st->bytes += len_bytes;
 	atomic_fetch_add(&inode->sb->stage_bytes, len_bytes);
@@ -207,7 +217,7 @@ static void hint(const struct mapping *m, u64 from, u64 to)
 {
 	if (!m->dev || !(m->dev->flags & BLKDEV_HINTS) || (m->kind != MAP_DATA && m->kind != MAP_ENCODED))
 		return;
-	if (m->flags & MAP_COSTLY)
+	if (m->flags & MAP_COSTLY && !(m->flags & MAP_PLAIN))
 		blkdev_will_need(m->dev, m->dev_off_bytes, m->dev_len_bytes);
 	else
 		blkdev_will_need(m->dev, m->dev_off_bytes + (from - m->off_bytes), to - from);
@@ -322,6 +332,7 @@ static struct piece *piece_find(struct stage *st, u64 off_bytes, u64 len_bytes, 
 		if (has) {
 			p->taken_bytes += MIN(end - off_bytes, len_bytes);
 			atomic_fetch_add(&p->refs, 1);
+			atomic_fetch_add(&p->users, 1);
 		}
 		if (p->taken_bytes >= p->valid_bytes || end + NEAR_BYTES <= off_bytes) {
 			list_del(&p->link);
@@ -356,7 +367,7 @@ u64 stage_take(struct inode *inode, u64 off_bytes, void *dst, u64 len_bytes, u64
 			memcpy(dst, found->buf + (off_bytes - found->off_bytes), n);
 			stat_add(STAT_STAGE_HITS, 1);
 		}
-		piece_put(found);
+		piece_unuse(found);
 	}
 	for (struct list *l; (l = list_pop(&stale));)
 		piece_drop(list_entry(l, struct piece, link));

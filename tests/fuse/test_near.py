@@ -60,6 +60,15 @@ def test_a_lone_client_is_answered_beside_it(tmp):
         assert counted(server) > 1000
 
 
+def test_a_lone_worker_never_is_beside_its_client(tmp):
+    with foreground("memfs:16M", tmp / "m", "--stats", "--threads", "1") as server:
+        with ask(tmp / "m", 3) as client:
+            assert int(client.communicate()[0]) > 100
+        unmount(tmp / "m")
+        server.wait(10)
+        assert counted(server) == 0
+
+
 def test_nobody_is_left_behind_on_busy_cpus(tmp):
     hogs = []
     try:

@@ -118,3 +118,22 @@ def test_noise(volume):
                     f.seek(at)
                     f.write(body)
     assert said or not spare
+
+
+def test_what_two_bad_copies_have_together(tmp_path):
+    """One device ends in the middle of what is read at once, the other has a bad sector before that."""
+    paths = [tmp_path / ('%d.img' % i) for i in range(2)]
+    for p in paths:
+        with open(p, 'wb') as f:
+            f.truncate(MIB << 20)
+    mounts.run('mkfs.btrfs', '-q', '-f', '-d', 'raid1', '-m', 'raid1', '-O', 'no-holes', '-R', 'free-space-tree', *map(str, paths))
+    (tmp_path / 'k').mkdir()
+    body = stamped(1, 1 << 20)
+    with kernel(paths, tmp_path / 'k') as root, open(root + '/f', 'wb') as f:
+        f.write(body)
+    at = [p.read_bytes().index(body) for p in paths]
+    os.truncate(paths[0], at[0] + (512 << 10))
+    with open(paths[1], 'r+b') as f:
+        f.seek(at[1] + (64 << 10))
+        f.write(bytes(4096))
+    assert read(paths, 'f')[0] == hashlib.sha256(body).hexdigest()

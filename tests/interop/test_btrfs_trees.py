@@ -360,8 +360,9 @@ def test_an_older_chunk_tree(work):
     with mounts.kernel(image, work / 'k') as root:
         open(root + '/name', 'w').close()
         progs('filesystem', 'sync', root)
+        written = os.urandom(120 << 20)
         with open(root + '/big', 'wb') as f:
-            f.write(os.urandom(120 << 20))
+            f.write(written)
         progs('filesystem', 'sync', root)
     newest = dump(image, 'superblock')['chunk_root']
     older = {b['chunk_root'] for b in dump(image, 'backup')['backups']} - {newest}
@@ -370,8 +371,9 @@ def test_an_older_chunk_tree(work):
     assert 'tree block %d' % newest in names(image)
     code, out, said = tool('ls', '-o', 'usebackuproot', image)
     assert code == 0 and out.decode().split() == ['big', 'name'] and 'an older chunk tree is used' in said, said
+    # Where the kernel made all chunks of it before the last commit, it is all there.
     code, out, said = tool('cat', '-o', 'usebackuproot', str(image) + ':/big')
-    assert code == 1 and said.count('\n') == 2, said
+    assert code == 1 and said.count('\n') == 2 or code == 0 and out == written, said
 
 
 def space(d):

@@ -154,20 +154,23 @@ static u32 copies_of(const struct checker *c)
 /* A run that was read from the first copy, with `read_err`. */
 static int check_run(struct checker *c, int read_err)
 {
-	u32 bad = c->sectors, copies = copies_of(c);
+	u32 bad = c->sectors, copies = copies_of(c), tries = copies - 1;
 
 	if (!read_err) {
 		bad = check(c, 0, c->sectors);
 		if (bad)
 			blame(c, 0, c->sectors, 0);
 	}
-	for (u32 copy = 1; copy < copies && bad; copy++) {
+	/* The first copy again at last: its good sectors did not come while they were asked for together with a bad one. */
+	if (read_err && copies > 1)
+		tries++;
+	for (u32 nth = 1; nth <= tries && bad; nth++) {
 		bad = 0;
 		for (u32 i = 0, end; i < c->sectors; i = end + 1) {
 			for (end = i; end < c->sectors && c->state[end] == SECTOR_BAD; end++)
 				;
 			if (end > i)
-				bad += repair(c, i, end, copy);
+				bad += repair(c, i, end, nth % copies);
 		}
 	}
 	for (u32 i = 0; i < c->sectors; i++) {

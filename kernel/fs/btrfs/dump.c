@@ -359,6 +359,10 @@ static int dump_subvolumes(struct dumper *d)
 
 		if (err == -ENOENT || !p.node[d->bs->tree_root.level])
 			return err == -ENOENT ? 0 : err;
+		for (; err != -ENOENT && !p.node[0] && spend(d, 0); err = btrfs_next(&p))
+			doc_str(doc_object(a, NULL), "error", err_text());
+		if (!p.node[0])
+			break;
 		id = btrfs_path_key(&p).objectid;
 		if (id == BTRFS_TREE_FS || (btrfs_is_subvol(id) && id >= BTRFS_OBJ_FIRST_FREE)) {
 			o = doc_object(a, NULL);

@@ -7,6 +7,7 @@
 #include "btrfs.h"
 
 #include "lib/hash.h"
+#include "lib/os.h"
 #include <errno.h>
 #include <stdlib.h>
 
@@ -16,6 +17,7 @@
 
 struct btrfs_inos {
 	struct mutex lock;         /* rank ALLOC */
+	u64 seed;                  /* [const] a volume cannot aim at one slot */
 	struct btrfs_place *place; /* [lock] */
 	u32 *slot; /* [lock] hash table of indexes + 1, 0: empty; twice as long as place or more */
 	u32 count, room, slots; /* [lock] */
@@ -28,6 +30,7 @@ int btrfs_inos_new(struct btrfs_inos **out)
 	if (!t)
 		return fail(-ENOMEM, "no memory for inode numbers");
 	mutex_init(&t->lock, RANK_ALLOC);
+	os_random(&t->seed, sizeof(t->seed));
 	*out = t;
 	return 0;
 }
@@ -50,7 +53,7 @@ static bool same(const struct btrfs_place *a, const struct btrfs_place *b)
 /* Where the place's index stands, or would. Locks: lock; there are slots. */
 static u32 *slot_of(const struct btrfs_inos *t, const struct btrfs_place *at)
 {
-	u32 i = (u32)hash_u64(hash_u64(hash_u64(at->root) + at->objectid) + at->absent) & (t->slots - 1);
+	u32 i = (u32)hash_bytes(at, sizeof(*at), t->seed) & (t->slots - 1);
 
 	while (t->slot[i] && !same(&t->place[t->slot[i] - 1], at))
 		i = (i + 1) & (t->slots - 1);

@@ -250,8 +250,10 @@ static int plan(struct decoder *d, const struct mapping *m, u64 *planned)
 			plan_plain(d, &e, pos, to);
 		else if (!plan_packed(d, &e, pos, to))
 			break;
+		if (err)
+			break;
 		pos = to;
-		if (err || pos == d->end || d->parts == PARTS_MAX || d->runs >= PARTS_MAX - EDGES_MAX ||
+		if (pos == d->end || d->parts == PARTS_MAX || d->runs >= PARTS_MAX - EDGES_MAX ||
 		    d->scratch_bytes >= STEP_BYTES)
 			break;
 		err = c.p.root ? btrfs_extents_next(&c) : btrfs_extents_seek(&c, pos);

@@ -41,6 +41,7 @@ static int setup(void **state)
 static struct inode_ops encoded_ops;
 static const struct inode_ops *plain_ops;
 static _Atomic u32 decodes, spoilt;
+static bool plain;
 #define MAPPING_BYTES 24576u
 
 static int encoded_map(struct inode *inode, u64 off, u64 len, struct mapping *out)
@@ -57,6 +58,10 @@ static int encoded_map(struct inode *inode, u64 off, u64 len, struct mapping *ou
 	out->off_bytes = start;
 	out->kind = MAP_ENCODED;
 	out->flags |= MAP_COSTLY;
+	if (plain)
+		out->flags |= MAP_PLAIN;
+	if (plain)
+		out->dev_len_bytes = sb->dev->size_bytes;
 	return 0;
 }
 
@@ -95,6 +100,7 @@ static int setup_encoded(void **state)
 	f->inode->ops = &encoded_ops;
 	decodes = 0;
 	spoilt = ~0u;
+	plain = false;
 	return 0;
 }
 
@@ -261,6 +267,36 @@ static void never_older_than_written(void **state)
 	free(buf);
 }
 
+static _Atomic u64 hints, longest_hint;
+
+static void note_hint(struct blkdev *dev, u64 off, u64 len)
+{
+	(void)dev;
+	(void)off;
+	hints++;
+	longest_hint = MAX(longest_hint, len);
+}
+
+/* Bytes that are only checked lie where they are read: of a long extent no more is asked for than is staged. */
+static void hints_are_short(void **state)
+{
+	const struct blkdev_ops *before = sb->dev->ops;
+	struct blkdev_ops hinting = *before;
+	static u8 buf[PIECE];
+	u64 done;
+
+	(void)state;
+	plain = true;
+	hinting.will_need = note_hint;
+	sb->dev->ops = &hinting;
+	sb->dev->flags |= BLKDEV_HINTS;
+	for (u64 off = 0; off < FILE_BYTES; off += PIECE)
+		assert_int_equal(vfs_read(f->inode, off, buf, PIECE, &done), 0);
+	sb->dev->ops = before;
+	assert_true(hints > 0);
+	assert_true(longest_hint <= MAPPING_BYTES);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -272,6 +308,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(bad_spot, setup_encoded, teardown),
 		cmocka_unit_test_setup_teardown(jumping, setup_encoded, teardown),
 		cmocka_unit_test_setup_teardown(never_older_than_written, setup_encoded, teardown),
+		cmocka_unit_test_setup_teardown(hints_are_short, setup_encoded, teardown),
 	};
 
 	return cmocka_run_group_tests_name("vfs/stage", tests, NULL, NULL);
