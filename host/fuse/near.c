@@ -92,11 +92,9 @@ ssize_t near_reply(struct worker *w, int fd, const struct iovec *iov, int count)
 	ssize_t done;
 	int err;
 
-	if (!near_is_on(w->a) || w->cpu != (int)atomic_load(&n->cpu) || h->pid != atomic_load(&n->client) ||
-	    is_unawaited(h))
-		return writev(fd, iov, count);
 	/* One at a time, and told before: the deputy must know whom it has to set free. */
-	if (!atomic_compare_exchange_strong(&n->replying, &none, w))
+	if (!near_is_on(w->a) || w->cpu != (int)atomic_load(&n->cpu) || h->pid != atomic_load(&n->client) ||
+	    is_unawaited(h) || !atomic_compare_exchange_strong(&n->replying, &none, w))
 		return writev(fd, iov, count);
 	if (set_class(pthread_self(), SCHED_IDLE)) {
 		atomic_store(&n->replying, NULL);

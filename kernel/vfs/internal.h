@@ -70,6 +70,11 @@ struct lazies {
 	pthread_t thread;            /* [lock] */
 };
 
+/* Something is queued that the thread writes by the clock. Locks: lock. */
+static inline bool lazy_has_clock(const struct lazies *z)
+{
+	return z->count[LAZY_TAIL] || (z->count[LAZY_TIME] && !z->sb->lazytime);
+}
 int lazy_new(struct super_block *sb, void *(*run)(void *lazies)) __must_check;
 /* Ends the thread; none is started any more. */
 void lazy_stop(struct super_block *sb);

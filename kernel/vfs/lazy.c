@@ -70,7 +70,7 @@ void lazy_add(struct inode *inode, enum lazy_kind kind)
 		z->started = true;
 	}
 	/* With something queued its clock runs: to be woken for each would cost more than the rest. */
-	if (z->sleeps)
+	if (z->sleeps && lazy_has_clock(z))
 		cond_broadcast(&z->wake);
 	mutex_unlock(&z->lock);
 }

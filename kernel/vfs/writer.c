@@ -152,7 +152,7 @@ void *lazy_run(void *arg)
 	while (!z->stop) {
 		u64 now;
 
-		z->sleeps = !z->count[LAZY_TAIL] && (!z->count[LAZY_TIME] || z->sb->lazytime);
+		z->sleeps = !lazy_has_clock(z);
 		if (z->sleeps)
 			cond_wait(&z->wake, &z->lock);
 		else
