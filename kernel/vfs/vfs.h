@@ -336,6 +336,31 @@ enum atime_rule {
 	ATIME_STRICT,
 };
 
+/* What a new volume is to be. The same options give the same bytes. */
+struct format_opts {
+	u64 size_bytes;    /* of the volume: at most the device's */
+	u32 block_bytes;   /* 0: as fits the size */
+	const char *label; /* NULL: none */
+	u8 uuid[16];       /* the volume's */
+	u64 seed;          /* of all else that is chance */
+	struct timespec64 now;
+	u32 root_uid, root_gid;
+	const char *features; /* "name,^name,…", the module's words, changes to its defaults; NULL: none */
+	const char *fs_opts;  /* "name=value,…", the module's own words; NULL: none */
+	bool zeroed;          /* the device reads as zeros where nobody wrote: zeros need not be written */
+};
+
+/* What names a volume. */
+struct relabel {
+	const char *label; /* NULL: stays */
+	const u8 *uuid;    /* NULL: stays */
+};
+
+struct mount_script {
+	struct timespec64 now;
+	u64 seed;
+};
+
 struct mount_opts {
 	bool rdonly;
 	bool norecovery; /* show the volume as it lies, its log unread */
@@ -350,6 +375,13 @@ struct mount_opts {
 	u64 cache_bytes; /* buffer cache limit; 0: by the machine */
 	struct fs_missing *missing; /* what was missing, also when that was no error; NULL: nobody asks */
 	const char *fs_opts;        /* the module's own, "name=value,…", NULL: none */
+	/*
+	 * The volume was made a moment ago, and counts for nothing before vfs_unmount has succeeded: nothing on the way there has to
+	 * survive a crash. The module may leave its log alone and write metadata once, at the end.
+	 */
+	bool fresh;
+	/* Not NULL: what the clock says during this mount, and what chance is made from: the same calls give the same bytes. */
+	const struct mount_script *script;
 };
 
 struct fs_type {
@@ -364,6 +396,14 @@ struct fs_type {
 	/* One on-disk object, named by words ("inode", "12"). -EINVAL with the known words in err_text. */
 	int (*dump)(struct blkdev **devs, u32 n, const struct mount_opts *opts, u32 words,
 		    const char *const *word, struct doc *out);
+	/*
+	 * Makes a volume on dev, whatever lies there, and flushes. *out, if not NULL: what was made, as info shows it. NULL: cannot. -EINVAL: these
+	 * options make none, err_text says why; nothing was written then.
+	 */
+	int (*format)(struct blkdev *dev, const struct format_opts *opts, struct doc *out);
+	/* New names for a volume that nobody has mounted, its log replayed before. A crash leaves the old or the new ones. NULL: cannot. */
+	int (*relabel)(struct blkdev **devs, u32 n, const struct mount_opts *opts,
+		       const struct relabel *what);
 };
 
 /* ---- objects ---- */
