@@ -37,17 +37,22 @@ struct item_xattr {
 #define ITEM_OWNER 0x1u /* what the item knows of itself: uid and gid */
 #define ITEM_ATIME 0x2u
 #define ITEM_MTIME 0x4u
-#define ITEM_FLAGS 0x8u /* inode flags, INO_* */
+#define ITEM_FLAGS 0x8u /* inode flags, of ITEM_FLAGS_KEPT */
+#define ITEM_FLAGS_KEPT \
+	(INO_SYNC | INO_IMMUTABLE | INO_APPEND | INO_NODUMP | INO_NOATIME | INO_DIRSYNC | INO_PROJINHERIT)
 
 /* One thing to be made. Owned by who has it; given back by item_free. */
 struct item {
 	enum item_kind kind;
 	/* From the top, "" for the top itself. item_path_ok holds: no name in it is "", "." or "..", it has no slash at its ends. Any other byte but NUL. */
 	char *path;
-	u32 mode; /* with type */
-	u32 has;  /* ITEM_* */
+	const char
+		*feed_path; /* what the feed calls it: the end of path, where copy_opts.top was put before */
+	u32 mode;           /* with type */
+	u32 has;            /* ITEM_* */
 	u32 uid, gid, rdev_major, rdev_minor, flags;
 	u64 size_bytes; /* of a regular file. 0: fill is not asked */
+	u64 data_bytes; /* about how many of them are data and no holes */
 	struct timespec64 atime, mtime;
 	char *target; /* symlinks: any bytes but NUL; ITEM_LINK: a path as `path` */
 	struct item_xattr *xattr;
@@ -125,10 +130,7 @@ int feed_tar(const char *file, bool layers, const struct select *select, struct 
 struct sink;
 struct sink_file; /* a file being made: the sink's */
 
-/*
- * Makers. `parallel`: regular files (begin … end) may be under way on several threads at once; all other calls are one at a time, and no
- * file is under way then whose path is below that item's or that it names.
- */
+/* Calls are one at a time and in the feed's order. Only write and end of a `parallel` sink's files may come from several threads at once. */
 struct sink_ops {
 	/* Anything but a regular file. What has the name already is replaced, a directory by a directory kept. */
 	int (*make)(struct sink *k, const struct item *it);
@@ -145,7 +147,7 @@ struct sink_ops {
 struct sink {
 	const struct sink_ops *ops;
 	bool parallel; /* [const] */
-	u32 keep;      /* [const] KEEP_* */
+	u32 keep;      /* [const] KEEP_*, SINK_* */
 };
 
 #define KEEP_OWNER 0x1u
@@ -153,6 +155,8 @@ struct sink {
 #define KEEP_TIMES 0x4u
 #define KEEP_XATTR 0x8u /* and ACLs, and flags */
 #define KEEP_ALL   0xfu
+/* The items are a layer: a file may take a directory's place, with all that is in it; what the same sink made is not lost to whiteouts. */
+#define SINK_LAYER 0x10u
 
 /* Below directory `top` of a volume. Symbolic links on the way to an item are refused (-ELOOP), never followed. cred: owner where none is kept. */
 int sink_volume(struct inode *top, u32 keep, const struct cred *cred, struct sink **out) __must_check;
@@ -161,10 +165,27 @@ int sink_host(const char *dir, u32 keep, struct sink **out) __must_check;
 /* A tar archive (pax), filter by the file's name (.gz, .zst, .xz, else none). "-": standard output, which is left open. */
 int sink_tar(const char *file, struct sink **out) __must_check;
 
+/*
+ * Everything in a directory goes, as deep as it is, but for what keeps says (NULL: nothing); a directory that is kept stays with what
+ * is kept in it. The first error ends it.
+ */
+int volume_clear(struct inode *top, bool (*keeps)(void *ctx, u64 ino), void *ctx) __must_check;
+/* The same for one name and what is below it. -ENOENT. */
+int volume_remove(struct inode *dir, const struct name *name, bool (*keeps)(void *ctx, u64 ino),
+		  void *ctx) __must_check;
+
 /* ---- the engine ---- */
 
 struct id_map {
 	u32 from, to, count;
+};
+
+struct copy_report {
+	u64 files, directories, links, others; /* made */
+	u64 bytes;                             /* of file data, moved */
+	u64 failed;                            /* items that could not be copied */
+	u64 position_bytes, position_all;      /* the feed's; 0: unknown */
+	bool stopped;                          /* by opts->stop */
 };
 
 struct copy_opts {
@@ -182,14 +203,6 @@ struct copy_opts {
 	/* About twice a second, and at the end. NULL: nobody looks. */
 	void (*progress)(void *ctx, const struct copy_report *r);
 	void *ctx;
-};
-
-struct copy_report {
-	u64 files, directories, links, others; /* made */
-	u64 bytes;                             /* of file data, moved */
-	u64 failed;                            /* items that could not be copied */
-	u64 position_bytes, position_all;      /* the feed's; 0: unknown */
-	bool stopped;                          /* by opts->stop */
 };
 
 /*
