@@ -1,4 +1,4 @@
-/* Options, volumes, listings and output of the reading commands. Interface: tool.h. */
+/* Options, volumes, listings and output of the commands that need no mount. Interface: tool.h. */
 #include "tool.h"
 
 #include "cmd.h"
@@ -74,9 +74,11 @@ int tool_option(struct tool_opts *o, int opt, char **argv)
 
 /* ---- volumes ---- */
 
-int volume_source(const struct tool_opts *o, const char *operand, struct volume *out)
+static int source_of(const struct tool_opts *o, const char *operand, bool write, struct volume *out)
 {
 	const struct source_opts so = {
+		.write = write,
+		.must_write = write,
 		.part = o->part,
 		.has_offset = o->has_offset,
 		.offset_bytes = o->offset_bytes,
@@ -94,6 +96,20 @@ int volume_source(const struct tool_opts *o, const char *operand, struct volume 
 	return err;
 }
 
+int volume_source(const struct tool_opts *o, const char *operand, struct volume *out)
+{
+	return source_of(o, operand, false, out);
+}
+
+/* Says what the user should know of a volume that was just mounted. */
+static void opened(const struct volume *v)
+{
+	if (v->sb->notice[0])
+		fprintf(stderr, "werunos: %s: %s\n", v->src.name, v->sb->notice);
+	/* What is said of an error from here on is about the files. */
+	err_clear();
+}
+
 int volume_open(const struct tool_opts *o, const char *operand, struct volume *out)
 {
 	int err = volume_source(o, operand, out);
@@ -101,25 +117,58 @@ int volume_open(const struct tool_opts *o, const char *operand, struct volume *o
 	if (err)
 		return err;
 	err = source_mount(&out->src, &o->mount, &out->sb);
-	if (err) {
+	if (err)
 		volume_close(out);
-		return err;
-	}
-	if (out->sb->notice[0])
-		fprintf(stderr, "werunos: %s: %s\n", out->src.name, out->sb->notice);
-	/* What is said of an error from here on is about the files. */
-	err_clear();
-	return 0;
+	else
+		opened(out);
+	return err;
 }
 
-void volume_close(struct volume *v)
+/* The source is open, for writing. */
+static int mount_rw(const struct tool_opts *o, struct volume *v)
 {
-	if (v->sb && vfs_unmount(v->sb))
-		cli_error(-EIO, v->src.name);
+	struct mount_opts mo = o->mount;
+	const struct fs_type *type;
+	int err;
+
+	if (mo.norecovery || mo.has_sb)
+		return fail(-EINVAL, "a volume is changed as its journal and its first superblock have it: "
+				     "--norecovery and --sb are for reading");
+	mo.rdonly = false;
+	err = source_probe(&v->src, &mo, &type);
+	if (!err && type->rdonly)
+		err = fail(-EOPNOTSUPP, "%s: cannot change a %s volume yet", v->src.name, type->name);
+	if (!err)
+		err = source_mount(&v->src, &mo, &v->sb);
+	if (!err && v->sb->rdonly)
+		err = fail(-EROFS, "%s cannot be changed: %s", v->src.name,
+			   v->sb->notice[0] ? v->sb->notice : "it is shown read-only");
+	return err;
+}
+
+int volume_open_rw(const struct tool_opts *o, const char *operand, struct volume *out)
+{
+	int err = source_of(o, operand, true, out);
+
+	if (err)
+		return err;
+	err = mount_rw(o, out);
+	if (err)
+		volume_close(out);
+	else
+		opened(out);
+	return err;
+}
+
+int volume_close(struct volume *v)
+{
+	int err = v->sb ? vfs_unmount(v->sb) : 0, code = err ? cli_error(err, v->src.name) : 0;
+
 	v->sb = NULL;
 	source_close(&v->src);
 	free(v->spec);
 	v->spec = NULL;
+	return code;
 }
 
 /* ---- listings ---- */

@@ -1,4 +1,4 @@
-/* What the commands that read a volume without mounting it share: options, opening, listing, output. */
+/* What the commands that read or change a volume without mounting it share: options, opening, listing, output. */
 #ifndef HOST_TOOL_H
 #define HOST_TOOL_H
 
@@ -15,7 +15,7 @@ struct tool_opts {
 	u64 offset_bytes;
 	char *device[TOOL_DEVICES_MAX]; /* further devices of the volume */
 	u32 device_count;
-	struct mount_opts mount; /* always read-only */
+	struct mount_opts mount; /* read-only, except in volume_open_rw */
 	char fs_opts[1024];      /* what mount.fs_opts names: words for the module */
 };
 
@@ -45,7 +45,16 @@ struct volume {
 };
 /* Opens and mounts read-only what OPERAND (IMAGE[#pN][:/PATH]) names. Says on stderr what the user should know. */
 int volume_open(const struct tool_opts *o, const char *operand, struct volume *out) __must_check;
-void volume_close(struct volume *v);
+/*
+ * The same to be changed: the source is opened for this process alone, the journal is replayed, and from then on the vfs's functions change
+ * the volume. What cannot be written is refused: -EROFS with a sentence that says why, -EOPNOTSUPP for a type that is read only.
+ */
+int volume_open_rw(const struct tool_opts *o, const char *operand, struct volume *out) __must_check;
+/*
+ * Of a volume that was opened to be changed all is durable when this returns 0. Else EXIT_ERROR, and it has been said on stderr. No inode may
+ * be referenced.
+ */
+int volume_close(struct volume *v);
 /* Only the source, for what needs no mount. out->sb stays NULL. */
 int volume_source(const struct tool_opts *o, const char *operand, struct volume *out) __must_check;
 
