@@ -45,5 +45,6 @@ int cmd_stat(int argc, char **argv);
 int cmd_cat(int argc, char **argv);
 int cmd_dump(int argc, char **argv);
 int cmd_subvolume(int argc, char **argv);
+int cmd_cp(int argc, char **argv);
 
 #endif

@@ -1,5 +1,6 @@
 /* The program's entry: finds the command and runs it. The table is the list of all commands. */
 #include "cmd.h"
+#include "import/copy_cli.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -25,6 +26,8 @@ static const struct command commands[] = {
 	  "show one object as it lies on the disk", cmd_dump },
 	{ "subvolume", "list [--json] [-p N] [--device DEV …] IMAGE",
 	  "list the subvolumes and snapshots of a btrfs volume", cmd_subvolume },
+	{ "cp", "[-a] [-L] [-x] " COPY_ARGS " SOURCE … DEST   (either is IMAGE[#pN]:/PATH)",
+	  "copy files and trees into a volume, out of one, or from one to another", cmd_cp },
 	{ "help", "[COMMAND]", "show the commands, or how one is used", cmd_help },
 };
 
