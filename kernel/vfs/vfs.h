@@ -352,8 +352,10 @@ struct format_opts {
 
 /* What names a volume. */
 struct relabel {
-	const char *label; /* NULL: stays */
-	const u8 *uuid;    /* NULL: stays */
+	const char *label;   /* NULL: stays */
+	const u8 *uuid;      /* NULL: stays */
+	bool uuid_random;    /* or the module chooses one */
+	struct text *notice; /* gets what the user should know besides, if anything */
 };
 
 struct mount_script {
@@ -401,7 +403,10 @@ struct fs_type {
 	 * options make none, err_text says why; nothing was written then.
 	 */
 	int (*format)(struct blkdev *dev, const struct format_opts *opts, struct doc *out);
-	/* New names for a volume that nobody has mounted, its log replayed before. A crash leaves the old or the new ones. NULL: cannot. */
+	/*
+	 * New names for a volume that nobody has mounted; its log is replayed before. A crash leaves the old or the new ones, and nothing to repair.
+	 * -EINVAL: not such names; -EOPNOTSUPP: not on this volume. NULL: cannot.
+	 */
 	int (*relabel)(struct blkdev **devs, u32 n, const struct mount_opts *opts,
 		       const struct relabel *what);
 };

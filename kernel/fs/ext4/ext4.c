@@ -54,4 +54,5 @@ const struct fs_type ext4_fs_type = {
 	.mount = ext4_mount,
 	.info = ext4_info,
 	.dump = ext4_dump,
+	.relabel = ext4_relabel,
 };

@@ -752,6 +752,10 @@ bool ext4_copies_take(struct ext4_super *es, struct ext4_features *want, u32 *ti
 void ext4_copies_put_off(struct ext4_super *es);
 /* The copies get them. What fails is logged. */
 void ext4_copies_write(struct ext4_super *es, const struct ext4_features *want);
+/* What names the volume: label, UUID, and what metadata's sums start from when that is not the UUID. */
+void ext4_names_copy(struct ext4_disk_super *to, const struct ext4_disk_super *from);
+/* The copies that have this UUID get the names of es->disk. What fails is logged. */
+void ext4_copies_rename(struct ext4_super *es, const u8 *old_uuid);
 
 /* ---- upkeep.c: what nobody waits for ---- */
 
@@ -1147,6 +1151,11 @@ u32 ext4_sb_first_ino(const struct ext4_disk_super *d);
 /* Everything of mount but the root directory. Ended by vfs_unmount. */
 int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
 		    struct ext4_super **out) __must_check;
+
+/* ---- relabel.c ---- */
+
+/* fs_type.relabel */
+int ext4_relabel(struct blkdev **devs, u32 n, const struct mount_opts *opts, const struct relabel *what);
 
 /* ---- info.c ---- */
 

@@ -90,7 +90,7 @@ static int options_parse(const char *s, struct options *o)
 		size_t len = strcspn(s, ",");
 
 		if (len && !option_one(s, len, o))
-			return fail(-EINVAL, "ext4 has no option \"%.*s\"", (int)len, s);
+			return fail(-EINVAL, "option \"%.*s\" is not known to ext4", (int)len, s);
 		s += len + (s[len] == ',');
 	}
 	return 0;
