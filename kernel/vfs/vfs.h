@@ -382,6 +382,8 @@ struct mount_opts {
 	 * survive a crash. The module may leave its log alone and write metadata once, at the end.
 	 */
 	bool fresh;
+	/* One job for which nothing has to be durable before its end: transactions may be few and large. */
+	bool batch;
 	/* Not NULL: what the clock says during this mount, and what chance is made from: the same calls give the same bytes. */
 	const struct mount_script *script;
 };
