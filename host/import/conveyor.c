@@ -317,7 +317,7 @@ struct item *conveyor_item(struct belt_slot *slot)
 	return slot->item;
 }
 
-bool conveyor_data(struct conveyor *c, struct belt_slot *s, u64 *off_bytes, const u8 **buf, u64 *len_bytes,
+bool conveyor_data(struct conveyor *c, struct belt_slot *s, u64 *off_bytes, u8 **buf, u64 *len_bytes,
 		   int *err, const char **why)
 {
 	mutex_guard(&c->lock);

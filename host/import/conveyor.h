@@ -40,7 +40,7 @@ void conveyor_filled(struct conveyor *c, struct belt_outlet *o, int err);
 struct belt_slot *conveyor_take(struct conveyor *c) __must_check;
 struct item *conveyor_item(struct belt_slot *slot);
 /* The item's next bytes. False: no more; then *err and *why (borrowed) say whether that was all. */
-bool conveyor_data(struct conveyor *c, struct belt_slot *slot, u64 *off_bytes, const u8 **buf, u64 *len_bytes,
+bool conveyor_data(struct conveyor *c, struct belt_slot *slot, u64 *off_bytes, u8 **buf, u64 *len_bytes,
 		   int *err, const char **why) __must_check;
 /* The taken item is done with; data that were not asked for are dropped, also those that come later. */
 void conveyor_drop(struct conveyor *c, struct belt_slot *slot);

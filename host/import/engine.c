@@ -312,7 +312,7 @@ static void consume_file(struct run *r, struct belt_slot *slot, const struct ite
 {
 	struct sink_file *sf;
 	const char *why = "";
-	const u8 *buf;
+	u8 *buf;
 	u64 off, len;
 	int err = r->k->ops->begin(r->k, it, &sf), bad = 0;
 

@@ -25,6 +25,7 @@ struct feed_host {
 	char *top;
 	dev_t dev; /* the top's */
 	char *name;
+	bool is_file;                                            /* the top is one */
 	char xattr_names[XATTR_BYTES], xattr_value[XATTR_BYTES]; /* [next] */
 };
 
@@ -223,8 +224,10 @@ static int look(struct tree *t, void *dir, const char *name, const char *path, s
 		item_spoil(it, err);
 		return err == -ENOMEM ? err : 0;
 	}
-	if (!S_ISDIR(st.st_mode))
+	if (!S_ISDIR(st.st_mode)) {
+		h->is_file |= !dir;
 		return 0;
+	}
 	if (!dir)
 		h->dev = st.st_dev;
 	if (sel && sel->one_file_system && st.st_dev != h->dev)
@@ -325,7 +328,7 @@ static int fill(struct feed *f, const struct item *it, struct outlet *to)
 	struct feed_host *h = container_of(f, struct feed_host, tree.feed);
 	int nofollow = f->select && f->select->dereference ? 0 : O_NOFOLLOW;
 	scoped(host_path_done) struct host_path p = { .fd = -1 };
-	int err = host_path(h, h->name ? "" : it->feed_path, &p), fd;
+	int err = host_path(h, h->is_file ? "" : it->feed_path, &p), fd;
 
 	if (err)
 		return err;
@@ -351,7 +354,7 @@ static void feed_close(struct feed *f)
 
 static const struct feed_ops feed_ops = { .next = tree_next, .fill = fill, .close = feed_close };
 
-int feed_host(const char *path, const struct select *select, struct feed **out)
+int feed_host(const char *path, const char *name, const struct select *select, struct feed **out)
 {
 	struct feed_host *h = calloc(1, sizeof(*h));
 	struct stat st;
@@ -369,12 +372,12 @@ int feed_host(const char *path, const struct select *select, struct feed **out)
 		feed_close(&h->tree.feed);
 		return err;
 	}
-	if (!S_ISDIR(st.st_mode) && n) {
-		const char *last = strrchr(h->top, '/');
-
-		h->name = strdup(last ? last + 1 : h->top);
-		h->tree.name = h->name;
+	h->name = strdup(name);
+	if (!h->name) {
+		feed_close(&h->tree.feed);
+		return fail(-ENOMEM, "no memory to copy");
 	}
+	h->tree.name = h->name;
 	*out = &h->tree.feed;
 	return 0;
 }

@@ -117,15 +117,18 @@ struct feed {
 	bool serial;    /* [const] */
 };
 
-/* The tree at a path of the host; its top is the item "". A file that is no directory is an item whose path is its last name. */
-int feed_host(const char *path, const struct select *select, struct feed **out) __must_check;
-/* The tree at an inode of a volume, which stays mounted and referenced meanwhile; `name` as above. */
+/* The tree at a path of the host; its top is the item "". A file that is no directory is an item whose path is `name`. */
+int feed_host(const char *path, const char *name, const struct select *select,
+	      struct feed **out) __must_check;
+/* The tree at an inode of a volume, which stays mounted meanwhile; `name` as above. */
 int feed_volume(struct inode *top, const char *name, const struct select *select,
 		struct feed **out) __must_check;
 /* A tar archive (any format and filter that libarchive reads). "-": standard input. layers: OCI's .wh. names are whiteouts and opaque directories. */
 int feed_tar(const char *file, bool layers, const struct select *select, struct feed **out) __must_check;
 
 /* ---- sinks ---- */
+
+#define SINK_PAD_BYTES 4096u
 
 struct sink;
 struct sink_file; /* a file being made: the sink's */
@@ -136,7 +139,8 @@ struct sink_ops {
 	int (*make)(struct sink *k, const struct item *it);
 	/* A regular file: begin, write in rising order, end. end with err: it is not to be had, nothing is left of it. end's result is the file's. */
 	int (*begin)(struct sink *k, const struct item *it, struct sink_file **out);
-	int (*write)(struct sink *k, struct sink_file *sf, u64 off_bytes, const void *buf, u64 len_bytes);
+	/* Behind buf + len there is room to write up to a multiple of SINK_PAD_BYTES from buf. */
+	int (*write)(struct sink *k, struct sink_file *sf, u64 off_bytes, void *buf, u64 len_bytes);
 	int (*end)(struct sink *k, struct sink_file *sf, const struct item *it, int err);
 	/* After the last item, also when the copy was broken off: times of directories; everything is as it shall stay, if not durable. */
 	int (*finish)(struct sink *k);

@@ -467,7 +467,7 @@ static int open_file(struct sink_file *sf)
 	return no("it cannot be made");
 }
 
-static int sink_write(struct sink *k, struct sink_file *sf, u64 off_bytes, const void *buf, u64 len_bytes)
+static int sink_write(struct sink *k, struct sink_file *sf, u64 off_bytes, void *buf, u64 len_bytes)
 {
 	const u8 *p = buf;
 	int err = open_file(sf);

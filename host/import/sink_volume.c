@@ -48,8 +48,9 @@ struct sink_volume {
 
 struct sink_file {
 	struct inode *inode, *dir;
-	char *name;    /* the item's */
-	char temp[32]; /* the name it has meanwhile; "": its own */
+	u64 size_bytes; /* that it will have */
+	char *name;     /* the item's */
+	char temp[32];  /* the name it has meanwhile; "": its own */
 };
 
 static struct sink_volume *to_volume(struct sink *k)
@@ -502,6 +503,7 @@ static int sink_begin(struct sink *k, const struct item *it, struct sink_file **
 		return fail(-ENOMEM, "no memory to copy");
 	err = way_to(v, it->path, true, &dir, &name);
 	if (!err) {
+		sf->size_bytes = it->size_bytes;
 		sf->dir = vfs_igrab(dir);
 		sf->name = strdup(name.s);
 		err = sf->name ? vfs_create(dir, &name, mode_of(v, it), 0, 0, NULL, &owner, &sf->inode)
@@ -519,16 +521,28 @@ static int sink_begin(struct sink *k, const struct item *it, struct sink_file **
 	return 0;
 }
 
-static int sink_write(struct sink *k, struct sink_file *sf, u64 off_bytes, const void *buf, u64 len_bytes)
+/* The file's last block is written whole. */
+static u32 pad(const struct sink_file *sf, u64 off_bytes, u8 *buf, u64 len_bytes)
 {
-	const u8 *p = buf;
+	u64 bs = sf->inode->sb->block_bytes;
+
+	if (off_bytes + len_bytes != sf->size_bytes || off_bytes % bs || bs > SINK_PAD_BYTES)
+		return 0;
+	memset(buf + len_bytes, 0, ALIGN_UP(len_bytes, bs) - len_bytes);
+	return WRITE_PADDED;
+}
+
+static int sink_write(struct sink *k, struct sink_file *sf, u64 off_bytes, void *buf, u64 len_bytes)
+{
+	u32 flags = pad(sf, off_bytes, buf, len_bytes);
+	u8 *p = buf;
 	int err = 0;
 
 	(void)k;
 	while (!err && len_bytes) {
 		u64 done;
 
-		err = vfs_write(sf->inode, off_bytes, p, len_bytes, 0, &done);
+		err = vfs_write(sf->inode, off_bytes, p, len_bytes, flags, &done);
 		off_bytes += done;
 		p += done;
 		len_bytes -= done;

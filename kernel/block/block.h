@@ -167,6 +167,13 @@ u64 dev_snap_units(struct blkdev *snap);
 #define DEV_SNAP_UNIT_BYTES 4096u
 u64 dev_snap_next(struct blkdev *snap, u64 off_bytes);
 
+/*
+ * What is written to the first held_bytes (a multiple of the sector) stays in memory, zeros at first; below it says `mark`, durably, when this
+ * returns. let_go makes all that was written durable, and then what was held as well: once, when nobody writes any more.
+ */
+int dev_hold_new(struct blkdev *lower, u64 held_bytes, const char *mark, struct blkdev **out) __must_check;
+int dev_hold_let_go(struct blkdev *hold) __must_check;
+
 /* ---- fault: records, and fails on request (tests, `--fault` of debug builds) ---- */
 
 enum fault_op { FAULT_READ, FAULT_WRITE, FAULT_FLUSH, FAULT_DISCARD, FAULT_OP_COUNT };

@@ -254,15 +254,16 @@ static int write_step(struct inode *inode, u64 at, const u8 *src, u64 n, u64 end
 	return err;
 }
 
-static int write_locked(struct inode *inode, u64 pos, const u8 *src, u64 len_bytes, bool stage, u64 *done)
+/* `end`: where the file's bytes end; behind it there are zeros to write. */
+static int write_locked(struct inode *inode, u64 pos, const u8 *src, u64 len_bytes, u64 end, bool stage,
+			u64 *done)
 {
 	int err = 0;
 
 	while (!err && *done < len_bytes) {
 		u64 moved = 0;
 
-		err = write_step(inode, pos + *done, src + *done, len_bytes - *done, pos + len_bytes, stage,
-				 &moved);
+		err = write_step(inode, pos + *done, src + *done, len_bytes - *done, end, stage, &moved);
 		if (!err)
 			*done += moved;
 	}
@@ -306,6 +307,17 @@ static int write_check(struct inode *inode, u64 *off_bytes, u64 *len_bytes, u32 
 	return 0;
 }
 
+/* How many of the zeros behind the buffer make its last block whole, where that block is all new. Locks: lock W. */
+static u64 padding(const struct inode *inode, u64 off_bytes, u64 len_bytes, u32 flags)
+{
+	u64 bs = inode->sb->block_bytes, end = off_bytes + len_bytes;
+
+	if (!(flags & WRITE_PADDED) || !IS_ALIGNED(off_bytes, bs) || inode->tail ||
+	    atomic_load(&inode->size_bytes) > off_bytes)
+		return 0;
+	return ALIGN_UP(end, bs) - end;
+}
+
 int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes, u32 flags, u64 *done)
 {
 	int err = vfs_check_writable(inode->sb);
@@ -336,8 +348,12 @@ int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes
 		rw_read_unlock(&inode->map_lock);
 	}
 	sync = flags & WRITE_SYNC || inode->flags & INO_SYNC;
-	if (!err)
-		err = write_locked(inode, off_bytes, buf, len_bytes, !sync, done);
+	if (!err) {
+		err = write_locked(inode, off_bytes, buf,
+				   len_bytes + padding(inode, off_bytes, len_bytes, flags),
+				   off_bytes + len_bytes, !sync, done);
+		*done = MIN(*done, len_bytes);
+	}
 	/* Readers that ran beside the write may have staged the old bytes. */
 	stage_drop(inode);
 	rw_write_unlock(&inode->lock);

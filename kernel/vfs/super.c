@@ -24,6 +24,9 @@ int super_init(struct super_block *sb, const struct fs_type *type, const struct 
 	sb->atime = opts->atime;
 	sb->nodiratime = opts->nodiratime;
 	sb->lazytime = opts->lazytime;
+	sb->scripted = opts->script;
+	if (opts->script)
+		sb->script = *opts->script;
 	sb->name_max = VFS_NAME_MAX;
 	sb->time_gran_ns = 1;
 	health_init(&sb->health, name);
@@ -51,6 +54,11 @@ void super_fini(struct super_block *sb)
 	sb->dcache = NULL;
 	mutex_fini(&sb->rename);
 	health_fini(&sb->health);
+}
+
+struct timespec64 super_now(const struct super_block *sb)
+{
+	return sb->scripted ? sb->script.now : os_now();
 }
 
 void super_note(struct super_block *sb, const char *fmt, ...)

@@ -20,7 +20,7 @@ void vfs_set_privileged(bool privileged)
 
 struct timespec64 inode_now(const struct inode *inode)
 {
-	struct timespec64 now = os_now();
+	struct timespec64 now = super_now(inode->sb);
 
 	now.nsec -= now.nsec % inode->sb->time_gran_ns;
 	return now;

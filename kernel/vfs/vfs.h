@@ -430,8 +430,10 @@ struct super_block {
 	bool readahead_off;        /* [const] */
 	enum atime_rule atime;     /* [const] */
 	bool nodiratime, lazytime; /* [const] */
-	struct lazies *lazies;     /* [const] what is written later */
-	_Atomic u64 stage_bytes;   /* held by all read stages */
+	bool scripted;             /* [const] `script` is what the clock says */
+	struct mount_script script;
+	struct lazies *lazies;   /* [const] what is written later */
+	_Atomic u64 stage_bytes; /* held by all read stages */
 
 	_Atomic(void *) stage_spare[8];     /* buffers of stages that were read, for the next */
 	_Atomic(struct workq *) stage_pool; /* makes encoded bytes ahead; NULL until it is needed */
@@ -506,7 +508,9 @@ void super_note(struct super_block *sb, const char *fmt, ...) __printf_like(2, 3
 int inode_new(struct super_block *sb, u64 ino, struct inode **out) __must_check;
 /* For create, after filling: others may now have it. With err: it is dropped, freed by its last vfs_iput without evict. */
 void inode_ready(struct inode *inode, int err);
-/* The wall clock, cut to the file system's granularity. */
+/* The wall clock, or what the mount's script says instead. */
+struct timespec64 super_now(const struct super_block *sb);
+/* The same, cut to the file system's granularity. */
 struct timespec64 inode_now(const struct inode *inode);
 /* Sets these times (ATTR_ATIME, _MTIME, _CTIME) to now, in memory. */
 void inode_touch(struct inode *inode, u32 which);
@@ -590,6 +594,8 @@ int vfs_read(struct inode *inode, u64 off_bytes, void *buf, u64 len_bytes, u64 *
 #define WRITE_APPEND    0x1u /* off is the end of file */
 #define WRITE_KILL_PRIV 0x2u
 #define WRITE_SYNC      0x4u
+/* The file ends with this write, and behind buf + len there are zeros up to the end of the file's last block. */
+#define WRITE_PADDED 0x8u
 /* *done may be short on error: then 0 is returned and the next call says why. */
 int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes, u32 flags,
 	      u64 *done) __must_check;

@@ -137,13 +137,13 @@ enum slot {
 	SLOT_IN_USE, /* as e2fsck sees it: so the bitmap is wrong */
 };
 
-static enum slot slot_of(const struct ext4_disk_inode *raw)
+static enum slot slot_of(const struct ext4_super *es, const struct ext4_disk_inode *raw)
 {
 	u32 dtime = le32_get(raw->dtime);
 
 	if (le16_get(raw->links_count))
 		return le16_get(raw->mode) && !dtime ? SLOT_IN_USE : SLOT_FREE;
-	return dtime && (u32)os_now().sec - dtime < RECENT_SECONDS ? SLOT_RECENT : SLOT_FREE;
+	return dtime && (u32)super_now(&es->vfs).sec - dtime < RECENT_SECONDS ? SLOT_RECENT : SLOT_FREE;
 }
 
 /* Locks: the group's. */
@@ -164,7 +164,7 @@ static int look_at_slot(struct ext4_super *es, u32 group, u32 bit, enum slot *ou
 	if (err)
 		return err;
 	bh_lock(bh);
-	*out = slot_of((const void *)((const u8 *)bh->data + off));
+	*out = slot_of(es, (const void *)((const u8 *)bh->data + off));
 	bh_unlock(bh);
 	if (*out == SLOT_IN_USE)
 		(void)!corrupt(&es->vfs.health, "inode", ino, "in use, but its bitmap says that it is free");

@@ -122,7 +122,7 @@ static int build(struct ext4_handle *h, struct ext4_inode *ei, const struct new_
 /* The number is free again, and its slot says that it was deleted. */
 static int give_back(struct ext4_handle *h, u64 ino, bool is_dir, int err)
 {
-	int undo = ext4_inode_set_dtime(h, ino, (u32)os_now().sec);
+	int undo = ext4_inode_set_dtime(h, ino, (u32)super_now(&h->es->vfs).sec);
 
 	if (!undo)
 		undo = ext4_ino_free(h, ino, is_dir);

@@ -145,7 +145,7 @@ static int bury(struct ext4_handle *h, struct ext4_inode *ei)
 	if (!err)
 		err = ext4_inode_write(h, ei);
 	if (!err)
-		err = ext4_inode_set_dtime(h, ei->vfs.ino, (u32)os_now().sec);
+		err = ext4_inode_set_dtime(h, ei->vfs.ino, (u32)super_now(&h->es->vfs).sec);
 	if (!err)
 		err = ext4_ino_free(h, ei->vfs.ino, is_dir(&ei->vfs));
 	return err && err != -EUCLEAN ? ext4_abort(h->es, err) : err;

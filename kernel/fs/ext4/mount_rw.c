@@ -186,7 +186,7 @@ static int journal_start(struct ext4_super *es, const struct options *o)
 static int mark_open(struct ext4_super *es)
 {
 	struct ext4_disk_super *d = &es->disk;
-	u64 now = (u64)os_now().sec;
+	u64 now = (u64)super_now(&es->vfs).sec;
 	u16 state = le16_get(d->state);
 
 	es->was_valid = state & EXT4_STATE_VALID;
@@ -229,7 +229,10 @@ static int set_up(struct ext4_super *es)
 	mutex_init(&es->super_lock, RANK_LEAF);
 	mutex_init(&es->orphan_lock, RANK_ALLOC);
 	mutex_init(&es->xattr_lock, RANK_EXTENT);
-	os_random(&es->next_generation, sizeof(es->next_generation));
+	if (es->vfs.scripted)
+		es->next_generation = (u32)es->vfs.script.seed;
+	else
+		os_random(&es->next_generation, sizeof(es->next_generation));
 	err = ext4_super_hold(es);
 	if (!err)
 		err = ext4_groups_open(es);
@@ -249,7 +252,7 @@ int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *o
 	es->errors = o.errors ? o.errors : le16_get(es->disk.errors);
 	es->discard = o.discard;
 	err = set_up(es);
-	if (!err && ext4_journal_is_here(es))
+	if (!err && ext4_journal_is_here(es) && !opts->fresh)
 		err = journal_start(es, &o);
 	if (!err)
 		err = ext4_orphan_open(es);
@@ -376,7 +379,7 @@ int ext4_sync(struct super_block *sb)
 static int mark_closed(struct ext4_super *es)
 {
 	struct ext4_disk_super *d = &es->disk;
-	u64 now = (u64)os_now().sec;
+	u64 now = (u64)super_now(&es->vfs).sec;
 
 	ext4_orphan_close(es);
 	ext4_errors_record(es);
