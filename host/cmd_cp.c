@@ -3,7 +3,7 @@
  * place in a volume when it has the form IMAGE:/PATH and no file of the host is called that.
  */
 #include "cmd.h"
-#include "import/cli.h"
+#include "import/copy_cli.h"
 #include "lib/scope.h"
 #include "tool.h"
 #include <errno.h>

@@ -1,5 +1,6 @@
 /* The program's entry: finds the command and runs it. The table is the list of all commands. */
 #include "cmd.h"
+#include "import/copy_cli.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -25,6 +26,12 @@ static const struct command commands[] = {
 	  "show one object as it lies on the disk", cmd_dump },
 	{ "subvolume", "list [--json] [-p N] [--device DEV …] IMAGE",
 	  "list the subvolumes and snapshots of a btrfs volume", cmd_subvolume },
+	{ "unpack",
+	  "[--layers] " COPY_ARGS
+	  " [-p N] IMAGE[#pN][:/PATH] ARCHIVE … | --oci DIR[:TAG] [--platform OS/ARCH] IMAGE[#pN][:/PATH]",
+	  "unpack tar archives, or a container image, into a volume", cmd_unpack },
+	{ "export", COPY_ARGS " [-p N] [-o ARCHIVE.tar[.gz|.zst|.xz]|DIR|-] IMAGE[#pN][:/PATH]",
+	  "write a tree of a volume to a tar archive or a directory", cmd_export },
 	{ "help", "[COMMAND]", "show the commands, or how one is used", cmd_help },
 };
 
