@@ -1,6 +1,6 @@
 /*
  * werunos cp: files and trees between the host and volumes, or from one volume to another, without mounting. What an operand names is a
- * place in a volume when it has the form IMAGE:/PATH and no file of the host is called that.
+ * place in a volume when it has the form IMAGE:/PATH, IMAGE is there, and no file of the host is called like the whole.
  */
 #include "cmd.h"
 #include "import/copy_cli.h"
@@ -28,9 +28,16 @@ struct cp {
 
 static bool is_volume(const char *operand)
 {
+	const char *path;
+	char *spec;
 	struct stat st;
+	bool split;
 
-	return strstr(operand, ":/") && lstat(operand, &st);
+	if (!lstat(operand, &st) || operand_split(operand, &spec, &path))
+		return false;
+	split = strcmp(spec, operand) != 0;
+	free(spec);
+	return split;
 }
 
 /* The last name of a path; "" when it has none ("/", "..", "."). */

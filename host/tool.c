@@ -135,6 +135,7 @@ static int mount_rw(const struct tool_opts *o, struct volume *v)
 		return fail(-EINVAL, "a volume is changed as its journal and its first superblock have it: "
 				     "--norecovery and --sb are for reading");
 	mo.rdonly = false;
+	mo.batch = true;
 	err = source_probe(&v->src, &mo, &type);
 	if (!err && type->rdonly)
 		err = fail(-EOPNOTSUPP, "%s: cannot change a %s volume yet", v->src.name, type->name);

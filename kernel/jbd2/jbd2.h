@@ -117,6 +117,13 @@ int jbd2_mark_empty(struct jbd2 *journal, struct blkdev *target, u32 next) __mus
 /* The fast-commit area's block `index`, below fc_count, into buf (block_bytes). */
 int jbd2_fc_read(struct jbd2 *journal, u64 index, void *buf) __must_check;
 
+/* ---- making a log ---- */
+
+#define JBD2_SUPER_BYTES 1024u
+/* The start of the first block of a new, empty log of so many blocks. Behind it the log need not be zeros, but may not hold transactions
+ * of another log with the same numbers: zero it where it is not. */
+void jbd2_super_new(void *super, u32 block_bytes, u32 blocks, const u8 uuid[16]);
+
 /* ---- writing ---- */
 
 struct jbd2_handle;

@@ -350,3 +350,19 @@ int jbd2_fc_read(struct jbd2 *j, u64 index, void *buf)
 		return fail(-EINVAL, "the fast-commit area has no block %llu", (unsigned long long)index);
 	return jbd2_read(j, j->info.fc_first + index, 1, buf);
 }
+
+void jbd2_super_new(void *super, u32 block_bytes, u32 blocks, const u8 uuid[16])
+{
+	struct jbd2_disk_super *d = super;
+
+	_Static_assert(sizeof(*d) == JBD2_SUPER_BYTES, "as the header says");
+	memset(d, 0, sizeof(*d));
+	d->h.magic = be32_put(JBD2_MAGIC);
+	d->h.type = be32_put(JBD2_SUPER_V2);
+	d->block_bytes = be32_put(block_bytes);
+	d->blocks = be32_put(blocks);
+	d->first = be32_put(1);
+	d->sequence = be32_put(1);
+	d->users = be32_put(1);
+	memcpy(d->uuid, uuid, sizeof(d->uuid));
+}

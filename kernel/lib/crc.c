@@ -42,6 +42,14 @@ u32 crc32c(u32 crc, const void *p, size_t len_bytes)
 	return crc;
 }
 
+u32 crc32c_before_zeros(u32 crc, size_t len_bytes)
+{
+	/* The polynomial, reflected: bit 31 tells whether a step took it away. */
+	for (size_t bits = len_bytes * 8; bits; bits--)
+		crc = crc >> 31 ? (crc ^ 0x82f63b78u) << 1 | 1 : crc << 1;
+	return crc;
+}
+
 u16 crc16(u16 crc, const void *p, size_t len_bytes)
 {
 	const u8 *at = p;

@@ -352,8 +352,10 @@ struct format_opts {
 
 /* What names a volume. */
 struct relabel {
-	const char *label; /* NULL: stays */
-	const u8 *uuid;    /* NULL: stays */
+	const char *label;   /* NULL: stays */
+	const u8 *uuid;      /* NULL: stays */
+	bool uuid_random;    /* or the module chooses one */
+	struct text *notice; /* gets what the user should know besides, if anything */
 };
 
 struct mount_script {
@@ -380,6 +382,8 @@ struct mount_opts {
 	 * survive a crash. The module may leave its log alone and write metadata once, at the end.
 	 */
 	bool fresh;
+	/* One job for which nothing has to be durable before its end: transactions may be few and large. */
+	bool batch;
 	/* Not NULL: what the clock says during this mount, and what chance is made from: the same calls give the same bytes. */
 	const struct mount_script *script;
 };
@@ -401,7 +405,10 @@ struct fs_type {
 	 * options make none, err_text says why; nothing was written then.
 	 */
 	int (*format)(struct blkdev *dev, const struct format_opts *opts, struct doc *out);
-	/* New names for a volume that nobody has mounted, its log replayed before. A crash leaves the old or the new ones. NULL: cannot. */
+	/*
+	 * New names for a volume that nobody has mounted; its log is replayed before. A crash leaves the old or the new ones, and nothing to repair.
+	 * -EINVAL: not such names; -EOPNOTSUPP: not on this volume. NULL: cannot.
+	 */
 	int (*relabel)(struct blkdev **devs, u32 n, const struct mount_opts *opts,
 		       const struct relabel *what);
 };

@@ -1,5 +1,5 @@
 /* All that the rest of the program sees of ext4: one table. */
-#include "ext4.h"
+#include "mkfs.h"
 
 #include <errno.h>
 
@@ -54,4 +54,6 @@ const struct fs_type ext4_fs_type = {
 	.mount = ext4_mount,
 	.info = ext4_info,
 	.dump = ext4_dump,
+	.relabel = ext4_relabel,
+	.format = ext4_format,
 };

@@ -245,6 +245,10 @@ void ext4_feature_doc(const struct ext4_disk_super *d, struct doc *out);
 int ext4_feature_check(const struct ext4_disk_super *d) __must_check;
 /* The names of those that keep it from being written. */
 void ext4_feature_unwritable(const struct ext4_disk_super *d, struct text *out);
+/* The names of all set bits. */
+void ext4_feature_names(const struct ext4_disk_super *d, struct text *out);
+/* "name,^name,…": sets and clears; "none" clears all. -EINVAL: no such name. */
+int ext4_feature_edit(struct ext4_disk_super *d, const char *words) __must_check;
 /* "ext2", "ext3" or "ext4", after what its features were first of. */
 const char *ext4_feature_variant(const struct ext4_disk_super *d);
 
@@ -254,6 +258,12 @@ int ext4_zone_add(struct ext4_zone *z, u64 start, u64 len) __must_check;
 /* After the last add: sorts and joins. */
 void ext4_zone_seal(struct ext4_zone *z);
 void ext4_zone_free(struct ext4_zone *z);
+/* Instead of add and seal: adds to what is sorted and joined, and leaves it so. */
+int ext4_zone_insert(struct ext4_zone *z, u64 start, u64 len) __must_check;
+/* The first block at or behind blk that is not in the zone; *end: where the zone goes on behind it, ~0 nowhere. */
+u64 ext4_zone_gap(const struct ext4_zone *z, u64 blk, u64 *end);
+/* How many of the blocks [start, end) are in it. */
+u64 ext4_zone_count(const struct ext4_zone *z, u64 start, u64 end);
 bool ext4_zone_meets(const struct ext4_zone *z, u64 start, u64 len);
 /* The range may belong to a file: on the volume, and not metadata of a group. */
 bool ext4_blocks_ok(const struct ext4_super *es, u64 start, u64 len);
@@ -371,6 +381,8 @@ u64 ext4_super_copy_blk(const struct ext4_super *es, u32 copy);
 u64 ext4_group_desc_blk(const struct ext4_super *es, u32 i, u32 copy);
 /* Decodes the descriptor of `group`. */
 void ext4_group_decode(const struct ext4_super *es, const void *desc, struct ext4_group *g);
+/* And back, its checksum set. What a descriptor has besides stays as it is. */
+void ext4_group_encode(const struct ext4_super *es, u32 group, const struct ext4_group *g, void *desc);
 /* NULL, or what is wrong with it. */
 const char *ext4_group_wrong(const struct ext4_super *es, u32 group, const void *desc,
 			     const struct ext4_group *g);
@@ -752,6 +764,10 @@ bool ext4_copies_take(struct ext4_super *es, struct ext4_features *want, u32 *ti
 void ext4_copies_put_off(struct ext4_super *es);
 /* The copies get them. What fails is logged. */
 void ext4_copies_write(struct ext4_super *es, const struct ext4_features *want);
+/* What names the volume: label, UUID, and what metadata's sums start from when that is not the UUID. */
+void ext4_names_copy(struct ext4_disk_super *to, const struct ext4_disk_super *from);
+/* The copies that have this UUID get the names of es->disk. What fails is logged. */
+void ext4_copies_rename(struct ext4_super *es, const u8 *old_uuid);
 
 /* ---- upkeep.c: what nobody waits for ---- */
 
@@ -832,6 +848,8 @@ void ext4_inode_slot_done(struct ext4_handle *h, u64 ino, struct buffer_head *bh
 			  struct ext4_disk_inode *raw);
 /* Time of deletion, or the next in the orphan list. */
 int ext4_inode_set_dtime(struct ext4_handle *h, u64 ino, u32 dtime) __must_check;
+/* Into a time field and its extension, NULL where there is none; what it cannot hold is clamped. */
+void ext4_time_put(struct timespec64 t, le32 *sec, le32 *extra);
 /* To what the inode's fields can hold. */
 void ext4_time_clamp(const struct ext4_inode *ei, struct timespec64 *t);
 /* Those of the flags that an inode of this type can have. */
@@ -852,6 +870,8 @@ void ext4_orphan_forget(struct ext4_inode *ei);
 /* Before the superblock is marked as in use, with the journal open; and before it is marked as clean. Each sets ORPHAN_PRESENT in es->disk. */
 int ext4_orphan_open(struct ext4_super *es) __must_check;
 void ext4_orphan_close(struct ext4_super *es);
+/* A block of a new orphan file, whose inode's seed it is: all places are free. */
+void ext4_orphan_block_init(const struct ext4_super *es, u32 seed, u64 blk, void *block);
 /* At mount: the head of the list; the places of the file, and the number in each, 0: none; the list is made empty. */
 u32 ext4_orphan_head(struct ext4_super *es);
 u32 ext4_orphan_places(const struct ext4_super *es);
@@ -1141,12 +1161,19 @@ u32 ext4_sb_inode_bytes(const struct ext4_disk_super *d);
 u32 ext4_sb_desc_bytes(const struct ext4_disk_super *d);
 u32 ext4_sb_cluster_bits(const struct ext4_disk_super *d);
 u32 ext4_sb_first_ino(const struct ext4_disk_super *d);
+/* Features and geometry in memory, after es->disk, whose numbers are right. */
+void ext4_sb_fill(struct ext4_super *es);
 
 /* ---- super.c ---- */
 
 /* Everything of mount but the root directory. Ended by vfs_unmount. */
 int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
 		    struct ext4_super **out) __must_check;
+
+/* ---- relabel.c ---- */
+
+/* fs_type.relabel */
+int ext4_relabel(struct blkdev **devs, u32 n, const struct mount_opts *opts, const struct relabel *what);
 
 /* ---- info.c ---- */
 

@@ -166,6 +166,60 @@ void ext4_feature_unwritable(const struct ext4_disk_super *d, struct text *out)
 		}
 }
 
+void ext4_feature_names(const struct ext4_disk_super *d, struct text *out)
+{
+	for (int set = EXT4_COMPAT; set <= EXT4_RO_COMPAT; set++)
+		for (u32 bit = 1; bit; bit <<= 1)
+			if (feature_bits(d, set) & bit)
+				text_add_feature(out, set, bit);
+}
+
+static const struct feature *feature_named(const char *name, size_t len)
+{
+	/* As mke2fs is used to be told. */
+	if (len == 7 && !memcmp(name, "extents", len))
+		len--;
+	for (size_t i = 0; i < ARRAY_SIZE(features); i++)
+		if (strlen(features[i].name) == len && !memcmp(features[i].name, name, len))
+			return &features[i];
+	return NULL;
+}
+
+static int feature_edit_one(struct ext4_disk_super *d, const char *word, size_t len)
+{
+	le32 *field[] = { &d->feature_compat, &d->feature_incompat, &d->feature_ro_compat };
+	bool off = *word == '^';
+	const struct feature *f;
+
+	if (len == 4 && !memcmp(word, "none", len)) {
+		for (size_t i = 0; i < ARRAY_SIZE(field); i++)
+			*field[i] = le32_put(0);
+		return 0;
+	}
+	f = feature_named(word + off, len - off);
+	if (!f)
+		return fail(-EINVAL, "ext4 has no feature \"%.*s\"", (int)(len - off), word + off);
+	if (off)
+		*field[f->set] = le32_put(le32_get(*field[f->set]) & ~f->bit);
+	else
+		*field[f->set] = le32_put(le32_get(*field[f->set]) | f->bit);
+	return 0;
+}
+
+int ext4_feature_edit(struct ext4_disk_super *d, const char *words)
+{
+	int err = 0;
+
+	while (words && *words && !err) {
+		size_t len = strcspn(words, ",");
+
+		if (len)
+			err = feature_edit_one(d, words, len);
+		words += len + (words[len] == ',');
+	}
+	return err;
+}
+
 const char *ext4_feature_variant(const struct ext4_disk_super *d)
 {
 	if (le32_get(d->feature_incompat) & ~EXT3_INCOMPAT ||

@@ -153,6 +153,42 @@ void ext4_group_decode(const struct ext4_super *es, const void *desc, struct ext
 		g->itable_unused |= (u32)le16_get(d->itable_unused_hi) << 16;
 }
 
+void ext4_group_encode(const struct ext4_super *es, u32 group, const struct ext4_group *g, void *desc)
+{
+	struct ext4_disk_group *d = desc;
+
+	d->block_bitmap_lo = le32_put((u32)g->block_bitmap);
+	d->inode_bitmap_lo = le32_put((u32)g->inode_bitmap);
+	d->inode_table_lo = le32_put((u32)g->inode_table);
+	d->free_blocks_count_lo = le16_put((u16)g->free_clusters);
+	d->free_inodes_count_lo = le16_put((u16)g->free_inodes);
+	d->used_dirs_count_lo = le16_put((u16)g->used_dirs);
+	if (es->metadata_csum) {
+		d->block_bitmap_csum_lo = le16_put((u16)g->block_bitmap_csum);
+		d->inode_bitmap_csum_lo = le16_put((u16)g->inode_bitmap_csum);
+	}
+	if (es->desc_csum) {
+		d->flags = le16_put(g->flags);
+		d->itable_unused_lo = le16_put((u16)g->itable_unused);
+	}
+	if (es->desc_bytes >= EXT4_DESC_BYTES_64BIT) {
+		d->block_bitmap_hi = le32_put((u32)(g->block_bitmap >> 32));
+		d->inode_bitmap_hi = le32_put((u32)(g->inode_bitmap >> 32));
+		d->inode_table_hi = le32_put((u32)(g->inode_table >> 32));
+		d->free_blocks_count_hi = le16_put((u16)(g->free_clusters >> 16));
+		d->free_inodes_count_hi = le16_put((u16)(g->free_inodes >> 16));
+		d->used_dirs_count_hi = le16_put((u16)(g->used_dirs >> 16));
+		if (es->metadata_csum) {
+			d->block_bitmap_csum_hi = le16_put((u16)(g->block_bitmap_csum >> 16));
+			d->inode_bitmap_csum_hi = le16_put((u16)(g->inode_bitmap_csum >> 16));
+		}
+		if (es->desc_csum)
+			d->itable_unused_hi = le16_put((u16)(g->itable_unused >> 16));
+	}
+	if (es->desc_csum)
+		d->checksum = le16_put(ext4_csum_group(es, group, d));
+}
+
 /* Blocks of a group's metadata lie in the group itself, or with flex_bg anywhere on the volume. */
 static bool desc_blocks_ok(const struct ext4_super *es, u32 group, u64 start, u32 len)
 {

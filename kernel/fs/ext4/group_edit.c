@@ -171,41 +171,6 @@ static void sum_bitmaps(struct ext4_super *es, struct ext4_group *g)
 			   &g->inode_bitmap_csum);
 }
 
-static void encode(const struct ext4_super *es, u32 group, const struct ext4_group *g,
-		   struct ext4_disk_group *d)
-{
-	d->block_bitmap_lo = le32_put((u32)g->block_bitmap);
-	d->inode_bitmap_lo = le32_put((u32)g->inode_bitmap);
-	d->inode_table_lo = le32_put((u32)g->inode_table);
-	d->free_blocks_count_lo = le16_put((u16)g->free_clusters);
-	d->free_inodes_count_lo = le16_put((u16)g->free_inodes);
-	d->used_dirs_count_lo = le16_put((u16)g->used_dirs);
-	if (es->metadata_csum) {
-		d->block_bitmap_csum_lo = le16_put((u16)g->block_bitmap_csum);
-		d->inode_bitmap_csum_lo = le16_put((u16)g->inode_bitmap_csum);
-	}
-	if (es->desc_csum) {
-		d->flags = le16_put(g->flags);
-		d->itable_unused_lo = le16_put((u16)g->itable_unused);
-	}
-	if (es->desc_bytes >= EXT4_DESC_BYTES_64BIT) {
-		d->block_bitmap_hi = le32_put((u32)(g->block_bitmap >> 32));
-		d->inode_bitmap_hi = le32_put((u32)(g->inode_bitmap >> 32));
-		d->inode_table_hi = le32_put((u32)(g->inode_table >> 32));
-		d->free_blocks_count_hi = le16_put((u16)(g->free_clusters >> 16));
-		d->free_inodes_count_hi = le16_put((u16)(g->free_inodes >> 16));
-		d->used_dirs_count_hi = le16_put((u16)(g->used_dirs >> 16));
-		if (es->metadata_csum) {
-			d->block_bitmap_csum_hi = le16_put((u16)(g->block_bitmap_csum >> 16));
-			d->inode_bitmap_csum_hi = le16_put((u16)(g->inode_bitmap_csum >> 16));
-		}
-		if (es->desc_csum)
-			d->itable_unused_hi = le16_put((u16)(g->itable_unused >> 16));
-	}
-	if (es->desc_csum)
-		d->checksum = le16_put(ext4_csum_group(es, group, d));
-}
-
 /* Locks: filling. */
 static int fill_desc(struct ext4_super *es, u32 group)
 {
@@ -220,7 +185,7 @@ static int fill_desc(struct ext4_super *es, u32 group)
 	mutex_guard(&es->group_lock[group]);
 	g->changed = false;
 	sum_bitmaps(es, g);
-	encode(es, group, g, (void *)((u8 *)bh->data + (size_t)nth * es->desc_bytes));
+	ext4_group_encode(es, group, g, (void *)((u8 *)bh->data + (size_t)nth * es->desc_bytes));
 	edit->free_clusters += (u64)g->free_clusters - edit->said[group].free_clusters;
 	edit->free_inodes += (u64)g->free_inodes - edit->said[group].free_inodes;
 	edit->said[group].free_clusters = g->free_clusters;

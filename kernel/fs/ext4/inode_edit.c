@@ -33,7 +33,7 @@ static bool fits(const struct ext4_inode *ei, size_t end)
 #define FITS(ei, field) \
 	fits(ei, offsetof(struct ext4_disk_inode, field) + sizeof(((struct ext4_disk_inode *)0)->field))
 
-static void put_time(struct timespec64 t, le32 *sec, le32 *extra)
+void ext4_time_put(struct timespec64 t, le32 *sec, le32 *extra)
 {
 	s64 s = MIN(MAX(t.sec, TIME_MIN), extra ? TIME_MAX_EXTRA : TIME_MAX);
 
@@ -52,11 +52,11 @@ static void put_times(const struct ext4_inode *ei, struct ext4_disk_inode *raw)
 {
 	const struct inode *inode = &ei->vfs;
 
-	put_time(inode->atime, &raw->atime, FITS(ei, atime_extra) ? &raw->atime_extra : NULL);
-	put_time(inode->mtime, &raw->mtime, FITS(ei, mtime_extra) ? &raw->mtime_extra : NULL);
-	put_time(inode->ctime, &raw->ctime, FITS(ei, ctime_extra) ? &raw->ctime_extra : NULL);
+	ext4_time_put(inode->atime, &raw->atime, FITS(ei, atime_extra) ? &raw->atime_extra : NULL);
+	ext4_time_put(inode->mtime, &raw->mtime, FITS(ei, mtime_extra) ? &raw->mtime_extra : NULL);
+	ext4_time_put(inode->ctime, &raw->ctime, FITS(ei, ctime_extra) ? &raw->ctime_extra : NULL);
 	if (FITS(ei, crtime))
-		put_time(inode->btime, &raw->crtime, FITS(ei, crtime_extra) ? &raw->crtime_extra : NULL);
+		ext4_time_put(inode->btime, &raw->crtime, FITS(ei, crtime_extra) ? &raw->crtime_extra : NULL);
 }
 
 void ext4_extent_root_init(u8 *block)

@@ -18,6 +18,7 @@
 
 #define BLOCK_BITS_WRITE_MAX 12u
 #define COMMIT_S_MAX         300u
+#define BATCH_COMMIT_MS      300000u /* what fills a quarter of the log is committed before */
 
 /* ---- may it be written? ---- */
 
@@ -90,7 +91,7 @@ static int options_parse(const char *s, struct options *o)
 		size_t len = strcspn(s, ",");
 
 		if (len && !option_one(s, len, o))
-			return fail(-EINVAL, "ext4 has no option \"%.*s\"", (int)len, s);
+			return fail(-EINVAL, "option \"%.*s\" is not known to ext4", (int)len, s);
 		s += len + (s[len] == ',');
 	}
 	return 0;
@@ -251,6 +252,8 @@ int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *o
 		return err;
 	es->errors = o.errors ? o.errors : le16_get(es->disk.errors);
 	es->discard = o.discard;
+	if (opts->batch && !o.commit_ms)
+		o.commit_ms = BATCH_COMMIT_MS;
 	err = set_up(es);
 	if (!err && ext4_journal_is_here(es) && !opts->fresh)
 		err = journal_start(es, &o);

@@ -81,6 +81,18 @@ static int read_block(struct ext4_super *es, u32 i, struct buffer_head **out)
 	return bh_read(es->vfs.dev, f->block[i].blk, &orphan_ops, &f->ctx, out);
 }
 
+void ext4_orphan_block_init(const struct ext4_super *es, u32 seed, u64 blk, void *block)
+{
+	u32 bytes = ext4_block_bytes(es);
+	struct ext4_disk_orphan_tail *t = (void *)((u8 *)block + bytes - sizeof(*t));
+
+	memset(block, 0, bytes);
+	t->magic = le32_put(EXT4_ORPHAN_MAGIC);
+	if (es->metadata_csum)
+		t->checksum =
+			le32_put(ext4_csum_orphan(seed, blk, block, places_of(bytes) * (u32)sizeof(le32)));
+}
+
 /* ---- the file ---- */
 
 static int load_block(struct ext4_super *es, struct ext4_inode *ei, u32 i)

@@ -6,6 +6,7 @@
  */
 #include "ext4.h"
 
+#include "lib/crc.h"
 #include <errno.h>
 #include <stdio.h>
 
@@ -260,6 +261,64 @@ int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_
 		return fail(err, "%s", why);
 	*out = copy;
 	return 0;
+}
+
+/* ---- its numbers in memory ---- */
+
+static void fill_features(struct ext4_super *es)
+{
+	const struct ext4_disk_super *d = &es->disk;
+
+	es->variant = ext4_feature_variant(d);
+	es->compat = le32_get(d->feature_compat);
+	es->incompat = le32_get(d->feature_incompat);
+	es->ro_compat = le32_get(d->feature_ro_compat);
+	es->metadata_csum = ext4_has_ro_compat(es, EXT4_RO_COMPAT_METADATA_CSUM);
+	es->desc_csum = es->metadata_csum || ext4_has_ro_compat(es, EXT4_RO_COMPAT_GDT_CSUM);
+	es->filetype = ext4_has_incompat(es, EXT4_INCOMPAT_FILETYPE);
+	if (ext4_has_incompat(es, EXT4_INCOMPAT_CSUM_SEED))
+		es->csum_seed = le32_get(d->checksum_seed);
+	else
+		es->csum_seed = crc32c(~0u, d->uuid, sizeof(d->uuid));
+	for (u32 i = 0; i < ARRAY_SIZE(es->hash_seed); i++)
+		es->hash_seed[i] = le32_get(d->hash_seed[i]);
+	es->hash_unsigned = le32_get(d->flags) & EXT4_SUPER_UNSIGNED_HASH;
+}
+
+static void fill_geometry(struct ext4_super *es)
+{
+	const struct ext4_disk_super *d = &es->disk;
+	u32 block;
+
+	es->block_bits = EXT4_BLOCK_BITS_MIN + le32_get(d->log_block_size);
+	es->cluster_bits = ext4_sb_cluster_bits(d);
+	block = 1u << es->block_bits;
+	es->blocks = ext4_sb_blocks(d);
+	es->first_data_blk = le32_get(d->first_data_block);
+	es->super_blk = EXT4_SUPER_OFF >> es->block_bits;
+	es->blocks_per_group = le32_get(d->blocks_per_group);
+	es->clusters_per_group = es->blocks_per_group >> es->cluster_bits;
+	es->inodes_per_group = le32_get(d->inodes_per_group);
+	es->inodes = le32_get(d->inodes_count);
+	es->inode_bytes = ext4_sb_inode_bytes(d);
+	es->inodes_per_block = block / es->inode_bytes;
+	es->itable_blocks = DIV_ROUND_UP(es->inodes_per_group, es->inodes_per_block);
+	es->first_ino = ext4_sb_first_ino(d);
+	es->groups = (u32)DIV_ROUND_UP(es->blocks - es->first_data_blk, es->blocks_per_group);
+	es->desc_bytes = ext4_sb_desc_bytes(d);
+	es->descs_per_block = block / es->desc_bytes;
+	es->gdt_blocks = DIV_ROUND_UP(es->groups, es->descs_per_block);
+	es->vfs.root_ino = EXT4_INO_ROOT;
+	es->vfs.block_bytes = block;
+	es->vfs.size_max_bytes = ext4_file_blocks_max(es, ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS))
+				 << es->block_bits;
+	es->vfs.time_gran_ns = es->inode_bytes > EXT4_INODE_BYTES_OLD ? 1 : 1000000000u;
+}
+
+void ext4_sb_fill(struct ext4_super *es)
+{
+	fill_features(es);
+	fill_geometry(es);
 }
 
 int ext4_one_device(u32 n)

@@ -7,65 +7,11 @@
  */
 #include "ext4.h"
 
-#include "lib/crc.h"
 #include "lib/log.h"
 #include "lib/text.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-static void fill_features(struct ext4_super *es)
-{
-	const struct ext4_disk_super *d = &es->disk;
-
-	es->variant = ext4_feature_variant(d);
-	es->compat = le32_get(d->feature_compat);
-	es->incompat = le32_get(d->feature_incompat);
-	es->ro_compat = le32_get(d->feature_ro_compat);
-	es->metadata_csum = ext4_has_ro_compat(es, EXT4_RO_COMPAT_METADATA_CSUM);
-	es->desc_csum = es->metadata_csum || ext4_has_ro_compat(es, EXT4_RO_COMPAT_GDT_CSUM);
-	es->filetype = ext4_has_incompat(es, EXT4_INCOMPAT_FILETYPE);
-	if (ext4_has_incompat(es, EXT4_INCOMPAT_CSUM_SEED))
-		es->csum_seed = le32_get(d->checksum_seed);
-	else
-		es->csum_seed = crc32c(~0u, d->uuid, sizeof(d->uuid));
-	for (u32 i = 0; i < ARRAY_SIZE(es->hash_seed); i++)
-		es->hash_seed[i] = le32_get(d->hash_seed[i]);
-	es->hash_unsigned = le32_get(d->flags) & EXT4_SUPER_UNSIGNED_HASH;
-}
-
-/* In-memory geometry; super_check bounded every number. */
-static void fill_geometry(struct ext4_super *es)
-{
-	const struct ext4_disk_super *d = &es->disk;
-	u32 block;
-
-	es->block_bits = EXT4_BLOCK_BITS_MIN + le32_get(d->log_block_size);
-	es->cluster_bits = ext4_sb_cluster_bits(d);
-	block = 1u << es->block_bits;
-	es->blocks = ext4_sb_blocks(d);
-	es->first_data_blk = le32_get(d->first_data_block);
-	es->super_blk = EXT4_SUPER_OFF >> es->block_bits;
-	es->blocks_per_group = le32_get(d->blocks_per_group);
-	es->clusters_per_group = es->blocks_per_group >> es->cluster_bits;
-	es->inodes_per_group = le32_get(d->inodes_per_group);
-	es->inodes = le32_get(d->inodes_count);
-	es->inode_bytes = ext4_sb_inode_bytes(d);
-	es->inodes_per_block = block / es->inode_bytes;
-	es->itable_blocks = DIV_ROUND_UP(es->inodes_per_group, es->inodes_per_block);
-	es->first_ino = ext4_sb_first_ino(d);
-	es->groups = (u32)DIV_ROUND_UP(es->blocks - es->first_data_blk, es->blocks_per_group);
-	es->desc_bytes = ext4_sb_desc_bytes(d);
-	es->descs_per_block = block / es->desc_bytes;
-	es->gdt_blocks = DIV_ROUND_UP(es->groups, es->descs_per_block);
-	es->vfs.root_ino = EXT4_INO_ROOT;
-	es->vfs.block_bytes = block;
-	es->vfs.size_max_bytes = ext4_file_blocks_max(es, ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS))
-				 << es->block_bits;
-	es->vfs.time_gran_ns = es->inode_bytes > EXT4_INODE_BYTES_OLD ? 1 : 1000000000u;
-	es->vfs.rdonly = true;
-	es->vfs.has_acl = es->vfs.has_xattr = true;
-}
 
 /* Blocks that no file can have: what the superblock says, or what the layout says. */
 static void fill_overhead(struct ext4_super *es)
@@ -193,8 +139,9 @@ static int open_as_it_lies(struct blkdev *dev, const char *name, const struct fs
 	es->vfs.dev = blkdev_get(dev);
 	dev->health = &es->vfs.health;
 	es->set_ops = ext4_inode_set_ops;
-	fill_features(es);
-	fill_geometry(es);
+	ext4_sb_fill(es);
+	es->vfs.rdonly = true;
+	es->vfs.has_acl = es->vfs.has_xattr = true;
 	err = bcache_new(opts->cache_bytes, &es->vfs.cache);
 	if (!err)
 		err = bcache_attach(es->vfs.cache, dev, es->vfs.block_bytes);

@@ -6,8 +6,10 @@
  * clears them; a missing LARGE_FILE it only sets again. The kernel brings neither along; e2fsck does for EXT_ATTR.
  * RECOVER and ORPHAN_PRESENT are states: a copy that had them would say so for ever.
  *
- *   - A copy keeps all else that it says: of its bytes only the features' and the checksum change. One that is damaged, or of another
- *     volume, is left alone.
+ * They have the volume's names too, which change on a volume that nobody has mounted (relabel.c).
+ *
+ *   - A copy keeps all else that it says: of its bytes only the features' or the names', and the checksum change. One that is damaged, or of
+ *     another volume, is left alone.
  *   - The primary is durable first. Then the copies are written from the last to the first, the first when the others are durable:
  *     so at no moment are all of them half written, and the first one tells of them all. A crash in between leaves copies that lack what
  *     they lacked before; the next mount sees it by the first one.
@@ -31,10 +33,10 @@ static struct ext4_features mirrored(const struct ext4_super *es)
 	};
 }
 
-/* A copy begins its block. False: what is there is none of this volume's. */
-static bool copy_ok(const struct ext4_super *es, const struct ext4_disk_super *d)
+/* A copy begins its block. False: what is there is none of the volume with this UUID. */
+static bool copy_ok(const struct ext4_super *es, const struct ext4_disk_super *d, const u8 *uuid)
 {
-	return le16_get(d->magic) == EXT4_MAGIC && !memcmp(d->uuid, es->disk.uuid, sizeof(d->uuid)) &&
+	return le16_get(d->magic) == EXT4_MAGIC && !memcmp(d->uuid, uuid, sizeof(d->uuid)) &&
 	       le32_get(d->log_block_size) == le32_get(es->disk.log_block_size) &&
 	       (!es->metadata_csum || le32_get(d->checksum) == ext4_csum_super(d));
 }
@@ -54,7 +56,7 @@ static bool complete(const struct ext4_super *es, struct ext4_disk_super *d, con
 	u32 compat = le32_get(d->feature_compat) | want->compat,
 	    ro_compat = le32_get(d->feature_ro_compat) | want->ro_compat;
 
-	if (!copy_ok(es, d) ||
+	if (!copy_ok(es, d, es->disk.uuid) ||
 	    (compat == le32_get(d->feature_compat) && ro_compat == le32_get(d->feature_ro_compat)))
 		return false;
 	ext4_super_revise(d);
@@ -105,31 +107,69 @@ void ext4_copies_put_off(struct ext4_super *es)
 	es->copies_stale = true;
 }
 
-static int copy_write(struct ext4_super *es, u64 blk, const struct ext4_features *want)
+void ext4_names_copy(struct ext4_disk_super *to, const struct ext4_disk_super *from)
+{
+	u32 seeded = le32_get(from->feature_incompat) & EXT4_INCOMPAT_CSUM_SEED;
+
+	memcpy(to->volume_name, from->volume_name, sizeof(to->volume_name));
+	memcpy(to->uuid, from->uuid, sizeof(to->uuid));
+	to->feature_incompat = le32_put(le32_get(to->feature_incompat) | seeded);
+	to->checksum_seed = from->checksum_seed;
+}
+
+/* What a copy is to get. */
+struct change {
+	const struct ext4_features *want;
+	const u8 *old_uuid; /* the names, of those that have this one; NULL: no names */
+};
+
+/* Does the copy have other names? Then it gets the volume's, in memory. */
+static bool name(const struct ext4_super *es, struct ext4_disk_super *d, const u8 *old_uuid)
+{
+	if (!copy_ok(es, d, old_uuid))
+		return false;
+	ext4_names_copy(d, &es->disk);
+	if (es->metadata_csum)
+		d->checksum = le32_put(ext4_csum_super(d));
+	return true;
+}
+
+static int copy_write(struct ext4_super *es, u64 blk, const struct change *c)
 {
 	scoped(freep) void *block = NULL;
 	int err = copy_read(es, blk, &block);
 
-	if (err || !complete(es, block, want))
+	if (err || !(c->old_uuid ? name(es, block, c->old_uuid) : complete(es, block, c->want)))
 		return err;
 	return blkdev_write(es->vfs.dev, blk << es->block_bits, block, ext4_block_bytes(es), 0);
 }
 
-void ext4_copies_write(struct ext4_super *es, const struct ext4_features *want)
+/* From the last to the first. */
+static void copies_write(struct ext4_super *es, const struct change *c)
 {
 	u32 last = 0;
 
 	while (ext4_super_copy_blk(es, last + 1))
 		last++;
 	for (u32 copy = last; copy && health_state(&es->vfs.health) < HEALTH_ABORTED; copy--) {
-		int err = copy_write(es, ext4_super_copy_blk(es, copy), want);
+		int err = copy_write(es, ext4_super_copy_blk(es, copy), c);
 
 		if (err)
-			log_warn("%s: copy %u of the superblock lacks features that the volume has: %s",
-				 es->vfs.health.name, copy, err_text());
+			log_warn("%s: copy %u of the superblock lacks %s: %s", es->vfs.health.name, copy,
+				 c->old_uuid ? "the new names" : "features that the volume has", err_text());
 		/* What else it would have made durable may be lost, and nobody else is told. */
 		err = copy <= 2 ? blkdev_flush(es->vfs.dev) : 0;
 		if (err)
 			(void)!ext4_abort(es, err);
 	}
+}
+
+void ext4_copies_write(struct ext4_super *es, const struct ext4_features *want)
+{
+	copies_write(es, &(struct change){ .want = want });
+}
+
+void ext4_copies_rename(struct ext4_super *es, const u8 *old_uuid)
+{
+	copies_write(es, &(struct change){ .old_uuid = old_uuid });
 }

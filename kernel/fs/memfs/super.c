@@ -90,6 +90,9 @@ static int memfs_mount(struct blkdev **devs, u32 n, const struct mount_opts *opt
 
 	if (n != 1 || devs[0]->size_bytes < MEMFS_BLOCK)
 		return fail(-EINVAL, "memfs needs one device of at least %u bytes", MEMFS_BLOCK);
+	if (opts->fs_opts && *opts->fs_opts)
+		return fail(-EINVAL, "option \"%.*s\" is not known to memfs",
+			    (int)strcspn(opts->fs_opts, ","), opts->fs_opts);
 	fs = calloc(1, sizeof(*fs));
 	if (!fs)
 		return -ENOMEM;
