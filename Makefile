@@ -22,7 +22,7 @@ SUITES  := $(foreach s,conform model crash,$(if $(wildcard tests/$(s)/*.c),$(s))
 TOOLS   := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/tools/*.c)))
 TPROG   := $(TOOLS) $(foreach s,$(SUITES),$(B)/tests/$(s)/$(s))
 
-PKGS     := fuse3 liburing jansson blkid uuid libutf8proc libgcrypt libxxhash zlib libzstd libdeflate lzo2 libarchive
+PKGS     := fuse3 liburing libarchive jansson blkid uuid libutf8proc libgcrypt libxxhash zlib libzstd libdeflate lzo2
 # Asked only when something is compiled, so that `make deps` works on a bare machine.
 PKG_CF    = $(shell pkg-config --cflags $(PKGS))
 PKG_LD    = $(shell pkg-config --libs $(PKGS)) -lisal

@@ -28,6 +28,12 @@ static const struct command commands[] = {
 	  "list the subvolumes and snapshots of a btrfs volume", cmd_subvolume },
 	{ "cp", "[-a] [-L] [-x] " COPY_ARGS " SOURCE … DEST   (either is IMAGE[#pN]:/PATH)",
 	  "copy files and trees into a volume, out of one, or from one to another", cmd_cp },
+	{ "unpack",
+	  "[--layers] " COPY_ARGS
+	  " [-p N] IMAGE[#pN][:/PATH] ARCHIVE … | --oci DIR[:TAG] [--platform OS/ARCH] IMAGE[#pN][:/PATH]",
+	  "unpack tar archives, or a container image, into a volume", cmd_unpack },
+	{ "export", COPY_ARGS " [-p N] [-o ARCHIVE.tar[.gz|.zst|.xz]|DIR|-] IMAGE[#pN][:/PATH]",
+	  "write a tree of a volume to a tar archive or a directory", cmd_export },
 	{ "help", "[COMMAND]", "show the commands, or how one is used", cmd_help },
 };
 

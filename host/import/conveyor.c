@@ -25,6 +25,7 @@ struct chunk {
 
 struct belt_slot {
 	struct item *item;
+	u64 item_bytes; /* its memory */
 	struct chunk *first, *last, *taken;
 	bool filled;  /* no chunk follows */
 	bool dropped; /* the consumer is through with it */
@@ -37,7 +38,7 @@ struct conveyor {
 	struct cond room, work; /* for producers; for the consumer */
 	u64 put, take;          /* slots so far */
 	u64 filled;             /* of those that lie there: how many need no more data */
-	u64 bytes, limit_bytes; /* of data */
+	u64 bytes, limit_bytes; /* of data and items */
 	u64 since_bytes;        /* put since the consumer went to sleep */
 	u32 producers_waiting;
 	bool consumer_waiting, closed, ended;
@@ -105,6 +106,7 @@ static void slot_clear(struct conveyor *c, struct belt_slot *s)
 	}
 	if (s->taken)
 		chunk_release(c, s->taken);
+	c->bytes -= s->item_bytes;
 	item_free(s->item);
 	free(s->why);
 	*s = (struct belt_slot){ 0 };
@@ -171,18 +173,21 @@ static void producer_waits(struct conveyor *c)
 
 struct belt_slot *conveyor_put(struct conveyor *c, struct item *it, bool more)
 {
+	u64 bytes = item_bytes(it);
 	struct belt_slot *s;
 
 	mutex_guard(&c->lock);
 	s = slot_at(c, c->put);
-	while (!c->ended && (c->put - c->take == SLOTS || s->item))
+	while (!c->ended && (c->put - c->take == SLOTS || s->item ||
+			     (c->put != c->take && c->bytes + bytes > c->limit_bytes)))
 		producer_waits(c);
 	if (c->ended) {
 		item_free(it);
 		return NULL;
 	}
 	c->put++;
-	*s = (struct belt_slot){ .item = it, .filled = !more };
+	c->bytes += bytes;
+	*s = (struct belt_slot){ .item = it, .item_bytes = bytes, .filled = !more };
 	c->filled += !more;
 	tell_consumer(c);
 	return s;

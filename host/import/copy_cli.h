@@ -22,23 +22,26 @@ enum copy_cli_opt {
 	COPY_OPT_END,
 };
 /* Rows of a command's long options; others follow, TOOL_LONG last. */
-#define COPY_LONG                                                          \
-	{ "owner", required_argument, NULL, COPY_OPT_OWNER },              \
-		{ "map", required_argument, NULL, COPY_OPT_MAP },          \
-		{ "exclude", required_argument, NULL, COPY_OPT_EXCLUDE },  \
-		{ "quiet", no_argument, NULL, COPY_OPT_QUIET },            \
-		{ "threads", required_argument, NULL, COPY_OPT_THREADS }
+#define COPY_LONG                                                         \
+	{ "owner", required_argument, NULL, COPY_OPT_OWNER },             \
+		{ "map", required_argument, NULL, COPY_OPT_MAP },         \
+		{ "exclude", required_argument, NULL, COPY_OPT_EXCLUDE }, \
+		{ "quiet", no_argument, NULL, COPY_OPT_QUIET },           \
+	{                                                                 \
+		"threads", required_argument, NULL, COPY_OPT_THREADS      \
+	}
 /* The same for the table of commands. */
-#define COPY_ARGS \
-	"[--owner UID[:GID]] [--map uid|gid:FROM=TO[+N]] [--exclude PATTERN] [--threads N] [--quiet] [--json]"
+#define COPY_ARGS                                                                                      \
+	"[--owner UID[:GID]] [--map uid|gid:FROM=TO[+N]] [--exclude PATTERN] [--threads N] [--quiet] " \
+	"[--json]"
 
 struct copy_cli {
 	/* For the command: */
-	struct copy_opts opts;     /* for copy_measure; a run may set `top` before */
-	struct select select;      /* for feeds; one_file_system and dereference are the command's to set */
-	bool json;                 /* set by the command before begin: the report is JSON */
-	bool stdout_taken;         /* set by the command before begin: the report goes to stderr */
-	u64 position_all;          /* set by the command before the first of several runs: all that their feeds will be; 0: unknown */
+	struct copy_opts opts; /* for copy_measure; a run may set `top` before */
+	struct select select;  /* for feeds; one_file_system and dereference are the command's to set */
+	bool json;             /* set by the command before begin: the report is JSON */
+	bool stdout_taken;     /* set by the command before begin: the report goes to stderr */
+	u64 position_all; /* set by the command before the first of several runs: all that their feeds will be; 0: unknown */
 	struct copy_report report; /* of all runs so far */
 	/* Its own: */
 	bool quiet, on_terminal;

@@ -227,6 +227,32 @@ static int prepare(const struct copy_opts *o, struct item *it)
 	return !err && it->kind == ITEM_LINK ? go_below(o->top, &it->target) : err;
 }
 
+static bool is_regular(const struct item *it)
+{
+	return it->kind == ITEM_FILE && S_ISREG(it->mode);
+}
+
+static bool has_data(const struct item *it)
+{
+	return is_regular(it) && it->size_bytes;
+}
+
+/* Where its data are, for a sink that must know. */
+static int map_item(struct run *r, struct item *it)
+{
+	int err;
+
+	if (it->err || !(r->k->keep & SINK_MAP) || !r->f->ops->map || !has_data(it) ||
+	    it->data_bytes >= it->size_bytes)
+		return 0;
+	err = r->f->ops->map(r->f, it);
+	if (err && err != -ENOMEM) {
+		item_spoil(it, err);
+		return 0;
+	}
+	return err;
+}
+
 /* Locks: order. *out NULL: there is none. What is not to be made is told of and passed over. */
 static int next_item(struct run *r, struct item **out)
 {
@@ -248,6 +274,8 @@ static int next_item(struct run *r, struct item **out)
 			continue;
 		}
 		err = prepare(r->o, it);
+		if (!err)
+			err = map_item(r, it);
 		if (!err && !it->err) {
 			*out = it;
 			return 0;
@@ -257,16 +285,6 @@ static int next_item(struct run *r, struct item **out)
 		item_free(it);
 	}
 	return err;
-}
-
-static bool has_data(const struct item *it)
-{
-	return it->kind == ITEM_FILE && S_ISREG(it->mode) && it->size_bytes;
-}
-
-static bool is_regular(const struct item *it)
-{
-	return it->kind == ITEM_FILE && S_ISREG(it->mode);
 }
 
 /* ---- a sink that is filled in order ---- */

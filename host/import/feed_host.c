@@ -304,42 +304,74 @@ static int move(int fd, u64 at, u64 end, struct outlet *to)
 	return 0;
 }
 
+/* The first data at or behind `at`; len 0: there are none. A file system that does not know about holes has none. */
+static struct item_range data_behind(int fd, u64 at, u64 size)
+{
+	off_t data = lseek(fd, (off_t)at, SEEK_DATA), hole;
+
+	if (data < 0 && errno == ENXIO)
+		return (struct item_range){ size, 0 };
+	hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
+	if (hole < 0)
+		return (struct item_range){ at, size - at };
+	if ((u64)data >= size)
+		return (struct item_range){ size, 0 };
+	return (struct item_range){ (u64)data, MIN((u64)hole, size) - (u64)data };
+}
+
 static int move_data(int fd, const struct item *it, struct outlet *to)
 {
-	u64 at = 0;
+	struct item_range r = { 0 };
 	int err = 0;
 
-	while (!err && at < it->size_bytes) {
-		off_t data = lseek(fd, (off_t)at, SEEK_DATA), hole;
-
-		if (data < 0 && errno == ENXIO)
-			return 0;
-		hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
-		if (hole < 0) /* it does not know about holes */
-			return move(fd, at, it->size_bytes, to);
-		err = move(fd, (u64)data, MIN((u64)hole, it->size_bytes), to);
-		at = (u64)hole;
-	}
+	do {
+		r = data_behind(fd, r.off_bytes + r.len_bytes, it->size_bytes);
+		err = move(fd, r.off_bytes, r.off_bytes + r.len_bytes, to);
+	} while (!err && r.len_bytes && r.off_bytes + r.len_bytes < it->size_bytes);
 	return err;
+}
+
+static int open_file(struct feed_host *h, const struct item *it, int *fd)
+{
+	int nofollow = h->tree.feed.select && h->tree.feed.select->dereference ? 0 : O_NOFOLLOW;
+	scoped(host_path_done) struct host_path p = { .fd = -1 };
+	int err = host_path(h, h->is_file ? "" : it->feed_path, &p);
+
+	if (err)
+		return err;
+	*fd = open(p.buf, O_RDONLY | O_CLOEXEC | O_NOATIME | nofollow);
+	if (*fd < 0 && errno == EPERM)
+		*fd = open(p.buf, O_RDONLY | O_CLOEXEC | nofollow);
+	return *fd < 0 ? no("it cannot be opened") : 0;
 }
 
 static int fill(struct feed *f, const struct item *it, struct outlet *to)
 {
-	struct feed_host *h = container_of(f, struct feed_host, tree.feed);
-	int nofollow = f->select && f->select->dereference ? 0 : O_NOFOLLOW;
-	scoped(host_path_done) struct host_path p = { .fd = -1 };
-	int err = host_path(h, h->is_file ? "" : it->feed_path, &p), fd;
+	int fd, err = open_file(container_of(f, struct feed_host, tree.feed), it, &fd);
 
 	if (err)
 		return err;
-	fd = open(p.buf, O_RDONLY | O_CLOEXEC | O_NOATIME | nofollow);
-	if (fd < 0 && errno == EPERM)
-		fd = open(p.buf, O_RDONLY | O_CLOEXEC | nofollow);
-	if (fd < 0)
-		return no("it cannot be opened");
 	err = it->data_bytes < it->size_bytes ? move_data(fd, it, to) : move(fd, 0, it->size_bytes, to);
 	close(fd);
 	return err;
+}
+
+static int map(struct feed *f, struct item *it)
+{
+	struct item_range r = { 0 };
+	int fd, err = open_file(container_of(f, struct feed_host, tree.feed), it, &fd);
+
+	if (err)
+		return err;
+	do {
+		r = data_behind(fd, r.off_bytes + r.len_bytes, it->size_bytes);
+		if (r.len_bytes)
+			err = item_add_range(it, r.off_bytes, r.len_bytes);
+	} while (!err && r.len_bytes && r.off_bytes + r.len_bytes < it->size_bytes);
+	close(fd);
+	if (!err)
+		it->has |= ITEM_MAP;
+	return err == -E2BIG ? 0 : err;
 }
 
 static void feed_close(struct feed *f)
@@ -352,7 +384,7 @@ static void feed_close(struct feed *f)
 	free(h);
 }
 
-static const struct feed_ops feed_ops = { .next = tree_next, .fill = fill, .close = feed_close };
+static const struct feed_ops feed_ops = { .next = tree_next, .fill = fill, .map = map, .close = feed_close };
 
 int feed_host(const char *path, const char *name, const struct select *select, struct feed **out)
 {

@@ -22,8 +22,8 @@ struct feed_tar {
 	struct feed feed;
 	struct tar_reader r;
 	bool layers;
-	struct tar_head *h;               /* the last one given out */
-	u64 left_bytes, pad_bytes;        /* of it, in the archive */
+	struct tar_head *h;        /* the last one given out */
+	u64 left_bytes, pad_bytes; /* of it, in the archive */
 };
 
 static struct feed_tar *to_tar(struct feed *f)
@@ -207,10 +207,10 @@ static int fill(struct feed *feed, const struct item *it, struct outlet *to)
 	struct feed_tar *f = to_tar(feed);
 	int err = 0;
 
-	if (!f->h->sparse)
+	if (!(it->has & ITEM_MAP))
 		return move(f, 0, it->size_bytes, to);
-	for (u32 i = 0; !err && i < f->h->ranges; i++)
-		err = move(f, f->h->range[i].off_bytes, f->h->range[i].len_bytes, to);
+	for (u32 i = 0; !err && i < it->ranges; i++)
+		err = move(f, it->range[i].off_bytes, it->range[i].len_bytes, to);
 	return err;
 }
 

@@ -175,33 +175,68 @@ static int move(struct inode *inode, u64 at, u64 end, struct outlet *to)
 	return 0;
 }
 
+/* The first data at or behind `at`; len 0: there are none. */
+static int data_behind(struct inode *inode, u64 at, u64 size, struct item_range *out)
+{
+	u64 data, hole;
+	int err = vfs_seek(inode, at, SEEK_DATA, &data);
+
+	*out = (struct item_range){ size, 0 };
+	if (err == -ENXIO || (!err && data >= size))
+		return 0;
+	if (!err)
+		err = vfs_seek(inode, data, SEEK_HOLE, &hole);
+	if (!err)
+		*out = (struct item_range){ data, MIN(hole, size) - data };
+	return err;
+}
+
 static int move_data(struct inode *inode, u64 size, struct outlet *to)
 {
-	u64 at = 0, data, hole;
+	struct item_range r = { 0 };
 	int err = 0;
 
-	while (!err && at < size) {
-		err = vfs_seek(inode, at, SEEK_DATA, &data);
-		if (err == -ENXIO)
-			return 0;
+	do {
+		err = data_behind(inode, r.off_bytes + r.len_bytes, size, &r);
 		if (!err)
-			err = vfs_seek(inode, data, SEEK_HOLE, &hole);
-		if (!err)
-			err = move(inode, data, MIN(hole, size), to);
-		at = hole;
-	}
+			err = move(inode, r.off_bytes, r.off_bytes + r.len_bytes, to);
+	} while (!err && r.len_bytes && r.off_bytes + r.len_bytes < size);
 	return err;
+}
+
+static int inode_of(struct feed *f, const struct item *it, struct inode **out)
+{
+	struct feed_volume *v = container_of(f, struct feed_volume, tree.feed);
+	u64 ino;
+
+	memcpy(&ino, it->priv, sizeof(ino));
+	return vfs_iget(v->top->sb, ino, out);
+}
+
+static int map(struct feed *f, struct item *it)
+{
+	struct item_range r = { 0 };
+	struct inode *inode;
+	int err = inode_of(f, it, &inode);
+
+	if (err)
+		return err;
+	do {
+		err = data_behind(inode, r.off_bytes + r.len_bytes, it->size_bytes, &r);
+		if (!err && r.len_bytes)
+			err = item_add_range(it, r.off_bytes, r.len_bytes);
+	} while (!err && r.len_bytes && r.off_bytes + r.len_bytes < it->size_bytes);
+	vfs_iput(inode);
+	if (!err)
+		it->has |= ITEM_MAP;
+	return err == -E2BIG ? 0 : err;
 }
 
 static int fill(struct feed *f, const struct item *it, struct outlet *to)
 {
-	struct feed_volume *v = container_of(f, struct feed_volume, tree.feed);
 	struct inode *inode;
-	u64 ino;
-	int err;
+	int err = inode_of(f, it, &inode);
 
-	memcpy(&ino, it->priv, sizeof(ino));
-	err = vfs_iget(v->top->sb, ino, &inode);
 	if (err)
 		return err;
 	err = it->data_bytes < it->size_bytes ? move_data(inode, it->size_bytes, to)
@@ -222,7 +257,7 @@ static void feed_close(struct feed *f)
 	free(v);
 }
 
-static const struct feed_ops feed_ops = { .next = tree_next, .fill = fill, .close = feed_close };
+static const struct feed_ops feed_ops = { .next = tree_next, .fill = fill, .map = map, .close = feed_close };
 
 int feed_volume(struct inode *top, const char *name, const struct select *select, struct feed **out)
 {

@@ -34,10 +34,16 @@ struct item_xattr {
 	u32 len_bytes;
 };
 
+/* A piece of a file that is no hole. */
+struct item_range {
+	u64 off_bytes, len_bytes;
+};
+
 #define ITEM_OWNER 0x1u /* what the item knows of itself: uid and gid */
 #define ITEM_ATIME 0x2u
 #define ITEM_MTIME 0x4u
-#define ITEM_FLAGS 0x8u /* inode flags, of ITEM_FLAGS_KEPT */
+#define ITEM_FLAGS 0x8u  /* inode flags, of ITEM_FLAGS_KEPT */
+#define ITEM_MAP   0x10u /* where data are, of a file with holes: range */
 #define ITEM_FLAGS_KEPT \
 	(INO_SYNC | INO_IMMUTABLE | INO_APPEND | INO_NODUMP | INO_NOATIME | INO_DIRSYNC | INO_PROJINHERIT)
 
@@ -57,7 +63,9 @@ struct item {
 	char *target; /* symlinks: any bytes but NUL; ITEM_LINK: a path as `path` */
 	struct item_xattr *xattr;
 	u32 xattrs;
-	int err; /* not 0: this one cannot be had, and why says why; only path is good */
+	u32 ranges;
+	struct item_range *range; /* rising, none empty, within the size */
+	int err;                  /* not 0: this one cannot be had, and why says why; only path is good */
 	char *why;
 	void *priv; /* the feed's, freed with the item by free() */
 };
@@ -68,6 +76,10 @@ struct item *item_new(const char *path);
 void item_free(struct item *it);
 /* value is copied. */
 int item_add_xattr(struct item *it, const char *name, const void *value, u32 len_bytes) __must_check;
+/* -E2BIG: more than any file is given memory for. */
+int item_add_range(struct item *it, u64 off_bytes, u64 len_bytes) __must_check;
+/* About the memory it takes. */
+u64 item_bytes(const struct item *it);
 /* Makes it one that cannot be had, with err_text as the reason. */
 void item_spoil(struct item *it, int err);
 /* True: the path cannot leave the top. */
@@ -93,6 +105,11 @@ struct feed_ops {
 	 * for is skipped. Else at any time before close, by any thread, for several items at once.
 	 */
 	int (*fill)(struct feed *f, const struct item *it, struct outlet *to);
+	/*
+	 * Finds out where the data of a regular file are that may have holes: ITEM_MAP, unless that would be too long. Right after its next, for
+	 * a sink with SINK_MAP. NULL: next has said what it knows.
+	 */
+	int (*map)(struct feed *f, struct item *it);
 	/* How far it is, of how much, in bytes of its own; NULL: unknown. At any time, by any thread. */
 	void (*position)(struct feed *f, u64 *done_bytes, u64 *all_bytes);
 	void (*close)(struct feed *f); /* frees it */
@@ -161,6 +178,8 @@ struct sink {
 #define KEEP_ALL   0xfu
 /* The items are a layer: a file may take a directory's place, with all that is in it; what the same sink made is not lost to whiteouts. */
 #define SINK_LAYER 0x10u
+/* Must know a file's holes before its data. */
+#define SINK_MAP 0x20u
 
 /* Below directory `top` of a volume. Symbolic links on the way to an item are refused (-ELOOP), never followed. cred: owner where none is kept. */
 int sink_volume(struct inode *top, u32 keep, const struct cred *cred, struct sink **out) __must_check;

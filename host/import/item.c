@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define RANGES_MAX (1u << 20)
+
 /* ---- items ---- */
 
 struct item *item_new(const char *path)
@@ -30,6 +32,7 @@ void item_free(struct item *it)
 		free(it->xattr[i].value);
 	}
 	free(it->xattr);
+	free(it->range);
 	free(it->path);
 	free(it->target);
 	free(it->why);
@@ -54,6 +57,31 @@ int item_add_xattr(struct item *it, const char *name, const void *value, u32 len
 	memcpy(x->value, value, len_bytes);
 	it->xattrs++;
 	return 0;
+}
+
+int item_add_range(struct item *it, u64 off_bytes, u64 len_bytes)
+{
+	if (it->ranges == RANGES_MAX)
+		return fail(-E2BIG, "a file with more than %u holes", RANGES_MAX);
+	if (!it->ranges || is_pow2(it->ranges)) {
+		struct item_range *more = realloc(it->range, MAX(2 * it->ranges, 1u) * sizeof(*more));
+
+		if (!more)
+			return fail(-ENOMEM, "no memory for a file with holes");
+		it->range = more;
+	}
+	it->range[it->ranges++] = (struct item_range){ off_bytes, len_bytes };
+	return 0;
+}
+
+u64 item_bytes(const struct item *it)
+{
+	u64 n = sizeof(*it) + strlen(it->path) + (it->target ? strlen(it->target) : 0) +
+		it->ranges * sizeof(it->range[0]) + it->xattrs * sizeof(it->xattr[0]);
+
+	for (u32 i = 0; i < it->xattrs; i++)
+		n += strlen(it->xattr[i].name) + it->xattr[i].len_bytes;
+	return n;
 }
 
 void item_spoil(struct item *it, int err)

@@ -57,21 +57,13 @@ int tar_broken(const struct tar_stream *s, const char *fmt, ...) __printf_like(2
 
 /* ---- its headers ---- */
 
-/* A piece of a file that is no hole. */
-struct tar_range {
-	u64 off_bytes, len_bytes;
-};
-
 /* What is said of one file before its bytes. */
 struct tar_head {
-	char type;        /* '0' to '6', nothing else */
-	char *path;       /* as written, NUL-terminated */
-	struct item *it;  /* everything but kind, path and target; may be spoiled */
-	char *link;       /* symlinks and hard links, as written; else NULL */
-	u64 stored_bytes; /* that follow in the archive; it->size_bytes is the file's length */
-	bool sparse;
-	struct tar_range *range; /* sparse: rising, stored_bytes in all, within the size */
-	u32 ranges;
+	char type;       /* '0' to '6', nothing else */
+	char *path;      /* as written, NUL-terminated */
+	struct item *it; /* everything but kind, path and target; may be spoiled */
+	char *link;      /* symlinks and hard links, as written; else NULL */
+	u64 stored_bytes; /* that follow in the archive: with ITEM_MAP the sum of it->range, else it->size_bytes */
 };
 
 /* What reading headers needs from one to the next. Zeroed at first. */

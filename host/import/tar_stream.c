@@ -186,7 +186,7 @@ static int gzip_more(struct tar_stream *s)
 		if (r == Z_MEM_ERROR)
 			return fail(-ENOMEM, "no memory to unpack %s", s->name);
 		if (r != Z_OK && r != Z_STREAM_END && r != Z_BUF_ERROR)
-			return tar_broken(s, "what gzip packed is damaged%s%s", s->z.msg ? ": " : "",
+			return tar_broken(s, "its gzip stream is damaged%s%s", s->z.msg ? ": " : "",
 					  s->z.msg ? s->z.msg : "");
 	}
 	s->p = s->out;
