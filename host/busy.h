@@ -5,9 +5,11 @@
 #include "lib/types.h"
 #include <sys/stat.h>
 
+/* or_else: what ends a sentence about a use that only reads: another way than to end it, "" none. */
 /* An image file. -EBUSY with a sentence when a loop device on it would see, or make, changes behind our back. */
-int busy_image(const char *path, const struct stat *st, bool write) __must_check;
+int busy_image(const char *path, const struct stat *st, bool write, const char *or_else) __must_check;
 /* The part [off, off + len) of a block device. -EBUSY when it is mounted, unless both only read. */
-int busy_device(const char *path, dev_t rdev, u64 off_bytes, u64 len_bytes, bool write) __must_check;
+int busy_device(const char *path, dev_t rdev, u64 off_bytes, u64 len_bytes, bool write,
+		const char *or_else) __must_check;
 
 #endif

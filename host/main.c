@@ -25,6 +25,8 @@ static const struct command commands[] = {
 	  "show one object as it lies on the disk", cmd_dump },
 	{ "subvolume", "list [--json] [-p N] [--device DEV …] IMAGE",
 	  "list the subvolumes and snapshots of a btrfs volume", cmd_subvolume },
+	{ "mkfs", "[--force] [--dry-run] [--json] [-L LABEL] [-O FEATURES] [OPTION …] TYPE IMAGE [SIZE]",
+	  "make a new volume", cmd_mkfs },
 	{ "help", "[COMMAND]", "show the commands, or how one is used", cmd_help },
 };
 
