@@ -29,6 +29,10 @@ struct source {
 	bool named; /* all its devices were named */
 };
 
+/* The path in a SPEC, to be freed, and the partition its end names (0: none). A file whose name ends in #p1 is that file. NULL: no memory. */
+char *source_path(const char *spec, u32 *part);
+/* mem:SIZE, memfs:SIZE */
+bool source_is_memory(const char *spec);
 /* SPEC: a file, a device, either with #pN for a partition, mem:SIZE, memfs:SIZE. Locks it. */
 int source_open(const char *spec, const struct source_opts *opts, struct source *out) __must_check;
 /* One more device of the volume, opened as the first one is. */
