@@ -80,10 +80,10 @@ int operand_split(const char *operand, char **spec, const char **path)
 	return *spec ? 0 : fail(-ENOMEM, "no memory for a name");
 }
 
-bool spec_same(const char *a, const char *b)
+bool source_same(const char *a, const char *b)
 {
 	u32 part_a, part_b;
-	char *path_a = spec_path(a, &part_a), *path_b = spec_path(b, &part_b);
+	char *path_a = source_path(a, &part_a), *path_b = source_path(b, &part_b);
 	struct stat x, y;
 	bool same = path_a && path_b && part_a == part_b;
 
