@@ -179,6 +179,8 @@ struct sink {
 #define KEEP_ALL   0xfu
 /* The items are a layer: a file may take a directory's place, with all that is in it; what the same sink made is not lost to whiteouts. */
 #define SINK_LAYER 0x10u
+/* Times of access are not kept: they are no part of what was copied. */
+#define SINK_NO_ATIME 0x20u
 /* Must know a file's holes before its data. */
 #define SINK_MAP 0x20u
 

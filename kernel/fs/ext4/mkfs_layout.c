@@ -100,7 +100,8 @@ static int group_size(struct rounds *r)
 static int inodes_wanted(struct rounds *r, u64 *out)
 {
 	const struct ext4_mkfs_opts *o = r->o;
-	u64 n = o->inodes ? o->inodes : r->blocks_asked * r->block / o->inode_ratio;
+	u64 n = o->inodes ? o->inodes
+			  : MAX(r->blocks_asked * r->block / o->inode_ratio, o->files + EXT4_FIRST_INO_REV0);
 
 	if (n > UINT32_MAX && !incompat(r, EXT4_INCOMPAT_64BIT))
 		return fail(

@@ -393,6 +393,7 @@ int ext4_mkfs_parse(const struct format_opts *in, u32 sector_bytes, struct ext4_
 		.size_bytes = in->size_bytes,
 		.sector_bytes = sector_bytes,
 		.block_bytes = in->block_bytes,
+		.files = in->files,
 		.reserved_permyriad = 500,
 		.copies = 2,
 		.lazy_itable = true,
