@@ -42,7 +42,8 @@ static u64 read_number(const char *dir, const char *name)
 
 /* ---- loop devices ---- */
 
-static int busy_loop(const char *path, const struct stat *st, const char *loop, bool write)
+static int busy_loop(const char *path, const struct stat *st, const char *loop, bool write,
+		     const char *or_else)
 {
 	char name[PATH_MAX], backing[PATH_MAX];
 	struct stat b;
@@ -57,10 +58,10 @@ static int busy_loop(const char *path, const struct stat *st, const char *loop, 
 	if (!loop_writes && !write)
 		return 0;
 	return fail(-EBUSY, "%s is in use by /dev/%s%s: detach that first (losetup -d /dev/%s)%s", path, loop,
-		    loop_writes ? ", which can write to it" : "", loop, loop_writes ? "" : ", or add --ro");
+		    loop_writes ? ", which can write to it" : "", loop, loop_writes ? "" : or_else);
 }
 
-int busy_image(const char *path, const struct stat *st, bool write)
+int busy_image(const char *path, const struct stat *st, bool write, const char *or_else)
 {
 	DIR *d = opendir("/sys/block");
 	struct dirent *de;
@@ -68,7 +69,7 @@ int busy_image(const char *path, const struct stat *st, bool write)
 
 	while (d && !err && (de = readdir(d)))
 		if (!strncmp(de->d_name, "loop", 4))
-			err = busy_loop(path, st, de->d_name, write);
+			err = busy_loop(path, st, de->d_name, write, or_else);
 	if (d)
 		closedir(d);
 	return err;
@@ -207,7 +208,7 @@ static bool is_on(const struct mount_line *m, dev_t rdev, const struct place *ou
 	return ours->disk[0] && place_of(dev, &theirs) && overlap(ours, &theirs);
 }
 
-int busy_device(const char *path, dev_t rdev, u64 off_bytes, u64 len_bytes, bool write)
+int busy_device(const char *path, dev_t rdev, u64 off_bytes, u64 len_bytes, bool write, const char *or_else)
 {
 	FILE *f = fopen("/proc/self/mountinfo", "re");
 	struct place ours = { 0 };
@@ -225,7 +226,7 @@ int busy_device(const char *path, dev_t rdev, u64 off_bytes, u64 len_bytes, bool
 			continue;
 		if (m.writes || write)
 			err = fail(-EBUSY, "%s is mounted on %s: unmount that first%s", path, m.dir,
-				   m.writes ? "" : ", or add --ro");
+				   m.writes ? "" : or_else);
 	}
 	if (f)
 		fclose(f);

@@ -48,5 +48,18 @@ int cmd_subvolume(int argc, char **argv);
 int cmd_cp(int argc, char **argv);
 int cmd_unpack(int argc, char **argv);
 int cmd_export(int argc, char **argv);
+int cmd_rm(int argc, char **argv);
+int cmd_rmdir(int argc, char **argv);
+int cmd_mkdir(int argc, char **argv);
+int cmd_mv(int argc, char **argv);
+int cmd_ln(int argc, char **argv);
+int cmd_chmod(int argc, char **argv);
+int cmd_chown(int argc, char **argv);
+int cmd_touch(int argc, char **argv);
+int cmd_truncate(int argc, char **argv);
+int cmd_setfattr(int argc, char **argv);
+int cmd_getfattr(int argc, char **argv);
+int cmd_label(int argc, char **argv);
+int cmd_uuid(int argc, char **argv);
 
 #endif

@@ -7,6 +7,7 @@
 #include "lib/scope.h"
 #include "tool.h"
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -233,14 +234,17 @@ static int options(struct cp *c, int argc, char **argv)
 static int copy_all(struct cp *c, char **src, u32 n)
 {
 	int err = 0, close_code = 0;
+	char why[256];
 
 	if (c->dst_is_volume)
 		err = volume_open_rw(&c->tool, c->dst, &c->volume);
 	copy_cli_begin(&c->cli);
 	if (!err) {
 		err = find_dst(c, n);
-		if (err)
-			err = fail(err, "%s: %s", c->dst, *err_text() ? err_text() : strerror(-err));
+		if (err) {
+			snprintf(why, sizeof(why), "%s", *err_text() ? err_text() : strerror(-err));
+			err = fail(err, "%s: %s", c->dst, why);
+		}
 	}
 	if (err)
 		copy_cli_failed(&c->cli, err);

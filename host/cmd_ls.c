@@ -6,8 +6,8 @@
  */
 #include "cmd.h"
 
-#include "lib/hash.h"
 #include "lib/scope.h"
+#include "seen.h"
 #include "tool.h"
 #include <errno.h>
 #include <stdio.h>
@@ -19,47 +19,6 @@
 
 /* Deeper directories are not entered. */
 #define DEPTH_MAX 1000u
-
-/* ---- directories seen: a damaged volume may have one in two places, or in itself ---- */
-
-struct seen {
-	u64 *ino; /* 0: empty */
-	u32 count, cap;
-};
-
-static u64 *seen_slot(const struct seen *s, u64 ino)
-{
-	u32 k = (u32)hash_u64(ino) & (s->cap - 1);
-
-	while (s->ino[k] && s->ino[k] != ino)
-		k = (k + 1) & (s->cap - 1);
-	return &s->ino[k];
-}
-
-/* True when the directory is new. Out of memory: false, which ends the descent. */
-static bool seen_add(struct seen *s, u64 ino)
-{
-	u64 *slot;
-
-	if ((s->count + 1) * 4 > s->cap * 3) {
-		struct seen big = { .count = s->count, .cap = s->cap ? s->cap * 2 : 64 };
-
-		big.ino = calloc(big.cap, sizeof(*big.ino));
-		if (!big.ino)
-			return false;
-		for (u32 k = 0; k < s->cap; k++)
-			if (s->ino[k])
-				*seen_slot(&big, s->ino[k]) = s->ino[k];
-		free(s->ino);
-		*s = big;
-	}
-	slot = seen_slot(s, ino);
-	if (*slot)
-		return false;
-	*slot = ino;
-	s->count++;
-	return true;
-}
 
 /* ---- what ls and tree share ---- */
 
@@ -201,7 +160,7 @@ static void ls_dir(struct lister *l, struct inode *dir, const char *path, u32 de
 	int err;
 
 	if (l->recursive) {
-		if (depth > DEPTH_MAX || !seen_add(&l->seen, dir->ino)) {
+		if (depth > DEPTH_MAX || seen_add(&l->seen, dir->ino)) {
 			note(l, fail(-ELOOP, "%s: too deep, or met before", path), path);
 			return;
 		}
@@ -274,8 +233,7 @@ static int ls_operand(struct lister *l, const char *operand)
 	err = put_text(&l->out);
 	if (err && !l->err)
 		l->err = cli_error(err, operand);
-	free(l->seen.ino);
-	l->seen = (struct seen){ 0 };
+	seen_free(&l->seen);
 	volume_close(&l->v);
 	return l->err ? EXIT_ERROR : 0;
 }
@@ -371,7 +329,7 @@ static void tree_dir(struct lister *l, struct inode *dir, const struct branch *a
 	u32 left = 0;
 	int err;
 
-	if (depth > DEPTH_MAX || !seen_add(&l->seen, dir->ino)) {
+	if (depth > DEPTH_MAX || seen_add(&l->seen, dir->ino)) {
 		note(l, fail(-ELOOP, "directory %llu: too deep, or met before", (unsigned long long)dir->ino),
 		     "");
 		return;
@@ -417,8 +375,7 @@ static int tree_operand(struct lister *l, const char *operand)
 	}
 	vfs_iput(inode);
 	doc_free(d);
-	free(l->seen.ino);
-	l->seen = (struct seen){ 0 };
+	seen_free(&l->seen);
 	volume_close(&l->v);
 	if (err)
 		return cli_error(err, operand);

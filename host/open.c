@@ -81,9 +81,32 @@ int operand_split(const char *operand, char **spec, const char **path)
 	return *spec ? 0 : fail(-ENOMEM, "no memory for a name");
 }
 
+bool spec_same(const char *a, const char *b)
+{
+	u32 part_a, part_b;
+	char *path_a = spec_path(a, &part_a), *path_b = spec_path(b, &part_b);
+	struct stat x, y;
+	bool same = path_a && path_b && part_a == part_b;
+
+	if (same && strcmp(a, b) != 0)
+		same = !stat(path_a, &x) && !stat(path_b, &y) &&
+		       (S_ISBLK(x.st_mode) && S_ISBLK(y.st_mode)
+				? x.st_rdev == y.st_rdev
+				: x.st_dev == y.st_dev && x.st_ino == y.st_ino);
+	free(path_a);
+	free(path_b);
+	return same;
+}
+
 /* ---- files and devices ---- */
 
-static int open_error(const char *path, int err, bool write)
+/* What else may be done, where writing was wanted but is no must. */
+static const char *or_read_only(const struct source_opts *opts, const char *hint)
+{
+	return opts->must_write ? "" : hint;
+}
+
+static int open_error(const char *path, int err, const struct source_opts *opts, bool write)
 {
 	switch (err) {
 	case ENOENT:
@@ -94,11 +117,10 @@ static int open_error(const char *path, int err, bool write)
 		return fail(-err, "no permission to %s %s: ask its owner, or be root",
 			    write ? "write to" : "read", path);
 	case EBUSY:
-		return fail(-err,
-			    "%s is in use by the kernel or another program: end that first, or add --ro",
-			    path);
+		return fail(-err, "%s is in use by the kernel or another program: end that first%s", path,
+			    or_read_only(opts, ", or add --ro"));
 	case EROFS:
-		return fail(-err, "%s cannot be written to: add --ro", path);
+		return fail(-err, "%s cannot be written to%s", path, or_read_only(opts, ": add --ro"));
 	case ENXIO:
 	case ENOMEDIUM:
 		return fail(-err, "%s has no medium, or no driver", path);
@@ -140,7 +162,7 @@ static bool may_fall_back(int err)
 	return err == -EACCES || err == -EPERM || err == -EROFS;
 }
 
-static int lock_file(int fd, const char *path, bool write)
+static int lock_file(int fd, const char *path, const struct source_opts *opts, bool write)
 {
 	struct flock lk = { .l_type = write ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET };
 
@@ -148,7 +170,9 @@ static int lock_file(int fd, const char *path, bool write)
 		return 0;
 	if (errno == EAGAIN || errno == EACCES)
 		return fail(-EBUSY, "%s is in use by another program%s", path,
-			    write ? ": end that first, or add --ro" : ", which writes to it: end that first");
+			    !write             ? ", which writes to it: end that first"
+			    : opts->must_write ? ": end that first"
+					       : ": end that first, or add --ro");
 	/* Some network file systems have no locks. */
 	log_warn("%s cannot be locked: %s", path, strerror(errno));
 	return 0;
@@ -161,7 +185,7 @@ static int open_file(const char *path, const struct source_opts *opts, struct so
 	int fd, err;
 
 	if (stat(path, st) < 0)
-		return open_error(path, errno, false);
+		return open_error(path, errno, opts, false);
 	err = check_kind(path, st);
 	if (err)
 		return err;
@@ -171,14 +195,14 @@ static int open_file(const char *path, const struct source_opts *opts, struct so
 		fd = open_once(path, st, false);
 	}
 	if (fd < 0)
-		return open_error(path, -fd, write);
+		return open_error(path, -fd, opts, write);
 	out->fd = fd;
 	out->rdonly = !write;
 	if (fstat(fd, st) < 0)
-		return open_error(path, errno, write);
-	err = lock_file(fd, path, write);
+		return open_error(path, errno, opts, write);
+	err = lock_file(fd, path, opts, write);
 	if (!err && S_ISREG(st->st_mode))
-		err = busy_image(path, st, write);
+		err = busy_image(path, st, write, or_read_only(opts, ", or add --ro"));
 	return err;
 }
 
@@ -310,7 +334,8 @@ static int open_path(const char *path, u32 part, const struct source_opts *opts,
 	if (!err)
 		err = choose_window(s, path, opts, part, size, sector);
 	if (!err && S_ISBLK(st.st_mode))
-		err = busy_device(path, st.st_rdev, s->off_bytes, s->len_bytes, !s->rdonly);
+		err = busy_device(path, st.st_rdev, s->off_bytes, s->len_bytes, !s->rdonly,
+				  or_read_only(opts, ", or add --ro"));
 	return err ? err : make_device(s, size);
 }
 

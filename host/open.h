@@ -37,5 +37,7 @@ void source_close(struct source *s);
 
 /* SPEC[:/PATH]: *spec is to be freed; *path points into the operand and is "/" when there is none. */
 int operand_split(const char *operand, char **spec, const char **path) __must_check;
+/* Two SPECs name the same part of the same file or device. */
+bool spec_same(const char *a, const char *b);
 
 #endif

@@ -52,6 +52,7 @@ int tool_option(struct tool_opts *o, int opt, char **argv)
 		o->mount.norecovery = true;
 		return 0;
 	case 'p':
+	case 'P':
 		if (!cli_number(optarg, 1024, &v) || !v)
 			return bad_number("partition");
 		o->part = (u32)v;
@@ -99,6 +100,11 @@ static int source_of(const struct tool_opts *o, const char *operand, bool write,
 int volume_source(const struct tool_opts *o, const char *operand, struct volume *out)
 {
 	return source_of(o, operand, false, out);
+}
+
+int volume_source_rw(const struct tool_opts *o, const char *operand, struct volume *out)
+{
+	return source_of(o, operand, true, out);
 }
 
 /* Says what the user should know of a volume that was just mounted. */
@@ -149,7 +155,7 @@ static int mount_rw(const struct tool_opts *o, struct volume *v)
 
 int volume_open_rw(const struct tool_opts *o, const char *operand, struct volume *out)
 {
-	int err = source_of(o, operand, true, out);
+	int err = volume_source_rw(o, operand, out);
 
 	if (err)
 		return err;

@@ -55,8 +55,9 @@ int volume_open_rw(const struct tool_opts *o, const char *operand, struct volume
  * be referenced.
  */
 int volume_close(struct volume *v);
-/* Only the source, for what needs no mount. out->sb stays NULL. */
+/* Only the source, for what needs no mount. out->sb stays NULL. rw: to be written, by this process alone. */
 int volume_source(const struct tool_opts *o, const char *operand, struct volume *out) __must_check;
+int volume_source_rw(const struct tool_opts *o, const char *operand, struct volume *out) __must_check;
 
 /* One name of a directory. */
 struct listed {

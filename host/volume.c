@@ -14,7 +14,43 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define AGAIN_MAX 8 /* a seed may have a seed */
+#define AGAIN_MAX    8 /* a seed may have a seed */
+#define COPIES_TRIED 2 /* that are named by a number of their own: btrfs's */
+
+/* The type that can read the superblock copy that was named. */
+static const struct fs_type *type_by_copy(const struct source *s, const struct mount_opts *opts)
+{
+	const struct fs_type *found = NULL;
+	struct blkdev *dev = s->dev;
+
+	for (const struct fs_type *const *t = fs_types(); !found && *t; t++) {
+		struct doc *d = (*t)->info ? doc_new() : NULL;
+
+		if (d && !(*t)->info(&dev, 1, opts, d))
+			found = *t;
+		doc_free(d);
+	}
+	return found;
+}
+
+/* Nothing begins there: perhaps something did once, of which a copy is left. */
+static int nothing(const struct source *s)
+{
+	struct mount_opts opts = { .rdonly = true, .has_sb = true };
+
+	for (opts.sb_block = 1; opts.sb_block <= COPIES_TRIED; opts.sb_block++) {
+		const struct fs_type *type = type_by_copy(s, &opts);
+
+		if (type)
+			return fail(-ENODEV,
+				    "%s holds no file system that is known, but copy %llu of a superblock of "
+				    "%s: --sb "
+				    "%llu shows what is left",
+				    s->name, (unsigned long long)opts.sb_block, type->name,
+				    (unsigned long long)opts.sb_block);
+	}
+	return fail(-ENODEV, "%s holds no file system that is known", s->name);
+}
 
 /* Nobody of ours knows it: says what it is instead. */
 static int foreign(const struct source *s)
@@ -40,26 +76,10 @@ static int foreign(const struct source *s)
 		err = fail(-ENODEV, "%s is a disk with partitions: choose one with -p (it has %s)", s->name,
 			   text_str(&have));
 	else
-		err = fail(-ENODEV, "%s holds no file system that is known", s->name);
+		err = nothing(s);
 	text_free(&have);
 	ptable_free(&t);
 	return err;
-}
-
-/* The type that can read the superblock copy that was named. */
-static const struct fs_type *type_by_copy(const struct source *s, const struct mount_opts *opts)
-{
-	const struct fs_type *found = NULL;
-	struct blkdev *dev = s->dev;
-
-	for (const struct fs_type *const *t = fs_types(); !found && *t; t++) {
-		struct doc *d = (*t)->info ? doc_new() : NULL;
-
-		if (d && !(*t)->info(&dev, 1, opts, d))
-			found = *t;
-		doc_free(d);
-	}
-	return found;
 }
 
 int source_probe(struct source *s, const struct mount_opts *opts, const struct fs_type **out)

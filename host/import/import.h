@@ -17,6 +17,7 @@
 #ifndef IMPORT_H
 #define IMPORT_H
 
+#include "seen.h"
 #include "vfs/vfs.h"
 
 /* ---- items ---- */
@@ -189,13 +190,12 @@ int sink_host(const char *dir, u32 keep, struct sink **out) __must_check;
 int sink_tar(const char *file, struct sink **out) __must_check;
 
 /*
- * Everything in a directory goes, as deep as it is, but for what keeps says (NULL: nothing); a directory that is kept stays with what
- * is kept in it. The first error ends it.
+ * Everything in a directory goes, as deep as it is, but for the inodes in `kept` (NULL: none); a directory that is kept stays, with what
+ * is kept in it. What cannot go stays, the first such error is the result.
  */
-int volume_clear(struct inode *top, bool (*keeps)(void *ctx, u64 ino), void *ctx) __must_check;
+int volume_clear(struct inode *top, const struct seen *kept) __must_check;
 /* The same for one name and what is below it. -ENOENT. */
-int volume_remove(struct inode *dir, const struct name *name, bool (*keeps)(void *ctx, u64 ino),
-		  void *ctx) __must_check;
+int volume_remove(struct inode *dir, const struct name *name, const struct seen *kept) __must_check;
 
 /* ---- the engine ---- */
 

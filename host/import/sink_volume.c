@@ -42,8 +42,7 @@ struct sink_volume {
 	size_t path_room;
 	struct due *due;
 	u64 dues, due_room;
-	u64 *made; /* hash set of inode numbers; only with SINK_LAYER */
-	u64 made_count, made_room;
+	struct seen made; /* with SINK_LAYER: the inodes that came from this layer */
 };
 
 struct sink_file {
@@ -58,50 +57,12 @@ static struct sink_volume *to_volume(struct sink *k)
 	return container_of(k, struct sink_volume, sink);
 }
 
-/* ---- what this sink made ---- */
-
-static u64 *made_at(const struct sink_volume *v, u64 ino)
-{
-	u64 i = ino * 0x9e3779b97f4a7c15ull >> 20 & (v->made_room - 1);
-
-	while (v->made[i] && v->made[i] != ino)
-		i = (i + 1) & (v->made_room - 1);
-	return &v->made[i];
-}
-
+/* Whiteouts do not touch it any more. */
 static int made_add(struct sink_volume *v, u64 ino)
 {
-	u64 *old = v->made, room = v->made_room, *at;
+	int err = v->sink.keep & SINK_LAYER ? seen_add(&v->made, ino) : 0;
 
-	if (!(v->sink.keep & SINK_LAYER))
-		return 0;
-	if (2 * v->made_count >= room) {
-		v->made_room = room ? 2 * room : 1024;
-		v->made = calloc(v->made_room, sizeof(u64));
-		if (!v->made) {
-			v->made = old;
-			v->made_room = room;
-			return fail(-ENOMEM, "no memory to copy");
-		}
-		for (u64 i = 0; i < room; i++)
-			if (old[i])
-				*made_at(v, old[i]) = old[i];
-		free(old);
-	}
-	at = made_at(v, ino);
-	v->made_count += !*at;
-	*at = ino;
-	return 0;
-}
-
-static bool was_made(const struct sink_volume *v, u64 ino)
-{
-	return v->made_room && *made_at(v, ino);
-}
-
-static bool keeps_made(void *ctx, u64 ino)
-{
-	return was_made(ctx, ino);
+	return err == -EEXIST ? 0 : err;
 }
 
 /* What has the name goes. Directories only as a layer may. */
@@ -111,7 +72,7 @@ static int take_away(struct sink_volume *v, struct inode *dir, const struct name
 		return vfs_unlink(dir, name);
 	if (!(v->sink.keep & SINK_LAYER))
 		return fail(-EISDIR, "there is a directory of that name");
-	return volume_remove(dir, name, NULL, NULL);
+	return volume_remove(dir, name, NULL);
 }
 
 /* ---- the way to an item ---- */
@@ -370,7 +331,7 @@ static int make_whiteout(struct sink_volume *v, const struct item *it)
 	int err = way_to(v, it->path, false, &dir, &name);
 
 	if (!err)
-		err = volume_remove(dir, &name, keeps_made, v);
+		err = volume_remove(dir, &name, &v->made);
 	forget_way(v);
 	return err == -ENOENT ? 0 : err;
 }
@@ -396,7 +357,7 @@ static int make_opaque(struct sink_volume *v, const struct item *it)
 
 	if (err)
 		return err == -ENOENT ? 0 : err;
-	err = is_dir(dir) ? volume_clear(dir, keeps_made, v) : 0;
+	err = is_dir(dir) ? volume_clear(dir, &v->made) : 0;
 	vfs_iput(dir);
 	forget_way(v);
 	return err;
@@ -632,7 +593,7 @@ static void sink_close(struct sink *k)
 	free(v->level);
 	free(v->path);
 	free(v->due);
-	free(v->made);
+	seen_free(&v->made);
 	free(v);
 }
 

@@ -56,11 +56,6 @@ void super_fini(struct super_block *sb)
 	health_fini(&sb->health);
 }
 
-struct timespec64 super_now(const struct super_block *sb)
-{
-	return sb->scripted ? sb->script.now : os_now();
-}
-
 void super_note(struct super_block *sb, const char *fmt, ...)
 {
 	size_t len = strlen(sb->notice), room = sizeof(sb->notice) - len;

@@ -18,6 +18,11 @@ void vfs_set_privileged(bool privileged)
 	unprivileged = !privileged;
 }
 
+struct timespec64 super_now(const struct super_block *sb)
+{
+	return sb->scripted ? sb->script.now : os_now();
+}
+
 struct timespec64 inode_now(const struct inode *inode)
 {
 	struct timespec64 now = super_now(inode->sb);

@@ -409,9 +409,12 @@ struct btrfs_tools *btrfs_tools_get(struct btrfs_unpacked *u);
 void btrfs_tools_put(struct btrfs_unpacked *u, struct btrfs_tools *t); /* NULL is ignored */
 /* Memory that comes with them, page-aligned, for anything; NULL: none. Asking again may move it, its content is lost. */
 u8 *btrfs_tools_scratch(struct btrfs_tools *t, u32 bytes);
-/* All ram_bytes of an extent from its disk_bytes at src. What it does not hold is zeros, where the kernel takes it so; else -EIO. */
+/*
+ * The first bytes of an extent from its disk_bytes at src: at least want_bytes, at most its ram_bytes, for which dst has room. What it
+ * does not hold is zeros, where the kernel takes it so; else -EIO.
+ */
 int btrfs_unpack(struct btrfs_tools *t, const struct btrfs_compressed *what, u32 sector_bytes,
-		 const void *src, void *dst) __must_check;
+		 const void *src, void *dst, u32 want_bytes, u32 *have_bytes) __must_check;
 
 enum btrfs_unpacked_verdict {
 	BTRFS_UNPACKED_READY, /* *out has it: read, then put */
@@ -419,11 +422,15 @@ enum btrfs_unpacked_verdict {
 	BTRFS_UNPACKED_BUSY,  /* somebody else is filling it; only without `wait` */
 	BTRFS_UNPACKED_NONE,  /* it is not here; with `fill`: and there is no room for it */
 };
-/* The slot of an extent; with `fill`, one for it. Who holds a slot that he has to fill does not wait for another. */
+/*
+ * The slot of an extent of which the first *want_bytes are wanted; with `fill`, one for it, and *want_bytes becomes what is best
+ * unpacked there. Who holds a slot that he has to fill does not wait for another.
+ */
 enum btrfs_unpacked_verdict btrfs_unpacked_get(struct btrfs_unpacked *u, const struct btrfs_compressed *what,
-					       bool fill, bool wait, struct btrfs_slot **out);
+					       u32 *want_bytes, bool fill, bool wait,
+					       struct btrfs_slot **out);
 u8 *btrfs_unpacked_bytes(struct btrfs_slot *s);
-void btrfs_unpacked_filled(struct btrfs_unpacked *u, struct btrfs_slot *s, int err);
+void btrfs_unpacked_filled(struct btrfs_unpacked *u, struct btrfs_slot *s, u32 have_bytes, int err);
 void btrfs_unpacked_put(struct btrfs_unpacked *u, struct btrfs_slot *s);
 
 /* ---- data_csum.c: data that was checked ---- */

@@ -6,6 +6,9 @@
  *     empty ── btrfs_unpacked_get ──► FILLING (its getter's) ── filled ──► READY ── slot needed, nobody uses it ──► empty
  *                                        └── filled with an error ──► empty
  *
+ * Who reads here and there needs each extent once: where unpacking can stop (LZO's segments), a slot gets its extent's first bytes up to
+ * those that are wanted, and the rest when somebody wants more of it. READY, with too few bytes and nobody using it, is FILLING again.
+ *
  * Invariants
  *  1. A slot's key changes only while nobody uses it; its bytes only while it is FILLING, by its getter.
  *  2. Who waits for a slot fills none: it is asked for first, before anything else is held (`wait`).
@@ -38,6 +41,7 @@ struct btrfs_slot {
 	struct btrfs_compressed key; /* [lock] */
 	enum slot_state state;       /* [lock] */
 	u32 users;                   /* [lock] */
+	u32 have_bytes;              /* [lock] READY: the first of the extent */
 	u64 used_at;                 /* [lock] */
 	u8 *buf; /* BTRFS_COMPRESS_MAX; [its getter while FILLING], then const while there are users */
 };
@@ -96,30 +100,31 @@ u8 *btrfs_tools_scratch(struct btrfs_tools *t, u32 bytes)
 }
 
 int btrfs_unpack(struct btrfs_tools *t, const struct btrfs_compressed *what, u32 sector_bytes,
-		 const void *src, void *dst)
+		 const void *src, void *dst, u32 want_bytes, u32 *have_bytes)
 {
-	u32 done = 0, missing;
+	u32 room = what->ram_bytes, done = 0;
 	int err = -EIO;
 
 	switch (what->compression) {
 	case BTRFS_COMPRESS_ZLIB:
-		err = btrfs_zlib_unpack(&t->zlib, src, what->disk_bytes, dst, what->ram_bytes, &done);
+		err = btrfs_zlib_unpack(&t->zlib, src, what->disk_bytes, dst, room, &done);
 		break;
 	case BTRFS_COMPRESS_LZO:
-		err = btrfs_lzo_unpack(sector_bytes, src, what->disk_bytes, dst, what->ram_bytes, &done);
+		room = MIN(ALIGN_UP(want_bytes, sector_bytes), room);
+		err = btrfs_lzo_unpack(sector_bytes, src, what->disk_bytes, dst, room, &done);
 		break;
 	case BTRFS_COMPRESS_ZSTD:
-		err = btrfs_zstd_unpack(&t->zstd, src, what->disk_bytes, dst, what->ram_bytes, &done);
+		err = btrfs_zstd_unpack(&t->zstd, src, what->disk_bytes, dst, room, &done);
 		break;
 	}
 	if (err)
 		return err;
 	stat_add(STAT_UNPACKED, 1);
 	/* Behind what a regular extent holds are zeros (linux/btrfs.h, unencoded_len); an inline one holds all. */
-	missing = what->ram_bytes - done;
-	if (missing && !what->bytenr)
+	if (done < room && !what->bytenr)
 		return fail(-EIO, "compressed data hold %u bytes, not %u", done, what->ram_bytes);
-	memset((u8 *)dst + done, 0, missing);
+	memset((u8 *)dst + done, 0, room - done);
+	*have_bytes = room;
 	return 0;
 }
 
@@ -173,9 +178,10 @@ static struct btrfs_slot *slot_find(struct btrfs_unpacked *u, const struct btrfs
 }
 
 enum btrfs_unpacked_verdict btrfs_unpacked_get(struct btrfs_unpacked *u, const struct btrfs_compressed *what,
-					       bool fill, bool wait, struct btrfs_slot **out)
+					       u32 *want_bytes, bool fill, bool wait, struct btrfs_slot **out)
 {
 	struct btrfs_slot *s;
+	bool known;
 
 	*out = NULL;
 	mutex_guard(&u->lock);
@@ -184,13 +190,16 @@ enum btrfs_unpacked_verdict btrfs_unpacked_get(struct btrfs_unpacked *u, const s
 			return BTRFS_UNPACKED_BUSY;
 		cond_wait(&u->filled, &u->lock);
 	}
-	if (s && s->state == SLOT_READY && same(&s->key, what)) {
+	known = s && s->state == SLOT_READY && same(&s->key, what);
+	if (known && s->have_bytes >= *want_bytes) {
 		stat_add(STAT_UNPACKED_HITS, 1);
 	} else {
 		if (s && fill && !s->buf)
 			s->buf = os_alloc_aligned(4096, BTRFS_COMPRESS_MAX);
-		if (!s || !fill || !s->buf)
+		if (!s || s->users || !fill || !s->buf)
 			return BTRFS_UNPACKED_NONE;
+		if (known)
+			*want_bytes = what->ram_bytes;
 		s->key = *what;
 		s->state = SLOT_FILLING;
 	}
@@ -205,10 +214,11 @@ u8 *btrfs_unpacked_bytes(struct btrfs_slot *s)
 	return s->buf;
 }
 
-void btrfs_unpacked_filled(struct btrfs_unpacked *u, struct btrfs_slot *s, int err)
+void btrfs_unpacked_filled(struct btrfs_unpacked *u, struct btrfs_slot *s, u32 have_bytes, int err)
 {
 	mutex_guard(&u->lock);
 	s->state = err ? SLOT_EMPTY : SLOT_READY;
+	s->have_bytes = have_bytes;
 	cond_broadcast(&u->filled);
 }
 

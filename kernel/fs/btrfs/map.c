@@ -18,7 +18,8 @@
 /* A compressed extent of the range. */
 struct part {
 	u8 *dst;
-	u64 n, at; /* wanted: n bytes from `at` on of the unpacked extent */
+	u64 n, at;        /* wanted: n bytes from `at` on of the unpacked extent */
+	u32 unpack_bytes; /* so many from its start are unpacked */
 	struct btrfs_compressed key;
 	struct btrfs_slot *slot; /* of the cache; NULL: none */
 	bool fill;               /* the slot is to be filled */
@@ -216,7 +217,9 @@ static bool plan_packed(struct decoder *d, const struct btrfs_extent *e, u64 pos
 	};
 	/* What is unpacked behind the end of the range is in nobody's way. */
 	p->whole = !p->at && (p->n == e->ram_bytes || (to == d->end && e->ram_bytes <= room));
-	verdict = btrfs_unpacked_get(d->bs->unpacked, &p->key, !p->whole, !d->filling, &p->slot);
+	p->unpack_bytes = p->whole ? p->key.ram_bytes : (u32)(p->at + p->n);
+	verdict = btrfs_unpacked_get(d->bs->unpacked, &p->key, &p->unpack_bytes, !p->whole, !d->filling,
+				     &p->slot);
 	if (verdict == BTRFS_UNPACKED_BUSY)
 		return false;
 	d->parts++;
@@ -271,12 +274,14 @@ static int plan(struct decoder *d, const struct mapping *m, u64 *planned)
 static int finish_part(struct decoder *d, struct btrfs_tools *t, u8 *scratch, struct part *p)
 {
 	u8 *bytes = p->slot ? btrfs_unpacked_bytes(p->slot) : p->whole ? p->dst : scratch + p->unpacked;
+	u32 have = 0;
 	int err = 0;
 
 	if (!p->slot || p->fill)
-		err = btrfs_unpack(t, &p->key, d->bs->sector_bytes, scratch + p->compressed, bytes);
+		err = btrfs_unpack(t, &p->key, d->bs->sector_bytes, scratch + p->compressed, bytes,
+				   p->unpack_bytes, &have);
 	if (p->fill) {
-		btrfs_unpacked_filled(d->bs->unpacked, p->slot, err);
+		btrfs_unpacked_filled(d->bs->unpacked, p->slot, have, err);
 		p->fill = false;
 	}
 	if (!err && bytes != p->dst)
@@ -314,7 +319,9 @@ static int decode_inline(struct decoder *d, struct btrfs_tools *t, const struct 
 					      .ram_bytes = (u32)e.ram_bytes,
 					      .compression = e.compression };
 	u8 *scratch = btrfs_tools_scratch(t, MAX(key.ram_bytes, 1u));
-	int err = scratch ? btrfs_unpack(t, &key, d->bs->sector_bytes, e.data, scratch) : -ENOMEM;
+	u32 have;
+	int err = scratch ? btrfs_unpack(t, &key, d->bs->sector_bytes, e.data, scratch, key.ram_bytes, &have)
+			  : -ENOMEM;
 
 	if (err)
 		return fail(err,
@@ -353,7 +360,7 @@ int btrfs_decode(struct inode *inode, const struct mapping *m, u64 off_bytes, vo
 	}
 	for (u32 i = 0; i < d.parts; i++) {
 		if (d.part[i].fill)
-			btrfs_unpacked_filled(d.bs->unpacked, d.part[i].slot, err);
+			btrfs_unpacked_filled(d.bs->unpacked, d.part[i].slot, 0, err);
 		if (d.part[i].slot)
 			btrfs_unpacked_put(d.bs->unpacked, d.part[i].slot);
 	}

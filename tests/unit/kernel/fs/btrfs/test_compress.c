@@ -93,12 +93,14 @@ static int unpack(struct btrfs_unpacked *u, struct btrfs_compressed *what, u8 **
 {
 	struct btrfs_tools *t = btrfs_tools_get(u);
 	u8 *src = malloc(what->disk_bytes);
+	u32 have;
 	int err;
 
 	memcpy(src, raw, what->disk_bytes);
 	*out = malloc(what->ram_bytes);
 	memset(*out, 0xee, what->ram_bytes);
-	err = btrfs_unpack(t, what, SECTOR, src, *out);
+	err = btrfs_unpack(t, what, SECTOR, src, *out, what->ram_bytes, &have);
+	assert_true(err || have == what->ram_bytes);
 	free(src);
 	btrfs_tools_put(u, t);
 	return err;
@@ -197,6 +199,14 @@ static void hostile(void **state)
 
 /* ---- the cache ---- */
 
+static enum btrfs_unpacked_verdict get(struct btrfs_unpacked *u, const struct btrfs_compressed *what,
+				       bool fill, bool wait, struct btrfs_slot **out)
+{
+	u32 want = what->ram_bytes;
+
+	return btrfs_unpacked_get(u, what, &want, fill, wait, out);
+}
+
 static void cache_rules(void **state)
 {
 	struct btrfs_compressed a = { .bytenr = 1 << 20, .disk_bytes = SECTOR, .ram_bytes = MAX_BYTES };
@@ -207,33 +217,93 @@ static void cache_rules(void **state)
 
 	(void)state;
 	assert_int_equal(btrfs_unpacked_new(&u), 0);
-	assert_int_equal(btrfs_unpacked_get(u, &a, false, true, &s), BTRFS_UNPACKED_NONE);
-	assert_int_equal(btrfs_unpacked_get(u, &a, true, true, &s), BTRFS_UNPACKED_FILL);
-	assert_int_equal(btrfs_unpacked_get(u, &a, true, false, &t), BTRFS_UNPACKED_BUSY);
+	assert_int_equal(get(u, &a, false, true, &s), BTRFS_UNPACKED_NONE);
+	assert_int_equal(get(u, &a, true, true, &s), BTRFS_UNPACKED_FILL);
+	assert_int_equal(get(u, &a, true, false, &t), BTRFS_UNPACKED_BUSY);
 	memset(btrfs_unpacked_bytes(s), 7, MAX_BYTES);
-	btrfs_unpacked_filled(u, s, 0);
-	assert_int_equal(btrfs_unpacked_get(u, &a, false, false, &t), BTRFS_UNPACKED_READY);
+	btrfs_unpacked_filled(u, s, MAX_BYTES, 0);
+	assert_int_equal(get(u, &a, false, false, &t), BTRFS_UNPACKED_READY);
 	assert_ptr_equal(s, t);
 	btrfs_unpacked_put(u, s);
 	btrfs_unpacked_put(u, t);
 	/* The same place read in another way is another extent. */
 	b = a;
 	b.checked = true;
-	assert_int_equal(btrfs_unpacked_get(u, &b, true, true, &s), BTRFS_UNPACKED_FILL);
-	btrfs_unpacked_filled(u, s, -EIO);
+	assert_int_equal(get(u, &b, true, true, &s), BTRFS_UNPACKED_FILL);
+	btrfs_unpacked_filled(u, s, 0, -EIO);
 	btrfs_unpacked_put(u, s);
-	assert_int_equal(btrfs_unpacked_get(u, &b, false, true, &s), BTRFS_UNPACKED_NONE);
+	assert_int_equal(get(u, &b, false, true, &s), BTRFS_UNPACKED_NONE);
 	/* Bounded: when all are in use, there is none. */
 	for (; n < ARRAY_SIZE(held); n++) {
 		b.bytenr += SECTOR;
-		if (btrfs_unpacked_get(u, &b, true, true, &held[n]) != BTRFS_UNPACKED_FILL)
+		if (get(u, &b, true, true, &held[n]) != BTRFS_UNPACKED_FILL)
 			break;
-		btrfs_unpacked_filled(u, held[n], 0);
+		btrfs_unpacked_filled(u, held[n], MAX_BYTES, 0);
 	}
 	assert_int_equal(n, 64);
 	while (n--)
 		btrfs_unpacked_put(u, held[n]);
 	btrfs_unpacked_free(u);
+}
+
+/* A slot that has an extent's first bytes serves who wants those, and gets the rest when more is wanted and nobody reads it. */
+static void cache_parts(void **state)
+{
+	struct btrfs_compressed a = { .bytenr = 1 << 20, .disk_bytes = SECTOR, .ram_bytes = MAX_BYTES };
+	struct btrfs_slot *s, *t;
+	struct btrfs_unpacked *u;
+	u32 want = 5000;
+
+	(void)state;
+	assert_int_equal(btrfs_unpacked_new(&u), 0);
+	assert_int_equal(btrfs_unpacked_get(u, &a, &want, true, true, &s), BTRFS_UNPACKED_FILL);
+	assert_int_equal(want, 5000);
+	btrfs_unpacked_filled(u, s, 2 * SECTOR, 0);
+	want = 2 * SECTOR;
+	assert_int_equal(btrfs_unpacked_get(u, &a, &want, true, true, &t), BTRFS_UNPACKED_READY);
+	btrfs_unpacked_put(u, t);
+	want = 2 * SECTOR + 1;
+	assert_int_equal(btrfs_unpacked_get(u, &a, &want, true, true, &t), BTRFS_UNPACKED_NONE);
+	btrfs_unpacked_put(u, s);
+	assert_int_equal(btrfs_unpacked_get(u, &a, &want, true, true, &t), BTRFS_UNPACKED_FILL);
+	assert_int_equal(want, MAX_BYTES);
+	btrfs_unpacked_filled(u, t, MAX_BYTES, 0);
+	btrfs_unpacked_put(u, t);
+	assert_int_equal(get(u, &a, false, true, &t), BTRFS_UNPACKED_READY);
+	btrfs_unpacked_put(u, t);
+	btrfs_unpacked_free(u);
+}
+
+/* LZO stops behind the sector that was wanted last, and what it gives is what all of it begins with. */
+static void first_bytes(void **state)
+{
+	struct btrfs_compressed what = { .compression = BTRFS_COMPRESS_LZO,
+					 .bytenr = SECTOR,
+					 .ram_bytes = MAX_BYTES };
+	struct btrfs_unpacked *u;
+	struct btrfs_tools *t;
+	u8 *all, *some = malloc(MAX_BYTES);
+	u32 have, disk;
+
+	(void)state;
+	assert_int_equal(btrfs_unpacked_new(&u), 0);
+	make(data, MAX_BYTES);
+	disk = pack(what.compression, data, MAX_BYTES, raw, ROOM);
+	what.disk_bytes = ALIGN_UP(disk, SECTOR);
+	memset(raw + disk, 0, what.disk_bytes - disk);
+	assert_int_equal(unpack(u, &what, &all), 0);
+	t = btrfs_tools_get(u);
+	for (u32 want = 1; want <= what.ram_bytes; want += 1777) {
+		memset(some, 0xee, MAX_BYTES);
+		assert_int_equal(btrfs_unpack(t, &what, SECTOR, raw, some, want, &have), 0);
+		assert_int_equal(have, MIN(ALIGN_UP(want, SECTOR), MAX_BYTES));
+		assert_memory_equal(some, all, have);
+		assert_true(have == MAX_BYTES || some[have] == 0xee);
+	}
+	btrfs_tools_put(u, t);
+	btrfs_unpacked_free(u);
+	free(all);
+	free(some);
 }
 
 /* Many readers of few extents: each sees the right bytes, and no extent is filled by two at once. */
@@ -248,27 +318,31 @@ static void *crowd_run(void *arg)
 	u64 seed = (u64)(uintptr_t)&seed;
 
 	for (u32 i = 0; i < 4000; i++) {
-		struct btrfs_compressed what = { .disk_bytes = SECTOR, .ram_bytes = SECTOR };
+		struct btrfs_compressed what = { .disk_bytes = SECTOR, .ram_bytes = 2 * SECTOR };
+		u32 want = i % 3 ? SECTOR : 2 * SECTOR, which;
 		struct btrfs_slot *s;
-		u32 which;
 
 		seed = seed * 6364136223846793005ull + 1442695040888963407ull;
 		which = (u32)(seed >> 40) % 100;
 		what.bytenr = (which + 1) * SECTOR;
-		switch (btrfs_unpacked_get(c->u, &what, true, true, &s)) {
+		switch (btrfs_unpacked_get(c->u, &what, &want, true, true, &s)) {
 		case BTRFS_UNPACKED_FILL:
 			if (atomic_fetch_add(&c->filling[which], 1))
 				return c;
-			memset(btrfs_unpacked_bytes(s), (int)which, SECTOR);
+			memset(btrfs_unpacked_bytes(s), (int)which, want);
 			atomic_fetch_sub(&c->filling[which], 1);
 			atomic_fetch_add(&c->fills, 1);
-			btrfs_unpacked_filled(c->u, s, i % 16 ? 0 : -EIO);
+			btrfs_unpacked_filled(c->u, s, want, i % 16 ? 0 : -EIO);
 			btrfs_unpacked_put(c->u, s);
 			break;
 		case BTRFS_UNPACKED_READY:
-			if (btrfs_unpacked_bytes(s)[i % SECTOR] != which)
+			if (btrfs_unpacked_bytes(s)[i % want] != which)
 				return c;
 			btrfs_unpacked_put(c->u, s);
+			break;
+		case BTRFS_UNPACKED_NONE: /* others read its first sector just now */
+			if (want == SECTOR)
+				return c;
 			break;
 		default:
 			return c;
@@ -299,8 +373,10 @@ static void cache_crowd(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(there_and_back), cmocka_unit_test(short_of_data), cmocka_unit_test(hostile),
-		cmocka_unit_test(cache_rules),    cmocka_unit_test(cache_crowd),
+		cmocka_unit_test(there_and_back), cmocka_unit_test(short_of_data),
+		cmocka_unit_test(hostile),        cmocka_unit_test(cache_rules),
+		cmocka_unit_test(cache_parts),    cmocka_unit_test(first_bytes),
+		cmocka_unit_test(cache_crowd),
 	};
 	const char *seed = getenv("SEED");
 
