@@ -624,7 +624,7 @@ static void many_attributes(void **state)
 /* The sum that gzip has at its end is compared; several streams one after the other are one. */
 static void gzip(void **state)
 {
-	struct tar_make m = { 0 }, packed = { 0 };
+	struct tar_make m = { 0 }, gz = { 0 };
 	static u8 out[1 << 16];
 
 	(void)state;
@@ -637,18 +637,18 @@ static void gzip(void **state)
 
 		assert_int_equal(deflateInit2(&z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
 		assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
-		make_bytes(&packed, out, sizeof(out) - z.avail_out);
+		make_bytes(&gz, out, sizeof(out) - z.avail_out);
 		deflateEnd(&z);
 	}
-	assert_int_equal(try_bytes(packed.buf, packed.len), 0);
-	for (size_t cut = 1; cut < packed.len; cut += 5)
-		assert_int_equal(try_bytes(packed.buf, packed.len - cut), -EBADMSG);
-	packed.buf[packed.len - 6] ^= 1;
-	assert_int_equal(try_bytes(packed.buf, packed.len), -EBADMSG);
-	packed.buf[packed.len - 6] ^= 1;
-	make_bytes(&packed, NULL, 1000);
-	assert_int_equal(try_bytes(packed.buf, packed.len), 0);
-	make_free(&packed);
+	assert_int_equal(try_bytes(gz.buf, gz.len), 0);
+	for (size_t cut = 1; cut < gz.len; cut += 5)
+		assert_int_equal(try_bytes(gz.buf, gz.len - cut), -EBADMSG);
+	gz.buf[gz.len - 6] ^= 1;
+	assert_int_equal(try_bytes(gz.buf, gz.len), -EBADMSG);
+	gz.buf[gz.len - 6] ^= 1;
+	make_bytes(&gz, NULL, 1000);
+	assert_int_equal(try_bytes(gz.buf, gz.len), 0);
+	make_free(&gz);
 	make_free(&m);
 }
 
