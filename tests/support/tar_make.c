@@ -15,9 +15,9 @@ void make_bytes(struct tar_make *m, const void *p, size_t len)
 		if (!m->buf)
 			abort();
 	}
-	if (p)
+	if (p && len)
 		memcpy(m->buf + m->len, p, len);
-	else
+	else if (len)
 		memset(m->buf + m->len, 0, len);
 	m->len += len;
 }
@@ -93,7 +93,7 @@ void make_write(const struct tar_make *m, const char *path)
 {
 	FILE *f = fopen(path, "w");
 
-	if (!f || fwrite(m->buf, 1, m->len, f) != m->len || fclose(f))
+	if (!f || (m->len && fwrite(m->buf, 1, m->len, f) != m->len) || fclose(f))
 		abort();
 }
 

@@ -263,7 +263,7 @@ static void attributes(void **state)
 		 "{security.selinux=label\\x00}\n"
 		 "! b: its attribute user.x is not in base 64\n"
 		 "! c: an attribute without a name\n"
-		 "f d 0644 1:2 0 @3 "
+		 "f d 0770 1:2 0 @3 "
 		 "{system.posix_acl_access=\\x02\\x00\\x00\\x00\\x01\\x00\\x07\\x00\\xff\\xff\\xff\\xff"
 		 "\\x02\\x00\\x05\\x00\\xd2\\x04\\x00\\x00\\x04\\x00\\x04\\x00\\xff\\xff\\xff\\xff\\x10\\x00"
 		 "\\x07\\x00\\xff\\xff\\xff\\xff"

@@ -74,7 +74,7 @@ static void special_items(struct sink *k)
 {
 	static const u8 acl[] = "\2\0\0\0\1\0\7\0\377\377\377\377\2\0\5\0\322\4\0\0\4\0\4\0\377\377\377\377"
 				"\20\0\7\0\377\377\377\377\40\0\0\0\377\377\377\377";
-	struct item *it = item(S_IFDIR | 02755, "d");
+	struct item *it = item(S_IFDIR | 02770, "d");
 
 	it->mtime = (struct timespec64){ -2, 750000000 };
 	it->atime = (struct timespec64){ 5, 1 };
@@ -182,7 +182,7 @@ static const char *wanted(void)
 	memset(dots, '.', 3000);
 	text_reset(&t);
 	text_add(&t, "d  0755 1:2 0 @3\n"
-		     "d d 2755 1:2 0 @-2.750000000 a5.000000001");
+		     "d d 2770 1:2 0 @-2.750000000 a5.000000001");
 	for (int i = 0; i < 2; i++)
 		text_add(&t,
 			 " {system.posix_acl_%s=\\x02\\x00\\x00\\x00\\x01\\x00\\x07\\x00\\xff\\xff\\xff\\xff"
