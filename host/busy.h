@@ -5,6 +5,7 @@
 #include "lib/types.h"
 #include <sys/stat.h>
 
+/* or_else: what ends a sentence about a use that only reads: another way than to end it, "" none. */
 /* An image file. -EBUSY with a sentence when a loop device on it would see, or make, changes behind our back. */
 int busy_image(const char *path, const struct stat *st, bool write, const char *or_else) __must_check;
 /* The part [off, off + len) of a block device. -EBUSY when it is mounted, unless both only read. */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <uuid/uuid.h>
 
 static const struct command *current;
 
@@ -91,4 +92,9 @@ bool cli_size(const char *s, u64 *out)
 		return false;
 	*out <<= shift;
 	return true;
+}
+
+bool cli_uuid(const char *s, u8 out[16])
+{
+	return uuid_parse(s, out) == 0;
 }

@@ -33,6 +33,9 @@ bool cli_size(const char *s, u64 *out) __must_check;
 /* An unsigned number, decimal or 0x. False when it is none or above max. */
 bool cli_number(const char *s, u64 max, u64 *out) __must_check;
 
+/* A UUID as people write it. False when it is none. */
+bool cli_uuid(const char *s, u8 out[16]) __must_check;
+
 int cmd_mount(int argc, char **argv);
 /* The form mount(8) calls: mount.werunos SOURCE DIR [-o LIST]. */
 int cmd_mount_helper(int argc, char **argv);
@@ -61,5 +64,6 @@ int cmd_setfattr(int argc, char **argv);
 int cmd_getfattr(int argc, char **argv);
 int cmd_label(int argc, char **argv);
 int cmd_uuid(int argc, char **argv);
+int cmd_mkfs(int argc, char **argv);
 
 #endif

@@ -35,7 +35,7 @@ static int take_paths(struct edit *e, char **operand, int count)
 		scoped(freep) char *spec = NULL;
 
 		err = operand_split(operand[i], &spec, &e->path[i]);
-		if (!err && i && !spec_same(first, spec))
+		if (!err && i && !source_same(first, spec))
 			err = fail(-EXDEV, "%s and %s are not on one volume%s", operand[0], operand[i],
 				   !strcmp(e->verb, "move") ? ": werunos cp copies from one to another" : "");
 		if (!i)

@@ -42,13 +42,12 @@ static const char *part_suffix(const char *spec, u32 *nr)
 	return hash;
 }
 
-static bool is_memory(const char *spec)
+bool source_is_memory(const char *spec)
 {
 	return !strncmp(spec, "mem:", 4) || !strncmp(spec, "memfs:", 6);
 }
 
-/* The path in a spec, and the partition its end names (0: none). A file whose name ends in #p1 is that file. */
-static char *spec_path(const char *spec, u32 *part)
+char *source_path(const char *spec, u32 *part)
 {
 	const char *hash;
 
@@ -67,8 +66,8 @@ int operand_split(const char *operand, char **spec, const char **path)
 		bool found;
 		u32 part;
 
-		file = head ? spec_path(head, &part) : NULL;
-		found = file && (is_memory(head) || access(file, F_OK) == 0);
+		file = head ? source_path(head, &part) : NULL;
+		found = file && (source_is_memory(head) || access(file, F_OK) == 0);
 		free(file);
 		if (found) {
 			*spec = head;
@@ -81,10 +80,10 @@ int operand_split(const char *operand, char **spec, const char **path)
 	return *spec ? 0 : fail(-ENOMEM, "no memory for a name");
 }
 
-bool spec_same(const char *a, const char *b)
+bool source_same(const char *a, const char *b)
 {
 	u32 part_a, part_b;
-	char *path_a = spec_path(a, &part_a), *path_b = spec_path(b, &part_b);
+	char *path_a = source_path(a, &part_a), *path_b = source_path(b, &part_b);
 	struct stat x, y;
 	bool same = path_a && path_b && part_a == part_b;
 
@@ -100,13 +99,13 @@ bool spec_same(const char *a, const char *b)
 
 /* ---- files and devices ---- */
 
-/* What else may be done, where writing was wanted but is no must. */
-static const char *or_read_only(const struct source_opts *opts, const char *hint)
+/* What else would help, for those who can do with reading. */
+static const char *or_read(const struct source_opts *opts)
 {
-	return opts->must_write ? "" : hint;
+	return opts->must_write ? "" : ", or add --ro";
 }
 
-static int open_error(const char *path, int err, const struct source_opts *opts, bool write)
+static int open_error(const char *path, int err, bool write, const char *or_else)
 {
 	switch (err) {
 	case ENOENT:
@@ -118,9 +117,9 @@ static int open_error(const char *path, int err, const struct source_opts *opts,
 			    write ? "write to" : "read", path);
 	case EBUSY:
 		return fail(-err, "%s is in use by the kernel or another program: end that first%s", path,
-			    or_read_only(opts, ", or add --ro"));
+			    or_else);
 	case EROFS:
-		return fail(-err, "%s cannot be written to%s", path, or_read_only(opts, ": add --ro"));
+		return fail(-err, "%s cannot be written to%s", path, or_else);
 	case ENXIO:
 	case ENOMEDIUM:
 		return fail(-err, "%s has no medium, or no driver", path);
@@ -162,17 +161,15 @@ static bool may_fall_back(int err)
 	return err == -EACCES || err == -EPERM || err == -EROFS;
 }
 
-static int lock_file(int fd, const char *path, const struct source_opts *opts, bool write)
+static int lock_file(int fd, const char *path, bool write, const char *or_else)
 {
 	struct flock lk = { .l_type = write ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET };
 
 	if (!fcntl(fd, F_OFD_SETLK, &lk))
 		return 0;
 	if (errno == EAGAIN || errno == EACCES)
-		return fail(-EBUSY, "%s is in use by another program%s", path,
-			    !write             ? ", which writes to it: end that first"
-			    : opts->must_write ? ": end that first"
-					       : ": end that first, or add --ro");
+		return fail(-EBUSY, "%s is in use by another program%s: end that first%s", path,
+			    write ? "" : ", which writes to it", write ? or_else : "");
 	/* Some network file systems have no locks. */
 	log_warn("%s cannot be locked: %s", path, strerror(errno));
 	return 0;
@@ -185,7 +182,7 @@ static int open_file(const char *path, const struct source_opts *opts, struct so
 	int fd, err;
 
 	if (stat(path, st) < 0)
-		return open_error(path, errno, opts, false);
+		return open_error(path, errno, false, "");
 	err = check_kind(path, st);
 	if (err)
 		return err;
@@ -195,14 +192,14 @@ static int open_file(const char *path, const struct source_opts *opts, struct so
 		fd = open_once(path, st, false);
 	}
 	if (fd < 0)
-		return open_error(path, -fd, opts, write);
+		return open_error(path, -fd, write, or_read(opts));
 	out->fd = fd;
 	out->rdonly = !write;
 	if (fstat(fd, st) < 0)
-		return open_error(path, errno, opts, write);
-	err = lock_file(fd, path, opts, write);
+		return open_error(path, errno, write, or_read(opts));
+	err = lock_file(fd, path, write, or_read(opts));
 	if (!err && S_ISREG(st->st_mode))
-		err = busy_image(path, st, write, or_read_only(opts, ", or add --ro"));
+		err = busy_image(path, st, write, or_read(opts));
 	return err;
 }
 
@@ -334,8 +331,7 @@ static int open_path(const char *path, u32 part, const struct source_opts *opts,
 	if (!err)
 		err = choose_window(s, path, opts, part, size, sector);
 	if (!err && S_ISBLK(st.st_mode))
-		err = busy_device(path, st.st_rdev, s->off_bytes, s->len_bytes, !s->rdonly,
-				  or_read_only(opts, ", or add --ro"));
+		err = busy_device(path, st.st_rdev, s->off_bytes, s->len_bytes, !s->rdonly, or_read(opts));
 	return err ? err : make_device(s, size);
 }
 
@@ -347,10 +343,10 @@ static int open_one(const char *spec, const struct source_opts *opts, struct sou
 	int err;
 
 	*out = (struct source){ .fd = -1, .dev_flags = opts->dev_flags };
-	if (is_memory(spec)) {
+	if (source_is_memory(spec)) {
 		err = open_memory(spec, out);
 	} else {
-		path = spec_path(spec, &part);
+		path = source_path(spec, &part);
 		if (!path)
 			return fail(-ENOMEM, "no memory for a name");
 		err = open_path(path, opts->part ? opts->part : part, opts, out);

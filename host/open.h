@@ -29,6 +29,10 @@ struct source {
 	bool named; /* all its devices were named */
 };
 
+/* The path in a SPEC, to be freed, and the partition its end names (0: none). A file whose name ends in #p1 is that file. NULL: no memory. */
+char *source_path(const char *spec, u32 *part);
+/* mem:SIZE, memfs:SIZE */
+bool source_is_memory(const char *spec);
 /* SPEC: a file, a device, either with #pN for a partition, mem:SIZE, memfs:SIZE. Locks it. */
 int source_open(const char *spec, const struct source_opts *opts, struct source *out) __must_check;
 /* One more device of the volume, opened as the first one is. */
@@ -38,6 +42,6 @@ void source_close(struct source *s);
 /* SPEC[:/PATH]: *spec is to be freed; *path points into the operand and is "/" when there is none. */
 int operand_split(const char *operand, char **spec, const char **path) __must_check;
 /* Two SPECs name the same part of the same file or device. */
-bool spec_same(const char *a, const char *b);
+bool source_same(const char *a, const char *b);
 
 #endif

@@ -53,6 +53,24 @@ int probe_volume(int fd, u64 off_bytes, u64 len_bytes, struct volume_id *out)
 	return 0;
 }
 
+int probe_wipe(int fd, u64 off_bytes, u64 len_bytes)
+{
+	blkid_probe pr = probe_new(fd, off_bytes, len_bytes);
+	int err = 0, found;
+
+	if (!pr)
+		return fail(-EIO, "the disk cannot be examined");
+	blkid_probe_enable_superblocks(pr, 1);
+	blkid_probe_set_superblocks_flags(pr, BLKID_SUBLKS_MAGIC | BLKID_SUBLKS_BADCSUM);
+	blkid_probe_enable_partitions(pr, 1);
+	blkid_probe_set_partitions_flags(pr, BLKID_PARTS_MAGIC | BLKID_PARTS_FORCE_GPT);
+	while (!err && (found = blkid_do_probe(pr)) == 0)
+		if (blkid_do_wipe(pr, 0))
+			err = fail(-EIO, "what was there before cannot be cleared");
+	blkid_free_probe(pr);
+	return err;
+}
+
 /* ---- partition tables ---- */
 
 static const struct {

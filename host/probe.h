@@ -32,6 +32,8 @@ int probe_ptable(int fd, u64 size_bytes, u32 sector_bytes, struct ptable *out) _
 void ptable_free(struct ptable *t);
 /* "1, 2, 5": partitions that can hold a volume. */
 void ptable_numbers(const struct ptable *t, struct text *out);
+/* Nothing is known in [off, off + len) afterwards: of each signature there, a few bytes are cleared. fd can be written. */
+int probe_wipe(int fd, u64 off_bytes, u64 len_bytes) __must_check;
 const struct part *ptable_find(const struct ptable *t, u32 nr);
 /* "an XFS file system", "a LUKS volume", "swap space": what a person calls it. `size` bytes of buf are used. */
 const char *volume_says(const struct volume_id *v, char *buf, size_t size);

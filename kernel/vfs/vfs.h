@@ -348,6 +348,7 @@ struct format_opts {
 	const char *features; /* "name,^name,…", the module's words, changes to its defaults; NULL: none */
 	const char *fs_opts;  /* "name=value,…", the module's own words; NULL: none */
 	bool zeroed;          /* the device reads as zeros where nobody wrote: zeros need not be written */
+	bool dry; /* nothing is written, the device is asked for its size and limits only: whether it could be made, and what */
 };
 
 /* What names a volume. */

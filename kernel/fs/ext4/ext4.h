@@ -1178,6 +1178,8 @@ int ext4_relabel(struct blkdev **devs, u32 n, const struct mount_opts *opts, con
 /* ---- info.c ---- */
 
 void ext4_super_doc(const struct ext4_disk_super *d, struct doc *out);
+/* What a person asks first, of a superblock that can be believed. */
+void ext4_super_brief(const struct ext4_disk_super *d, struct doc *out);
 /* fs_type.info */
 int ext4_info(struct blkdev **devs, u32 n, const struct mount_opts *opts, struct doc *out);
 

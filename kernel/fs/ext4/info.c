@@ -148,11 +148,43 @@ static void text_doc(struct doc *out, const char *key, const u8 *p, u32 len)
 		doc_bytes(out, key, p, len);
 }
 
+/* refused: why it cannot be read, NULL if it can. */
+static void brief(const struct ext4_disk_super *d, const char *refused, struct doc *out)
+{
+	u32 block = 1024u << (le32_get(d->log_block_size) & 15);
+
+	doc_str(out, "variant", ext4_feature_variant(d));
+	text_doc(out, "label", d->volume_name, sizeof(d->volume_name));
+	doc_uuid(out, "uuid", d->uuid);
+	state_doc(d, out);
+	doc_u64(out, "block_bytes", block);
+	doc_u64(out, "blocks", count(d, d->blocks_count_lo, d->blocks_count_hi));
+	doc_u64(out, "blocks_free", count(d, d->free_blocks_count_lo, d->free_blocks_count_hi));
+	doc_u64(out, "blocks_reserved", count(d, d->r_blocks_count_lo, d->r_blocks_count_hi));
+	doc_u64(out, "size_bytes", count(d, d->blocks_count_lo, d->blocks_count_hi) * block);
+	doc_u64(out, "inodes", le32_get(d->inodes_count));
+	doc_u64(out, "inodes_free", le32_get(d->free_inodes_count));
+	doc_u64(out, "inode_bytes", ext4_sb_inode_bytes(d));
+	ext4_feature_doc(d, doc_array(out, "features"));
+	if (refused)
+		doc_str(out, "refused", refused);
+	doc_time(out, "created", wide_time(d->mkfs_time, d->mkfs_time_hi), 0);
+	doc_time(out, "last_mount", wide_time(d->mtime, d->mtime_hi), 0);
+	doc_time(out, "last_write", wide_time(d->wtime, d->wtime_hi), 0);
+	doc_time(out, "last_check", wide_time(d->lastcheck, d->lastcheck_hi), 0);
+	text_doc(out, "last_mounted_on", d->last_mounted, sizeof(d->last_mounted));
+	doc_u64(out, "mounts_since_check", le16_get(d->mnt_count));
+}
+
+void ext4_super_brief(const struct ext4_disk_super *d, struct doc *out)
+{
+	brief(d, NULL, out);
+}
+
 int ext4_info(struct blkdev **devs, u32 n, const struct mount_opts *opts, struct doc *out)
 {
 	struct ext4_disk_super d;
 	u64 off;
-	u32 block;
 	int err = ext4_one_device(n);
 
 	if (err)
@@ -160,28 +192,7 @@ int ext4_info(struct blkdev **devs, u32 n, const struct mount_opts *opts, struct
 	err = ext4_sb_read(devs[0], opts, &d, &off);
 	if (err && (err != -EOPNOTSUPP || le16_get(d.magic) != EXT4_MAGIC))
 		return err;
-	block = 1024u << (le32_get(d.log_block_size) & 15);
-	doc_str(out, "variant", ext4_feature_variant(&d));
-	text_doc(out, "label", d.volume_name, sizeof(d.volume_name));
-	doc_uuid(out, "uuid", d.uuid);
-	state_doc(&d, out);
-	doc_u64(out, "block_bytes", block);
-	doc_u64(out, "blocks", count(&d, d.blocks_count_lo, d.blocks_count_hi));
-	doc_u64(out, "blocks_free", count(&d, d.free_blocks_count_lo, d.free_blocks_count_hi));
-	doc_u64(out, "blocks_reserved", count(&d, d.r_blocks_count_lo, d.r_blocks_count_hi));
-	doc_u64(out, "size_bytes", count(&d, d.blocks_count_lo, d.blocks_count_hi) * block);
-	doc_u64(out, "inodes", le32_get(d.inodes_count));
-	doc_u64(out, "inodes_free", le32_get(d.free_inodes_count));
-	doc_u64(out, "inode_bytes", ext4_sb_inode_bytes(&d));
-	ext4_feature_doc(&d, doc_array(out, "features"));
-	if (err)
-		doc_str(out, "refused", err_text());
-	doc_time(out, "created", wide_time(d.mkfs_time, d.mkfs_time_hi), 0);
-	doc_time(out, "last_mount", wide_time(d.mtime, d.mtime_hi), 0);
-	doc_time(out, "last_write", wide_time(d.wtime, d.wtime_hi), 0);
-	doc_time(out, "last_check", wide_time(d.lastcheck, d.lastcheck_hi), 0);
-	text_doc(out, "last_mounted_on", d.last_mounted, sizeof(d.last_mounted));
-	doc_u64(out, "mounts_since_check", le16_get(d.mnt_count));
+	brief(&d, err ? err_text() : NULL, out);
 	if (off != EXT4_SUPER_OFF)
 		doc_u64(out, "superblock_copy_at_byte", off);
 	return 0;

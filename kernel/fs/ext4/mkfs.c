@@ -511,12 +511,12 @@ int ext4_mkfs_write(struct ext4_mkfs_plan *plan, struct blkdev *dev)
 
 /* ---- fs_type.format ---- */
 
-/* What was made, besides what can be read of it. */
 static void plan_doc(const struct ext4_mkfs_plan *p, struct doc *out)
 {
 	struct doc *copies;
 	u64 blk;
 
+	ext4_super_brief(&p->es->disk, out);
 	doc_u64(out, "journal_blocks", p->journal_blocks);
 	doc_u64(out, "groups", p->es->groups);
 	copies = doc_array(out, "superblock_copies");
@@ -526,7 +526,6 @@ static void plan_doc(const struct ext4_mkfs_plan *p, struct doc *out)
 
 int ext4_format(struct blkdev *dev, const struct format_opts *opts, struct doc *out)
 {
-	const struct mount_opts info = { .rdonly = true };
 	struct ext4_mkfs_opts o;
 	struct ext4_mkfs_plan plan;
 	int err;
@@ -534,7 +533,7 @@ int ext4_format(struct blkdev *dev, const struct format_opts *opts, struct doc *
 	if (opts->size_bytes > dev->size_bytes)
 		return fail(-EINVAL, "%s has %llu bytes, not %llu", dev->name,
 			    (unsigned long long)dev->size_bytes, (unsigned long long)opts->size_bytes);
-	if (dev->flags & BLKDEV_RDONLY)
+	if (dev->flags & BLKDEV_RDONLY && !opts->dry)
 		return fail(-EROFS, "%s cannot be written", dev->name);
 	err = ext4_mkfs_parse(opts, dev->sector_bytes, &o);
 	if (err)
@@ -542,13 +541,10 @@ int ext4_format(struct blkdev *dev, const struct format_opts *opts, struct doc *
 	err = ext4_mkfs_plan(&o, &plan);
 	if (err == -ENOSPC)
 		err = -EINVAL;
-	if (!err)
+	if (!err && !opts->dry)
 		err = ext4_mkfs_write(&plan, dev);
-	if (!err && out) {
-		err = ext4_info(&dev, 1, &info, out);
-		if (!err)
-			plan_doc(&plan, out);
-	}
+	if (!err && out)
+		plan_doc(&plan, out);
 	ext4_mkfs_free(&plan);
 	return err;
 }

@@ -1,0 +1,48 @@
+/* A place for a new volume: chosen, opened, cleared, formatted. See newvol.c. */
+#ifndef HOST_NEWVOL_H
+#define HOST_NEWVOL_H
+
+#include "open.h"
+
+struct newvol_opts {
+	u32 part;       /* 0: as the name says */
+	u64 size_bytes; /* of the volume, and of the file that it is alone in; 0: all that is there */
+	bool force;     /* what is there may go */
+	bool keep;      /* of a block device: what was there is not discarded */
+	bool dry;       /* nothing is made or changed */
+};
+
+struct newvol {
+	struct source src;  /* holds the lock; of a dry run on what is not there: nothing */
+	struct blkdev *dev; /* of the volume's size; referenced */
+	const struct fs_type *type;
+	char *made;     /* the file that was made for it; NULL: it was there */
+	bool was_empty; /* a file without a byte was there */
+	bool zeroed, dry, keep;
+	u64 size_bytes;
+	u64 file_bytes; /* of the file that it is alone in */
+};
+
+/*
+ * "ext4" (or "ext2", "ext3", which words for the module make of it): *words is to go before the caller's own in format_opts.fs_opts. -EOPNOTSUPP with
+ * a sentence: nobody can make such a volume.
+ */
+int newvol_type(const char *name, const struct fs_type **type, const char **words) __must_check;
+/*
+ * The place that SPEC names, for a volume of the type. Refused: what is in use, by anybody; what holds something, without force; what does
+ * not exist, without a size. Nothing is changed yet but that a new file exists.
+ */
+int newvol_open(const char *spec, const struct fs_type *type, const struct newvol_opts *opts,
+		struct newvol *out) __must_check;
+/*
+ * Makes the volume; size_bytes and zeroed of opts are set here. What was there before is cleared once it is known that these options make
+ * one. out may be NULL.
+ */
+int newvol_format(struct newvol *v, const struct format_opts *opts, struct doc *out) __must_check;
+/* err: what went wrong with it since. Then a file that was made for it goes. Returns err. */
+int newvol_close(struct newvol *v, int err);
+
+/* What there is no word for in what the user said: UUID, seed and clock. SOURCE_DATE_EPOCH: from that and the words. -EINVAL. */
+int newvol_chance(struct format_opts *opts, bool has_uuid, const char *const *words, u32 count) __must_check;
+
+#endif
