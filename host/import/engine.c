@@ -54,15 +54,20 @@ static bool over(struct run *r)
 	return atomic_load(&r->ended) || stopped(r);
 }
 
+/* The first error is the copy's. */
+static void note_err(struct run *r, int err)
+{
+	mutex_guard(&r->lock);
+	if (r->err)
+		return;
+	r->err = err;
+	snprintf(r->why, sizeof(r->why), "%s", err_text());
+}
+
 /* Nothing more can come of this copy. */
 static void end_with(struct run *r, int err)
 {
-	mutex_lock(&r->lock);
-	if (!r->err) {
-		r->err = err;
-		snprintf(r->why, sizeof(r->why), "%s", err_text());
-	}
-	mutex_unlock(&r->lock);
+	note_err(r, err);
 	atomic_store(&r->ended, true);
 	if (r->belt)
 		conveyor_end(r->belt);
@@ -297,11 +302,13 @@ static void *produce(void *arg)
 		struct belt_slot *slot = NULL;
 		struct belt_outlet to;
 		struct item *it;
-		bool data;
+		bool data, broken;
 		int err;
 
 		mutex_lock(&r->order);
 		err = next_item(r, &it);
+		/* What lies on the belt by now is made all the same. */
+		r->at_end |= err != 0;
 		data = it && has_data(it);
 		if (it)
 			slot = conveyor_put(r->belt, it, data);
@@ -310,16 +317,19 @@ static void *produce(void *arg)
 		/* Of a serial feed the data are fetched before anybody asks for the next item: it has one producer. */
 		mutex_unlock(&r->order);
 		if (err)
-			end_with(r, err);
+			note_err(r, err);
 		if (!slot)
 			return NULL;
 		if (!data)
 			continue;
 		conveyor_outlet(r->belt, slot, &to);
 		err = r->f->ops->fill(r->f, it, &to.outlet);
-		conveyor_filled(r->belt, &to, err);
-		if (err && err != -ECANCELED && r->f->serial) {
-			end_with(r, err);
+		broken = err && err != -ECANCELED && r->f->serial;
+		if (broken)
+			note_err(r, err);
+		conveyor_filled(r->belt, &to, broken ? -ECANCELED : err);
+		if (broken) {
+			conveyor_close(r->belt);
 			return NULL;
 		}
 	}

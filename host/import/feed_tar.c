@@ -90,9 +90,9 @@ static int layer_path(char *path, enum layer_name *out)
 		*out = LAYER_PASS;
 	} else {
 		*out = LAYER_WHITEOUT;
-		memmove(last, last + WHITEOUT_LEN, strlen(last + WHITEOUT_LEN) + 1);
-		if (!item_path_ok(last) || !*last)
+		if (!last[WHITEOUT_LEN] || !item_path_ok(last + WHITEOUT_LEN))
 			return fail(-EINVAL, "a whiteout of nothing that has a name");
+		memmove(last, last + WHITEOUT_LEN, strlen(last + WHITEOUT_LEN) + 1);
 	}
 	return 0;
 }

@@ -106,14 +106,20 @@ static struct attrs attrs_of(const struct sink_host *h, const struct item *it)
 	return a;
 }
 
-/* The owner goes first: changing it takes set-id bits away. */
-static int set_attrs(const struct sink_host *h, int fd, const struct attrs *a)
+/* Goes first: it takes set-id bits and capabilities away. */
+static int set_owner(const struct sink_host *h, int fd, const struct attrs *a)
+{
+	if (a->valid & KEEP_OWNER && fchown(fd, a->uid, a->gid) && (h->root || errno != EPERM))
+		return no("its owner cannot be set");
+	return 0;
+}
+
+/* The rest. */
+static int set_attrs(int fd, const struct attrs *a)
 {
 	int err = 0;
 
-	if (a->valid & KEEP_OWNER && fchown(fd, a->uid, a->gid) && (h->root || errno != EPERM))
-		err = no("its owner cannot be set");
-	if (!err && a->valid & KEEP_MODE && fchmod(fd, a->mode))
+	if (a && a->valid & KEEP_MODE && fchmod(fd, a->mode))
 		err = no("its mode cannot be set");
 	if (!err && a->acl && fsetxattr(fd, "system.posix_acl_default", a->acl, a->acl_bytes, 0))
 		err = no("its default ACL cannot be set");
@@ -169,7 +175,10 @@ static void dir_put(struct sink_host *h, struct host_dir *d)
 {
 	while (d && atomic_fetch_sub(&d->refs, 1) == 1) {
 		struct host_dir *up = d->up;
-		int err = set_attrs(h, d->fd, &d->attrs);
+		int err = set_owner(h, d->fd, &d->attrs);
+
+		if (!err)
+			err = set_attrs(d->fd, &d->attrs);
 
 		if (err) {
 			mutex_guard(&h->lock);
@@ -499,8 +508,10 @@ static int settle(struct sink_host *h, struct sink_file *sf, const struct item *
 		err = no("it cannot be made so long");
 	if (err)
 		return err;
+	err = set_owner(h, sf->fd, &a);
 	one = set_xattrs(h, sf->fd, NULL, it, NULL);
-	err = set_attrs(h, sf->fd, &a);
+	err = err ? err : one;
+	one = set_attrs(sf->fd, &a);
 	if (sf->temp[0] && renameat(sf->dir->fd, sf->temp, sf->dir->fd, sf->name))
 		return no("it cannot take the place of what has its name");
 	sf->temp[0] = 0;

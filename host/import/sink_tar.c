@@ -29,8 +29,8 @@ struct sink_tar {
 	struct sink sink;
 	char *name;
 	struct archive *a; /* only for its filter */
-	int fd;            /* -1: standard output, or closed */
-	bool ended;
+	int fd;            /* -1: closed */
+	int err;           /* of the first write that failed */
 };
 
 /* One is open at a time. */
@@ -52,12 +52,31 @@ static struct sink_tar *to_tar(struct sink *k)
 
 /* ---- bytes ---- */
 
+/* libarchive is not told of errors: what it has open it would not give back then. */
+static la_ssize_t give(struct archive *a, void *ctx, const void *buf, size_t len)
+{
+	struct sink_tar *t = ctx;
+	const u8 *p = buf;
+	size_t left = len;
+
+	(void)a;
+	while (!t->err && left) {
+		ssize_t n = write(t->fd, p, left);
+
+		if (n < 0 && errno != EINTR)
+			t->err = -errno;
+		p += n > 0 ? n : 0;
+		left -= n > 0 ? (size_t)n : 0;
+	}
+	return (la_ssize_t)len;
+}
+
 static int out_failed(struct sink_tar *t)
 {
-	const char *why = archive_error_string(t->a);
-	int nr = archive_errno(t->a);
+	const char *why = t->err ? strerror(-t->err) : archive_error_string(t->a);
 
-	return fail(nr > 0 ? -nr : -EIO, "%s cannot be written: %s", t->name, why ? why : "unknown reason");
+	return fail(t->err ? t->err : -ENOMEM, "%s cannot be written: %s", t->name,
+		    why ? why : "unknown reason");
 }
 
 static int put(struct sink_tar *t, const void *p, u64 len)
@@ -65,7 +84,7 @@ static int put(struct sink_tar *t, const void *p, u64 len)
 	while (len) {
 		la_ssize_t n = archive_write_data(t->a, p, len);
 
-		if (n <= 0)
+		if (n <= 0 || t->err)
 			return out_failed(t);
 		p = (const u8 *)p + n;
 		len -= (u64)n;
@@ -506,17 +525,23 @@ static int sink_end(struct sink *k, struct sink_file *sf, const struct item *it,
 
 /* ---- the archive ---- */
 
+static int close_out(struct sink_tar *t)
+{
+	int fd = t->fd;
+
+	t->fd = -1;
+	return fd > STDOUT_FILENO ? close(fd) : 0;
+}
+
 static int sink_finish(struct sink *k)
 {
 	struct sink_tar *t = to_tar(k);
 	int err = put_zeros(t, 2 * TAR_BLOCK);
 
-	t->ended = true;
-	if (!err && archive_write_close(t->a) != ARCHIVE_OK)
-		err = out_failed(t);
-	if (t->fd >= 0 && close(t->fd) && !err)
+	if (archive_write_close(t->a) != ARCHIVE_OK || t->err)
+		err = err ? err : out_failed(t);
+	if (close_out(t) && !err)
 		err = fail(-errno, "%s cannot be written: %s", t->name, strerror(errno));
-	t->fd = -1;
 	return err;
 }
 
@@ -524,13 +549,11 @@ static void sink_close(struct sink *k)
 {
 	struct sink_tar *t = to_tar(k);
 
-	/* Not ended: what is on its way goes nowhere any more. */
-	if (t->a && !t->ended)
-		archive_write_fail(t->a);
+	/* What was not finished goes nowhere any more. */
+	t->err = t->err ? t->err : -ECANCELED;
 	if (t->a)
 		archive_write_free(t->a);
-	if (t->fd >= 0)
-		close(t->fd);
+	close_out(t);
 	free(t->name);
 	free(t);
 }
@@ -588,12 +611,13 @@ static int open_archive(struct sink_tar *t, const char *file)
 	err = archive_write_set_format_raw(t->a) == ARCHIVE_OK ? add_filter(t, file) : out_failed(t);
 	archive_write_set_bytes_per_block(t->a, BLOCK_BYTES);
 	archive_write_set_bytes_in_last_block(t->a, 1);
+	t->fd = std ? STDOUT_FILENO : -1;
 	if (!err && !std) {
 		t->fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 		if (t->fd < 0)
 			err = fail(-errno, "%s cannot be made: %s", file, strerror(errno));
 	}
-	if (!err && (archive_write_open_fd(t->a, std ? STDOUT_FILENO : t->fd) != ARCHIVE_OK ||
+	if (!err && (archive_write_open(t->a, t, NULL, give, NULL) != ARCHIVE_OK ||
 		     archive_write_header(t->a, e) != ARCHIVE_OK))
 		err = out_failed(t);
 	archive_entry_free(e);

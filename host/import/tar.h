@@ -82,6 +82,8 @@ void tar_reader_fini(struct tar_reader *r);
 
 /* In the form of system.posix_acl_access, to be freed. -EINVAL; -ENOENT: it names somebody whom nobody knows. */
 int tar_acl_parse(const char *text, u64 len_bytes, void **value, u32 *value_bytes) __must_check;
+/* mode, with the permissions that an ACL, in the same form, gives it. */
+u32 tar_acl_mode(const void *value, u32 len_bytes, u32 mode);
 /* What tar_acl_parse reads, with numbers alone. */
 int tar_acl_text(const void *value, u32 len_bytes, struct text *out) __must_check;
 

@@ -190,6 +190,27 @@ int tar_acl_parse(const char *text, u64 len_bytes, void **value, u32 *value_byte
 	return acl_to_xattr(acl, *value, *value_bytes, value_bytes);
 }
 
+u32 tar_acl_mode(const void *value, u32 len_bytes, u32 mode)
+{
+	scoped(acl_freep) struct acl *acl = NULL;
+	bool mask = false;
+
+	if (acl_from_xattr(value, len_bytes, &acl))
+		return mode;
+	for (u32 i = 0; acl && i < acl->count; i++) {
+		const struct acl_entry *e = &acl->e[i];
+
+		if (e->tag == ACL_USER_OBJ)
+			mode = (mode & ~0700u) | (u32)e->perm << 6;
+		else if (e->tag == ACL_OTHER)
+			mode = (mode & ~07u) | e->perm;
+		else if (e->tag == ACL_MASK || (e->tag == ACL_GROUP_OBJ && !mask))
+			mode = (mode & ~070u) | (u32)e->perm << 3;
+		mask |= e->tag == ACL_MASK;
+	}
+	return mode;
+}
+
 int tar_acl_text(const void *value, u32 len_bytes, struct text *out)
 {
 	scoped(acl_freep) struct acl *acl = NULL;

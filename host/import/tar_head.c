@@ -364,15 +364,20 @@ static void type_of(struct tar_head *h, const struct tar_disk_header *d)
 /* After names: regular files whose name ends in a slash are directories of old archives. */
 static void settle_type(struct tar_head *h)
 {
+	struct item *it = h->it;
 	static const u32 modes[] = { S_IFREG, S_IFREG, S_IFLNK, S_IFCHR, S_IFBLK, S_IFDIR, S_IFIFO };
 	size_t n = strlen(h->path);
 
 	if (h->type == '0' && n && h->path[n - 1] == '/')
 		h->type = '5';
-	h->it->mode |= modes[h->type - '0'];
+	/* Some write the group's own permissions in the header's mode, where the mask belongs. */
+	for (u32 i = 0; i < it->xattrs; i++)
+		if (!strcmp(it->xattr[i].name, "system.posix_acl_access"))
+			it->mode = tar_acl_mode(it->xattr[i].value, it->xattr[i].len_bytes, it->mode);
+	it->mode |= modes[h->type - '0'];
 	if (h->type != '0')
-		h->it->size_bytes = 0;
-	h->it->data_bytes = h->type == '0' ? h->stored_bytes : 0;
+		it->size_bytes = 0;
+	it->data_bytes = h->type == '0' ? h->stored_bytes : 0;
 }
 
 static int sparse(struct tar_reader *r, struct tar_head *h, const u8 *block, const struct facts *f)
