@@ -89,7 +89,7 @@ static int look(const struct newvol *v, struct text *t)
 	/* Perhaps damaged, so that nobody else knows it. */
 	err = fs_probe(s->dev, &type, &info);
 	if (!err)
-		text_add(t, "what was an %s file system", type->name);
+		text_add(t, "what was a file system (%s)", type->name);
 	err_clear();
 	return err == -ENODEV ? 0 : err;
 }

@@ -133,7 +133,7 @@ static int number_set(struct ext4_mkfs_opts *o, const struct number *n, const ch
 static int reserved_set(struct ext4_mkfs_opts *o, const char *s, size_t len)
 {
 	u32 v = 0, places = 0;
-	bool point = false, good = len > 0;
+	bool point = false, good = len && isdigit((unsigned char)*s);
 
 	for (size_t i = 0; i < len && good; i++) {
 		if (s[i] == '.' && !point) {
