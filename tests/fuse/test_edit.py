@@ -441,14 +441,19 @@ def test_tree_with_many_ways(tmp_path):
 
 
 def test_wide_tree(image):
-    big = make(image + ".big", "-N", "9000", mib=64)
+    big = make(image + ".big", "-N", "12000", mib=64)
     with scratch() as tmp:
         (tmp / "src/wide").mkdir(parents=True)
         for i in range(6000):
             (tmp / f"src/wide/{'n' * 40}{i}").touch()
         for i in range(600):
             (tmp / f"src/wide/d{i}/e").mkdir(parents=True)
-        tool("mke2fs", "-q", "-F", "-t", "ext4", "-O", FEATURES, "-N", "9000", "-d", tmp / "src", big)
+        # So far down that directories above are listed again on the way back.
+        for depth in (70, 75, 76):
+            for i in range(300):
+                (tmp / f"src/wide{'/x' * depth}/y{i}").mkdir(parents=True)
+                (tmp / f"src/wide{'/x' * depth}/z{i}").touch()
+        tool("mke2fs", "-q", "-F", "-t", "ext4", "-O", FEATURES, "-N", "12000", "-d", tmp / "src", big)
     ok("chmod", "-R", "u=rwX,go=", f"{big}:/wide")
     assert {r.split()[0] for r in ok("ls", "-l", f"{big}:/wide").splitlines()} == {"-rw-------", "drwx------"}
     fsck(big)
