@@ -346,6 +346,33 @@ def test_btrfs_is_not_changed(tmp_path):
     assert b.read_bytes() == before
 
 
+def test_what_cannot_be_made_durable(tmp_path):
+    """A sparse image on a host that is full: the command fails, once, and what was there before is whole."""
+    need_root()
+    t = tmp_path / "t"
+    t.mkdir()
+    tool("mount", "-t", "tmpfs", "-o", "size=16M", "none", t)
+    try:
+        full = make(t / "full.img", "-N", "60000", "-E", "lazy_itable_init=1", mib=256)
+        ok("mkdir", f"{full}:/before")
+        with open(t / "ballast", "wb") as f:
+            try:
+                while True:
+                    f.write(bytes(1 << 16))
+                    f.flush()
+            except OSError:
+                pass
+        for args in (["mkdir", *(f"{full}:/d{i}" for i in range(3000))], ["touch", *(f"{full}:/before/f{i}" for i in range(3000))]):
+            r = run(*args)
+            assert r.returncode == 1 and "No space left on device" in r.stderr and r.stderr.count("\n") < 10, r.stderr[-3000:]
+        os.unlink(t / "ballast")
+        ok("touch", f"{full}:/after")
+        assert {"before", "after"} < set(names(full))
+        fsck(full)
+    finally:
+        tool("umount", t)
+
+
 # ---- label and uuid ----
 
 
