@@ -90,7 +90,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	if (make_read(path, data[0] & 1, &out))
 		err_clear();
 	/* What an outlet gets lies within the file and in order. */
-	if (strstr(text_str(&out), "OVERLAP"))
+	if (strstr(text_str(&out), MAKE_BAD_DATA))
 		abort();
 	text_free(&out);
 	make_free(&m);

@@ -242,6 +242,15 @@ def test_owners_exclusions_and_reports(tmp_path):
     assert {(v['uid'], v['gid']) for p, v in got.items() if p.startswith(b'd')} == {(5, 6)}
 
 
+def test_no_name_steers_a_terminal(tmp_path):
+    archive, evil = tmp_path / 'a.tar', '\x1b]0;x\x07\n'
+    archive.write_bytes(oci.tar([oci.entry('../' + evil), oci.entry('h', tarfile.LNKTYPE, link='../' + evil), oci.entry('s', tarfile.SYMTYPE, link='d'),
+                                 oci.entry('a', body=b'x', pax={'SCHILY.acl.access': 'user:' + evil + ':rwx'}),
+                                 oci.entry('b', body=b'x', pax={'LIBARCHIVE.xattr.user.' + evil: '!'})]))
+    _, err = werunos('unpack', '--quiet', make(tmp_path / 'i.img', 16), archive, code=1)
+    assert len(err.splitlines()) == 4 and '\x1b' not in err and '\x07' not in err, err
+
+
 def test_wrong_usage(tmp_path):
     image, archive = make(tmp_path / 'i.img', 16), tmp_path / 'a.tar'
     archive.write_bytes(oci.tar([]))
