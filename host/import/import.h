@@ -141,7 +141,10 @@ int feed_host(const char *path, const char *name, const struct select *select,
 /* The tree at an inode of a volume, which stays mounted meanwhile; `name` as above. */
 int feed_volume(struct inode *top, const char *name, const struct select *select,
 		struct feed **out) __must_check;
-/* A tar archive (any format and filter that libarchive reads). "-": standard input. layers: OCI's .wh. names are whiteouts and opaque directories. */
+/*
+ * A tar archive: ustar, pax, GNU's and old star's form, whatever packs it (tar.h). "-": standard input. layers: OCI's .wh. names are whiteouts and
+ * opaque directories. An error of next or fill is -EBADMSG where the archive is broken.
+ */
 int feed_tar(const char *file, bool layers, const struct select *select, struct feed **out) __must_check;
 
 /* ---- sinks ---- */
@@ -188,7 +191,10 @@ struct sink {
 int sink_volume(struct inode *top, u32 keep, const struct cred *cred, struct sink **out) __must_check;
 /* Below a directory of the host, which exists. Nothing outside it is touched, whatever the items are called. */
 int sink_host(const char *dir, u32 keep, struct sink **out) __must_check;
-/* A tar archive (pax), filter by the file's name (.gz, .zst, .xz, else none). "-": standard output, which is left open. */
+/*
+ * A tar archive (pax), packed as its name says (.gz, .zst, .xz, else not). "-": standard output, which is left open. What breaks off in the middle
+ * of a file is filled up with zeros: its header has been written. Sockets: -EOPNOTSUPP.
+ */
 int sink_tar(const char *file, struct sink **out) __must_check;
 
 /*
