@@ -1,6 +1,7 @@
 /* werunos mkfs: a new volume. Options are named as mke2fs names them; what they mean is the module's to say. */
 #include "cmd.h"
 
+#include "import/populate.h"
 #include "newvol.h"
 #include "tool.h"
 #include <errno.h>
@@ -9,7 +10,7 @@
 #include <string.h>
 
 /* Beyond any of the letters. */
-enum { OPT_JSON = 256, OPT_NO_DISCARD };
+enum { OPT_JSON = COPY_OPT_END, OPT_NO_DISCARD, OPT_FROM, OPT_PLATFORM, OPT_SHRINK, OPT_DEREFERENCE };
 
 static const struct option long_options[] = {
 	{ "json", no_argument, NULL, OPT_JSON },
@@ -20,6 +21,12 @@ static const struct option long_options[] = {
 	{ "uuid", required_argument, NULL, 'U' },
 	{ "features", required_argument, NULL, 'O' },
 	{ "no-discard", no_argument, NULL, OPT_NO_DISCARD },
+	{ "from", required_argument, NULL, OPT_FROM },
+	{ "platform", required_argument, NULL, OPT_PLATFORM },
+	{ "shrink", no_argument, NULL, OPT_SHRINK },
+	{ "one-file-system", no_argument, NULL, 'x' },
+	{ "dereference", no_argument, NULL, OPT_DEREFERENCE },
+	COPY_LONG,
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -37,6 +44,10 @@ struct mkfs {
 	struct format_opts format;
 	struct text words, features;
 	bool json, has_uuid;
+	const char *type, *spec;
+	const char *from, *platform;
+	bool shrink;
+	struct copy_cli cli;
 };
 
 static void add_word(struct text *t, const char *name, const char *value, size_t len)
@@ -113,6 +124,8 @@ static int number_option(struct mkfs *m, int opt)
 
 static int option(struct mkfs *m, int opt, char **argv)
 {
+	int code;
+
 	switch (opt) {
 	case 'b':
 	case 'p':
@@ -142,7 +155,27 @@ static int option(struct mkfs *m, int opt, char **argv)
 	case OPT_NO_DISCARD:
 		m->place.keep = true;
 		return 0;
+	case OPT_FROM:
+		m->from = optarg;
+		return 0;
+	case OPT_PLATFORM:
+		m->platform = optarg;
+		return 0;
+	case OPT_SHRINK:
+		m->shrink = true;
+		return 0;
+	case OPT_DEREFERENCE:
+		m->cli.select.dereference = true;
+		return 0;
+	case 'x':
+		m->cli.select.one_file_system = true;
+		return 0;
+	case 't':
+		m->type = optarg;
+		return 0;
 	}
+	if (copy_cli_option(&m->cli, opt, &code))
+		return code;
 	for (size_t i = 0; i < ARRAY_SIZE(letters); i++)
 		if (letters[i].letter == opt) {
 			add_word(&m->words, letters[i].word, optarg, strlen(optarg));
@@ -157,16 +190,24 @@ static int parse(int argc, char **argv, struct mkfs *m)
 	int opt, code;
 
 	opterr = 0;
-	while ((opt = getopt_long(argc, argv, "b:C:E:FG:g:I:i:J:L:m:N:nO:p:T:U:", long_options, NULL)) !=
+	while ((opt = getopt_long(argc, argv, "b:C:E:FG:g:I:i:J:L:m:N:nO:p:T:t:U:x", long_options, NULL)) !=
 	       -1) {
 		code = option(m, opt, argv);
 		if (code)
 			return code;
 	}
-	if (argc - optind < 2 || argc - optind > 3)
+	if (!m->type && optind < argc)
+		m->type = argv[optind++];
+	if (argc - optind < 1 || argc - optind > 2)
 		return cli_usage("%s", "a type, an image or device, and perhaps a size are wanted");
-	if (argc - optind == 3 && (!cli_size(argv[optind + 2], &m->place.size_bytes) || !m->place.size_bytes))
-		return cli_usage("size: \"%s\" is not a number of bytes", argv[optind + 2]);
+	m->spec = argv[optind++];
+	if (optind < argc && (!cli_size(argv[optind], &m->place.size_bytes) || !m->place.size_bytes))
+		return cli_usage("size: \"%s\" is not a number of bytes", argv[optind]);
+	if (!m->from && (m->platform || m->shrink))
+		return cli_usage("%s is for volumes that are made --from something",
+				 m->shrink ? "--shrink" : "--platform");
+	if (m->from && m->place.dry)
+		return cli_usage("--dry-run makes nothing that could be filled");
 	return 0;
 }
 
@@ -182,49 +223,87 @@ static int chance(struct mkfs *m, const char *type)
 	return newvol_chance(&m->format, m->has_uuid, words, ARRAY_SIZE(words));
 }
 
-static int make(struct mkfs *m, const char *type_name, const char *spec, struct doc *d)
+/* An empty volume. */
+static int make(struct mkfs *m, const struct fs_type *type, struct doc *d)
 {
-	const struct fs_type *type;
-	const char *variant;
-	struct text words = { 0 };
 	struct newvol v;
-	int err = newvol_type(type_name, &type, &variant);
+	int err = newvol_open(m->spec, type, &m->place, &v);
 
-	if (!err)
-		err = chance(m, type_name);
-	if (!err)
-		err = newvol_open(spec, type, &m->place, &v);
 	if (err)
 		return err;
-	add_word(&words, "", variant, strlen(variant));
-	add_word(&words, "", text_str(&m->words), m->words.len_bytes);
-	m->format.fs_opts = text_str(&words);
-	m->format.features = text_str(&m->features);
 	doc_str(d, "source", v.src.name);
 	doc_str(d, "type", type->name);
 	if (m->place.dry)
 		doc_bool(d, "dry_run", true);
-	err = words.oom || m->features.oom ? fail(-ENOMEM, "no memory for options")
-					   : newvol_format(&v, &m->format, d);
+	return newvol_close(&v, newvol_format(&v, &m->format, d));
+}
+
+static int make_empty(struct mkfs *m, const struct fs_type *type)
+{
+	struct doc *d = doc_new();
+	int err = d ? make(m, type, d) : fail(-ENOMEM, "no memory for the output");
+
+	if (!err)
+		err = put_doc(d, m->json);
+	doc_free(d);
+	return err ? cli_error(err, m->spec) : 0;
+}
+
+static int make_full(struct mkfs *m, const struct fs_type *type)
+{
+	const struct mount_script script = { m->format.now, m->format.seed };
+	struct populate p = {
+		.from = m->from,
+		.platform = m->platform,
+		.shrink = m->shrink,
+		.place = m->place,
+		.format = m->format,
+		.type = type,
+		.script = getenv("SOURCE_DATE_EPOCH") ? &script : NULL,
+		.cli = &m->cli,
+	};
+
+	m->cli.json = m->json;
+	return populate_run(&p, m->spec);
+}
+
+static int run(struct mkfs *m)
+{
+	const struct fs_type *type;
+	const char *variant;
+	struct text words = { 0 };
+	int err = newvol_type(m->type, &type, &variant), code;
+
+	if (!err)
+		err = chance(m, m->type);
+	if (err)
+		return cli_error(err, m->spec);
+	add_word(&words, "", variant, strlen(variant));
+	add_word(&words, "", text_str(&m->words), m->words.len_bytes);
+	m->format.fs_opts = text_str(&words);
+	m->format.features = text_str(&m->features);
+	if (words.oom || m->features.oom)
+		code = cli_fail("no memory for options");
+	else
+		code = m->from ? make_full(m, type) : make_empty(m, type);
 	text_free(&words);
-	return newvol_close(&v, err);
+	return code;
 }
 
 int cmd_mkfs(int argc, char **argv)
 {
-	struct mkfs m = { 0 };
-	struct doc *d = doc_new();
-	int code = parse(argc, argv, &m), err;
+	struct mkfs *m = calloc(1, sizeof(*m));
+	int code;
 
-	if (!code) {
-		err = d ? make(&m, argv[optind], argv[optind + 1], d)
-			: fail(-ENOMEM, "no memory for the output");
-		if (!err)
-			err = put_doc(d, m.json);
-		code = err ? cli_error(err, argv[optind + 1]) : 0;
-	}
-	doc_free(d);
-	text_free(&m.words);
-	text_free(&m.features);
+	if (!m)
+		return cli_fail("no memory");
+	copy_cli_init(&m->cli);
+	code = parse(argc, argv, m);
+	if (!code)
+		code = run(m);
+	text_free(&m->words);
+	text_free(&m->features);
+	copy_cli_free(&m->cli);
+	free(m);
 	return code;
 }

@@ -285,7 +285,7 @@ static int into_run(struct into *c, int argc, char **argv,
 
 		if (err)
 			edit_failed(&c->e, err, to);
-		for (int i = 0; !err && i < n - 1; i++) {
+		for (int i = 0; !err && i < n - 1 && edit_goes_on(&c->e); i++) {
 			one(c, c->symbolic ? argv[optind + i] : c->e.path[i], to);
 			err_clear();
 		}

@@ -233,7 +233,8 @@ void descend(const struct visit *start, const char *path, const struct visitor *
 		err = push(&d, start->inode, 0, 0);
 	if (err)
 		tell(&d, err);
-	while (d.levels) {
+	/* When nothing can be changed any more there is no end to what would be said. */
+	while (d.levels && health_state(&d.sb->health) < HEALTH_ABORTED) {
 		err = list(&d);
 		if (!err) {
 			visit(&d);
@@ -243,6 +244,8 @@ void descend(const struct visit *start, const char *path, const struct visitor *
 			failed(&d, err);
 		pop(&d, start);
 	}
+	while (d.levels)
+		batch_free(&d.level[--d.levels].batch);
 	vfs_iput(d.dir);
 	free(d.level);
 	seen_free(&d.seen);

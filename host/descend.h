@@ -23,7 +23,8 @@ struct visitor {
 
 /*
  * From start on, whose name is at *v (v->inode is it), down; `path` is what it is called in errors. Symbolic links are not followed. A directory is entered once,
- * though a damaged volume has it in several places. Memory: for each level its name and some bytes.
+ * though a damaged volume has it in several places. Ends when the volume
+ * cannot be written any more. Memory: for each level its name and some bytes.
  */
 void descend(const struct visit *start, const char *path, const struct visitor *v);
 

@@ -58,6 +58,14 @@ bool edit_open(struct edit *e, char **operand, int count, bool rdonly)
 	return !err;
 }
 
+bool edit_goes_on(struct edit *e)
+{
+	bool aborted = health_state(&e->v.sb->health) >= HEALTH_ABORTED;
+
+	e->failed |= aborted;
+	return !aborted;
+}
+
 int edit_close(struct edit *e)
 {
 	bool failed = volume_close(&e->v) || e->failed;
@@ -71,7 +79,7 @@ int edit_run(struct edit *e, char **operand, int count, bool rdonly,
 	     void (*one)(struct edit *e, const char *path))
 {
 	if (edit_open(e, operand, count, rdonly))
-		for (u32 i = 0; i < e->count; i++) {
+		for (u32 i = 0; i < e->count && edit_goes_on(e); i++) {
 			one(e, e->path[i]);
 			err_clear();
 		}

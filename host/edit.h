@@ -28,7 +28,9 @@ void edit_init(struct edit *e, const char *verb);
 bool edit_open(struct edit *e, char **operand, int count, bool rdonly) __must_check;
 /* Makes all durable. The exit code: EXIT_ERROR, when that or anything before has failed. */
 int edit_close(struct edit *e) __must_check;
-/* From the one to the other, and `one` for each operand's path in between, e being the first member of what it knows. */
+/* False: something could not be written, and nothing is changed any more, which edit_close says. */
+bool edit_goes_on(struct edit *e) __must_check;
+/* From edit_open to edit_close, and `one` for each operand's path in between, e being the first member of what it knows. */
 int edit_run(struct edit *e, char **operand, int count, bool rdonly,
 	     void (*one)(struct edit *e, const char *path)) __must_check;
 /* "werunos: cannot VERB PATH: …" */

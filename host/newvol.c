@@ -20,7 +20,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SIZE_UNIT 4096u /* a volume that takes all there is ends with a page */
+#define HELD_BYTES (128u << 10) /* superblocks of all types lie in it */
+#define SIZE_UNIT  4096u        /* a volume that takes all there is ends with a page */
 
 /* ---- types ---- */
 
@@ -88,7 +89,7 @@ static int look(const struct newvol *v, struct text *t)
 	/* Perhaps damaged, so that nobody else knows it. */
 	err = fs_probe(s->dev, &type, &info);
 	if (!err)
-		text_add(t, "what was an %s file system", type->name);
+		text_add(t, "what was a file system (%s)", type->name);
 	err_clear();
 	return err == -ENODEV ? 0 : err;
 }
@@ -198,6 +199,7 @@ int newvol_open(const char *spec, const struct fs_type *type, const struct newvo
 		.src.fd = -1, .type = type, .dry = opts->dry, .size_bytes = opts->size_bytes
 	};
 	out->keep = opts->keep;
+	out->unfinished = opts->unfinished;
 	if (source_is_memory(spec))
 		return fail(-EINVAL, "%s would be gone when this command ends: name a file or a device",
 			    spec);
@@ -270,6 +272,19 @@ static int try_dry(const struct newvol *v, struct format_opts *fo, struct doc *o
 	return err;
 }
 
+/* What a volume is known by is written last. */
+static int hold_back(struct newvol *v)
+{
+	struct blkdev *hold;
+	int err = dev_hold_new(v->dev, HELD_BYTES, NEWVOL_MARK, &hold);
+
+	if (err)
+		return err;
+	blkdev_put(v->dev);
+	v->dev = hold;
+	return 0;
+}
+
 int newvol_format(struct newvol *v, const struct format_opts *opts, struct doc *out)
 {
 	struct format_opts fo = *opts;
@@ -282,8 +297,15 @@ int newvol_format(struct newvol *v, const struct format_opts *opts, struct doc *
 	if (err || v->dry)
 		return err;
 	err = is_whole_file(v) ? clear_file(v) : clear_window(v);
+	if (!err && v->unfinished)
+		err = hold_back(v);
 	fo.zeroed = v->zeroed;
 	return err ? err : v->type->format(v->dev, &fo, out);
+}
+
+int newvol_finish(struct newvol *v)
+{
+	return v->unfinished ? dev_hold_let_go(v->dev) : 0;
 }
 
 int newvol_close(struct newvol *v, int err)

@@ -4,12 +4,16 @@
 
 #include "open.h"
 
+/* What the start of an unfinished volume says. */
+#define NEWVOL_MARK "unfinished werunos image\n"
+
 struct newvol_opts {
-	u32 part;       /* 0: as the name says */
-	u64 size_bytes; /* of the volume, and of the file that it is alone in; 0: all that is there */
-	bool force;     /* what is there may go */
-	bool keep;      /* of a block device: what was there is not discarded */
-	bool dry;       /* nothing is made or changed */
+	u32 part;        /* 0: as the name says */
+	u64 size_bytes;  /* of the volume, and of the file that it is alone in; 0: all that is there */
+	bool force;      /* what is there may go */
+	bool keep;       /* of a block device: what was there is not discarded */
+	bool dry;        /* nothing is made or changed */
+	bool unfinished; /* the volume is none, and says so, before newvol_finish */
 };
 
 struct newvol {
@@ -18,7 +22,7 @@ struct newvol {
 	const struct fs_type *type;
 	char *made;     /* the file that was made for it; NULL: it was there */
 	bool was_empty; /* a file without a byte was there */
-	bool zeroed, dry, keep;
+	bool zeroed, dry, keep, unfinished;
 	u64 size_bytes;
 	u64 file_bytes; /* of the file that it is alone in */
 };
@@ -39,6 +43,8 @@ int newvol_open(const char *spec, const struct fs_type *type, const struct newvo
  * one. out may be NULL.
  */
 int newvol_format(struct newvol *v, const struct format_opts *opts, struct doc *out) __must_check;
+/* Of an unfinished one: all that was written is durable, and from now on it counts. */
+int newvol_finish(struct newvol *v) __must_check;
 /* err: what went wrong with it since. Then a file that was made for it goes. Returns err. */
 int newvol_close(struct newvol *v, int err);
 

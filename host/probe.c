@@ -4,20 +4,48 @@
 #include "lib/err.h"
 #include <blkid.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-/* libblkid takes 0 for "to the end"; an area it cannot look at has nothing on it. */
+/*
+ * libblkid reads as it likes, and a descriptor of a device may be one for whole sectors only (O_DIRECT), which a copy of it would be as well:
+ * so it gets one of its own.
+ */
+static int own_fd(int fd)
+{
+	int flags = fcntl(fd, F_GETFL), own;
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	own = flags < 0 ? -1 : open(path, (flags & O_ACCMODE) | O_CLOEXEC);
+	/* Where there is no /proc. */
+	return own < 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : own;
+}
+
+/* libblkid takes 0 for "to the end". On error errno says why. */
 static blkid_probe probe_new(int fd, u64 off_bytes, u64 len_bytes)
 {
-	blkid_probe pr = blkid_new_probe();
+	int own = own_fd(fd);
+	blkid_probe pr = own < 0 ? NULL : blkid_new_probe();
 
-	if (pr && blkid_probe_set_device(pr, fd, (blkid_loff_t)off_bytes, (blkid_loff_t)len_bytes)) {
+	if (pr && blkid_probe_set_device(pr, own, (blkid_loff_t)off_bytes, (blkid_loff_t)len_bytes)) {
 		blkid_free_probe(pr);
 		pr = NULL;
 	}
+	if (!pr && own >= 0)
+		close(own);
 	return pr;
+}
+
+static void probe_end(blkid_probe pr)
+{
+	int own = blkid_probe_get_fd(pr);
+
+	blkid_free_probe(pr);
+	close(own);
 }
 
 static void copy_value(blkid_probe pr, const char *key, char *out, size_t size)
@@ -32,6 +60,7 @@ static void copy_value(blkid_probe pr, const char *key, char *out, size_t size)
 int probe_volume(int fd, u64 off_bytes, u64 len_bytes, struct volume_id *out)
 {
 	blkid_probe pr;
+	int found;
 
 	memset(out, 0, sizeof(*out));
 	if (!len_bytes)
@@ -43,20 +72,23 @@ int probe_volume(int fd, u64 off_bytes, u64 len_bytes, struct volume_id *out)
 	blkid_probe_set_superblocks_flags(pr, BLKID_SUBLKS_TYPE | BLKID_SUBLKS_USAGE | BLKID_SUBLKS_LABEL |
 						      BLKID_SUBLKS_UUID);
 	/* Signatures of several kinds at once: the first found is still better than none. */
-	if (blkid_do_safeprobe(pr) == 0 || blkid_do_probe(pr) == 0) {
+	found = blkid_do_safeprobe(pr);
+	if (found)
+		found = blkid_do_probe(pr);
+	if (!found) {
 		copy_value(pr, "TYPE", out->type, sizeof(out->type));
 		copy_value(pr, "USAGE", out->usage, sizeof(out->usage));
 		copy_value(pr, "LABEL", out->label, sizeof(out->label));
 		copy_value(pr, "UUID", out->uuid, sizeof(out->uuid));
 	}
-	blkid_free_probe(pr);
-	return 0;
+	probe_end(pr);
+	return found < 0 ? fail(-EIO, "the disk cannot be examined") : 0;
 }
 
 int probe_wipe(int fd, u64 off_bytes, u64 len_bytes)
 {
 	blkid_probe pr = probe_new(fd, off_bytes, len_bytes);
-	int err = 0, found;
+	int err = 0, found = 1;
 
 	if (!pr)
 		return fail(-EIO, "the disk cannot be examined");
@@ -67,8 +99,8 @@ int probe_wipe(int fd, u64 off_bytes, u64 len_bytes)
 	while (!err && (found = blkid_do_probe(pr)) == 0)
 		if (blkid_do_wipe(pr, 0))
 			err = fail(-EIO, "what was there before cannot be cleared");
-	blkid_free_probe(pr);
-	return err;
+	probe_end(pr);
+	return !err && found < 0 ? fail(-EIO, "the disk cannot be examined") : err;
 }
 
 /* ---- partition tables ---- */
@@ -159,7 +191,7 @@ static int ptable_try(int fd, u64 size_bytes, u32 sector_bytes, struct ptable *o
 	blkid_probe_enable_partitions(pr, 1);
 	if (blkid_do_fullprobe(pr) == 0)
 		err = ptable_take(pr, out);
-	blkid_free_probe(pr);
+	probe_end(pr);
 	return err;
 }
 

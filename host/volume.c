@@ -9,10 +9,12 @@
 
 #include "beside.h"
 #include "fs.h"
+#include "newvol.h"
 #include "probe.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define AGAIN_MAX    8 /* a seed may have a seed */
 #define COPIES_TRIED 2 /* that are named by a number of their own: btrfs's */
@@ -31,6 +33,18 @@ static const struct fs_type *type_by_copy(const struct source *s, const struct m
 		doc_free(d);
 	}
 	return found;
+}
+
+/* A volume that was being made when its maker ended. */
+static bool is_unfinished(const struct source *s)
+{
+	char mark[sizeof(NEWVOL_MARK) - 1];
+
+	if (s->dev->size_bytes < sizeof(mark) || blkdev_read(s->dev, 0, mark, sizeof(mark))) {
+		err_clear();
+		return false;
+	}
+	return !memcmp(mark, NEWVOL_MARK, sizeof(mark));
 }
 
 /* Nothing begins there: perhaps something did once, of which a copy is left. */
@@ -75,6 +89,12 @@ static int foreign(const struct source *s)
 	else if (t.type[0] && have.len_bytes)
 		err = fail(-ENODEV, "%s is a disk with partitions: choose one with -p (it has %s)", s->name,
 			   text_str(&have));
+	else if (is_unfinished(s))
+		err = fail(
+			-ENODEV,
+			"%s is an unfinished image: what was making it (werunos mkfs --from) was broken off; "
+			"make it anew",
+			s->name);
 	else
 		err = nothing(s);
 	text_free(&have);

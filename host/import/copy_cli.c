@@ -288,18 +288,31 @@ int copy_cli_failed(struct copy_cli *c, int err)
 	return err;
 }
 
-int copy_cli_run(struct copy_cli *c, struct feed *f, struct sink *k)
+int copy_cli_try(struct copy_cli *c, struct feed *f, struct sink *k)
 {
 	struct copy_report r = { 0 };
 	int err;
 
 	if (!c->doc)
-		return copy_cli_failed(c, fail(-ENOMEM, "no memory to copy"));
+		return fail(-ENOMEM, "no memory to copy");
 	err = copy_run(f, k, &c->opts, &r);
 	mutex_lock(&c->lock);
 	line_clear(c);
 	c->report = sum(c, &r);
 	mutex_unlock(&c->lock);
+	return err;
+}
+
+void copy_cli_again(struct copy_cli *c)
+{
+	c->report = (struct copy_report){ 0 };
+	c->opts.failed = NULL;
+}
+
+int copy_cli_run(struct copy_cli *c, struct feed *f, struct sink *k)
+{
+	int err = copy_cli_try(c, f, k);
+
 	if (err && err != -ECANCELED)
 		copy_cli_failed(c, err);
 	return err;

@@ -66,6 +66,10 @@ void copy_cli_begin(struct copy_cli *c);
 bool copy_cli_stopped(const struct copy_cli *c);
 /* copy_run, with everything that was asked for; adds to the report. The error is told of by copy_cli_end. */
 int copy_cli_run(struct copy_cli *c, struct feed *f, struct sink *k) __must_check;
+/* The same, but an error is the caller's to deal with. */
+int copy_cli_try(struct copy_cli *c, struct feed *f, struct sink *k) __must_check;
+/* Everything that was copied is void and will be copied once more: the report begins anew, and what fails again is not told of again. */
+void copy_cli_again(struct copy_cli *c);
 /* An error, not of one file, between the runs: told of by copy_cli_end. Returns it. */
 int copy_cli_failed(struct copy_cli *c, int err);
 /* Of the report, while it is made; for what the command has to say besides. Borrowed. */

@@ -264,7 +264,7 @@ static int set_attributes(struct sink_volume *v, struct inode *inode, const stru
 
 	if (v->sink.keep & KEEP_TIMES && it->has & ITEM_MTIME)
 		times |= ATTR_MTIME;
-	if (v->sink.keep & KEEP_TIMES && it->has & ITEM_ATIME)
+	if (v->sink.keep & KEEP_TIMES && it->has & ITEM_ATIME && !(v->sink.keep & SINK_NO_ATIME))
 		times |= ATTR_ATIME;
 	a.mtime = due.mtime = it->mtime;
 	a.atime = due.atime = it->atime;

@@ -345,6 +345,7 @@ struct format_opts {
 	u64 seed;          /* of all else that is chance */
 	struct timespec64 now;
 	u32 root_uid, root_gid;
+	u64 files; /* that it must have room for at least, where the module counts them beforehand; 0: as is usual for its size */
 	const char *features; /* "name,^name,…", the module's words, changes to its defaults; NULL: none */
 	const char *fs_opts;  /* "name=value,…", the module's own words; NULL: none */
 	bool zeroed;          /* the device reads as zeros where nobody wrote: zeros need not be written */

@@ -346,6 +346,33 @@ def test_btrfs_is_not_changed(tmp_path):
     assert b.read_bytes() == before
 
 
+def test_what_cannot_be_made_durable(tmp_path):
+    """A sparse image on a host that is full: the command fails, once, and what was there before is whole."""
+    need_root()
+    t = tmp_path / "t"
+    t.mkdir()
+    tool("mount", "-t", "tmpfs", "-o", "size=16M", "none", t)
+    try:
+        full = make(t / "full.img", "-N", "60000", "-E", "lazy_itable_init=1", mib=256)
+        ok("mkdir", f"{full}:/before")
+        with open(t / "ballast", "wb") as f:
+            try:
+                while True:
+                    f.write(bytes(1 << 16))
+                    f.flush()
+            except OSError:
+                pass
+        for args in (["mkdir", *(f"{full}:/d{i}" for i in range(3000))], ["touch", *(f"{full}:/before/f{i}" for i in range(3000))]):
+            r = run(*args)
+            assert r.returncode == 1 and "No space left on device" in r.stderr and r.stderr.count("\n") < 10, r.stderr[-3000:]
+        os.unlink(t / "ballast")
+        ok("touch", f"{full}:/after")
+        assert {"before", "after"} < set(names(full))
+        fsck(full)
+    finally:
+        tool("umount", t)
+
+
 # ---- label and uuid ----
 
 
@@ -441,14 +468,19 @@ def test_tree_with_many_ways(tmp_path):
 
 
 def test_wide_tree(image):
-    big = make(image + ".big", "-N", "9000", mib=64)
+    big = make(image + ".big", "-N", "12000", mib=64)
     with scratch() as tmp:
         (tmp / "src/wide").mkdir(parents=True)
         for i in range(6000):
             (tmp / f"src/wide/{'n' * 40}{i}").touch()
         for i in range(600):
             (tmp / f"src/wide/d{i}/e").mkdir(parents=True)
-        tool("mke2fs", "-q", "-F", "-t", "ext4", "-O", FEATURES, "-N", "9000", "-d", tmp / "src", big)
+        # So far down that directories above are listed again on the way back.
+        for depth in (70, 75, 76):
+            for i in range(300):
+                (tmp / f"src/wide{'/x' * depth}/y{i}").mkdir(parents=True)
+                (tmp / f"src/wide{'/x' * depth}/z{i}").touch()
+        tool("mke2fs", "-q", "-F", "-t", "ext4", "-O", FEATURES, "-N", "12000", "-d", tmp / "src", big)
     ok("chmod", "-R", "u=rwX,go=", f"{big}:/wide")
     assert {r.split()[0] for r in ok("ls", "-l", f"{big}:/wide").splitlines()} == {"-rw-------", "drwx------"}
     fsck(big)

@@ -20,7 +20,8 @@
 #include <stdlib.h>
 
 #define KEPT_META_MAX    4096u /* clusters */
-#define KEPT_META_PART   50u   /* of the volume: 2 % */
+#define KEPT_META_FRESH  16u
+#define KEPT_META_PART   50u /* of the volume: 2 % */
 #define WINDOW_MIN_BYTES (64ull << 10)
 #define WINDOW_MAX_BYTES (8ull << 20)
 #define WINDOWS_MAX      4u  /* in a list: 1024 in all */
@@ -344,7 +345,8 @@ int ext4_balloc_open(struct ext4_super *es)
 		return fail(-ENOMEM, "no memory for the allocator");
 	es->balloc = b;
 	b->kept_root = ext4_kept_root(es);
-	b->kept_meta = ext4_kept_meta(es);
+	/* What does not fit into a fresh volume is made anew elsewhere: it may be filled to the brim. */
+	b->kept_meta = es->fresh ? MIN(ext4_kept_meta(es), (u64)KEPT_META_FRESH) : ext4_kept_meta(es);
 	for (u32 i = 0; i < EXT4_WINDOW_LISTS; i++) {
 		mutex_init(&b->window[i].lock, RANK_LEAF);
 		list_init(&b->window[i].list);

@@ -124,6 +124,7 @@ struct ext4_super {
 	bool from_copy;              /* the superblock is a copy's */
 	bool was_valid;              /* the superblock said that it is clean when it was opened */
 	bool discard;                /* tell the device what was freed */
+	bool fresh;                  /* [const] mount_opts.fresh */
 };
 
 /* An inode in memory. */

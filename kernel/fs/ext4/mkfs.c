@@ -415,7 +415,9 @@ static void resize_map(struct writer *w)
 		u64 blk;
 
 		for (u32 k = 1; k <= per && (blk = ext4_super_copy_blk(es, k)); k++)
-			copies[k - 1] = le32_put((u32)(blk + 1 + es->gdt_blocks + i));
+			copies[k - 1] = le32_put((u32)(first + i +
+						       (blk - es->first_data_blk) / es->blocks_per_group *
+							       es->blocks_per_group));
 	}
 }
 

@@ -22,6 +22,7 @@ struct ext4_mkfs_opts {
 	u32 block_bytes, cluster_bytes, inode_bytes;
 	u32 blocks_per_group;   /* clusters with bigalloc */
 	u32 groups_per_flex;    /* a power of two */
+	u64 files;              /* that there must be inodes for, where their number is not given */
 	u64 inode_ratio;        /* bytes of the volume for each inode */
 	u32 inodes;             /* at least so many */
 	u32 reserved_permyriad; /* of the blocks, for the superuser: 500 unless given */

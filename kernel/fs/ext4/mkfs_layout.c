@@ -19,6 +19,7 @@
 #define GROUP_SPARE        50u /* blocks that the last group must have besides its tables */
 #define DESC_COUNT_MAX \
 	65528u /* that the 16 bits of a descriptor count: of clusters; of inodes a block less than 65536 */
+#define INODES_MIN         16u /* those that are reserved, lost+found, the orphan file */
 #define EXTRA_ISIZE        32u
 #define MOUNT_USER_XATTR   0x4u /* default_mount_opts: fs/ext4/ext4.h of Linux */
 #define MOUNT_ACL          0x8u
@@ -100,7 +101,8 @@ static int group_size(struct rounds *r)
 static int inodes_wanted(struct rounds *r, u64 *out)
 {
 	const struct ext4_mkfs_opts *o = r->o;
-	u64 n = o->inodes ? o->inodes : r->blocks_asked * r->block / o->inode_ratio;
+	u64 n = o->inodes ? o->inodes
+			  : MAX(r->blocks_asked * r->block / o->inode_ratio, o->files + EXT4_FIRST_INO_REV0);
 
 	if (n > UINT32_MAX && !incompat(r, EXT4_INCOMPAT_64BIT))
 		return fail(
@@ -145,6 +147,8 @@ static int inodes_per_group(struct rounds *r, u64 inodes)
 	do
 		inodes_round(r, (u32)n--);
 	while ((u64)r->inodes_per_group * r->groups > UINT32_MAX && n);
+	if ((u64)r->inodes_per_group * r->groups < INODES_MIN)
+		inodes_round(r, INODES_MIN);
 	return 0;
 }
 

@@ -133,7 +133,7 @@ static int number_set(struct ext4_mkfs_opts *o, const struct number *n, const ch
 static int reserved_set(struct ext4_mkfs_opts *o, const char *s, size_t len)
 {
 	u32 v = 0, places = 0;
-	bool point = false, good = len > 0;
+	bool point = false, good = len && isdigit((unsigned char)*s);
 
 	for (size_t i = 0; i < len && good; i++) {
 		if (s[i] == '.' && !point) {
@@ -393,6 +393,7 @@ int ext4_mkfs_parse(const struct format_opts *in, u32 sector_bytes, struct ext4_
 		.size_bytes = in->size_bytes,
 		.sector_bytes = sector_bytes,
 		.block_bytes = in->block_bytes,
+		.files = in->files,
 		.reserved_permyriad = 500,
 		.copies = 2,
 		.lazy_itable = true,

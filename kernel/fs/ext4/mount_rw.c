@@ -252,10 +252,11 @@ int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *o
 		return err;
 	es->errors = o.errors ? o.errors : le16_get(es->disk.errors);
 	es->discard = o.discard;
+	es->fresh = opts->fresh;
 	if (opts->batch && !o.commit_ms)
 		o.commit_ms = BATCH_COMMIT_MS;
 	err = set_up(es);
-	if (!err && ext4_journal_is_here(es) && !opts->fresh)
+	if (!err && ext4_journal_is_here(es) && !es->fresh)
 		err = journal_start(es, &o);
 	if (!err)
 		err = ext4_orphan_open(es);

@@ -119,9 +119,9 @@ static void set_names(struct ext4_super *es, const struct relabel *what, const u
 		d->feature_incompat = le32_put(le32_get(d->feature_incompat) | EXT4_INCOMPAT_CSUM_SEED);
 		d->checksum_seed = le32_put(es->csum_seed);
 		if (what->notice)
-			text_add(what->notice, "the volume has the feature metadata_csum_seed from now on, "
-					       "which Linux 4.4 and "
-					       "later read");
+			text_add(what->notice,
+				 "it has the feature metadata_csum_seed from now on, which Linux 4.4 and "
+				 "later read, and GRUB of before 2021 does not");
 	}
 	ext4_super_unlock(es);
 }

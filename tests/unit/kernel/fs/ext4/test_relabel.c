@@ -260,6 +260,8 @@ static void crash_run(const struct shape *s, const u8 *uuid, bool dirty)
 		assert_memory_equal(d.uuid, renamed ? after.uuid : before.uuid, sizeof(d.uuid));
 		assert_string_equal((const char *)d.volume_name, renamed ? "second" : "first");
 		seen[renamed]++;
+		if (!dirty)
+			assert_kernel_mounts();
 	}
 	assert_true(seen[1]);
 	assert_true(!dirty || seen[0]);
