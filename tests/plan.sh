@@ -53,6 +53,11 @@ plan_long() {
 	for t in default small_journal; do
 		job "tsan/stress/$t" 600 tests/with.sh "image:$(ext4_volume "$t")" build/tsan/tests/tools/stress vfs:ext4:@image 1 8 2000
 	done
+	# An hour in all.
+	for t in defaults writeback noopen; do
+		job "fsx/hour:$t" 1500 env "MOUNT=$t" tests/with.sh "image:$(ext4_volume default)" tests/with.sh werunos:@image \
+			"$B/tests/tools/fsx" --target dir:@werunos --threads 2 --ops 20000 --seconds 1200
+	done
 	job asan/conform 300 build/asan/tests/conform/conform vfs:memfs
 	for t in asan tsan; do
 		job "$t/crash" 900 "build/$t/tests/crash/crash" --volume 1k --states 100 --others 0

@@ -183,7 +183,7 @@ struct sink {
 /* The items are a layer: a file may take a directory's place, with all that is in it; what the same sink made is not lost to whiteouts. */
 #define SINK_LAYER 0x10u
 /* Times of access are not kept: they are no part of what was copied. */
-#define SINK_NO_ATIME 0x20u
+#define SINK_NO_ATIME 0x40u
 /* Must know a file's holes before its data. */
 #define SINK_MAP 0x20u
 
@@ -192,7 +192,7 @@ int sink_volume(struct inode *top, u32 keep, const struct cred *cred, struct sin
 /* Below a directory of the host, which exists. Nothing outside it is touched, whatever the items are called. */
 int sink_host(const char *dir, u32 keep, struct sink **out) __must_check;
 /*
- * A tar archive (pax), with the filter that its name says (.gz, .zst, .xz, else none). "-": standard output, which is left open. What breaks off in the middle
+ * A tar archive (pax), compressed as its name says (.gz, .zst, .xz, else not). "-": standard output, which is left open. What breaks off in the middle
  * of a file is filled up with zeros: its header has been written. Sockets: -EOPNOTSUPP.
  */
 int sink_tar(const char *file, struct sink **out) __must_check;

@@ -1,5 +1,5 @@
 /*
- * fsx --target TREE [--seed N] [--ops N] [--threads N] [--kib N]
+ * fsx --target TREE [--seed N] [--ops N] [--threads N] [--kib N] [--seconds N]
  *
  * Random changes of one file for each thread, by every call that can change bytes, each followed by a look, against an
  * array in memory. On a mounted tree (dir:PATH) also through shared mappings and O_DIRECT. On the first byte that
@@ -398,13 +398,18 @@ static bool run_all(struct fs *fs, u64 seed, u32 ops, u32 threads, u64 max)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "target", required_argument, NULL, 't' }, { "seed", required_argument, NULL, 's' },
-		{ "ops", required_argument, NULL, 'n' },    { "threads", required_argument, NULL, 'j' },
-		{ "kib", required_argument, NULL, 'k' },    { NULL, 0, NULL, 0 },
+		{ "target", required_argument, NULL, 't' },
+		{ "seed", required_argument, NULL, 's' },
+		{ "ops", required_argument, NULL, 'n' },
+		{ "threads", required_argument, NULL, 'j' },
+		{ "kib", required_argument, NULL, 'k' },
+		{ "seconds", required_argument, NULL, 'S' },
+		{ NULL, 0, NULL, 0 },
 	};
 	u64 seed = os_monotonic_ns() % 1000000, kib = 600;
-	u32 ops = 3000, threads = 1;
+	u32 ops = 3000, threads = 1, rounds = 0;
 	const char *target = NULL;
+	u64 seconds = 0, began;
 	struct fs *fs;
 	bool ok;
 	int opt;
@@ -420,6 +425,8 @@ int main(int argc, char **argv)
 			threads = (u32)atoi(optarg);
 		else if (opt == 'k')
 			kib = strtoull(optarg, NULL, 0);
+		else if (opt == 'S')
+			seconds = strtoull(optarg, NULL, 0);
 		else
 			return 64;
 	}
@@ -427,9 +434,13 @@ int main(int argc, char **argv)
 	if (!fs || fs_plant_env_fault(fs))
 		return 64;
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ok = run_all(fs, seed, ops, threads, kib << 10);
-	printf("%s - fsx: seed %llu, %u operations on each of %u files\n", ok ? "ok" : "not ok",
-	       (unsigned long long)seed, ops, threads);
+	began = os_monotonic_ns();
+	/* Round after round, each with the next seed. */
+	do
+		ok = run_all(fs, seed + rounds, ops, threads, kib << 10);
+	while (rounds++, ok && os_monotonic_ns() - began < seconds * 1000000000ull);
+	printf("%s - fsx: seed %llu, round %u, %u operations on each of %u files\n", ok ? "ok" : "not ok",
+	       (unsigned long long)(seed + rounds - 1), rounds, ops, threads);
 	fs_free(fs);
 	return !ok;
 }
