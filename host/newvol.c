@@ -67,6 +67,17 @@ static void add_volume(struct text *t, const struct volume_id *v)
 	}
 }
 
+bool newvol_is_unfinished(const struct source *s)
+{
+	char mark[sizeof(NEWVOL_MARK) - 1];
+
+	if (s->dev->size_bytes < sizeof(mark) || blkdev_read(s->dev, 0, mark, sizeof(mark))) {
+		err_clear();
+		return false;
+	}
+	return !memcmp(mark, NEWVOL_MARK, sizeof(mark));
+}
+
 /* Says in *t what is there, if anything is known. */
 static int look(const struct newvol *v, struct text *t)
 {
@@ -75,8 +86,11 @@ static int look(const struct newvol *v, struct text *t)
 	struct volume_id id;
 	struct fs_probe info = { 0 };
 	struct ptable table = { .type = "" };
-	int err = probe_volume(s->fd, s->off_bytes, s->len_bytes, &id);
+	int err;
 
+	if (newvol_is_unfinished(s))
+		return 0;
+	err = probe_volume(s->fd, s->off_bytes, s->len_bytes, &id);
 	if (!err && id.type[0])
 		add_volume(t, &id);
 	if (!err && !t->len_bytes && !s->off_bytes)

@@ -40,7 +40,7 @@ plan_long() {
 	job interop/btrfs_life 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_life.py
 	job interop/mkfs 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_mkfs.py -k as_mke2fs
 	job interop/all 600 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_matrix.py
-	for t in kernel/block/test_bh kernel/vfs/test_namei kernel/vfs/test_inode kernel/vfs/test_stage; do
+	for t in kernel/block/test_bh kernel/vfs/test_namei kernel/vfs/test_inode kernel/vfs/test_stage host/import/test_engine; do
 		job "tsan/$t" 600 "build/tsan/tests/unit/$t"
 	done
 	for t in asan tsan; do

@@ -43,6 +43,7 @@ struct conveyor {
 	u32 producers_waiting;
 	bool consumer_waiting, closed, ended;
 	struct chunk *spare;
+	u64 spare_bytes; /* beside `bytes`, and within the limit with them */
 	struct belt_slot slot[SLOTS];
 };
 
@@ -62,9 +63,28 @@ static void chunk_release(struct conveyor *c, struct chunk *k)
 	if (k->room_bytes == CHUNK_BYTES) {
 		k->next = c->spare;
 		c->spare = k;
+		c->spare_bytes += CHUNK_BYTES;
 	} else {
 		chunk_free(k);
 	}
+}
+
+/* Locks: lock. The caller checks that there is one. */
+static struct chunk *spare_take(struct conveyor *c)
+{
+	struct chunk *k = c->spare;
+
+	c->spare = k->next;
+	c->spare_bytes -= CHUNK_BYTES;
+	return k;
+}
+
+/* Locks: lock. What is in use now is more: what is kept for later makes room for it. */
+static void add_bytes(struct conveyor *c, u64 bytes)
+{
+	c->bytes += bytes;
+	while (c->spare && c->bytes + c->spare_bytes > c->limit_bytes)
+		chunk_free(spare_take(c));
 }
 
 static struct chunk *chunk_new(u32 room)
@@ -118,10 +138,8 @@ void conveyor_free(struct conveyor *c)
 		return;
 	for (u32 i = 0; i < SLOTS; i++)
 		slot_clear(c, &c->slot[i]);
-	for (struct chunk *k = c->spare, *next; k; k = next) {
-		next = k->next;
-		chunk_free(k);
-	}
+	while (c->spare)
+		chunk_free(spare_take(c));
 	cond_fini(&c->room);
 	cond_fini(&c->work);
 	mutex_fini(&c->lock);
@@ -186,7 +204,7 @@ struct belt_slot *conveyor_put(struct conveyor *c, struct item *it, bool more)
 		return NULL;
 	}
 	c->put++;
-	c->bytes += bytes;
+	add_bytes(c, bytes);
 	*s = (struct belt_slot){ .item = it, .item_bytes = bytes, .filled = !more };
 	c->filled += !more;
 	tell_consumer(c);
@@ -219,17 +237,16 @@ static u8 *belt_room(struct outlet *o, u64 want_bytes, u64 *room_bytes)
 			producer_waits(c);
 		if (c->ended || bo->slot->dropped)
 			return NULL;
-		c->bytes += room;
-		if (room == CHUNK_BYTES && c->spare) {
-			bo->chunk = c->spare;
-			c->spare = bo->chunk->next;
-		}
+		if (room == CHUNK_BYTES && c->spare)
+			bo->chunk = spare_take(c);
+		add_bytes(c, room);
 	}
 	if (!bo->chunk)
 		bo->chunk = chunk_new(room);
 	if (!bo->chunk) {
 		mutex_guard(&c->lock);
 		c->bytes -= room;
+		bo->no_memory = true;
 		return NULL;
 	}
 	*room_bytes = MIN(want_bytes, (u64)bo->chunk->room_bytes);
@@ -271,6 +288,8 @@ void conveyor_filled(struct conveyor *c, struct belt_outlet *o, int err)
 {
 	struct belt_slot *s = o->slot;
 
+	if (o->no_memory)
+		err = fail(-ENOMEM, "no memory to copy");
 	mutex_guard(&c->lock);
 	if (o->chunk)
 		chunk_release(c, o->chunk);

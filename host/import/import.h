@@ -185,7 +185,7 @@ struct sink {
 /* Times of access are not kept: they are no part of what was copied. */
 #define SINK_NO_ATIME 0x40u
 /* Must know a file's holes before its data. */
-#define SINK_MAP 0x20u
+#define SINK_MAP 0x40u
 
 /* Below directory `top` of a volume. Symbolic links on the way to an item are refused (-ELOOP), never followed. cred: owner where none is kept. */
 int sink_volume(struct inode *top, u32 keep, const struct cred *cred, struct sink **out) __must_check;

@@ -267,12 +267,12 @@ static int shrink(const struct populate *p, const struct content *c, const char 
 		  u64 free_bytes)
 {
 	u64 least = 0;     /* does not do */
-	bool there = true; /* what was made last is of `size` */
+	bool there = true; /* what was made last is of `size`, and has free_bytes left */
 	int err = 0;
 
 	for (u32 i = 0; i < TRIES_MAX && !copy_cli_stopped(p->cli); i++) {
 		/* A smaller volume takes less for itself: more than was free goes. */
-		u64 by = MAX(free_bytes, (u64)4096), next = by < size ? size - by : size / 2;
+		u64 next = there && free_bytes < size ? size - free_bytes : 0;
 
 		if (next <= least)
 			next = least + (size - least) / 2;
@@ -285,14 +285,12 @@ static int shrink(const struct populate *p, const struct content *c, const char 
 			size = next;
 		} else if (err == -ENOSPC || err == -EINVAL) {
 			least = next;
-			free_bytes = 0;
 		} else {
 			return err;
 		}
 	}
-	if (there || copy_cli_stopped(p->cli))
-		return err;
-	return make_and_fill(p, c, spec, size, true, true, &free_bytes);
+	/* Stopped meanwhile, it is a volume all the same. */
+	return there ? 0 : make_and_fill(p, c, spec, size, true, true, &free_bytes);
 }
 
 /* ---- all of it ---- */

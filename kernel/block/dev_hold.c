@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FIRST_BYTES 4096u /* ext4's superblock is in it, whatever the block size */
+
 struct dev_hold {
 	struct blkdev dev;
 	struct blkdev *lower; /* [const] referenced */
@@ -152,12 +154,24 @@ int dev_hold_new(struct blkdev *lower, u64 held_bytes, const char *mark, struct 
 	return err;
 }
 
+/* Durable before anything that comes later. */
+static int let_go_of(struct dev_hold *h, u64 from_bytes, u64 to_bytes)
+{
+	int err = from_bytes < to_bytes
+			  ? blkdev_write(h->lower, from_bytes, h->held + from_bytes, to_bytes - from_bytes, 0)
+			  : 0;
+
+	return err ? err : blkdev_flush(h->lower);
+}
+
+/* The mark goes last, with the first page: a long write may be cut in the middle, and what it begins with would be there already. */
 int dev_hold_let_go(struct blkdev *hold)
 {
 	struct dev_hold *h = to_hold(hold);
-	int err = blkdev_flush(h->lower);
+	u64 first = MIN(h->held_bytes, MAX((u64)FIRST_BYTES, hold->sector_bytes));
+	int err = let_go_of(h, 0, 0);
 
 	if (!err)
-		err = blkdev_write(h->lower, 0, h->held, h->held_bytes, 0);
-	return err ? err : blkdev_flush(h->lower);
+		err = let_go_of(h, first, h->held_bytes);
+	return err ? err : let_go_of(h, 0, first);
 }

@@ -141,10 +141,9 @@ def head(unit):
     print('%-46s %9s %9s %9s %6s %6s  %s' % (unit, 'kernel', 'werunos', 'fuse2fs', 'xK', 'xF', 'bar'))
 
 
-def row(title, bars, reps, measure, who=None):
-    """Runs measure(NAME) `reps` times for each contestant (all, or `who`) in turn, prints the row, returns it. measure gives seconds
-    or None."""
-    got = {n: [] for n in who or names()}
+def sample(reps, measure, who):
+    """Runs measure(NAME) `reps` times for each of `who` in turn. Seconds by name: all, and their medians. measure gives seconds or None."""
+    got = {n: [] for n in who}
     for rep in range(reps):
         for n in got:
             if rep and not got[n]:
@@ -152,10 +151,22 @@ def row(title, bars, reps, measure, who=None):
             t = measure(n)
             if t is not None:
                 got[n].append(t)
-    med = {n: statistics.median(v) if v else None for n, v in got.items()}
+    return got, {n: statistics.median(v) if v else None for n, v in got.items()}
+
+
+def show_s(v):
+    return '%9.3f' % v if v is not None else '        -'
+
+
+def show_ratio(ours, theirs):
+    return '%6.2f' % (ours / theirs) if ours and theirs else '     -'
+
+
+def row(title, bars, reps, measure, who=None):
+    """Samples all contestants (or `who`), prints the row, returns it."""
+    got, med = sample(reps, measure, who or names())
     med.setdefault('fuse2fs', None)
-    show = lambda v: '%9.3f' % v if v is not None else '        -'
-    ratio = lambda b: '%6.2f' % (med['werunos'] / b) if b and med['werunos'] else '     -'
-    print('%-46s %s %s %s %s %s  %s: %s' % (title, show(med['kernel']), show(med['werunos']), show(med['fuse2fs']),
-                                            ratio(med['kernel']), ratio(med['fuse2fs']), bar_text(bars), verdict(bars, med)), flush=True)
+    w = med['werunos']
+    print('%-46s %s %s %s %s %s  %s: %s' % (title, show_s(med['kernel']), show_s(w), show_s(med['fuse2fs']), show_ratio(w, med['kernel']),
+                                            show_ratio(w, med['fuse2fs']), bar_text(bars), verdict(bars, med)), flush=True)
     return {'row': title, 'median_s': med, 'samples_s': got, 'verdict': verdict(bars, med)}

@@ -98,11 +98,16 @@ static int group_size(struct rounds *r)
 
 /* ---- inodes ---- */
 
+/* What the files that are said to come need, with those that the volume has of its own: reserved ones, lost+found, the orphan file. */
+static u64 inodes_needed(const struct rounds *r)
+{
+	return r->o->inodes || !r->o->files ? 0 : r->o->files + EXT4_FIRST_INO_REV0 + 1;
+}
+
 static int inodes_wanted(struct rounds *r, u64 *out)
 {
 	const struct ext4_mkfs_opts *o = r->o;
-	u64 n = o->inodes ? o->inodes
-			  : MAX(r->blocks_asked * r->block / o->inode_ratio, o->files + EXT4_FIRST_INO_REV0);
+	u64 n = o->inodes ? o->inodes : MAX(r->blocks_asked * r->block / o->inode_ratio, inodes_needed(r));
 
 	if (n > UINT32_MAX && !incompat(r, EXT4_INCOMPAT_64BIT))
 		return fail(
@@ -147,6 +152,9 @@ static int inodes_per_group(struct rounds *r, u64 inodes)
 	do
 		inodes_round(r, (u32)n--);
 	while ((u64)r->inodes_per_group * r->groups > UINT32_MAX && n);
+	if ((u64)r->inodes_per_group * r->groups < inodes_needed(r) &&
+	    r->inodes_per_group + 8 <= MIN(8 * r->block, 65536 - per_block))
+		inodes_round(r, r->inodes_per_group + 8);
 	if ((u64)r->inodes_per_group * r->groups < INODES_MIN)
 		inodes_round(r, INODES_MIN);
 	return 0;

@@ -94,6 +94,26 @@ static void test_cut(void **state)
 	assert_int_equal(plan.es->inodes, 16);
 }
 
+/* Files that are said to come find inodes, whatever rounding does to each group. */
+static void test_files(void **state)
+{
+	(void)state;
+	for (u64 size = 4 * MIB; size <= 64 * MIB; size += 1234 * KIB)
+		for (u64 files = 1; files < size / 1024; files += 97) {
+			const struct format_opts in = { .size_bytes = size, .files = files };
+			struct ext4_mkfs_opts o;
+			u64 free;
+
+			assert_int_equal(ext4_mkfs_parse(&in, 1, &o), 0);
+			assert_int_equal(ext4_mkfs_plan(&o, &plan), 0);
+			/* lost+found and the orphan file. */
+			free = plan.es->inodes - (EXT4_FIRST_INO_REV0 - 1) - 1 - !!plan.orphan_blocks;
+			assert_true(free >= files);
+			ext4_mkfs_free(&plan);
+		}
+	assert_int_equal(try_plan(64 * MIB, NULL, NULL), 0);
+}
+
 static void test_words(void **state)
 {
 	static const char *const bad[] = {
@@ -293,7 +313,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_sizes, done),  cmocka_unit_test_teardown(test_cut, done),
 		cmocka_unit_test_teardown(test_words, done),  cmocka_unit_test_teardown(test_features, done),
-		cmocka_unit_test_teardown(test_random, done),
+		cmocka_unit_test_teardown(test_random, done), cmocka_unit_test_teardown(test_files, done),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
