@@ -53,6 +53,11 @@ def test_version(usr):
     assert f'#define WERUNOS_VERSION "{pkg_config(usr, "--modversion")[0]}"' in HEADER.read_text()
 
 
+def test_manual_knows_them():
+    named = set(re.findall(r'werunos_\w+', (ROOT / 'host/man/werunos.3').read_text())) - {'werunos_open_options', 'werunos_volume'}
+    assert named and not named - declared()
+
+
 @pytest.mark.parametrize('std', ['c99', 'c11', 'c++11', 'c++20'])
 def test_header_alone(usr, tmp_path, std):
     cplus = std.startswith('c++')
