@@ -11,9 +11,12 @@ say     = $(if $(V),,@echo '  $(1) $@')
 
 LAYERS  := lib block jbd2 vfs fs/memfs fs/ext4 fs/btrfs fs
 KSRC    := $(foreach l,$(LAYERS),$(sort $(wildcard kernel/$(l)/*.c)))
-HSRC    := $(sort $(wildcard host/*.c host/fuse/*.c host/import/*.c))
+HSRC    := $(sort $(wildcard host/*.c host/fuse/*.c host/import/*.c host/api/*.c))
+# The program's own; the rest of host is the library's too (tests/tidy.py knows them by the same names).
+PSRC    := $(filter host/fuse/% host/cmd_% $(addprefix host/,main.c cli.c tool.c edit.c mode.c mountopts.c import/copy_cli.c),$(HSRC))
 KOBJ    := $(KSRC:%.c=$(B)/%.o)
 HOBJ    := $(HSRC:%.c=$(B)/%.o)
+LOBJ    := $(patsubst %.c,$(B)/%.o,$(filter-out $(PSRC),$(HSRC)))
 TSUP    := $(sort $(wildcard tests/support/*.c))
 TSUPOBJ := $(TSUP:%.c=$(B)/%.o)
 UNIT    := $(patsubst %.c,$(B)/%,$(sort $(shell find tests/unit -name 'test_*.c')))
@@ -22,10 +25,13 @@ SUITES  := $(foreach s,conform model crash,$(if $(wildcard tests/$(s)/*.c),$(s))
 TOOLS   := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/tools/*.c)))
 TPROG   := $(TOOLS) $(foreach s,$(SUITES),$(B)/tests/$(s)/$(s))
 
-PKGS     := fuse3 liburing libarchive jansson blkid uuid libutf8proc libgcrypt libxxhash zlib libzstd libdeflate lzo2
+# What the library needs, and with fuse3 the program.
+LPKGS    := liburing libarchive jansson blkid uuid libutf8proc libgcrypt libxxhash zlib libzstd libdeflate lzo2
+PKGS     := fuse3 $(LPKGS)
 # Asked only when something is compiled, so that `make deps` works on a bare machine.
 PKG_CF    = $(shell pkg-config --cflags $(PKGS))
 PKG_LD    = $(shell pkg-config --libs $(PKGS)) -lisal
+LPKG_LD   = $(shell pkg-config --libs $(LPKGS)) -lisal
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wundef
 CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=312 -Ikernel -Ikernel/fs -Ihost -Itests
 CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2
@@ -33,15 +39,20 @@ CFLAGS_debug   := -Og -g -DWERUNOS_DEBUG
 CFLAGS_asan    := -O1 -g -DWERUNOS_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 CFLAGS_tsan    := -O1 -g -DWERUNOS_DEBUG -fsanitize=thread
 CFLAGS_cov     := -O0 -g --coverage
-HARDEN         := -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection
+# PIC, and nothing visible: the same objects make the program, and the library, whose header names what is seen.
+HARDEN         := -fPIC -fvisibility=hidden -fstack-protector-strong -fstack-clash-protection -fcf-protection
 LDHARDEN       := -pie -Wl,-z,relro,-z,now
 ALL_CFLAGS      = -std=gnu11 $(WARN) $(CFLAGS_$(MODE)) $(HARDEN) $(CPPFLAGS) $(PKG_CF) $(CFLAGS)
 ALL_LDFLAGS     = $(CFLAGS_$(MODE)) $(LDHARDEN) $(LDFLAGS)
 
 # Objects of tests are kept.
 .SECONDARY:
-.PHONY: all tests deps help clean check check-fast check-run check-long tidy format install demo bench fuzz unit objects
-all: $(B)/werunos ## build the program (MODE=release|debug|asan|tsan)
+.PHONY: all lib tests deps help clean check check-fast check-run check-long tidy format install demo bench fuzz unit objects
+all: $(B)/werunos lib ## build the program and the library (MODE=release|debug|asan|tsan)
+
+SONAME  := libwerunos.so.0
+VERSION  = $(shell sed -n 's/^\#define WERUNOS_VERSION "\(.*\)"/\1/p' host/api/werunos.h)
+lib: $(B)/libwerunos.a $(B)/$(SONAME) ## build the library
 
 $(B)/kernel.a: $(KOBJ)
 	@rm -f $@
@@ -51,6 +62,21 @@ $(B)/kernel.a: $(KOBJ)
 $(B)/werunos: $(HOBJ) $(B)/kernel.a
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LD) -lpthread
+
+# One object of all, in which the names of the inside are nobody else's.
+$(B)/libwerunos.o: $(LOBJ) $(KOBJ)
+	$(call say,LD)
+	$(Q)$(LD) -r -o $@ $^
+	$(Q)objcopy --localize-hidden $@
+
+$(B)/libwerunos.a: $(B)/libwerunos.o
+	@rm -f $@
+	$(call say,AR)
+	$(Q)ar rcs $@ $^
+
+$(B)/$(SONAME): $(LOBJ) $(KOBJ)
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS_$(MODE)) $(LDFLAGS) -shared -Wl,-soname,$(SONAME),-z,relro,-z,now,-z,defs -o $@ $^ $(LPKG_LD) -lpthread
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -170,8 +196,14 @@ fuzz: deps ## fuzz every parser, T=target for one, TIME=seconds each (600)
 
 install: all ## install to DESTDIR and PREFIX
 	install -Dm755 $(B)/werunos $(DESTDIR)$(PREFIX)/bin/werunos
+	install -Dm644 host/api/werunos.h $(DESTDIR)$(PREFIX)/include/werunos.h
+	install -Dm644 $(B)/libwerunos.a $(DESTDIR)$(PREFIX)/lib/libwerunos.a
+	install -Dm755 $(B)/$(SONAME) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libwerunos.so
+	mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|; s|@REQUIRES@|$(LPKGS)|' host/api/werunos.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/werunos.pc
 	mkdir -p $(DESTDIR)$(PREFIX)/sbin && ln -sf ../bin/werunos $(DESTDIR)$(PREFIX)/sbin/mount.werunos
-	for m in $(wildcard host/man/*.8 host/man/*.1); do install -Dm644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$(basename $$m); done
+	for m in $(wildcard host/man/*.8 host/man/*.3 host/man/*.1); do install -Dm644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$(basename $$m); done
 
 clean: ## remove build/
 	rm -rf build

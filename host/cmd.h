@@ -8,6 +8,7 @@
 #define HOST_CMD_H
 
 #include "lib/types.h"
+#include "number.h"
 
 #define EXIT_ERROR 1
 #define EXIT_USAGE 64
@@ -28,11 +29,6 @@ int cli_fail(const char *fmt, ...) __printf_like(1, 2);
 int cli_error(int err, const char *what);
 /* "werunos COMMAND: …" and how the command is used. Returns EXIT_USAGE. fmt NULL: the usage alone. */
 int cli_usage(const char *fmt, ...) __printf_like(1, 2);
-/* A number of bytes: digits with K, M, G or T (powers of 1024). False when it is none. */
-bool cli_size(const char *s, u64 *out) __must_check;
-/* An unsigned number, decimal or 0x. False when it is none or above max. */
-bool cli_number(const char *s, u64 max, u64 *out) __must_check;
-
 /* A UUID as people write it. False when it is none. */
 bool cli_uuid(const char *s, u8 out[16]) __must_check;
 

@@ -119,7 +119,7 @@ static bool id_of(const char *s, bool group, u32 *id, u32 *login_group)
 	const struct group *gr;
 	u64 v;
 
-	if (cli_number(s, UINT32_MAX - 1, &v)) {
+	if (number_parse(s, UINT32_MAX - 1, &v)) {
 		*id = (u32)v;
 		return true;
 	}
@@ -300,7 +300,7 @@ int cmd_truncate(int argc, char **argv)
 		return cli_usage("%s", "a size and a file are wanted: -s SIZE IMAGE:/PATH");
 	if (*size == '+' || *size == '-')
 		t.sign = *size;
-	if (!cli_size(size + (t.sign != 0), &t.size_bytes))
+	if (!size_parse(size + (t.sign != 0), &t.size_bytes))
 		return cli_usage("\"%s\" is no size", size);
 	return edit_run(&t.e, argv + optind, argc - optind, false, truncate_one);
 }

@@ -3,15 +3,14 @@
  * place in a volume when it has the form IMAGE:/PATH, IMAGE is there, and no file of the host is called like the whole.
  */
 #include "cmd.h"
+#include "edit.h"
 #include "import/copy_cli.h"
 #include "lib/scope.h"
-#include "tool.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 enum { OPT_ONE_FILE_SYSTEM = COPY_OPT_END };
 
@@ -22,9 +21,8 @@ struct cp {
 	const char *dst;
 	bool dst_is_volume;
 	struct volume volume; /* of dst */
-	struct inode *dir;    /* of the volume: what is copied to, or where its last name will be */
-	char *host_dir;
-	char *name; /* what the copy is called in there; NULL: as its source */
+	char *into;           /* where to: a path of the volume or of the host */
+	bool into_dir;        /* it is there, and a directory: copies go into it */
 };
 
 static bool is_volume(const char *operand)
@@ -41,70 +39,36 @@ static bool is_volume(const char *operand)
 	return split;
 }
 
-/* The last name of a path; "" when it has none ("/", "..", "."). */
-static char *last_name(const char *path)
-{
-	size_t end = strlen(path), from;
-	char *name;
-
-	while (end && path[end - 1] == '/')
-		end--;
-	for (from = end; from && path[from - 1] != '/';)
-		from--;
-	name = strndup(path + from, end - from);
-	if (name && (!strcmp(name, ".") || !strcmp(name, "..")))
-		*name = 0;
-	return name;
-}
-
 /* ---- where to ---- */
 
 static int find_in_volume(struct cp *c)
 {
+	scoped(vfs_iputp) struct inode *there = NULL;
+	scoped(vfs_iputp) struct inode *dir = NULL;
 	struct super_block *sb = c->volume.sb;
 	struct name last;
-	int err = vfs_path(sb, NULL, c->volume.path, true, &c->dir);
+	int err = vfs_path(sb, NULL, c->volume.path, true, &there);
 
-	if (!err && is_dir(c->dir))
-		return 0;
-	if (!err) {
-		vfs_iput(c->dir);
-		c->dir = NULL;
-	} else if (err != -ENOENT) {
+	c->into_dir = !err && is_dir(there);
+	if (c->into_dir || (err && err != -ENOENT))
 		return err;
-	}
-	err = vfs_path_parent(sb, NULL, c->volume.path, &c->dir, &last);
+	err = vfs_path_parent(sb, NULL, c->volume.path, &dir, &last);
 	if (err)
 		return err == -ENOENT ? fail(err, "there is no directory for it: werunos mkdir -p makes one")
 				      : err;
 	err_clear();
-	c->name = strndup(last.s, last.len);
-	return c->name ? 0 : fail(-ENOMEM, "no memory to copy");
+	return 0;
 }
 
 static int find_on_host(struct cp *c)
 {
+	scoped(freep) char *name = path_last(c->dst);
 	struct stat st;
-	char *slash;
 
-	c->host_dir = strdup(c->dst);
-	if (!c->host_dir)
-		return fail(-ENOMEM, "no memory to copy");
-	if (!stat(c->dst, &st) && S_ISDIR(st.st_mode))
+	c->into_dir = !stat(c->dst, &st) && S_ISDIR(st.st_mode);
+	if (c->into_dir)
 		return 0;
-	c->name = last_name(c->dst);
-	if (!c->name || !*c->name)
-		return fail(-ENOENT, "there is no such directory");
-	slash = strrchr(c->host_dir, '/');
-	while (slash && slash > c->host_dir && !slash[1]) { /* "new/" */
-		*slash = 0;
-		slash = strrchr(c->host_dir, '/');
-	}
-	if (!slash)
-		strcpy(c->host_dir, ".");
-	else
-		slash[slash == c->host_dir] = 0;
-	return 0;
+	return name && *name ? 0 : fail(-ENOENT, "there is no such directory");
 }
 
 /* Where everything goes. sources: how many there are. */
@@ -112,86 +76,60 @@ static int find_dst(struct cp *c, u32 sources)
 {
 	int err = c->dst_is_volume ? find_in_volume(c) : find_on_host(c);
 
-	if (!err && c->name && sources > 1)
+	if (!err && !c->into_dir && sources > 1)
 		err = fail(-ENOTDIR, "not a directory, which it must be for several sources");
-	return err;
+	if (err)
+		return err;
+	c->into = strdup(c->dst_is_volume ? c->volume.path : c->dst);
+	if (!c->into)
+		return fail(-ENOMEM, "no memory to copy");
+	/* What is to be made has no slash at its end. */
+	for (size_t n = strlen(c->into); !c->into_dir && n > 1 && c->into[n - 1] == '/';)
+		c->into[--n] = 0;
+	return 0;
 }
 
-static u32 keeps(const struct cp *c)
+/* Where a source goes: into the directory, by its own name; what has none ("/", "..") goes there as a whole. To be freed. */
+static char *target(const struct cp *c, const char *source)
 {
-	return c->archive ? KEEP_ALL : 0;
-}
+	scoped(freep) char *own = path_last(source);
+	char *path = NULL;
 
-static int open_sink(struct cp *c, struct sink **out)
-{
-	struct cred cred = { geteuid(), getegid(), umask(0) };
-
-	umask(cred.umask);
-	return c->dst_is_volume ? sink_volume(c->dir, keeps(c), &cred, out)
-				: sink_host(c->host_dir, keeps(c), out);
+	if (own &&
+	    (!c->into_dir ? asprintf(&path, "%s", c->into) : asprintf(&path, "%s/%s", c->into, own)) < 0)
+		path = NULL;
+	return path;
 }
 
 /* ---- one source ---- */
 
-static int run(struct cp *c, struct feed *f, bool tree, const char *name)
+static int copy_host(struct cp *c, const char *source)
 {
-	struct sink *k;
-	int err = open_sink(c, &k);
+	scoped(freep) char *to = target(c, source);
+	struct werunos_report r = { 0 };
+	int err = to ? werunos_import_tree(c->volume.api, source, to, &c->cli.opts, &r)
+		     : fail(-ENOMEM, "no memory to copy");
 
-	if (err)
-		return copy_cli_failed(&c->cli, err);
-	/* A tree's own items lie below its name. */
-	c->cli.opts.top = tree && *name ? name : NULL;
-	err = copy_cli_run(&c->cli, f, k);
-	k->ops->close(k);
-	return err;
-}
-
-static int copy_host(struct cp *c, const char *path)
-{
-	scoped(freep) char *own = last_name(path);
-	const char *name = c->name ? c->name : own;
-	struct feed *f;
-	struct stat st;
-	int err;
-
-	if (!own)
-		return copy_cli_failed(&c->cli, fail(-ENOMEM, "no memory to copy"));
-	if (c->cli.select.dereference ? stat(path, &st) : lstat(path, &st))
-		return copy_cli_failed(&c->cli, fail(-errno, "%s: %s", path, strerror(errno)));
-	err = feed_host(path, name, &c->cli.select, &f);
-	if (err)
-		return copy_cli_failed(&c->cli, err);
-	err = run(c, f, S_ISDIR(st.st_mode), name);
-	f->ops->close(f);
-	return err;
+	return copy_cli_took(&c->cli, &r, err);
 }
 
 static int copy_volume(struct cp *c, const char *operand)
 {
-	scoped(freep) char *own = NULL;
-	struct inode *top = NULL;
+	scoped(freep) char *to = NULL;
+	struct werunos_report r = { 0 };
 	struct volume v;
-	struct feed *f;
-	const char *name;
 	int err = volume_open(&c->tool, operand, &v);
 
 	if (err)
 		return copy_cli_failed(&c->cli, err);
-	own = last_name(v.path);
-	name = c->name ? c->name : own ? own : "";
-	err = vfs_path(v.sb, NULL, v.path, false, &top);
-	if (err)
-		err = fail(err, "%s: %s", operand, strerror(-err));
-	if (!err)
-		err = feed_volume(top, name, &c->cli.select, &f);
-	if (err) {
-		copy_cli_failed(&c->cli, err);
-	} else {
-		err = run(c, f, is_dir(top), name);
-		f->ops->close(f);
-	}
-	vfs_iput(top);
+	to = target(c, v.path);
+	if (!to)
+		err = fail(-ENOMEM, "no memory to copy");
+	else if (c->dst_is_volume)
+		err = werunos_copy(v.api, v.path, c->volume.api, to, &c->cli.opts, &r);
+	else
+		err = werunos_export_tree(v.api, v.path, to, &c->cli.opts, &r);
+	copy_cli_took(&c->cli, &r, err);
 	volume_close(&v);
 	return err;
 }
@@ -215,10 +153,10 @@ static int options(struct cp *c, int argc, char **argv)
 			c->archive = true;
 			break;
 		case 'L':
-			c->cli.select.dereference = true;
+			c->cli.opts.dereference = true;
 			break;
 		case 'x':
-			c->cli.select.one_file_system = true;
+			c->cli.opts.one_file_system = true;
 			break;
 		case 'r':
 		case 'R':
@@ -236,6 +174,8 @@ static int copy_all(struct cp *c, char **src, u32 n)
 	int err = 0, close_code = 0;
 	char why[256];
 
+	c->cli.opts.drop = c->archive ? 0 : WERUNOS_DROP_ALL;
+	c->cli.opts.umask = edit_cred().umask;
 	if (c->dst_is_volume)
 		err = volume_open_rw(&c->tool, c->dst, &c->volume);
 	copy_cli_begin(&c->cli);
@@ -254,7 +194,6 @@ static int copy_all(struct cp *c, char **src, u32 n)
 		if (err == -ENOENT)
 			err = 0;
 	}
-	vfs_iput(c->dir);
 	if (c->volume.sb)
 		close_code = volume_close(&c->volume);
 	return copy_cli_end(&c->cli, close_code);
@@ -285,8 +224,7 @@ int cmd_cp(int argc, char **argv)
 			       : cli_usage("neither side is IMAGE:/PATH: cp(1) copies on the host");
 	}
 	copy_cli_free(&c->cli);
-	free(c->host_dir);
-	free(c->name);
+	free(c->into);
 	free(c);
 	return code;
 }

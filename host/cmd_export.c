@@ -1,12 +1,10 @@
-/*
- * werunos export: a volume, or a part of it, to a tar archive or a directory of the host. An archive that was not completed is taken
- * away again: it would look like one.
- */
+/* werunos export: a volume, or a part of it, to a tar archive or a directory of the host. */
 #include "cmd.h"
 #include "import/copy_cli.h"
 #include "lib/scope.h"
 #include "tool.h"
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -51,66 +49,26 @@ static int judge_out(struct export *e)
 	return 0;
 }
 
-static int open_sink(struct export *e, struct sink **out)
-{
-	/* Only root may give files away. */
-	u32 keep = geteuid() ? KEEP_ALL & ~KEEP_OWNER : KEEP_ALL;
-
-	return e->to_dir ? sink_host(e->out, keep, out) : sink_tar(e->out, out);
-}
-
-/* What a path without a directory is called by. */
-static const char *last_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? slash + 1 : path;
-}
-
-/* Not what is no file: /dev/null, a pipe. */
-static void take_away(const char *out)
-{
-	struct stat st;
-
-	if (!lstat(out, &st) && S_ISREG(st.st_mode))
-		unlink(out);
-}
-
-static int run(struct export *e, struct inode *top)
-{
-	struct feed *f;
-	struct sink *k;
-	int err = feed_volume(top, last_name(e->volume.path), &e->cli.select, &f);
-
-	if (err)
-		return copy_cli_failed(&e->cli, err);
-	err = open_sink(e, &k);
-	if (err) {
-		copy_cli_failed(&e->cli, err);
-	} else {
-		err = copy_cli_run(&e->cli, f, k);
-		k->ops->close(k);
-		if (err && !e->to_dir && !e->cli.stdout_taken)
-			take_away(e->out);
-	}
-	f->ops->close(f);
-	return err;
-}
-
 static int export_all(struct export *e, const char *operand)
 {
-	struct inode *top = NULL;
+	scoped(freep) char *dir = NULL;
+	struct werunos_report r = { 0 };
 	int err = volume_open(&e->tool, operand, &e->volume), code;
 
 	if (err)
 		return cli_error(err, operand);
 	copy_cli_begin(&e->cli);
-	err = vfs_path(e->volume.sb, NULL, e->volume.path, true, &top);
-	if (err)
-		copy_cli_failed(&e->cli, fail(err, "%s: %s", operand, strerror(-err)));
-	else
-		err = run(e, top);
-	vfs_iput(top);
+	e->cli.opts.follow = true;
+	if (!e->to_dir) {
+		err = werunos_export_tar(e->volume.api, e->volume.path, e->out, &e->cli.opts, &r);
+	} else {
+		/* Only root may give files away. */
+		e->cli.opts.drop = geteuid() ? WERUNOS_DROP_OWNER : 0;
+		err = asprintf(&dir, "%s/", e->out) < 0
+			      ? fail(-ENOMEM, "no memory to copy")
+			      : werunos_export_tree(e->volume.api, e->volume.path, dir, &e->cli.opts, &r);
+	}
+	copy_cli_took(&e->cli, &r, err);
 	code = volume_close(&e->volume);
 	return copy_cli_end(&e->cli, code);
 }

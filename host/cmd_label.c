@@ -2,15 +2,15 @@
 #include "cmd.h"
 
 #include "edit.h"
+#include "lib/scope.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <uuid/uuid.h>
 
 struct naming {
 	bool uuid; /* it is the UUID that is asked for */
 	const char *new;
-	struct relabel what; /* new, understood */
+	struct werunos_names names; /* new, understood */
 	u8 bytes[16];
 };
 
@@ -18,11 +18,11 @@ struct naming {
 static int new_name(struct naming *n)
 {
 	if (!n->uuid)
-		n->what.label = n->new;
+		n->names.label = n->new;
 	else if (!strcmp(n->new, "random"))
-		n->what.uuid_random = true;
-	else if (!uuid_parse(n->new, n->bytes))
-		n->what.uuid = n->bytes;
+		n->names.uuid_random = true;
+	else if (cli_uuid(n->new, n->bytes))
+		n->names.uuid = n->bytes;
 	else
 		return cli_usage("\"%s\" is no UUID: random, or 32 hexadecimal digits like "
 				 "01234567-89ab-4cde-8f01-23456789abcd are wanted",
@@ -30,76 +30,62 @@ static int new_name(struct naming *n)
 	return 0;
 }
 
-static int run_relabel(void *ctx, const struct fs_type *type, struct blkdev **devs, u32 n,
-		       const struct mount_opts *opts)
+static int show_json(const struct naming *n, const struct werunos_identity *id)
 {
-	const struct naming *a = ctx;
-
-	return type->relabel(devs, n, opts, &a->what);
-}
-
-static int show(const struct naming *n, const struct fs_type *type, struct source *src, bool json)
-{
-	struct fs_probe info = { 0 };
-	struct doc *d = NULL;
-	struct text t = { 0 };
-	int err = type->probe(src->dev, &info);
-
-	if (!err && json) {
-		d = doc_new();
-		if (!d)
-			err = fail(-ENOMEM, "no memory for the output");
-		else if (n->uuid)
-			doc_uuid(d, "uuid", info.uuid);
-		else
-			doc_bytes(d, "label", info.label, strlen(info.label));
-		if (!err)
-			err = put_doc(d, true);
-		doc_free(d);
-	} else if (!err) {
-		if (n->uuid)
-			text_add_uuid(&t, info.uuid);
-		else
-			text_add_name(&t, info.label, strlen(info.label));
-		text_add(&t, "\n");
-		err = put_text(&t);
-		text_free(&t);
-	}
-	return err;
-}
-
-static int change(struct naming *n, const struct tool_opts *o, const struct fs_type *type, struct source *src)
-{
-	const struct source_run r = { .run = run_relabel, .ctx = n };
-	struct text notice = { 0 };
+	struct doc *d = doc_new();
 	int err;
 
-	if (!type->relabel)
-		return fail(-EOPNOTSUPP, "%s: cannot change a %s volume yet", src->name, type->name);
-	n->what.notice = &notice;
-	err = source_run(src, type, &o->mount, &r);
-	if (!err && notice.len_bytes)
-		fprintf(stderr, "werunos: %s: %s\n", src->name, text_str(&notice));
-	text_free(&notice);
+	if (!d)
+		return fail(-ENOMEM, "no memory for the output");
+	if (n->uuid)
+		doc_uuid(d, "uuid", id->uuid);
+	else
+		doc_bytes(d, "label", id->label, strlen(id->label));
+	err = put_doc(d, true);
+	doc_free(d);
 	return err;
 }
 
-static int run(struct naming *n, const struct tool_opts *o, const char *operand)
+static int show(const struct naming *n, const char *spec, const struct werunos_open_options *wo, bool json)
 {
-	const struct fs_type *type;
-	struct volume v;
-	int err = n->new ? volume_source_rw(o, operand, &v) : volume_source(o, operand, &v);
+	struct werunos_identity id;
+	struct text t = { 0 };
+	int err = werunos_identify(spec, wo, &id);
 
 	if (err)
-		return cli_error(err, operand);
-	err = source_probe(&v.src, &o->mount, &type);
-	if (!err && !type->probe)
-		err = fail(-EOPNOTSUPP, "%s: a %s volume has no names", v.src.name, type->name);
+		return err;
+	if (json)
+		return show_json(n, &id);
+	if (n->uuid)
+		text_add_uuid(&t, id.uuid);
+	else
+		text_add_name(&t, id.label, strlen(id.label));
+	text_add(&t, "\n");
+	err = put_text(&t);
+	text_free(&t);
+	return err;
+}
+
+static int change(const struct naming *n, const char *spec, const struct werunos_open_options *wo)
+{
+	char notice[1024];
+	int err = werunos_relabel(spec, wo, &n->names, notice, sizeof(notice));
+
+	if (!err && *notice)
+		fprintf(stderr, "werunos: %s: %s\n", spec, notice);
+	return err;
+}
+
+static int run(const struct naming *n, const struct tool_opts *o, const char *operand)
+{
+	const struct werunos_open_options wo = tool_open_options(o, n->new);
+	scoped(freep) char *spec = NULL;
+	const char *path;
+	int err = operand_split(operand, &spec, &path);
+
 	if (!err)
-		err = n->new ? change(n, o, type, &v.src) : show(n, type, &v.src, o->json);
-	if (err)
-		cli_error(err, operand);
-	return volume_close(&v) || err ? EXIT_ERROR : 0;
+		err = n->new ? change(n, spec, &wo) : show(n, spec, &wo, o->json);
+	return err ? cli_error(err, operand) : 0;
 }
 
 static int name_command(struct naming *n, int argc, char **argv)

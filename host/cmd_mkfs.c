@@ -1,8 +1,8 @@
 /* werunos mkfs: a new volume. Options are named as mke2fs names them; what they mean is the module's to say. */
 #include "cmd.h"
 
+#include "import/copy_cli.h"
 #include "import/populate.h"
-#include "newvol.h"
 #include "tool.h"
 #include <errno.h>
 #include <stdio.h>
@@ -40,13 +40,10 @@ static const struct {
 };
 
 struct mkfs {
-	struct newvol_opts place;
-	struct format_opts format;
+	struct werunos_make_options make;
 	struct text words, features;
-	bool json, has_uuid;
+	bool json;
 	const char *type, *spec;
-	const char *from, *platform;
-	bool shrink;
 	struct copy_cli cli;
 };
 
@@ -70,7 +67,7 @@ static bool owner(const char *s, size_t len, u32 *uid, u32 *gid)
 	if (!colon)
 		return false;
 	*colon = 0;
-	if (!cli_number(buf, UINT32_MAX, &u) || !cli_number(colon + 1, UINT32_MAX, &g))
+	if (!number_parse(buf, UINT32_MAX, &u) || !number_parse(colon + 1, UINT32_MAX, &g))
 		return false;
 	*uid = (u32)u;
 	*gid = (u32)g;
@@ -86,10 +83,10 @@ static int extended(struct mkfs *m, const char *s)
 		size_t len = strcspn(s, ","), n = sizeof(root_owner) - 1;
 
 		if (len >= n && !memcmp(s, root_owner, n)) {
-			if (!owner(s + n, len - n, &m->format.root_uid, &m->format.root_gid))
+			if (!owner(s + n, len - n, &m->make.root_uid, &m->make.root_gid))
 				return cli_usage("-E %.*s: two numbers are wanted, UID:GID", (int)len, s);
 		} else if (len == 9 && !memcmp(s, "nodiscard", len)) {
-			m->place.keep = true;
+			m->make.keep = true;
 		} else if (len && !(len == 7 && !memcmp(s, "discard", len))) {
 			add_word(&m->words, "", s, len);
 		}
@@ -111,14 +108,14 @@ static int number_option(struct mkfs *m, int opt)
 	u64 v;
 
 	if (opt == 'b') {
-		if (!cli_size(optarg, &v) || !v || v > UINT32_MAX)
+		if (!size_parse(optarg, &v) || !v || v > UINT32_MAX)
 			return cli_usage("-b %s: a number of bytes is wanted", optarg);
-		m->format.block_bytes = (u32)v;
+		m->make.block_bytes = (u32)v;
 		return 0;
 	}
-	if (!cli_number(optarg, 1024, &v) || !v)
+	if (!number_parse(optarg, 1024, &v) || !v)
 		return cli_usage("partition: \"%s\" is not a number that can be", optarg);
-	m->place.part = (u32)v;
+	m->make.part = (u32)v;
 	return 0;
 }
 
@@ -133,42 +130,42 @@ static int option(struct mkfs *m, int opt, char **argv)
 	case 'E':
 		return extended(m, optarg);
 	case 'F':
-		m->place.force = true;
+		m->make.force = true;
 		return 0;
 	case 'J':
 		return journal(m, optarg);
 	case 'L':
-		m->format.label = optarg;
+		m->make.label = optarg;
 		return 0;
 	case 'n':
-		m->place.dry = true;
+		m->make.dry_run = true;
 		return 0;
 	case 'O':
 		add_word(&m->features, "", optarg, strlen(optarg));
 		return 0;
 	case 'U':
-		m->has_uuid = cli_uuid(optarg, m->format.uuid);
-		return m->has_uuid ? 0 : cli_usage("-U %s: not a UUID", optarg);
+		m->make.has_uuid = cli_uuid(optarg, m->make.uuid);
+		return m->make.has_uuid ? 0 : cli_usage("-U %s: not a UUID", optarg);
 	case OPT_JSON:
 		m->json = true;
 		return 0;
 	case OPT_NO_DISCARD:
-		m->place.keep = true;
+		m->make.keep = true;
 		return 0;
 	case OPT_FROM:
-		m->from = optarg;
+		m->make.from = optarg;
 		return 0;
 	case OPT_PLATFORM:
-		m->platform = optarg;
+		m->make.platform = optarg;
 		return 0;
 	case OPT_SHRINK:
-		m->shrink = true;
+		m->make.shrink = true;
 		return 0;
 	case OPT_DEREFERENCE:
-		m->cli.select.dereference = true;
+		m->cli.opts.dereference = true;
 		return 0;
 	case 'x':
-		m->cli.select.one_file_system = true;
+		m->cli.opts.one_file_system = true;
 		return 0;
 	case 't':
 		m->type = optarg;
@@ -201,93 +198,54 @@ static int parse(int argc, char **argv, struct mkfs *m)
 	if (argc - optind < 1 || argc - optind > 2)
 		return cli_usage("%s", "a type, an image or device, and perhaps a size are wanted");
 	m->spec = argv[optind++];
-	if (optind < argc && (!cli_size(argv[optind], &m->place.size_bytes) || !m->place.size_bytes))
+	if (optind < argc && (!size_parse(argv[optind], &m->make.size_bytes) || !m->make.size_bytes))
 		return cli_usage("size: \"%s\" is not a number of bytes", argv[optind]);
-	if (!m->from && (m->platform || m->shrink))
+	if (!m->make.from && (m->make.platform || m->make.shrink))
 		return cli_usage("%s is for volumes that are made --from something",
-				 m->shrink ? "--shrink" : "--platform");
-	if (m->from && m->place.dry)
+				 m->make.shrink ? "--shrink" : "--platform");
+	if (m->make.from && m->make.dry_run)
 		return cli_usage("--dry-run makes nothing that could be filled");
 	return 0;
 }
 
-/* What the same command has every time, for chance that comes from it. */
-static int chance(struct mkfs *m, const char *type)
-{
-	char numbers[96];
-	const char *words[] = { type, text_str(&m->words), text_str(&m->features),
-				m->format.label ? m->format.label : "", numbers };
-
-	snprintf(numbers, sizeof(numbers), "%llu %u %u %u", (unsigned long long)m->place.size_bytes,
-		 m->format.block_bytes, m->format.root_uid, m->format.root_gid);
-	return newvol_chance(&m->format, m->has_uuid, words, ARRAY_SIZE(words));
-}
-
 /* An empty volume. */
-static int make(struct mkfs *m, const struct fs_type *type, struct doc *d)
+static int make_empty(struct mkfs *m)
 {
-	struct newvol v;
-	int err = newvol_open(m->spec, type, &m->place, &v);
+	struct werunos_facts *facts = NULL;
+	const char *text;
+	int err = werunos_make(m->type, m->spec, &m->make, &facts);
 
-	if (err)
-		return err;
-	doc_str(d, "source", v.src.name);
-	doc_str(d, "type", type->name);
-	if (m->place.dry)
-		doc_bool(d, "dry_run", true);
-	return newvol_close(&v, newvol_format(&v, &m->format, d));
-}
-
-static int make_empty(struct mkfs *m, const struct fs_type *type)
-{
-	struct doc *d = doc_new();
-	int err = d ? make(m, type, d) : fail(-ENOMEM, "no memory for the output");
-
-	if (!err)
-		err = put_doc(d, m->json);
-	doc_free(d);
+	if (!err) {
+		text = werunos_facts_text(facts, m->json);
+		err = text ? put_bytes(text, strlen(text)) : fail(-ENOMEM, "no memory for the output");
+	}
+	werunos_facts_free(facts);
 	return err ? cli_error(err, m->spec) : 0;
 }
 
-static int make_full(struct mkfs *m, const struct fs_type *type)
+static int make_full(struct mkfs *m)
 {
-	const struct mount_script script = { m->format.now, m->format.seed };
-	struct populate p = {
-		.from = m->from,
-		.platform = m->platform,
-		.shrink = m->shrink,
-		.place = m->place,
-		.format = m->format,
-		.type = type,
-		.script = getenv("SOURCE_DATE_EPOCH") ? &script : NULL,
-		.cli = &m->cli,
-	};
+	struct werunos_report r = { 0 };
+	int err;
 
+	m->make.copy = &m->cli.opts;
+	m->make.report = &r;
 	m->cli.json = m->json;
-	return populate_run(&p, m->spec);
+	copy_cli_begin(&m->cli);
+	err = werunos_make(m->type, m->spec, &m->make, NULL);
+	copy_cli_took(&m->cli, &r, err);
+	if ((!err || err == -ECANCELED) && copy_cli_doc(&m->cli))
+		populate_describe(m->spec, m->make.part, doc_object(copy_cli_doc(&m->cli), "volume"));
+	return copy_cli_end(&m->cli, 0);
 }
 
 static int run(struct mkfs *m)
 {
-	const struct fs_type *type;
-	const char *variant;
-	struct text words = { 0 };
-	int err = newvol_type(m->type, &type, &variant), code;
-
-	if (!err)
-		err = chance(m, m->type);
-	if (err)
-		return cli_error(err, m->spec);
-	add_word(&words, "", variant, strlen(variant));
-	add_word(&words, "", text_str(&m->words), m->words.len_bytes);
-	m->format.fs_opts = text_str(&words);
-	m->format.features = text_str(&m->features);
-	if (words.oom || m->features.oom)
-		code = cli_fail("no memory for options");
-	else
-		code = m->from ? make_full(m, type) : make_empty(m, type);
-	text_free(&words);
-	return code;
+	m->make.words = text_str(&m->words);
+	m->make.features = text_str(&m->features);
+	if (m->words.oom || m->features.oom)
+		return cli_fail("no memory for options");
+	return m->make.from ? make_full(m) : make_empty(m);
 }
 
 int cmd_mkfs(int argc, char **argv)

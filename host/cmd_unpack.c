@@ -4,7 +4,6 @@
  */
 #include "cmd.h"
 #include "import/copy_cli.h"
-#include "import/oci.h"
 #include "lib/scope.h"
 #include "tool.h"
 #include <errno.h>
@@ -21,9 +20,8 @@ struct unpack {
 	bool layers;
 	char **archive;
 	u32 archives;
-	struct oci_image *image; /* NULL: archives */
+	struct werunos_image *image; /* NULL: archives */
 	struct volume volume;
-	struct inode *top;
 };
 
 /* ---- what to unpack ---- */
@@ -42,80 +40,45 @@ static u64 size_of_all(const struct unpack *u)
 	return sum;
 }
 
-static int open_image(struct unpack *u)
-{
-	int err = oci_open(u->oci, u->platform, &u->image);
-
-	for (u32 i = 0; !err && i < u->image->layers; i++)
-		err = oci_verify(&u->image->layer[i], NULL);
-	return err;
-}
-
-/* ---- where to ---- */
-
-static int find_top(struct unpack *u)
-{
-	int err = vfs_path(u->volume.sb, NULL, u->volume.path, true, &u->top);
-
-	if (!err && !is_dir(u->top))
-		err = -ENOTDIR;
-	return err ? fail(err, "%s: %s", u->volume.path, strerror(-err)) : 0;
-}
-
-/* ---- one after the other ---- */
-
-static int unpack_one(struct unpack *u, const char *archive)
-{
-	bool layers = u->layers || u->image;
-	/* Of directories that no archive lists. */
-	struct cred cred = { u->cli.opts.has_owner ? u->cli.opts.uid : 0,
-			     u->cli.opts.has_owner ? u->cli.opts.gid : 0, 022 };
-	struct feed *f;
-	struct sink *k;
-	int err = feed_tar(archive, layers, &u->cli.select, &f);
-
-	if (err)
-		return copy_cli_failed(&u->cli, err);
-	err = sink_volume(u->top, KEEP_ALL | (layers ? SINK_LAYER : 0), &cred, &k);
-	if (err) {
-		copy_cli_failed(&u->cli, err);
-	} else {
-		err = copy_cli_run(&u->cli, f, k);
-		k->ops->close(k);
-	}
-	f->ops->close(f);
-	return err;
-}
-
 static void describe(struct unpack *u)
 {
 	struct doc *d = copy_cli_doc(&u->cli);
 
 	if (!u->image || !d)
 		return;
-	doc_str(d, "manifest", u->image->name);
-	doc_str(d, "platform", u->image->platform);
-	doc_u64(d, "layers", u->image->layers);
+	doc_str(d, "manifest", werunos_image_name(u->image));
+	doc_str(d, "platform", werunos_image_platform(u->image));
+	doc_u64(d, "layers", werunos_image_layers(u->image));
+}
+
+/* ---- one after the other ---- */
+
+static int unpack_one(struct unpack *u, const char *archive)
+{
+	struct werunos_report r = { 0 };
+	int err;
+
+	if (u->image)
+		err = werunos_import_image(u->volume.api, u->image, u->volume.path, &u->cli.opts, &r);
+	else
+		err = werunos_import_tar(u->volume.api, archive, u->layers, u->volume.path, &u->cli.opts, &r);
+	return copy_cli_took(&u->cli, &r, err);
 }
 
 static int unpack_all(struct unpack *u, const char *operand)
 {
-	int err = u->oci ? open_image(u) : 0, code = 0;
-	u32 n = u->image ? u->image->layers : u->archives;
+	int err = u->oci ? werunos_image_open(u->oci, u->platform, NULL, &u->image) : 0, code = 0;
+	u32 n = u->image ? 1 : u->archives;
 
 	if (!err)
 		err = volume_open_rw(&u->tool, operand, &u->volume);
 	if (err)
 		return cli_error(err, operand);
-	u->cli.position_all = u->image ? u->image->bytes : size_of_all(u);
+	u->cli.position_all = u->image ? 0 : size_of_all(u);
 	copy_cli_begin(&u->cli);
 	describe(u);
-	err = find_top(u);
-	if (err)
-		copy_cli_failed(&u->cli, err);
 	for (u32 i = 0; !err && i < n; i++)
-		err = unpack_one(u, u->image ? u->image->layer[i].path : u->archive[i]);
-	vfs_iput(u->top);
+		err = unpack_one(u, u->image ? NULL : u->archive[i]);
 	code = volume_close(&u->volume);
 	return copy_cli_end(&u->cli, code);
 }
@@ -173,7 +136,7 @@ int cmd_unpack(int argc, char **argv)
 	u->cli.json = u->tool.json;
 	if (!code)
 		code = unpack_all(u, argv[optind]);
-	oci_close(u->image);
+	werunos_image_close(u->image);
 	copy_cli_free(&u->cli);
 	free(u);
 	return code;

@@ -104,40 +104,14 @@ void edit_failed(struct edit *e, int err, const char *path)
 
 /* ---- paths ---- */
 
-static bool ends_in_slash(const char *path)
-{
-	return *path && path[strlen(path) - 1] == '/';
-}
-
 int edit_find(struct edit *e, const char *path, bool follow, struct inode **out)
 {
-	int err = vfs_path(e->v.sb, NULL, path, follow, out);
-
-	if (!err && ends_in_slash(path) && !is_dir(*out)) {
-		vfs_iputp(out);
-		*out = NULL;
-		err = -ENOTDIR;
-	}
-	return err;
-}
-
-static bool is_dots(const struct name *n)
-{
-	return n->s[0] == '.' && (n->len == 1 || (n->len == 2 && n->s[1] == '.'));
+	return path_find(e->v.sb, path, follow, out);
 }
 
 int edit_place(struct edit *e, const char *path, struct inode **dir, struct name *last)
 {
-	int err = vfs_path_parent(e->v.sb, NULL, path, dir, last);
-
-	if (err == -EINVAL)
-		return fail(err, "it is the volume's root directory");
-	if (!err && is_dots(last)) {
-		vfs_iputp(dir);
-		*dir = NULL;
-		err = fail(-EINVAL, "it ends in no name of its own");
-	}
-	return err;
+	return path_place(e->v.sb, path, dir, last);
 }
 
 int edit_target(struct edit *e, const char *path, const struct name *last, bool into_dir, struct inode **dir,

@@ -1,6 +1,7 @@
 /* The program's entry: finds the command and runs it. The table is the list of all commands. */
 #include "cmd.h"
 #include "import/copy_cli.h"
+#include "lib/log.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -95,6 +96,7 @@ int main(int argc, char **argv)
 	const struct command *c;
 	const char *name;
 
+	log_set_level(LOG_LVL_WARN);
 	cli_begin(command_find("help"));
 	if (is_mount_helper(argv[0])) {
 		cli_begin(command_find("mount"));

@@ -2,9 +2,8 @@
 #include "mountopts.h"
 
 #include "block/block.h"
-
-#include "cmd.h"
 #include "lib/err.h"
+#include "number.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,7 +133,7 @@ static int id_word(const char *word, const char *value, bool *has, u32 *id)
 {
 	u64 v;
 
-	if (!cli_number(value, UINT32_MAX - 1, &v))
+	if (!number_parse(value, UINT32_MAX - 1, &v))
 		return bad_value(word, value, "a number");
 	*has = true;
 	*id = (u32)v;
@@ -143,12 +142,12 @@ static int id_word(const char *word, const char *value, bool *has, u32 *id)
 
 static int number_word(const char *word, const char *value, u64 max, u64 *out)
 {
-	return cli_number(value, max, out) ? 0 : bad_value(word, value, "a number");
+	return number_parse(value, max, out) ? 0 : bad_value(word, value, "a number");
 }
 
 static int size_word(const char *word, const char *value, u64 *out)
 {
-	return cli_size(value, out) ? 0 : bad_value(word, value, "a size like 64M");
+	return size_parse(value, out) ? 0 : bad_value(word, value, "a size like 64M");
 }
 
 int mount_args_device(struct mount_args *m, const char *spec)
@@ -264,7 +263,7 @@ int mount_args_map(struct mount_args *m, const char *s)
 	if (side && eq && (size_t)(eq - s - 4) < sizeof(disk)) {
 		memcpy(disk, s + 4, (size_t)(eq - s - 4));
 		disk[eq - s - 4] = 0;
-		if (cli_number(disk, UINT32_MAX - 1, &d) && cli_number(eq + 1, UINT32_MAX - 1, &h))
+		if (number_parse(disk, UINT32_MAX - 1, &d) && number_parse(eq + 1, UINT32_MAX - 1, &h))
 			return id_pair_add(side, (u32)d, (u32)h);
 	}
 	return fail(-EINVAL, "map \"%s\": none, uid:DISK=HOST or gid:DISK=HOST is wanted", s);

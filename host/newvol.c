@@ -10,8 +10,8 @@
  */
 #include "newvol.h"
 
-#include "cmd.h"
 #include "fs.h"
+#include "number.h"
 #include "probe.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -356,12 +356,17 @@ static void uuid_of(u64 seed, u8 uuid[16])
 	uuid[8] = (u8)((uuid[8] & 0x3f) | 0x80);
 }
 
+bool newvol_is_scripted(void)
+{
+	return getenv("SOURCE_DATE_EPOCH");
+}
+
 int newvol_chance(struct format_opts *opts, bool has_uuid, const char *const *words, u32 count)
 {
 	const char *epoch = getenv("SOURCE_DATE_EPOCH");
 	u64 sec;
 
-	if (epoch && !cli_number(epoch, INT64_MAX, &sec))
+	if (epoch && !number_parse(epoch, INT64_MAX, &sec))
 		return fail(-EINVAL, "SOURCE_DATE_EPOCH is \"%s\": not a number of seconds", epoch);
 	if (epoch) {
 		opts->now = (struct timespec64){ (s64)sec, 0 };

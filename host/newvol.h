@@ -50,6 +50,8 @@ bool newvol_is_unfinished(const struct source *s) __must_check;
 /* err: what went wrong with it since. Then a file that was made for it goes. Returns err. */
 int newvol_close(struct newvol *v, int err);
 
+/* SOURCE_DATE_EPOCH is set: the same words, the same bytes. */
+bool newvol_is_scripted(void);
 /* What there is no word for in what the user said: UUID, seed and clock. SOURCE_DATE_EPOCH: from that and the words. -EINVAL. */
 int newvol_chance(struct format_opts *opts, bool has_uuid, const char *const *words, u32 count) __must_check;
 

@@ -10,8 +10,8 @@
 #include "open.h"
 
 #include "busy.h"
-#include "cmd.h"
 #include "lib/log.h"
+#include "number.h"
 #include "probe.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +36,7 @@ static const char *part_suffix(const char *spec, u32 *nr)
 	const char *hash = strrchr(spec, '#');
 	u64 n;
 
-	if (!hash || hash[1] != 'p' || !cli_number(hash + 2, 1024, &n) || !n)
+	if (!hash || hash[1] != 'p' || !number_parse(hash + 2, 1024, &n) || !n)
 		return NULL;
 	*nr = (u32)n;
 	return hash;
@@ -283,7 +283,7 @@ static int open_memory(const char *spec, struct source *out)
 	const char *size = strchr(spec, ':') + 1;
 	u64 bytes;
 
-	if (!cli_size(size, &bytes) || bytes < 65536)
+	if (!size_parse(size, &bytes) || bytes < 65536)
 		return fail(-EINVAL, "%s: a size like 64M is wanted after the colon", spec);
 	if (!strncmp(spec, "memfs:", 6))
 		out->fs = "memfs";

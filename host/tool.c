@@ -53,39 +53,49 @@ int tool_option(struct tool_opts *o, int opt, char **argv)
 		return 0;
 	case 'p':
 	case 'P':
-		if (!cli_number(optarg, 1024, &v) || !v)
+		if (!number_parse(optarg, 1024, &v) || !v)
 			return bad_number("partition");
 		o->part = (u32)v;
 		return 0;
 	case 'O':
 		o->has_offset = true;
-		return cli_size(optarg, &o->offset_bytes) ? 0 : bad_number("offset");
+		return size_parse(optarg, &o->offset_bytes) ? 0 : bad_number("offset");
 	case 'S':
 		o->mount.has_sb = true;
-		return cli_number(optarg, UINT64_MAX, &o->mount.sb_block) ? 0 : bad_number("superblock");
+		return number_parse(optarg, UINT64_MAX, &o->mount.sb_block) ? 0 : bad_number("superblock");
 	case 'o':
 		return fs_words(o, "", optarg);
 	case 'G':
 		return fs_words(o, "generation=", optarg);
 	case 'C':
-		return cli_size(optarg, &o->mount.cache_bytes) ? 0 : bad_number("cache");
+		return size_parse(optarg, &o->mount.cache_bytes) ? 0 : bad_number("cache");
 	}
 	return cli_usage("%s: not an option, or its value is missing", argv[optind - 1]);
 }
 
 /* ---- volumes ---- */
 
-static int source_of(const struct tool_opts *o, const char *operand, bool write, struct volume *out)
+struct werunos_open_options tool_open_options(const struct tool_opts *o, bool write)
 {
-	const struct source_opts so = {
+	return (struct werunos_open_options){
 		.write = write,
-		.must_write = write,
 		.part = o->part,
 		.has_offset = o->has_offset,
 		.offset_bytes = o->offset_bytes,
-		.device = o->device,
-		.device_count = o->device_count,
+		.device = (const char *const *)o->device,
+		.devices = o->device_count,
+		.cache_bytes = o->mount.cache_bytes,
+		.fs_options = o->mount.fs_opts,
+		.no_recovery = o->mount.norecovery,
+		.has_superblock = o->mount.has_sb,
+		.superblock = o->mount.sb_block,
 	};
+}
+
+int volume_source(const struct tool_opts *o, const char *operand, struct volume *out)
+{
+	const struct werunos_open_options wo = tool_open_options(o, false);
+	const struct source_opts so = api_source_opts(&wo, false);
 	int err;
 
 	*out = (struct volume){ .src.fd = -1 };
@@ -97,80 +107,40 @@ static int source_of(const struct tool_opts *o, const char *operand, bool write,
 	return err;
 }
 
-int volume_source(const struct tool_opts *o, const char *operand, struct volume *out)
+static int open_api(const struct tool_opts *o, const char *operand, bool write, struct volume *out)
 {
-	return source_of(o, operand, false, out);
-}
+	const struct werunos_open_options wo = tool_open_options(o, write);
+	int err;
 
-int volume_source_rw(const struct tool_opts *o, const char *operand, struct volume *out)
-{
-	return source_of(o, operand, true, out);
-}
-
-/* Says what the user should know of a volume that was just mounted. */
-static void opened(const struct volume *v)
-{
-	if (v->sb->notice[0])
-		fprintf(stderr, "werunos: %s: %s\n", v->src.name, v->sb->notice);
-	/* What is said of an error from here on is about the files. */
-	err_clear();
+	*out = (struct volume){ .src.fd = -1 };
+	err = operand_split(operand, &out->spec, &out->path);
+	if (!err)
+		err = werunos_open(out->spec, &wo, &out->api);
+	if (err) {
+		volume_close(out);
+		return err;
+	}
+	out->sb = out->api->sb;
+	if (out->sb->notice[0])
+		fprintf(stderr, "werunos: %s: %s\n", out->api->src.name, out->sb->notice);
+	return 0;
 }
 
 int volume_open(const struct tool_opts *o, const char *operand, struct volume *out)
 {
-	int err = volume_source(o, operand, out);
-
-	if (err)
-		return err;
-	err = source_mount(&out->src, &o->mount, &out->sb);
-	if (err)
-		volume_close(out);
-	else
-		opened(out);
-	return err;
-}
-
-/* The source is open, for writing. */
-static int mount_rw(const struct tool_opts *o, struct volume *v)
-{
-	struct mount_opts mo = o->mount;
-	const struct fs_type *type;
-	int err;
-
-	if (mo.norecovery || mo.has_sb)
-		return fail(-EINVAL, "a volume is changed as its journal and its first superblock have it: "
-				     "--norecovery and --sb are for reading");
-	mo.rdonly = false;
-	mo.batch = true;
-	err = source_probe(&v->src, &mo, &type);
-	if (!err && type->rdonly)
-		err = fail(-EOPNOTSUPP, "%s: cannot change a %s volume yet", v->src.name, type->name);
-	if (!err)
-		err = source_mount(&v->src, &mo, &v->sb);
-	if (!err && v->sb->rdonly)
-		err = fail(-EROFS, "%s cannot be changed: %s", v->src.name,
-			   v->sb->notice[0] ? v->sb->notice : "it is shown read-only");
-	return err;
+	return open_api(o, operand, false, out);
 }
 
 int volume_open_rw(const struct tool_opts *o, const char *operand, struct volume *out)
 {
-	int err = volume_source_rw(o, operand, out);
-
-	if (err)
-		return err;
-	err = mount_rw(o, out);
-	if (err)
-		volume_close(out);
-	else
-		opened(out);
-	return err;
+	return open_api(o, operand, true, out);
 }
 
 int volume_close(struct volume *v)
 {
-	int err = v->sb ? vfs_unmount(v->sb) : 0, code = err ? cli_error(err, v->src.name) : 0;
+	int err = v->api ? werunos_close(v->api) : 0, code = err ? cli_error(err, v->spec) : 0;
 
+	v->api = NULL;
 	v->sb = NULL;
 	source_close(&v->src);
 	free(v->spec);

@@ -2,6 +2,7 @@
 #ifndef HOST_TOOL_H
 #define HOST_TOOL_H
 
+#include "api/api.h"
 #include "lib/doc.h"
 #include "volume.h"
 #include <getopt.h>
@@ -15,7 +16,7 @@ struct tool_opts {
 	u64 offset_bytes;
 	char *device[TOOL_DEVICES_MAX]; /* further devices of the volume */
 	u32 device_count;
-	struct mount_opts mount; /* read-only, except in volume_open_rw */
+	struct mount_opts mount; /* read-only */
 	char fs_opts[1024];      /* what mount.fs_opts names: words for the module */
 };
 
@@ -36,10 +37,14 @@ void tool_init(struct tool_opts *o);
 /* Takes what getopt_long returned. 0, or after cli_usage the exit code. */
 int tool_option(struct tool_opts *o, int opt, char **argv) __must_check;
 
-/* A volume mounted for a command, and the path its operand names. */
+/* What they say, to werunos.h. */
+struct werunos_open_options tool_open_options(const struct tool_opts *o, bool write);
+
+/* A volume opened for a command, and the path its operand names. */
 struct volume {
-	struct source src;
-	struct super_block *sb;
+	struct werunos_volume *api;
+	struct super_block *sb; /* of api */
+	struct source src;      /* of volume_source alone */
 	char *spec;
 	const char *path; /* "/" when none was given */
 };
@@ -55,9 +60,8 @@ int volume_open_rw(const struct tool_opts *o, const char *operand, struct volume
  * be referenced.
  */
 int volume_close(struct volume *v);
-/* Only the source, for what needs no mount. out->sb stays NULL. rw: to be written, by this process alone. */
+/* Only the source, for what needs no mount. */
 int volume_source(const struct tool_opts *o, const char *operand, struct volume *out) __must_check;
-int volume_source_rw(const struct tool_opts *o, const char *operand, struct volume *out) __must_check;
 
 /* One name of a directory. */
 struct listed {

@@ -48,6 +48,7 @@ plan_long() {
 		job "$t/btrfs/readers" 600 env "BUILD=build/$t" "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_files.py \
 			-k "readers or hostile or bad"
 	done
+	job tsan/host/api/test_threads 300 build/tsan/tests/unit/host/api/test_threads
 	for t in commit transaction; do
 		job "tsan/jbd2/test_$t" 300 "build/tsan/tests/unit/kernel/jbd2/test_$t"
 	done

@@ -25,8 +25,13 @@ ALLOWED = {
     "fs/ext4": ("jbd2", "vfs", "block", "lib"),
     "fs/btrfs": ("vfs", "block", "lib"),
     "fs": FS + ("vfs", "block", "lib"),
-    "host": ("fs", "vfs", "block", "lib"),
+    "api": ("fs", "vfs", "block", "lib"),
+    "host": ("api", "fs", "vfs", "block", "lib"),
 }
+# Of host, what is the program's alone; the rest is in libwerunos too, and is the layer "api".
+PROGRAM = re.compile(r"host/(fuse/.*|cmd_\w+\.c|(main|cli|tool|edit|mode|mountopts|import/copy_cli)\.[ch]|cmd\.h)")
+# What a library leaves to the process: its output, its end, its signals, and what all of its threads share.
+PROCESS = re.compile(r"_?exit|printf|__printf_chk|puts|putchar|perror|stdout|signal|sigaction|umask|chdir|setrlimit|setlocale|fork|daemon")
 # A library's symbols and headers: the only sources that may use them.
 WRAPPED = {
     "io_uring_": r"kernel/block/uring\.c",
@@ -50,7 +55,7 @@ FILE_MAX, FUNCTION_MAX = 900, 70
 class House:
     def __init__(self, root, build):
         self.root, self.build = pathlib.Path(root), pathlib.Path(build)
-        self.sources = sorted(p for top in ("kernel", "host", "tests") if (self.root / top).is_dir()
+        self.sources = sorted(p for top in ("kernel", "host", "tests", "examples") if (self.root / top).is_dir()
                               for p in (self.root / top).rglob("*.[ch]"))
         self.text = {p: p.read_text(errors="replace").splitlines() for p in self.sources}
 
@@ -66,9 +71,9 @@ class House:
 
 
 def layer_of(name):
-    """The layer a source belongs to: "kernel/fs/ext4/x.c" is of fs/ext4, all of host is one."""
+    """The layer a source belongs to: "kernel/fs/ext4/x.c" is of fs/ext4, host is two."""
     if name.startswith("host/"):
-        return "host"
+        return "host" if PROGRAM.fullmatch(name) else "api"
     parts = name.split("/")[1:-1]
     if parts[:1] == ["fs"]:
         return "/".join(parts[:2])
@@ -138,6 +143,14 @@ def rule_layers(house):
                     yield f"{house.find(source, rf'{s}')}: {s} may be used in {where} only"
 
 
+def rule_process(house):
+    """What the library consists of leaves the process alone."""
+    for source, (_, undefined) in objects(house).items():
+        for s in sorted(undefined):
+            if layer_of(source) != "host" and PROCESS.fullmatch(s):
+                yield f"{house.find(source, rf'{s}')}: {s} is for the program, not for the library"
+
+
 def rule_circles(house):
     """The files of one layer form no circle."""
     objs = objects(house)
@@ -177,10 +190,14 @@ def rule_includes(house):
             if layer is None:
                 continue
             if "/" not in target:
-                beside = (p.parent / target).exists() or (layer == "host" and (house.root / "host" / target).exists())
-                if not beside and not (target == "fs.h" and layer in ("fs", "host")):
+                beside = (p.parent / target).exists() or (layer in ("api", "host") and (house.root / "host" / target).exists())
+                if beside and layer == "api" and PROGRAM.fullmatch(f"host/{target}"):
+                    yield f"{at}: \"{target}\" is the program's, not the library's"
+                if not beside and not (target == "fs.h" and layer in ("fs", "api", "host")):
                     yield f"{at}: \"{target}\" is no header of this room"
-            elif layer == "host" and re.match(r"(fuse|import)/\w+\.h$", target):
+            elif layer == "host" and re.match(r"(fuse|import|api)/\w+\.h$", target):
+                continue
+            elif layer == "api" and re.match(r"(import|api)/\w+\.h$", target) and not PROGRAM.fullmatch(f"host/{target}"):
                 continue
             elif not PUBLIC.fullmatch(target):
                 yield f"{at}: \"{target}\" is no public header"
@@ -270,7 +287,7 @@ def main(argv):
     args = [a for a in argv if not a.startswith("--")]
     root = pathlib.Path(args.pop(1)) if "--root" in argv else pathlib.Path(__file__).resolve().parent.parent
     house = House(root, args[0])
-    rules = [rule_layers, rule_circles, rule_includes, rule_lengths, rule_words, rule_ondisk]
+    rules = [rule_layers, rule_process, rule_circles, rule_includes, rule_lengths, rule_words, rule_ondisk]
     if "--no-format" not in argv:
         rules.append(rule_format)
     bad = False

@@ -2,6 +2,7 @@
 #include "import/copy_cli.h"
 
 #include "cmd.h"
+#include "import/import.h"
 #include "lib/scope.h"
 #include "tool.h"
 #include <errno.h>
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define FAILURES_MAX 1000u /* that are listed in the JSON report; all are told of on stderr */
@@ -32,7 +34,7 @@ static bool number(const char *s, size_t len, u64 max, u32 *out)
 		return false;
 	memcpy(digits, s, len);
 	digits[len] = 0;
-	if (!cli_number(digits, max, &v))
+	if (!number_parse(digits, max, &v))
 		return false;
 	*out = (u32)v;
 	return true;
@@ -51,7 +53,7 @@ static int owner_option(struct copy_cli *c, const char *s)
 	return 0;
 }
 
-static bool map_parse(const char *s, struct id_map *out)
+static bool map_parse(const char *s, struct werunos_id_map *out)
 {
 	size_t eq = strcspn(s, "="), to, n;
 
@@ -72,7 +74,7 @@ static bool map_parse(const char *s, struct id_map *out)
 static int map_option(struct copy_cli *c, const char *s)
 {
 	bool uid = !strncmp(s, "uid:", 4);
-	struct id_map **map = uid ? &c->uid_map : &c->gid_map, *more, m;
+	struct werunos_id_map **map = uid ? &c->uid_map : &c->gid_map, *more, m;
 	u32 *count = uid ? &c->opts.uid_maps : &c->opts.gid_maps;
 
 	if ((!uid && strncmp(s, "gid:", 4) != 0) || !map_parse(s + 4, &m))
@@ -89,16 +91,16 @@ static int map_option(struct copy_cli *c, const char *s)
 
 static int exclude_option(struct copy_cli *c, const char *s)
 {
-	const char **more = realloc(c->exclude, (c->select.excludes + 1) * sizeof(*more));
+	const char **more = realloc(c->exclude, (c->opts.excludes + 1) * sizeof(*more));
 
 	if (!more)
 		return cli_fail("no memory for options");
 	/* From the top: a slash in front says no more. */
 	while (*s == '/')
 		s++;
-	more[c->select.excludes++] = s;
+	more[c->opts.excludes++] = s;
 	c->exclude = more;
-	c->select.exclude = more;
+	c->opts.exclude = more;
 	return 0;
 }
 
@@ -106,7 +108,7 @@ static int threads_option(struct copy_cli *c, const char *s)
 {
 	u64 n;
 
-	if (!cli_number(s, 1024, &n) || !n)
+	if (!number_parse(s, 1024, &n) || !n)
 		return cli_usage("threads: \"%s\" is not a number that can be", s);
 	c->opts.threads = (u32)n;
 	return 0;
@@ -137,13 +139,13 @@ bool copy_cli_option(struct copy_cli *c, int opt, int *code)
 
 /* ---- signals ---- */
 
-static _Atomic bool stop;
+static volatile int stop;
 static _Atomic int stop_signal;
 
 static void on_signal(int nr)
 {
 	atomic_store(&stop_signal, nr);
-	atomic_store(&stop, true);
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 }
 
 static void catch_signals(void)
@@ -160,7 +162,7 @@ static void catch_signals(void)
 bool copy_cli_stopped(const struct copy_cli *c)
 {
 	(void)c;
-	return atomic_load(&stop);
+	return stop_asked(&stop);
 }
 
 /* ---- the line on the terminal ---- */
@@ -175,7 +177,7 @@ static void add_time(struct text *t, u64 sec)
 }
 
 /* "1234 files, 1.5 GiB, 230 MiB/s, 42 %, 0:12 left" */
-static void progress_text(const struct copy_report *r, u64 ns, struct text *t)
+static void progress_text(const struct werunos_report *r, u64 ns, struct text *t)
 {
 	double sec = (double)ns / 1e9;
 
@@ -204,26 +206,20 @@ static void line_clear(struct copy_cli *c)
 }
 
 /* What all runs together have done: r is the report of the one that is under way. */
-static struct copy_report sum(const struct copy_cli *c, const struct copy_report *r)
+static struct werunos_report sum(const struct copy_cli *c, const struct werunos_report *r)
 {
-	struct copy_report s = c->report;
+	struct werunos_report s = c->report;
 
-	s.files += r->files;
-	s.directories += r->directories;
-	s.links += r->links;
-	s.others += r->others;
-	s.bytes += r->bytes;
-	s.failed += r->failed;
-	s.position_bytes += r->position_bytes;
-	s.position_all = c->position_all ? c->position_all : s.position_all + r->position_all;
-	s.stopped |= r->stopped;
+	report_add(&s, r);
+	if (c->position_all)
+		s.position_all = c->position_all;
 	return s;
 }
 
-static void progress(void *ctx, const struct copy_report *r)
+static void progress(void *ctx, const struct werunos_report *r)
 {
 	struct copy_cli *c = ctx;
-	struct copy_report all = sum(c, r);
+	struct werunos_report all = sum(c, r);
 	struct text t = { 0 };
 
 	progress_text(&all, os_monotonic_ns() - c->since_ns, &t);
@@ -256,7 +252,7 @@ static void failed(void *ctx, const char *path, int err, const char *why)
 	mutex_guard(&c->lock);
 	line_clear(c);
 	tell(path, why);
-	if (c->failures_told++ < FAILURES_MAX) {
+	if (c->failures && c->failures_told++ < FAILURES_MAX) {
 		struct doc *d = doc_object(c->failures, NULL);
 
 		doc_bytes(d, "path", path, strlen(path));
@@ -267,18 +263,6 @@ static void failed(void *ctx, const char *path, int err, const char *why)
 
 /* ---- runs ---- */
 
-void copy_cli_begin(struct copy_cli *c)
-{
-	c->on_terminal = !c->quiet && !c->json && isatty(STDERR_FILENO);
-	c->opts.stop = &stop;
-	c->opts.failed = failed;
-	c->opts.progress = c->on_terminal ? progress : NULL;
-	c->since_ns = os_monotonic_ns();
-	c->doc = doc_new();
-	c->failures = c->doc ? doc_array(c->doc, "failures") : NULL;
-	catch_signals();
-}
-
 int copy_cli_failed(struct copy_cli *c, int err)
 {
 	if (!c->err) {
@@ -288,31 +272,38 @@ int copy_cli_failed(struct copy_cli *c, int err)
 	return err;
 }
 
-int copy_cli_try(struct copy_cli *c, struct feed *f, struct sink *k)
+/* A deep tree has many directories of the host open at once. */
+static void more_files(void)
 {
-	struct copy_report r = { 0 };
-	int err;
+	struct rlimit l;
 
+	if (!getrlimit(RLIMIT_NOFILE, &l) && l.rlim_cur < l.rlim_max) {
+		l.rlim_cur = l.rlim_max;
+		(void)!setrlimit(RLIMIT_NOFILE, &l);
+	}
+}
+
+void copy_cli_begin(struct copy_cli *c)
+{
+	c->on_terminal = !c->quiet && !c->json && isatty(STDERR_FILENO);
+	c->opts.stop = &stop;
+	c->opts.failed = failed;
+	c->opts.progress = c->on_terminal ? progress : NULL;
+	c->since_ns = os_monotonic_ns();
+	c->doc = doc_new();
+	c->failures = c->doc ? doc_array(c->doc, "failures") : NULL;
 	if (!c->doc)
-		return fail(-ENOMEM, "no memory to copy");
-	err = copy_run(f, k, &c->opts, &r);
+		copy_cli_failed(c, fail(-ENOMEM, "no memory for the report"));
+	more_files();
+	catch_signals();
+}
+
+int copy_cli_took(struct copy_cli *c, const struct werunos_report *r, int err)
+{
 	mutex_lock(&c->lock);
 	line_clear(c);
-	c->report = sum(c, &r);
+	c->report = sum(c, r);
 	mutex_unlock(&c->lock);
-	return err;
-}
-
-void copy_cli_again(struct copy_cli *c)
-{
-	c->report = (struct copy_report){ 0 };
-	c->opts.failed = NULL;
-}
-
-int copy_cli_run(struct copy_cli *c, struct feed *f, struct sink *k)
-{
-	int err = copy_cli_try(c, f, k);
-
 	if (err && err != -ECANCELED)
 		copy_cli_failed(c, err);
 	return err;
@@ -327,7 +318,7 @@ struct doc *copy_cli_doc(struct copy_cli *c)
 
 static void summary_text(const struct copy_cli *c, u64 ns, struct text *t)
 {
-	const struct copy_report *r = &c->report;
+	const struct werunos_report *r = &c->report;
 
 	text_add(t, "%llu files, %llu directories, %llu links, %llu others, ", (unsigned long long)r->files,
 		 (unsigned long long)r->directories, (unsigned long long)r->links,
@@ -341,7 +332,7 @@ static void summary_text(const struct copy_cli *c, u64 ns, struct text *t)
 
 static void summary_doc(const struct copy_cli *c, u64 ns, struct doc *d)
 {
-	const struct copy_report *r = &c->report;
+	const struct werunos_report *r = &c->report;
 
 	doc_u64(d, "files", r->files);
 	doc_u64(d, "directories", r->directories);

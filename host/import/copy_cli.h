@@ -1,7 +1,7 @@
 /*
  * What the commands that copy share (cp, unpack, export, mkfs --from): options, progress, signals, report, exit code.
  *
- *   copy_cli_init ─► copy_cli_option … ─► copy_cli_begin ─► copy_cli_run … ─► copy_cli_end ─► copy_cli_free
+ *   copy_cli_init ─► copy_cli_option … ─► copy_cli_begin ─► a copy of werunos.h, copy_cli_took … ─► copy_cli_end ─► copy_cli_free
  *
  * Exit codes: 0; 1 when anything was not copied, after one line on stderr for each such thing; 64 for wrong usage; 128 and the
  * signal's number when one ended it (130 for ^C).
@@ -9,7 +9,9 @@
 #ifndef IMPORT_COPY_CLI_H
 #define IMPORT_COPY_CLI_H
 
-#include "import/import.h"
+#include "api/werunos.h"
+#include "lib/doc.h"
+#include "lib/lock.h"
 #include <getopt.h>
 
 /* What getopt_long returns for the rows of COPY_LONG: beyond every character. */
@@ -37,18 +39,18 @@ enum copy_cli_opt {
 
 struct copy_cli {
 	/* For the command: */
-	struct copy_opts opts; /* for copy_measure; a run may set `top` before */
-	struct select select;  /* for feeds; one_file_system and dereference are the command's to set */
-	bool json;             /* set by the command before begin: the report is JSON */
-	bool stdout_taken;     /* set by the command before begin: the report goes to stderr */
+	struct werunos_copy_options
+		opts;      /* what nobody asked for by an option of COPY_LONG is the command's to set */
+	bool json;         /* set by the command before begin: the report is JSON */
+	bool stdout_taken; /* set by the command before begin: the report goes to stderr */
 	u64 position_all; /* set by the command before the first of several runs: all that their feeds will be; 0: unknown */
-	struct copy_report report; /* of all runs so far */
+	struct werunos_report report; /* of all runs so far */
 	/* Its own: */
 	bool quiet, on_terminal;
 	int err; /* what ended a run */
 	char why[512];
 	const char **exclude;
-	struct id_map *uid_map, *gid_map;
+	struct werunos_id_map *uid_map, *gid_map;
 	struct mutex lock; /* rank LEAF: the members below, and the line on the terminal */
 	bool line;         /* there is one */
 	struct doc *doc;   /* the report, while it is made */
@@ -64,12 +66,8 @@ bool copy_cli_option(struct copy_cli *c, int opt, int *code) __must_check;
 void copy_cli_begin(struct copy_cli *c);
 /* A signal has asked to stop. */
 bool copy_cli_stopped(const struct copy_cli *c);
-/* copy_run, with everything that was asked for; adds to the report. The error is told of by copy_cli_end. */
-int copy_cli_run(struct copy_cli *c, struct feed *f, struct sink *k) __must_check;
-/* The same, but an error is the caller's to deal with. */
-int copy_cli_try(struct copy_cli *c, struct feed *f, struct sink *k) __must_check;
-/* Everything that was copied is void and will be copied once more: the report begins anew, and what fails again is not told of again. */
-void copy_cli_again(struct copy_cli *c);
+/* What a copy with c->opts has returned and reported: added to the report; an error is told of by copy_cli_end. Returns err. */
+int copy_cli_took(struct copy_cli *c, const struct werunos_report *r, int err);
 /* An error, not of one file, between the runs: told of by copy_cli_end. Returns it. */
 int copy_cli_failed(struct copy_cli *c, int err);
 /* Of the report, while it is made; for what the command has to say besides. Borrowed. */

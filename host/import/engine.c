@@ -28,15 +28,15 @@ struct run {
 	struct feed *f;
 	struct sink *k;
 	const struct copy_opts *o;
-	struct mutex order;        /* rank MOUNT: next, and a parallel sink's make */
-	bool at_end;               /* [order] */
-	struct mutex lock;         /* rank LEAF */
-	struct cond idle;          /* in_flight fell to 0 */
-	u32 in_flight;             /* [lock] files under way in a parallel sink */
-	struct copy_report report; /* [lock] */
-	u64 told_ns;               /* [lock] */
-	int err;                   /* [lock] what ended the copy */
-	char why[512];             /* [lock] */
+	struct mutex order;           /* rank MOUNT: next, and a parallel sink's make */
+	bool at_end;                  /* [order] */
+	struct mutex lock;            /* rank LEAF */
+	struct cond idle;             /* in_flight fell to 0 */
+	u32 in_flight;                /* [lock] files under way in a parallel sink */
+	struct werunos_report report; /* [lock] */
+	u64 told_ns;                  /* [lock] */
+	int err;                      /* [lock] what ended the copy */
+	char why[512];                /* [lock] */
 	_Atomic bool ended;
 	struct mutex telling;  /* rank RING: one call of opts->failed or ->progress at a time */
 	struct conveyor *belt; /* NULL: the sink is parallel */
@@ -46,7 +46,7 @@ struct run {
 
 static bool stopped(struct run *r)
 {
-	return r->o->stop && atomic_load(r->o->stop);
+	return stop_asked(r->o->stop);
 }
 
 static bool over(struct run *r)
@@ -112,7 +112,7 @@ static void sink_failed(struct run *r, const struct item *it, int err)
 
 static void count(struct run *r, const struct item *it)
 {
-	struct copy_report *c = &r->report;
+	struct werunos_report *c = &r->report;
 
 	mutex_guard(&r->lock);
 	if (it->kind == ITEM_LINK)
@@ -129,7 +129,7 @@ static void count(struct run *r, const struct item *it)
 
 static void tell(struct run *r, u64 bytes, bool now)
 {
-	struct copy_report c;
+	struct werunos_report c;
 
 	mutex_lock(&r->lock);
 	r->report.bytes += bytes;
@@ -148,7 +148,7 @@ static void tell(struct run *r, u64 bytes, bool now)
 
 /* ---- the next item, as it is wanted ---- */
 
-static u32 mapped(u32 id, const struct id_map *map, u32 n)
+static u32 mapped(u32 id, const struct werunos_id_map *map, u32 n)
 {
 	for (u32 i = 0; i < n; i++)
 		if (id >= map[i].from && id - map[i].from < map[i].count)
@@ -543,7 +543,7 @@ static void own_direct(struct run *r)
 	copy_direct(r);
 }
 
-int copy_run(struct feed *f, struct sink *k, const struct copy_opts *opts, struct copy_report *report)
+int copy_run(struct feed *f, struct sink *k, const struct copy_opts *opts, struct werunos_report *report)
 {
 	struct run r = { .f = f, .k = k, .o = opts, .told_ns = os_monotonic_ns() };
 	u32 threads = MIN(opts->threads ? opts->threads : os_cpus(), THREADS_MAX);
@@ -588,7 +588,7 @@ int copy_measure(struct feed *f, const struct copy_opts *opts, struct copy_size 
 
 		if (err || !it)
 			return err;
-		if (opts->stop && atomic_load(opts->stop)) {
+		if (stop_asked(opts->stop)) {
 			item_free(it);
 			return -ECANCELED;
 		}

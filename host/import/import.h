@@ -17,6 +17,7 @@
 #ifndef IMPORT_H
 #define IMPORT_H
 
+#include "api/werunos.h"
 #include "seen.h"
 #include "vfs/vfs.h"
 
@@ -183,14 +184,18 @@ struct sink {
 /* The items are a layer: a file may take a directory's place, with all that is in it; what the same sink made is not lost to whiteouts. */
 #define SINK_LAYER 0x10u
 /* Times of access are not kept: they are no part of what was copied. */
-#define SINK_NO_ATIME 0x40u
+#define SINK_NO_ATIME 0x20u
 /* Must know a file's holes before its data. */
 #define SINK_MAP 0x40u
+_Static_assert((KEEP_ALL | SINK_LAYER | SINK_NO_ATIME | SINK_MAP) == 0x7f, "each bit means one thing");
 
 /* Below directory `top` of a volume. Symbolic links on the way to an item are refused (-ELOOP), never followed. cred: owner where none is kept. */
 int sink_volume(struct inode *top, u32 keep, const struct cred *cred, struct sink **out) __must_check;
-/* Below a directory of the host, which exists. Nothing outside it is touched, whatever the items are called. */
-int sink_host(const char *dir, u32 keep, struct sink **out) __must_check;
+/*
+ * Below a directory of the host, which exists. Nothing outside it is touched, whatever the items are called. umask: of the modes of new files, where
+ * none are kept. Each level of the tree takes an open file.
+ */
+int sink_host(const char *dir, u32 keep, u32 umask, struct sink **out) __must_check;
 /*
  * A tar archive (pax), compressed as its name says (.gz, .zst, .xz, else not). "-": standard output, which is left open. What breaks off in the middle
  * of a file is filled up with zeros: its header has been written. Sockets: -EOPNOTSUPP.
@@ -207,32 +212,27 @@ int volume_remove(struct inode *dir, const struct name *name, const struct seen 
 
 /* ---- the engine ---- */
 
-struct id_map {
-	u32 from, to, count;
-};
-
-struct copy_report {
-	u64 files, directories, links, others; /* made */
-	u64 bytes;                             /* of file data, moved */
-	u64 failed;                            /* items that could not be copied */
-	u64 position_bytes, position_all;      /* the feed's; 0: unknown */
-	bool stopped;                          /* by opts->stop */
-};
+/* Set by a signal's handler or another thread. */
+static inline bool stop_asked(const volatile int *stop)
+{
+	return stop && __atomic_load_n(stop, __ATOMIC_RELAXED);
+}
 
 struct copy_opts {
 	bool has_owner; /* everything belongs to uid and gid */
 	u32 uid, gid;
-	const struct id_map *uid_map, *gid_map; /* what is in none stays */
+	const struct werunos_id_map *uid_map, *gid_map; /* what is in none stays */
 	u32 uid_maps, gid_maps;
 	const char *
 		top; /* the items' paths go below this one ("etc/conf.d"); NULL: they stay. The item "" is then this directory */
-	u32 threads;        /* 0: by the machine */
-	u64 memory_bytes;   /* for data on its way; 0: 64 MiB */
-	_Atomic bool *stop; /* set by a signal: what is complete stays, the rest is left out; NULL: never */
+	u32 threads;      /* 0: by the machine */
+	u64 memory_bytes; /* for data on its way; 0: 64 MiB */
+	const volatile int
+		*stop; /* not 0: what is complete stays, the rest is left out; NULL: never. See stop_asked */
 	/* One file could not be copied: path, errno, sentence. Any thread, one at a time. */
 	void (*failed)(void *ctx, const char *path, int err, const char *why);
 	/* About twice a second, and at the end. NULL: nobody looks. */
-	void (*progress)(void *ctx, const struct copy_report *r);
+	void (*progress)(void *ctx, const struct werunos_report *r);
 	void *ctx;
 };
 
@@ -241,7 +241,22 @@ struct copy_opts {
  * space, a broken volume, a broken archive; what was made before stands. finish was called in any case.
  */
 int copy_run(struct feed *f, struct sink *k, const struct copy_opts *opts,
-	     struct copy_report *report) __must_check;
+	     struct werunos_report *report) __must_check;
+
+/* Adds what one of several copies, one after the other, has done. */
+void report_add(struct werunos_report *sum, const struct werunos_report *r);
+
+/* Several copies, one after the other, that are one to who asked for them. */
+struct series {
+	const struct copy_opts *asked;
+	struct copy_opts opts; /* of each of them */
+	struct werunos_report all;
+	u64 position_all; /* of all their feeds; 0: unknown */
+};
+/* opts stays where it is as long as the series goes on. */
+void series_init(struct series *s, const struct copy_opts *opts, u64 position_all);
+/* copy_run, and s->all has it. */
+int series_run(struct series *s, struct feed *f, struct sink *k) __must_check;
 
 /* What a tree needs, by looking at it without its data. */
 struct copy_size {

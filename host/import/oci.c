@@ -9,6 +9,7 @@
  */
 #include "import/oci.h"
 
+#include "import/import.h"
 #include "lib/err.h"
 #include "lib/scope.h"
 #include "lib/text.h"
@@ -145,7 +146,7 @@ static int is_another(const char *path, const char *what)
 }
 
 /* Reads all of fd; buf gets it, when not NULL, and has room for size_bytes. */
-static int read_digest(int fd, const char *path, int kind, u64 size_bytes, u8 *buf, const _Atomic bool *stop,
+static int read_digest(int fd, const char *path, int kind, u64 size_bytes, u8 *buf, const volatile int *stop,
 		       char *hex_out)
 {
 	scoped(freep) u8 *own = buf ? NULL : malloc(READ_BYTES);
@@ -167,7 +168,7 @@ static int read_digest(int fd, const char *path, int kind, u64 size_bytes, u8 *b
 			err = is_another(path, "length");
 		else
 			gcry_md_write(md, to, (size_t)n);
-		if (!err && stop && atomic_load(stop))
+		if (!err && stop_asked(stop))
 			err = -ECANCELED;
 		at += n > 0 ? (u64)n : 0;
 	}
@@ -199,7 +200,7 @@ static int open_sized(const char *path, u64 *size_bytes, int *fd)
 	return 0;
 }
 
-int oci_verify(const struct oci_layer *l, const _Atomic bool *stop)
+int oci_verify(const struct oci_layer *l, const volatile int *stop)
 {
 	char found[2 * 64 + 1];
 	int kind = digest_kind(l->digest), fd;

@@ -27,7 +27,7 @@ struct oci_image {
  */
 int oci_open(const char *spec, const char *platform, struct oci_image **out) __must_check;
 /* The layer is what its digest says: before it is used. -EBADMSG; -ECANCELED: stopped. */
-int oci_verify(const struct oci_layer *l, const _Atomic bool *stop) __must_check;
+int oci_verify(const struct oci_layer *l, const volatile int *stop) __must_check;
 /* NULL is ignored. */
 void oci_close(struct oci_image *o);
 

@@ -7,10 +7,9 @@
  */
 #include "import/populate.h"
 
-#include "cmd.h"
 #include "import/oci.h"
 #include "lib/scope.h"
-#include "tool.h"
+#include "volume.h"
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -31,7 +30,7 @@ struct content {
 	struct oci_image *image; /* NULL: not one */
 	const char *path;
 	bool is_dir;
-	struct select *select;
+	const struct select *select;
 };
 
 /* One volume under way. */
@@ -58,7 +57,7 @@ static int content_open(const struct populate *p, struct content *c)
 	bool there = !strcmp(p->from, "-") || !stat(p->from, &st);
 	int err = 0;
 
-	*c = (struct content){ .path = p->from, .select = &p->cli->select };
+	*c = (struct content){ .path = p->from, .select = &p->select };
 	c->is_dir = strcmp(p->from, "-") != 0 && there && S_ISDIR(st.st_mode);
 	if (!there && !strchr(p->from, ':'))
 		return fail(-errno, "%s: %s", p->from, strerror(errno));
@@ -67,7 +66,7 @@ static int content_open(const struct populate *p, struct content *c)
 	else if (p->platform)
 		err = fail(-EINVAL, "%s is no image layout, which --platform chooses from", p->from);
 	for (u32 i = 0; !err && c->image && i < c->image->layers; i++)
-		err = oci_verify(&c->image->layer[i], NULL);
+		err = oci_verify(&c->image->layer[i], p->copy.stop);
 	return err;
 }
 
@@ -105,7 +104,7 @@ static int measure(const struct populate *p, const struct content *c, struct cop
 		err = part_open(c, i, &f);
 		if (err)
 			break;
-		err = copy_measure(f, &p->cli->opts, &one);
+		err = copy_measure(f, &p->copy, &one);
 		f->ops->close(f);
 		sum->files += one.files;
 		sum->directories += one.directories;
@@ -182,26 +181,31 @@ static int fill(const struct populate *p, const struct content *c, struct attemp
 	/* Of directories that no archive lists. */
 	const struct cred cred = { p->format.root_uid, p->format.root_gid, 022 };
 	u32 keep = KEEP_ALL | (c->image ? SINK_LAYER : 0) | (p->script ? SINK_NO_ATIME : 0);
+	struct copy_opts opts = p->copy;
+	struct series series;
 	struct inode *top;
 	int err = vfs_iget(a->sb, a->sb->root_ino, &top);
 
+	/* What fails again is not told of again. */
 	if (a->refill)
-		copy_cli_again(p->cli);
-	for (u32 i = 0; !err && i < parts(c) && !copy_cli_stopped(p->cli); i++) {
+		opts.failed = NULL;
+	series_init(&series, &opts, c->image ? c->image->bytes : 0);
+	for (u32 i = 0; !err && i < parts(c); i++) {
 		struct feed *f;
 		struct sink *k;
 
-		err = part_open(c, i, &f);
+		err = stop_asked(opts.stop) ? -ECANCELED : part_open(c, i, &f);
 		if (err)
 			break;
 		err = sink_volume(top, keep, &cred, &k);
 		if (!err) {
-			err = copy_cli_try(p->cli, f, k);
+			err = series_run(&series, f, k);
 			k->ops->close(k);
 		}
 		f->ops->close(f);
 	}
 	vfs_iput(top);
+	*p->report = series.all;
 	if (!err)
 		err = room(a, &a->free_bytes);
 	return err;
@@ -270,7 +274,7 @@ static int shrink(const struct populate *p, const struct content *c, const char 
 	bool there = true; /* what was made last is of `size`, and has free_bytes left */
 	int err = 0;
 
-	for (u32 i = 0; i < TRIES_MAX && !copy_cli_stopped(p->cli); i++) {
+	for (u32 i = 0; i < TRIES_MAX && !stop_asked(p->copy.stop); i++) {
 		/* A smaller volume takes less for itself: more than was free goes. */
 		u64 next = there && free_bytes < size ? size - free_bytes : 0;
 
@@ -320,20 +324,23 @@ static int with_own_size(struct populate *p, const struct content *c, const char
 	return err || !p->shrink ? err : shrink(p, c, spec, size, free_bytes);
 }
 
-/* What was made, beside what was copied. */
-static void describe(const struct populate *p, const char *spec)
+void populate_describe(const char *spec, u32 part, struct doc *out)
 {
-	struct doc *d = copy_cli_doc(p->cli);
-	const struct source_opts so = { .part = p->place.part };
+	const struct source_opts so = { .part = part };
 	const struct mount_opts mo = { .rdonly = true };
+	const struct fs_type *type;
 	struct source src;
+	int err = source_open(spec, &so, &src);
 
-	if (!d || source_open(spec, &so, &src))
-		return;
-	d = doc_object(d, "volume");
-	doc_str(d, "source", src.name);
-	doc_str(d, "type", p->type->name);
-	if (p->type->info && p->type->info(&src.dev, 1, &mo, d))
+	if (!err)
+		err = source_probe(&src, &mo, &type);
+	if (!err) {
+		doc_str(out, "source", src.name);
+		doc_str(out, "type", type->name);
+	}
+	if (!err && type->info)
+		err = type->info(&src.dev, 1, &mo, out);
+	if (err)
 		err_clear();
 	source_close(&src);
 }
@@ -344,21 +351,12 @@ int populate_run(struct populate *p, const char *spec)
 	u64 free_bytes = 0;
 	int err = content_open(p, &c);
 
-	if (err) {
-		content_close(&c);
-		return cli_error(err, p->from);
-	}
-	copy_cli_begin(p->cli);
-	if (p->shrink && !is_auto(p, spec))
+	if (!err && p->shrink && !is_auto(p, spec))
 		err = fail(-EINVAL, "--shrink is for files, and without a size");
-	else if (is_auto(p, spec))
+	else if (!err && is_auto(p, spec))
 		err = with_own_size(p, &c, spec);
-	else
+	else if (!err)
 		err = make_and_fill(p, &c, spec, p->place.size_bytes, false, false, &free_bytes);
 	content_close(&c);
-	if (err && err != -ECANCELED)
-		copy_cli_failed(p->cli, err);
-	else
-		describe(p, spec);
-	return copy_cli_end(p->cli, 0);
+	return err;
 }

@@ -5,7 +5,7 @@
 #ifndef IMPORT_POPULATE_H
 #define IMPORT_POPULATE_H
 
-#include "import/copy_cli.h"
+#include "import/import.h"
 #include "newvol.h"
 
 struct populate {
@@ -16,13 +16,17 @@ struct populate {
 	struct format_opts format;
 	const struct fs_type *type;
 	const struct mount_script *script; /* NULL: none */
-	struct copy_cli *cli;              /* set up, not begun */
+	struct copy_opts copy;
+	struct select select;
+	struct werunos_report *report;
 };
 
 /*
- * Makes the volume at spec and fills it; place.size_bytes 0: as large as its content takes, where spec is a file. The report is cli's.
- * Returns the exit code.
+ * Makes the volume at spec and fills it; place.size_bytes 0: as large as its content takes, where spec is a file. -ECANCELED: stopped; the
+ * volume counts, with what was complete.
  */
 int populate_run(struct populate *p, const char *spec) __must_check;
+/* The volume that lies there, as its type shows it; nothing when it cannot be read. */
+void populate_describe(const char *spec, u32 part, struct doc *out);
 
 #endif

@@ -19,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -568,18 +567,7 @@ static const struct sink_ops sink_ops = {
 	.close = sink_close,
 };
 
-/* A deep tree has many directories open at once. */
-static void more_files(void)
-{
-	struct rlimit l;
-
-	if (!getrlimit(RLIMIT_NOFILE, &l) && l.rlim_cur < l.rlim_max) {
-		l.rlim_cur = l.rlim_max;
-		(void)!setrlimit(RLIMIT_NOFILE, &l);
-	}
-}
-
-int sink_host(const char *dir, u32 keep, struct sink **out)
+int sink_host(const char *dir, u32 keep, u32 umask, struct sink **out)
 {
 	struct sink_host *h = calloc(1, sizeof(*h));
 	int fd, err;
@@ -589,9 +577,7 @@ int sink_host(const char *dir, u32 keep, struct sink **out)
 	h->sink = (struct sink){ .ops = &sink_ops, .parallel = true, .keep = keep };
 	mutex_init(&h->lock, RANK_LEAF);
 	h->root = !geteuid();
-	h->umask = umask(0);
-	umask(h->umask);
-	more_files();
+	h->umask = umask;
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	err = fd < 0 ? fail(-errno, "%s: %s", dir, strerror(errno)) : level_add(h, fd, 0);
 	if (err)

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static _Atomic u32 log_level = LOG_LVL_WARN;
+static _Atomic u32 log_level = LOG_LVL_NONE;
 static _Atomic int log_fd = STDERR_FILENO;
 static _Atomic bool log_to_syslog;
 
@@ -41,8 +41,8 @@ int log_open(const char *path)
 
 void log_msg(enum log_level level, const char *fmt, ...)
 {
-	static const char *const word[] = { "error", "warning", "info", "debug" };
-	static const int prio[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+	static const char *const word[] = { "", "error", "warning", "info", "debug" };
+	static const int prio[] = { LOG_ERR, LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 	char line[4096]; /* room for all counters, which are one message */
 	int fd = atomic_load(&log_fd), n = 0, m;
 	va_list ap;

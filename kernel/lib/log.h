@@ -4,9 +4,9 @@
 
 #include "lib/types.h"
 
-enum log_level { LOG_LVL_ERROR, LOG_LVL_WARN, LOG_LVL_INFO, LOG_LVL_DEBUG };
+enum log_level { LOG_LVL_NONE, LOG_LVL_ERROR, LOG_LVL_WARN, LOG_LVL_INFO, LOG_LVL_DEBUG };
 
-/* What is above `level` is dropped. Default: LOG_LVL_WARN, to stderr. */
+/* What is above `level` is dropped. Default: everything; where it goes then is stderr. */
 void log_set_level(enum log_level level);
 /* Appends to `path` instead of stderr; "syslog" means syslog(3). 0 or -errno (the old target stays). */
 int log_open(const char *path) __must_check;
