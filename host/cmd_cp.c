@@ -176,9 +176,10 @@ static int copy_all(struct cp *c, char **src, u32 n)
 
 	c->cli.opts.drop = c->archive ? 0 : WERUNOS_DROP_ALL;
 	c->cli.opts.umask = edit_cred().umask;
+	/* Before the volume says that it is being written: from then on it is to be closed. */
+	copy_cli_begin(&c->cli);
 	if (c->dst_is_volume)
 		err = volume_open_rw(&c->tool, c->dst, &c->volume);
-	copy_cli_begin(&c->cli);
 	if (!err) {
 		err = find_dst(c, n);
 		if (err) {

@@ -70,12 +70,14 @@ static int unpack_all(struct unpack *u, const char *operand)
 	int err = u->oci ? werunos_image_open(u->oci, u->platform, NULL, &u->image) : 0, code = 0;
 	u32 n = u->image ? 1 : u->archives;
 
+	/* Before the volume says that it is being written: from then on it is to be closed. */
+	if (!err)
+		copy_cli_begin(&u->cli);
 	if (!err)
 		err = volume_open_rw(&u->tool, operand, &u->volume);
 	if (err)
 		return cli_error(err, operand);
 	u->cli.position_all = u->image ? 0 : size_of_all(u);
-	copy_cli_begin(&u->cli);
 	describe(u);
 	for (u32 i = 0; !err && i < n; i++)
 		err = unpack_one(u, u->image ? NULL : u->archive[i]);

@@ -62,7 +62,7 @@ struct copy_cli {
 void copy_cli_init(struct copy_cli *c);
 /* True: opt is one of COPY_LONG. *code: 0, or after cli_usage the exit code. */
 bool copy_cli_option(struct copy_cli *c, int opt, int *code) __must_check;
-/* From here on SIGINT, SIGTERM and SIGHUP ask to stop; a second one ends the process. After the volume is open. */
+/* From here on SIGINT, SIGTERM and SIGHUP ask to stop; a second one ends the process. */
 void copy_cli_begin(struct copy_cli *c);
 /* A signal has asked to stop. */
 bool copy_cli_stopped(const struct copy_cli *c);
