@@ -37,6 +37,8 @@ char *path_last(const char *path);
 /* It ends in a slash, "." or "..", or is "": so it is that directory. */
 bool path_is_dir(const char *path);
 
+/* ---- look.c ---- */
+
 void api_stat_of(struct inode *inode, struct werunos_stat *out);
 
 #endif
