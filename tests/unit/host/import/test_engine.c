@@ -16,9 +16,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ITEMS_MAX 4000u
-#define HANG_S    300u
-#define STRIDE    61u /* of bytes that are looked at */
+#define ITEMS_MAX  4000u
+#define HANG_S     300u
+#define BELT_ITEMS 2048u /* the conveyor's places */
+#define STRIDE     61u   /* of bytes that are looked at */
 
 enum op { NEXT, FILL, MAKE, BEGIN, WRITE, END, OPS };
 enum mode { ORDERED, SERIAL, PARALLEL, MODES };
@@ -41,6 +42,7 @@ struct world {
 	u32 fail_nth, stop_nth;
 	int fail_err;
 	bool sink_refuses; /* begin fails for each second file */
+	u32 slow; /* this item's data come only when so many others have been asked for that they find no place; 0: none */
 	_Atomic u32 calls[OPS], all_calls;
 	_Atomic bool stop;
 	/* What was seen. */
@@ -143,6 +145,11 @@ static int feed_fill(struct feed *f, const struct item *it, struct outlet *to)
 
 	if (w->mode == SERIAL && nr != w->at - 1)
 		oops(w, "a serial feed is asked for data of an earlier item");
+	for (u32 ms = 0; w->slow && nr == w->slow && ms < 10000 && atomic_load(&w->calls[NEXT]) < BELT_ITEMS;
+	     ms++)
+		usleep(1000);
+	if (w->slow && nr == w->slow)
+		usleep(50000);
 	while (off < it->size_bytes) {
 		s64 now;
 		u8 *p = to->room(to, it->size_bytes - off, &n);
@@ -515,6 +522,21 @@ static void dropped_early(void **state)
 		}
 }
 
+/* Nobody wants it, but its place is taken until its data have come: who needs that place waits, and is told. */
+static void a_place_that_is_taken(void **state)
+{
+	struct copy_report r;
+	struct world *w = world_new(ORDERED, 4, ITEMS_MAX, 0);
+
+	(void)state;
+	w->sink_refuses = true;
+	w->slow = 1;
+	w->size[1] = 3000;
+	assert_int_equal(run(w, &r), 0);
+	assert_int_equal(made(w) + r.failed, ITEMS_MAX);
+	free(w);
+}
+
 /* ---- what is wanted of an item ---- */
 
 struct listed {
@@ -617,10 +639,10 @@ static void paths_and_owners(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(everything_arrives), cmocka_unit_test(random_worlds),
-		cmocka_unit_test(memory_is_bounded),  cmocka_unit_test(every_call_fails),
-		cmocka_unit_test(stopped_anywhere),   cmocka_unit_test(dropped_early),
-		cmocka_unit_test(paths_and_owners),
+		cmocka_unit_test(everything_arrives),    cmocka_unit_test(random_worlds),
+		cmocka_unit_test(memory_is_bounded),     cmocka_unit_test(every_call_fails),
+		cmocka_unit_test(stopped_anywhere),      cmocka_unit_test(dropped_early),
+		cmocka_unit_test(a_place_that_is_taken), cmocka_unit_test(paths_and_owners),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
