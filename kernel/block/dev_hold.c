@@ -12,6 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The mark, and what volumes begin with: written last and alone, so that no part of the rest can be missing behind it. */
+#define HEAD_BYTES 4096u
+
 struct dev_hold {
 	struct blkdev dev;
 	struct blkdev *lower; /* [const] referenced */
@@ -155,9 +158,14 @@ int dev_hold_new(struct blkdev *lower, u64 held_bytes, const char *mark, struct 
 int dev_hold_let_go(struct blkdev *hold)
 {
 	struct dev_hold *h = to_hold(hold);
-	int err = blkdev_flush(h->lower);
+	u64 head = MIN(h->held_bytes, (u64)HEAD_BYTES);
+	int err = 0;
 
+	if (h->held_bytes > head)
+		err = blkdev_write(h->lower, head, h->held + head, h->held_bytes - head, 0);
 	if (!err)
-		err = blkdev_write(h->lower, 0, h->held, h->held_bytes, 0);
+		err = blkdev_flush(h->lower);
+	if (!err)
+		err = blkdev_write(h->lower, 0, h->held, head, 0);
 	return err ? err : blkdev_flush(h->lower);
 }
