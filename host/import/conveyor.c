@@ -230,6 +230,7 @@ static u8 *belt_room(struct outlet *o, u64 want_bytes, u64 *room_bytes)
 	if (!bo->chunk) {
 		mutex_guard(&c->lock);
 		c->bytes -= room;
+		bo->no_memory = true;
 		return NULL;
 	}
 	*room_bytes = MIN(want_bytes, (u64)bo->chunk->room_bytes);
@@ -271,6 +272,8 @@ void conveyor_filled(struct conveyor *c, struct belt_outlet *o, int err)
 {
 	struct belt_slot *s = o->slot;
 
+	if (err && o->no_memory)
+		err = fail(-ENOMEM, "no memory to copy");
 	mutex_guard(&c->lock);
 	if (o->chunk)
 		chunk_release(c, o->chunk);

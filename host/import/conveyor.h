@@ -30,6 +30,7 @@ struct belt_outlet {
 	struct conveyor *c;
 	struct belt_slot *slot;
 	struct chunk *chunk;
+	bool no_memory; /* that is why there was no room */
 };
 /* Where the data of an item on the belt are put, by one thread. */
 void conveyor_outlet(struct conveyor *c, struct belt_slot *slot, struct belt_outlet *out);
