@@ -71,13 +71,48 @@ static int find_on_host(struct cp *c)
 	return name && *name ? 0 : fail(-ENOENT, "there is no such directory");
 }
 
-/* Where everything goes. sources: how many there are. */
-static int find_dst(struct cp *c, u32 sources)
+static int by_bytes(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Of two sources with one name the second would take the first one's place. */
+static int check_names(char **src, u32 n)
+{
+	char **name = calloc(n, sizeof(*name));
+	int err = name ? 0 : fail(-ENOMEM, "no memory to copy");
+
+	for (u32 i = 0; !err && i < n; i++) {
+		const char *path = src[i];
+		scoped(freep) char *spec = NULL;
+
+		if (is_volume(src[i]))
+			err = operand_split(src[i], &spec, &path);
+		name[i] = err ? NULL : path_last(path);
+		if (!err && !name[i])
+			err = fail(-ENOMEM, "no memory to copy");
+	}
+	if (!err)
+		qsort(name, n, sizeof(*name), by_bytes);
+	for (u32 i = 1; !err && i < n; i++)
+		if (*name[i] && !strcmp(name[i - 1], name[i]))
+			err = fail(-EEXIST, "two sources are called \"%s\": copy them one at a time",
+				   name[i]);
+	for (u32 i = 0; name && i < n; i++)
+		free(name[i]);
+	free(name);
+	return err;
+}
+
+/* Where everything goes. */
+static int find_dst(struct cp *c, char **src, u32 sources)
 {
 	int err = c->dst_is_volume ? find_in_volume(c) : find_on_host(c);
 
 	if (!err && !c->into_dir && sources > 1)
 		err = fail(-ENOTDIR, "not a directory, which it must be for several sources");
+	if (!err)
+		err = check_names(src, sources);
 	if (err)
 		return err;
 	c->into = strdup(c->dst_is_volume ? c->volume.path : c->dst);
@@ -181,7 +216,7 @@ static int copy_all(struct cp *c, char **src, u32 n)
 	if (c->dst_is_volume)
 		err = volume_open_rw(&c->tool, c->dst, &c->volume);
 	if (!err) {
-		err = find_dst(c, n);
+		err = find_dst(c, src, n);
 		if (err) {
 			snprintf(why, sizeof(why), "%s", *err_text() ? err_text() : strerror(-err));
 			err = fail(err, "%s: %s", c->dst, why);

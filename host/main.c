@@ -3,6 +3,8 @@
 #include "import/copy_cli.h"
 #include "lib/log.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -91,12 +93,27 @@ static bool is_mount_helper(const char *argv0)
 	return !strncmp(slash ? slash + 1 : argv0, "mount.", 6);
 }
 
+/*
+ * A standard stream that is closed gets a file: else the next that is opened, a volume perhaps, would have its number, and what is
+ * printed would go there. It is one that the stream's use still fails with.
+ */
+static bool hold_streams(void)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+		    open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd)
+			return false;
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	const struct command *c;
 	const char *name;
 
 	log_set_level(LOG_LVL_WARN);
+	if (!hold_streams())
+		return EXIT_ERROR;
 	cli_begin(command_find("help"));
 	if (is_mount_helper(argv[0])) {
 		cli_begin(command_find("mount"));

@@ -53,6 +53,14 @@ int newvol_type(const char *name, const struct fs_type **type, const char **word
 
 /* ---- is the place free? ---- */
 
+static bool is_whole_file(const struct newvol *v)
+{
+	struct stat st;
+
+	return v->src.fd >= 0 && !fstat(v->src.fd, &st) && S_ISREG(st.st_mode) && !v->src.off_bytes &&
+	       v->src.len_bytes == (u64)st.st_size;
+}
+
 /* "an XFS file system", without what to do to read it. */
 static void add_volume(struct text *t, const struct volume_id *v)
 {
@@ -76,6 +84,23 @@ bool newvol_is_unfinished(const struct source *s)
 		return false;
 	}
 	return !memcmp(mark, NEWVOL_MARK, sizeof(mark));
+}
+
+/* What is in a file and no type knows is somebody's all the same: a new file, and what was broken off, is a mark at most. */
+static int look_at_bytes(const struct newvol *v, struct text *t)
+{
+	u64 n = MIN(v->src.len_bytes, (u64)HELD_BYTES), at = 0;
+	u8 *buf = malloc(n);
+	int err = buf ? blkdev_read(v->src.dev, 0, buf, n) : fail(-ENOMEM, "no memory for a file's start");
+
+	if (!err && n >= sizeof(NEWVOL_MARK) && !memcmp(buf, NEWVOL_MARK, sizeof(NEWVOL_MARK) - 1))
+		at = sizeof(NEWVOL_MARK) - 1;
+	while (!err && at < n && !buf[at])
+		at++;
+	if (!err && at < n)
+		text_add(t, "data that is no file system");
+	free(buf);
+	return err;
 }
 
 /* Says in *t what is there, if anything is known. */
@@ -105,7 +130,9 @@ static int look(const struct newvol *v, struct text *t)
 	if (!err)
 		text_add(t, "what was a file system (%s)", type->name);
 	err_clear();
-	return err == -ENODEV ? 0 : err;
+	if (err == -ENODEV)
+		err = is_whole_file(v) ? look_at_bytes(v, t) : 0;
+	return err;
 }
 
 static int refuse_content(const struct newvol *v)
@@ -121,14 +148,6 @@ static int refuse_content(const struct newvol *v)
 }
 
 /* ---- sizes and files ---- */
-
-static bool is_whole_file(const struct newvol *v)
-{
-	struct stat st;
-
-	return v->src.fd >= 0 && !fstat(v->src.fd, &st) && S_ISREG(st.st_mode) && !v->src.off_bytes &&
-	       v->src.len_bytes == (u64)st.st_size;
-}
 
 static int set_size(int fd, const char *path, u64 size)
 {

@@ -44,7 +44,10 @@ struct select api_select(const struct werunos_copy_options *o)
 {
 	if (!o)
 		return (struct select){ 0 };
-	return (struct select){ o->exclude, o->excludes, o->one_file_system, o->dereference };
+	return (struct select){ .exclude = o->exclude,
+				.excludes = o->excludes,
+				.one_file_system = o->one_file_system,
+				.dereference = o->dereference };
 }
 
 static u32 keeps(const struct werunos_copy_options *o)
@@ -199,11 +202,12 @@ static int into_volume(const struct werunos_volume *v, const struct origin *from
 int werunos_import_tree(struct werunos_volume *v, const char *host_path, const char *path,
 			const struct werunos_copy_options *o, struct werunos_report *report)
 {
-	const struct select select = api_select(o);
+	struct select select = api_select(o);
 	struct origin from = { 0 };
 	struct target to;
 	int err;
 
+	select_dst(&select, v->src.fd);
 	begin(report);
 	err = target_in_volume(v->sb, path, &to);
 	if (!err)

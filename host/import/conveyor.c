@@ -288,7 +288,7 @@ void conveyor_filled(struct conveyor *c, struct belt_outlet *o, int err)
 {
 	struct belt_slot *s = o->slot;
 
-	if (o->no_memory)
+	if (err && o->no_memory)
 		err = fail(-ENOMEM, "no memory to copy");
 	mutex_guard(&c->lock);
 	if (o->chunk)

@@ -183,6 +183,8 @@ static int inspect(struct feed_host *h, const struct host_path *p, struct stat *
 	if (sel && sel->dereference ? stat(p->buf, st) : lstat(p->buf, st))
 		return no("it cannot be looked at");
 	from_stat(st, it);
+	if (S_ISREG(st->st_mode) && sel && sel->dst_ino == st->st_ino && sel->dst_dev == st->st_dev)
+		return fail(-EINVAL, "it is what is copied to: --exclude leaves it out");
 	if (!S_ISDIR(st->st_mode) && st->st_nlink > 1 && !(sel && sel->dereference))
 		err = as_link(&h->tree, st, it, &is_link);
 	if (err || is_link)
@@ -322,12 +324,16 @@ static struct item_range data_behind(int fd, u64 at, u64 size)
 static int move_data(int fd, const struct item *it, struct outlet *to)
 {
 	struct item_range r = { 0 };
+	struct stat st;
 	int err = 0;
 
 	do {
 		r = data_behind(fd, r.off_bytes + r.len_bytes, it->size_bytes);
 		err = move(fd, r.off_bytes, r.off_bytes + r.len_bytes, to);
 	} while (!err && r.len_bytes && r.off_bytes + r.len_bytes < it->size_bytes);
+	/* Behind its end nothing is a hole. */
+	if (!err && (fstat(fd, &st) || (u64)st.st_size < it->size_bytes))
+		err = changed();
 	return err;
 }
 

@@ -12,7 +12,8 @@ struct feed_volume {
 	struct inode *top;
 	char *name;
 	char *xattr_names;
-	u8 *xattr_value; /* VFS_XATTR_MAX each, [next] */
+	u8 *xattr_value;  /* VFS_XATTR_MAX each, [next] */
+	struct seen seen; /* [next] directories: a damaged volume may have one in two places, or in itself */
 };
 
 static struct feed_volume *to_volume(struct tree *t)
@@ -114,6 +115,10 @@ static int look(struct tree *t, void *dir, const char *name, const char *path, s
 		err = vfs_lookup(dir, &NAME(name), &inode);
 	if (!err)
 		err = inspect(f, inode, it);
+	if (!err && is_dir(inode))
+		err = seen_add(&f->seen, inode->ino);
+	if (err == -EEXIST)
+		err = fail(-ELOOP, "this directory has another place in the tree");
 	if (err) {
 		item_spoil(it, err);
 		vfs_iput(inode);
@@ -251,6 +256,7 @@ static void feed_close(struct feed *f)
 
 	tree_fini(&v->tree);
 	vfs_iput(v->top);
+	seen_free(&v->seen);
 	free(v->name);
 	free(v->xattr_names);
 	free(v->xattr_value);

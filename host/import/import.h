@@ -124,7 +124,10 @@ struct select {
 	u32 excludes;
 	bool one_file_system; /* host trees: stays on the top's */
 	bool dereference;     /* host trees: what symbolic links lead to, instead of them */
+	u64 dst_dev, dst_ino; /* host trees: of the file that is copied to, which cannot be copied; 0: none */
 };
+/* What is copied to is the file that is open there; no file (-1, a device): nothing. */
+void select_dst(struct select *s, int fd);
 /* Excluded, or in something that is. */
 bool select_drops(const struct select *s, const char *path) __must_check;
 

@@ -5,6 +5,7 @@
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define RANGES_MAX (1u << 20)
 
@@ -115,6 +116,15 @@ static bool one_drops(const char *pattern, const char *path)
 	if (strchr(pattern, '/'))
 		return !fnmatch(pattern, path, FNM_PATHNAME);
 	return !fnmatch(pattern, last ? last + 1 : path, 0);
+}
+
+void select_dst(struct select *s, int fd)
+{
+	struct stat st;
+	bool file = !fstat(fd, &st) && S_ISREG(st.st_mode);
+
+	s->dst_dev = file ? st.st_dev : 0;
+	s->dst_ino = file ? st.st_ino : 0;
 }
 
 bool select_drops(const struct select *s, const char *path)

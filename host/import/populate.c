@@ -24,6 +24,8 @@
 #define TRIES_MAX       24u
 #define SHRINK_NEAR     (256u << 10) /* so near to the least is near enough */
 #define DIR_ENTRY_BYTES 32u
+#define INODE_BITS_MIN  8u /* of an inode's size in bytes */
+#define INODE_BITS_MAX  12u
 
 /* What it is filled from. */
 struct content {
@@ -51,7 +53,7 @@ static bool is_layout(const char *path)
 	return snprintf(name, sizeof(name), "%s/oci-layout", path) < (int)sizeof(name) && !stat(name, &st);
 }
 
-static int content_open(const struct populate *p, struct content *c)
+static int content_open(struct populate *p, struct content *c)
 {
 	struct stat st;
 	bool there = !strcmp(p->from, "-") || !stat(p->from, &st);
@@ -92,7 +94,7 @@ static int part_open(const struct content *c, u32 i, struct feed **out)
 	return real ? feed_host(real, "", c->select, out) : fail(-errno, "%s: %s", c->path, strerror(errno));
 }
 
-static int measure(const struct populate *p, const struct content *c, struct copy_size *sum)
+static int measure(struct populate *p, const struct content *c, struct copy_size *sum)
 {
 	int err = 0;
 
@@ -129,11 +131,17 @@ static u64 bytes_of(const struct copy_size *s)
 
 static int attempt_end(struct attempt *a, int err)
 {
-	int end = a->sb ? vfs_unmount(a->sb) : 0;
+	char why[512];
+	int end;
 
+	snprintf(why, sizeof(why), "%s", err_text());
+	end = a->sb ? vfs_unmount(a->sb) : 0;
 	a->sb = NULL;
+	/* Unmounting what cannot be written says less than what came before. */
 	if (!err)
 		err = end;
+	else if (end && *why)
+		(void)!fail(err, "%s", why);
 	/* Broken off by a signal, what is complete counts. */
 	if (!err || err == -ECANCELED) {
 		end = newvol_finish(&a->vol);
@@ -146,7 +154,7 @@ static int attempt_end(struct attempt *a, int err)
 	return newvol_close(&a->vol, err);
 }
 
-static int attempt_begin(const struct populate *p, const char *spec, u64 size, bool again, struct attempt *a)
+static int attempt_begin(struct populate *p, const char *spec, u64 size, bool again, struct attempt *a)
 {
 	struct mount_opts mo = { .fresh = true, .script = p->script };
 	struct newvol_opts place = p->place;
@@ -157,6 +165,7 @@ static int attempt_begin(const struct populate *p, const char *spec, u64 size, b
 	place.unfinished = true;
 	place.force |= again;
 	err = newvol_open(spec, p->type, &place, &a->vol);
+	select_dst(&p->select, a->vol.src.fd);
 	if (!err)
 		err = newvol_format(&a->vol, &p->format, NULL);
 	if (!err)
@@ -176,7 +185,7 @@ static int room(struct attempt *a, u64 *free_bytes)
 	return err;
 }
 
-static int fill(const struct populate *p, const struct content *c, struct attempt *a)
+static int fill(struct populate *p, const struct content *c, struct attempt *a)
 {
 	/* Of directories that no archive lists. */
 	const struct cred cred = { p->format.root_uid, p->format.root_gid, 022 };
@@ -213,8 +222,23 @@ static int fill(const struct populate *p, const struct content *c, struct attemp
 
 /* ---- sizes ---- */
 
+/*
+ * attempt_begin. That a volume cannot be is said of options, but also of one that is too small for its table of inodes: then it is made
+ * larger, by the inodes in the sizes that they have.
+ */
+static int begin_larger(struct populate *p, const char *spec, u64 *size, bool again, struct attempt *a)
+{
+	int err = attempt_begin(p, spec, *size, again, a);
+
+	for (u32 bits = INODE_BITS_MIN; err == -EINVAL && p->format.files && bits <= INODE_BITS_MAX; bits++) {
+		*size = ALIGN_UP(*size + (p->format.files << bits), MIB);
+		err = attempt_begin(p, spec, *size, again, a);
+	}
+	return err;
+}
+
 /* The first size at which the volume has room for it, by its own word. */
-static int find_size(const struct populate *p, const char *spec, const struct copy_size *content, u64 *size,
+static int find_size(struct populate *p, const char *spec, const struct copy_size *content, u64 *size,
 		     bool *again)
 {
 	u64 want = bytes_of(content), ask = want + want / 16 + SLACK_BYTES, have;
@@ -224,7 +248,7 @@ static int find_size(const struct populate *p, const char *spec, const struct co
 	for (u32 i = 0; !err && i < TRIES_MAX; i++) {
 		struct attempt a;
 
-		err = attempt_begin(p, spec, *size, *again, &a);
+		err = begin_larger(p, spec, size, *again, &a);
 		if (err)
 			break;
 		*again = true;
@@ -239,7 +263,7 @@ static int find_size(const struct populate *p, const char *spec, const struct co
 	return err ? err : fail(-EFBIG, "no size was found at which there is room for its content");
 }
 
-static bool is_auto(const struct populate *p, const char *spec)
+static bool is_auto(struct populate *p, const char *spec)
 {
 	struct stat st;
 	scoped(freep) char *path = NULL;
@@ -251,9 +275,17 @@ static bool is_auto(const struct populate *p, const char *spec)
 	return path && !part && (stat(path, &st) || S_ISREG(st.st_mode));
 }
 
+/* It is not the volume that is full, but what it lies on: a larger one would be no help. */
+static bool is_host_full(const struct attempt *a)
+{
+	struct statfs st;
+
+	return !fstatfs(a->vol.src.fd, &st) && (u64)st.f_bavail * (u64)st.f_bsize < MIB;
+}
+
 /* again: what is there is ours. refill: it was filled before. */
-static int make_and_fill(const struct populate *p, const struct content *c, const char *spec, u64 size,
-			 bool again, bool refill, u64 *free_bytes)
+static int make_and_fill(struct populate *p, const struct content *c, const char *spec, u64 size, bool again,
+			 bool refill, u64 *free_bytes)
 {
 	struct attempt a;
 	int err = attempt_begin(p, spec, size, again, &a);
@@ -262,13 +294,15 @@ static int make_and_fill(const struct populate *p, const struct content *c, cons
 		return err;
 	a.refill = refill;
 	err = fill(p, c, &a);
+	/* With the sentence that there is. */
+	if (err == -ENOSPC && is_host_full(&a))
+		err = -EIO;
 	*free_bytes = a.free_bytes;
 	return attempt_end(&a, err);
 }
 
 /* Makes it smaller for as long as it does. `size` does, with so much left. */
-static int shrink(const struct populate *p, const struct content *c, const char *spec, u64 size,
-		  u64 free_bytes)
+static int shrink(struct populate *p, const struct content *c, const char *spec, u64 size, u64 free_bytes)
 {
 	u64 least = 0;     /* does not do */
 	bool there = true; /* what was made last is of `size`, and has free_bytes left */
@@ -314,12 +348,11 @@ static int with_own_size(struct populate *p, const struct content *c, const char
 	p->format.files = content.files + content.directories + content.others;
 	if (!err)
 		err = find_size(p, spec, &content, &size, &again);
-	for (u32 i = 0; !err && i < TRIES_MAX; i++) {
-		err = make_and_fill(p, c, spec, size, true, i, &free_bytes);
-		if (err != -ENOSPC)
-			break;
+	if (!err)
+		err = make_and_fill(p, c, spec, size, true, false, &free_bytes);
+	for (u32 i = 0; err == -ENOSPC && i < TRIES_MAX; i++) {
 		size = ALIGN_UP(size + size / 4, MIB);
-		err = 0;
+		err = make_and_fill(p, c, spec, size, true, true, &free_bytes);
 	}
 	return err || !p->shrink ? err : shrink(p, c, spec, size, free_bytes);
 }

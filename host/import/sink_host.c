@@ -105,11 +105,14 @@ static struct attrs attrs_of(const struct sink_host *h, const struct item *it)
 	return a;
 }
 
-/* Goes first: it takes set-id bits and capabilities away. */
-static int set_owner(const struct sink_host *h, int fd, const struct attrs *a)
+/* Goes first: it takes set-id bits and capabilities away. Where it cannot be, nobody gets our id by the mode. */
+static int set_owner(const struct sink_host *h, int fd, struct attrs *a)
 {
-	if (a->valid & KEEP_OWNER && fchown(fd, a->uid, a->gid) && (h->root || errno != EPERM))
+	if (!(a->valid & KEEP_OWNER) || !fchown(fd, a->uid, a->gid))
+		return 0;
+	if (h->root || errno != EPERM)
 		return no("its owner cannot be set");
+	a->mode &= ~(u32)(S_ISUID | S_ISGID);
 	return 0;
 }
 

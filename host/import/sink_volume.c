@@ -22,7 +22,7 @@ struct level {
 	size_t end; /* its path is the first so many bytes of `path` */
 };
 
-/* What a directory gets at the end. */
+/* What a directory gets at the end, and a file whose flags forbid it another name. */
 struct due {
 	u64 ino;
 	u32 generation, valid; /* ATTR_* */
@@ -168,7 +168,7 @@ static void forget_way(struct sink_volume *v)
 
 /* ---- attributes ---- */
 
-static int due_add(struct sink_volume *v, const struct inode *dir, const struct due *due)
+static int due_add(struct sink_volume *v, const struct inode *inode, const struct due *due)
 {
 	struct due *more;
 
@@ -183,8 +183,8 @@ static int due_add(struct sink_volume *v, const struct inode *dir, const struct 
 	}
 	more = &v->due[v->dues++];
 	*more = *due;
-	more->ino = dir->ino;
-	more->generation = dir->generation;
+	more->ino = inode->ino;
+	more->generation = inode->generation;
 	return 0;
 }
 
@@ -269,22 +269,24 @@ static int set_attributes(struct sink_volume *v, struct inode *inode, const stru
 	a.mtime = due.mtime = it->mtime;
 	a.atime = due.atime = it->atime;
 	a.valid = is_dir(inode) ? 0 : times;
-	due.valid = times;
 	if (inode->uid != owner.uid || inode->gid != owner.gid)
 		a.valid |= ATTR_UID | ATTR_GID;
 	if (!is_symlink(inode) && (inode->mode & 07777) != a.mode)
 		a.valid |= ATTR_MODE;
 	one = a.valid ? vfs_setattr(inode, &a) : 0;
 	err = err ? err : one;
-	/* Flags come last: they may forbid the rest. */
+	due.valid = is_dir(inode) ? times : 0;
+	/* Flags come last: they may forbid the rest, and the names that the file is still to get. */
 	a.flags = due.flags = (inode->flags & ~ITEM_FLAGS_KEPT) | (it->flags & ITEM_FLAGS_KEPT);
 	if (v->sink.keep & KEEP_XATTR && it->has & ITEM_FLAGS && inode->flags != a.flags) {
-		due.valid |= ATTR_FLAGS;
+		bool late = is_dir(inode) || a.flags & (INO_IMMUTABLE | INO_APPEND);
+
+		due.valid |= late ? ATTR_FLAGS : 0;
 		a.valid = ATTR_FLAGS;
-		one = is_dir(inode) ? 0 : vfs_setattr(inode, &a);
+		one = late ? 0 : vfs_setattr(inode, &a);
 		err = err ? err : one;
 	}
-	if (is_dir(inode) && (due.valid || due.acl)) {
+	if (due.valid || due.acl) {
 		one = due_add(v, inode, &due);
 		if (one)
 			free(due.acl);
@@ -532,11 +534,12 @@ static int settle(struct sink_volume *v, struct sink_file *sf, const struct item
 static int sink_end(struct sink *k, struct sink_file *sf, const struct item *it, int err)
 {
 	struct sink_volume *v = to_volume(k);
+	bool broken = err;
 
 	if (!err)
 		err = settle(v, sf, it);
 	/* Bytes that are missing make it no file; an attribute that is missing is told of. */
-	if (err && (sf->temp[0] || atomic_load(&sf->inode->size_bytes) < it->size_bytes))
+	if (broken || (err && (sf->temp[0] || atomic_load(&sf->inode->size_bytes) < it->size_bytes)))
 		(void)!vfs_unlink(sf->dir, &NAME(sf->temp[0] ? sf->temp : sf->name));
 	file_free(sf);
 	return err;
@@ -546,22 +549,22 @@ static int sink_end(struct sink *k, struct sink_file *sf, const struct item *it,
 
 static int pay(struct sink_volume *v, const struct due *d)
 {
-	struct inode *dir;
-	int err = vfs_iget(v->sb, d->ino, &dir);
+	struct inode *inode;
+	int err = vfs_iget(v->sb, d->ino, &inode);
 
 	/* Taken away since. */
 	if (err)
 		return err == -ESTALE ? 0 : err;
-	if (dir->generation == d->generation && is_dir(dir) && dir->nlink) {
+	if (inode->generation == d->generation && inode->nlink) {
 		if (d->acl)
-			err = vfs_setxattr(dir, "system.posix_acl_default", d->acl, d->acl_bytes, 0);
+			err = vfs_setxattr(inode, "system.posix_acl_default", d->acl, d->acl_bytes, 0);
 		if (!err && d->valid)
-			err = vfs_setattr(dir, &(struct iattr){ .valid = d->valid,
-								.flags = d->flags,
-								.mtime = d->mtime,
-								.atime = d->atime });
+			err = vfs_setattr(inode, &(struct iattr){ .valid = d->valid,
+								  .flags = d->flags,
+								  .mtime = d->mtime,
+								  .atime = d->atime });
 	}
-	vfs_iput(dir);
+	vfs_iput(inode);
 	return err;
 }
 

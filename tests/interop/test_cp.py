@@ -2,7 +2,7 @@
 werunos cp: a tree of everything goes into volumes, out of them and from one to another, and is the same afterwards, for us and for
 the kernel; what is hostile touches nothing outside; broken off, the volume is sound.
 """
-import json, os, random, signal, subprocess, time
+import json, os, random, shutil, signal, subprocess, tempfile, time
 import pytest
 import fill, manifest, mounts
 from test_write import fsck, make
@@ -243,6 +243,7 @@ def test_broken_off(place, how):
     (['{src}', '{image}:/no/such/dir'], 1, 'mkdir'),
     (['{image}:/none', '{src}'], 1, 'No such file'),
     (['{src}', '{src}', '{image}:/file'], 1, 'not a directory'),
+    (['{src}', '{image}:/lost+found', '{src}/../src/', '{image}:/'], 1, 'two sources'),
     (['{image}:/', '{image}:/x'], 1, 'use'),
 ])
 def test_bad_use(place, args, code, says):
@@ -305,3 +306,69 @@ def test_partition(place):
     cp(f'{disk}#p1:/file', f'{disk}#p2:/again')
     cp(f'{disk}#p2:/again', place / 'back')
     assert (place / 'back').read_text() == 'there and back'
+
+
+def test_what_is_copied_to(place):
+    """The image lies in the tree: it is told of and the rest is copied, or left out when that was asked for."""
+    src = place / 'src'
+    src.mkdir()
+    image = make(src / 'a.img', 'default', 32)
+    (src / 'file').write_text('x')
+    r = cp('-a', src, f'{image}:/one', code=1)
+    assert 'one/a.img: it is what is copied to' in r.stderr, r.stderr
+    cp('-a', '--exclude', 'a.img', src, f'{image}:/two')
+    for d in ('one', 'two'):
+        assert 'file' == subprocess.run([mounts.WERUNOS, 'ls', f'{image}:/{d}'], capture_output=True, text=True, check=True).stdout.strip()
+    fsck(image)
+
+
+@pytest.mark.parametrize('flag', ['i', 'a'])
+def test_flags_that_forbid_names(place, flag):
+    """A file that may not be renamed or linked any more takes the place of another, with all its names, and nothing is left behind."""
+    a, b, mnt = make(place / 'a.img', 'default', 32), make(place / 'b.img', 'default', 32), place / 'mnt'
+    mnt.mkdir()
+    with mounts.kernel(a, mnt):
+        (mnt / 'd').mkdir()
+        (mnt / 'd/file').write_text('new')
+        os.link(mnt / 'd/file', mnt / 'd/hard')
+        mounts.run('chattr', '+' + flag, str(mnt / 'd/file'))
+    with mounts.kernel(b, mnt):
+        (mnt / 'd').mkdir()
+        (mnt / 'd/file').write_text('old')
+    cp('-a', f'{a}:/d', f'{b}:/')
+    # Over itself it cannot go; what is there stays.
+    r = cp('-a', f'{a}:/d', f'{b}:/', code=1)
+    assert 'd/file' in r.stderr, r.stderr
+    fsck(b)
+    with mounts.kernel(b, mnt):
+        assert sorted(os.listdir(mnt / 'd')) == ['file', 'hard']
+        assert (mnt / 'd/file').read_text() == 'new' and os.path.samefile(mnt / 'd/file', mnt / 'd/hard')
+        assert flag in subprocess.run(['lsattr', str(mnt / 'd/file')], capture_output=True, text=True, check=True).stdout.split()[0]
+
+
+def test_directory_in_itself(place):
+    image, dst = make(place / 'a.img', 'default', 32), place / 'dst'
+    dst.mkdir()
+    for d in ('d', 'd/e'):
+        mounts.run(mounts.WERUNOS, 'mkdir', f'{image}:/{d}')
+    mounts.run('debugfs', '-w', '-R', 'link /d /d/e/loop', str(image))
+    r = cp('-a', f'{image}:/d', dst, code=1)
+    assert 'd/e/loop: this directory has another place' in r.stderr and len(r.stderr.splitlines()) == 1, r.stderr
+    assert os.listdir(dst / 'd/e') == []
+
+
+def test_set_id_of_others(place):
+    """Who may not give a file away gets it without the bits that would make it act for him."""
+    image, mnt = make(place / 'a.img', 'default', 32), place / 'mnt'
+    mnt.mkdir()
+    with mounts.kernel(image, mnt):
+        (mnt / 'file').write_text('x')
+        os.chmod(mnt / 'file', 0o6755)
+    # Where others than root may go.
+    with tempfile.TemporaryDirectory() as d:
+        shutil.copy(image, d + '/a.img')
+        shutil.copy(mounts.WERUNOS, d + '/werunos')
+        mounts.run('chown', '-R', '65534:65534', d)
+        mounts.run('setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', d + '/werunos', 'cp', '-a', d + '/a.img:/file', d + '/file')
+        st = os.stat(d + '/file')
+        assert (st.st_uid, st.st_mode & 0o7777) == (65534, 0o755)

@@ -228,3 +228,17 @@ def test_names_after_a_crash(tmp_path, kind):
         assert os.path.exists('%s/moved' % mnt) and len(os.listdir('%s/to' % mnt)) == 200
         mounts.run('chattr', '-i', '%s/immutable' % mnt)
     fsck(dirty)
+
+
+def test_closed_streams(tmp_path):
+    """What is said goes nowhere then, and not into the volume that has been opened meanwhile."""
+    image = tmp_path / 'a.img'
+    mounts.run(mounts.WERUNOS, 'mkfs', 'ext4', str(image), '32M')
+    missing = [f'{image}:/{"missing" * 10}{i}' for i in range(60)]
+    for closed in ('0<&-', '1>&-', '2>&-', '0<&- 1>&- 2>&-'):
+        r = subprocess.run(['sh', '-c', f'exec "$@" {closed}', 'sh', mounts.WERUNOS, 'rm', *missing], capture_output=True, timeout=60)
+        assert r.returncode == 1
+        assert b'missing' not in image.read_bytes()
+        mounts.run('e2fsck', '-fn', str(image))
+    r = subprocess.run(['sh', '-c', 'exec "$@" >&-', 'sh', mounts.WERUNOS, 'ls', f'{image}:/'], capture_output=True, text=True)
+    assert r.returncode == 1 and 'output' in r.stderr
