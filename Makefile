@@ -180,13 +180,17 @@ build/fuzz/fuzz_ext4: $(FUZZ_OBJ) build/fuzz/tests/fuzz/fuzz_ext4.o build/fuzz/t
 build/fuzz/fuzz_btrfs: $(FUZZ_OBJ) build/fuzz/tests/fuzz/fuzz_btrfs.o build/fuzz/tests/fuzz/btrfs_sums.o
 	$(call say,CC)
 	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer -Wl,--wrap=btrfs_csum -o $@ $^ $(PKG_LD) -lpthread
+build/fuzz/fuzz_tar: $(patsubst %.c,build/fuzz/%.o,$(filter kernel/lib/% kernel/vfs/acl.c,$(KSRC)) host/import/item.c host/import/feed_tar.c \
+		$(wildcard host/import/tar_*.c) tests/support/tar_make.c tests/fuzz/fuzz_tar.c)
+	$(call say,CC)
+	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ $(PKG_LD) -lpthread
 build/fuzz/images: tests/fuzz/images.sh tests/fuzz/fast_commit.py tests/fuzz/logs.py tests/interop/verity.py
 	tests/fuzz/images.sh $@
 build/fuzz/images-btrfs: tests/fuzz/images_btrfs.sh
 	tests/fuzz/images_btrfs.sh $@
 
 fuzz: deps ## fuzz every parser, T=target for one, TIME=seconds each (600)
-	@$(MAKE) --no-print-directory build/fuzz/fuzz_ext4 build/fuzz/fuzz_btrfs build/fuzz/images build/fuzz/images-btrfs
+	@$(MAKE) --no-print-directory build/fuzz/fuzz_ext4 build/fuzz/fuzz_btrfs build/fuzz/fuzz_tar build/fuzz/images build/fuzz/images-btrfs
 	@tests/fuzz/run.sh build/fuzz "$(T)" "$(or $(TIME),600)"
 
 install: all ## install to DESTDIR and PREFIX

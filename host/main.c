@@ -51,8 +51,10 @@ static const struct command commands[] = {
 	  cmd_getfattr },
 	{ "label", "[--json] [-p N] IMAGE [NEW]", "show or change a volume's label", cmd_label },
 	{ "uuid", "[--json] [-p N] IMAGE [NEW|random]", "show or change a volume's UUID", cmd_uuid },
-	{ "mkfs", "[--force] [--dry-run] [--json] [-L LABEL] [-O FEATURES] [OPTION …] TYPE IMAGE [SIZE]",
-	  "make a new volume", cmd_mkfs },
+	{ "mkfs",
+	  "[--force] [--dry-run] [--json] [-L LABEL] [-O FEATURES] [OPTION …] [--from DIR|TAR|OCI "
+	  "[--shrink]] TYPE IMAGE [SIZE]",
+	  "make a new volume, empty or with content", cmd_mkfs },
 	{ "help", "[COMMAND]", "show the commands, or how one is used", cmd_help },
 };
 

@@ -4,7 +4,7 @@
  * Interface: open.h.
  *
  * A file or device is locked while it is open: shared for reading, exclusive for writing, by a lock that belongs
- * to the open file and ends with it; a block device is also held O_EXCL for writing, which keeps the kernel off
+ * to the open file and ends with it, on no more of it than the partition that was named; a block device is also held O_EXCL for writing, which keeps the kernel off
  * it. What the kernel already does with it, busy.c finds out.
  */
 #include "open.h"
@@ -161,11 +161,16 @@ static bool may_fall_back(int err)
 	return err == -EACCES || err == -EPERM || err == -EROFS;
 }
 
-static int lock_file(int fd, const char *path, bool write, const char *or_else)
+/* The whole file, or of it the partition or window that was chosen: others may use the rest. */
+static int lock_file(const struct source *s, const char *path, u64 size, const char *or_else)
 {
-	struct flock lk = { .l_type = write ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET };
+	bool write = !s->rdonly, whole = !s->off_bytes && s->len_bytes == size;
+	struct flock lk = { .l_type = write ? F_WRLCK : F_RDLCK,
+			    .l_whence = SEEK_SET,
+			    .l_start = (off_t)s->off_bytes,
+			    .l_len = whole ? 0 : (off_t)s->len_bytes };
 
-	if (!fcntl(fd, F_OFD_SETLK, &lk))
+	if (!fcntl(s->fd, F_OFD_SETLK, &lk))
 		return 0;
 	if (errno == EAGAIN || errno == EACCES)
 		return fail(-EBUSY, "%s is in use by another program%s: end that first%s", path,
@@ -175,7 +180,7 @@ static int lock_file(int fd, const char *path, bool write, const char *or_else)
 	return 0;
 }
 
-/* Opens and locks; st is what was opened. */
+/* st is what was opened. */
 static int open_file(const char *path, const struct source_opts *opts, struct source *out, struct stat *st)
 {
 	bool write = opts->write;
@@ -197,10 +202,7 @@ static int open_file(const char *path, const struct source_opts *opts, struct so
 	out->rdonly = !write;
 	if (fstat(fd, st) < 0)
 		return open_error(path, errno, write, or_read(opts));
-	err = lock_file(fd, path, write, or_read(opts));
-	if (!err && S_ISREG(st->st_mode))
-		err = busy_image(path, st, write, or_read(opts));
-	return err;
+	return S_ISREG(st->st_mode) ? busy_image(path, st, write, or_read(opts)) : 0;
 }
 
 static int file_size(const struct source *s, const struct stat *st, u64 *size, u32 *sector)
@@ -330,6 +332,8 @@ static int open_path(const char *path, u32 part, const struct source_opts *opts,
 		err = file_size(s, &st, &size, &sector);
 	if (!err)
 		err = choose_window(s, path, opts, part, size, sector);
+	if (!err)
+		err = lock_file(s, path, size, or_read(opts));
 	if (!err && S_ISBLK(st.st_mode))
 		err = busy_device(path, st.st_rdev, s->off_bytes, s->len_bytes, !s->rdonly, or_read(opts));
 	return err ? err : make_device(s, size);

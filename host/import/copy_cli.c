@@ -230,23 +230,35 @@ static void progress(void *ctx, const struct werunos_report *r)
 	text_free(&t);
 }
 
+/* Sentences hold names from archives and volumes: nothing of them may steer a terminal. */
+static void tell(const char *path, const char *why)
+{
+	struct text t = { 0 };
+
+	if (path) {
+		text_add_name(&t, *path ? path : "/", *path ? strlen(path) : 1);
+		text_add(&t, ": ");
+	}
+	text_add_name(&t, why, strlen(why));
+	cli_fail("%s", text_str(&t));
+	text_free(&t);
+}
+
 static void failed(void *ctx, const char *path, int err, const char *why)
 {
 	struct copy_cli *c = ctx;
-	struct text t = { 0 };
 
-	text_add_name(&t, *path ? path : "/", *path ? strlen(path) : 1);
+	why = *why ? why : strerror(-err);
 	mutex_guard(&c->lock);
 	line_clear(c);
-	cli_fail("%s: %s", text_str(&t), *why ? why : strerror(-err));
+	tell(path, why);
 	if (c->failures && c->failures_told++ < FAILURES_MAX) {
 		struct doc *d = doc_object(c->failures, NULL);
 
 		doc_bytes(d, "path", path, strlen(path));
 		doc_str(d, "error", err_name(err));
-		doc_str(d, "why", *why ? why : strerror(-err));
+		doc_bytes(d, "why", why, strlen(why));
 	}
-	text_free(&t);
 }
 
 /* ---- runs ---- */
@@ -331,7 +343,7 @@ static void summary_doc(const struct copy_cli *c, u64 ns, struct doc *d)
 	doc_bool(d, "stopped", r->stopped || copy_cli_stopped(c));
 	doc_u64(d, "milliseconds", ns / 1000000);
 	if (c->err)
-		doc_str(d, "error", c->why);
+		doc_bytes(d, "error", c->why, strlen(c->why));
 }
 
 static int report(struct copy_cli *c)
@@ -360,10 +372,12 @@ int copy_cli_end(struct copy_cli *c, int close_code)
 {
 	int err = report(c), code = close_code;
 
-	if (c->err)
-		code = cli_fail("%s", *c->why ? c->why : strerror(-c->err));
-	else if (err)
+	if (c->err) {
+		tell(NULL, *c->why ? c->why : strerror(-c->err));
+		code = EXIT_ERROR;
+	} else if (err) {
 		code = cli_error(err, "the report");
+	}
 	if (c->report.failed && !code)
 		code = EXIT_ERROR;
 	if (copy_cli_stopped(c)) {

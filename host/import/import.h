@@ -142,7 +142,10 @@ int feed_host(const char *path, const char *name, const struct select *select,
 /* The tree at an inode of a volume, which stays mounted meanwhile; `name` as above. */
 int feed_volume(struct inode *top, const char *name, const struct select *select,
 		struct feed **out) __must_check;
-/* A tar archive (any format and filter that libarchive reads). "-": standard input. layers: OCI's .wh. names are whiteouts and opaque directories. */
+/*
+ * A tar archive: ustar, pax, GNU's and old star's form, whatever packs it (tar.h). "-": standard input. layers: OCI's .wh. names are whiteouts and
+ * opaque directories. An error of next or fill is -EBADMSG where the archive is broken.
+ */
 int feed_tar(const char *file, bool layers, const struct select *select, struct feed **out) __must_check;
 
 /* ---- sinks ---- */
@@ -181,9 +184,9 @@ struct sink {
 /* The items are a layer: a file may take a directory's place, with all that is in it; what the same sink made is not lost to whiteouts. */
 #define SINK_LAYER 0x10u
 /* Times of access are not kept: they are no part of what was copied. */
-#define SINK_NO_ATIME 0x20u
+#define SINK_NO_ATIME 0x40u
 /* Must know a file's holes before its data. */
-#define SINK_MAP 0x40u
+#define SINK_MAP 0x20u
 _Static_assert((KEEP_ALL | SINK_LAYER | SINK_NO_ATIME | SINK_MAP) == 0x7f, "each bit means one thing");
 
 /* Below directory `top` of a volume. Symbolic links on the way to an item are refused (-ELOOP), never followed. cred: owner where none is kept. */
@@ -193,7 +196,10 @@ int sink_volume(struct inode *top, u32 keep, const struct cred *cred, struct sin
  * none are kept. Each level of the tree takes an open file.
  */
 int sink_host(const char *dir, u32 keep, u32 umask, struct sink **out) __must_check;
-/* A tar archive (pax), filter by the file's name (.gz, .zst, .xz, else none). "-": standard output, which is left open. */
+/*
+ * A tar archive (pax), compressed as its name says (.gz, .zst, .xz, else not). "-": standard output, which is left open. What breaks off in the middle
+ * of a file is filled up with zeros: its header has been written. Sockets: -EOPNOTSUPP.
+ */
 int sink_tar(const char *file, struct sink **out) __must_check;
 
 /*

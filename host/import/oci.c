@@ -626,7 +626,7 @@ int oci_open(const char *spec, const char *platform, struct oci_image **out)
 {
 	scoped(layout_fini) struct layout l = { 0 };
 	struct oci_image *o = calloc(1, sizeof(*o));
-	struct candidate *c;
+	struct candidate *c = NULL;
 	const char *tag;
 	int err = o ? 0 : fail(-ENOMEM, "no memory for an image");
 

@@ -357,7 +357,7 @@ static void type_of(struct tar_head *h, const struct tar_disk_header *d)
 		break;
 	default:
 		h->type = '0';
-		tar_spoil(h, fail(-EOPNOTSUPP, "an entry of type \\x%02x, which is not known", (u8)type));
+		tar_spoil(h, fail(-EOPNOTSUPP, "an entry of type %u, which is not known", (u8)type));
 	}
 }
 

@@ -3,12 +3,13 @@
 # Ends non-zero when a target found something; the input that shows it is named.
 set -u
 build=$1 only=$2 seconds=$3
-targets=${only:-super inode extent dir xattr journal fastcommit verity image btrfs-super btrfs-node btrfs-item btrfs-log btrfs-zlib btrfs-lzo btrfs-zstd btrfs-volume}
+targets=${only:-super inode extent dir xattr journal fastcommit verity image btrfs-super btrfs-node btrfs-item btrfs-log btrfs-zlib btrfs-lzo btrfs-zstd btrfs-volume tar}
 
 one() {
 	local t=$1 corpus=$build/corpus/$1 seeds=$build/seeds/$1 program=$build/fuzz_ext4
 	export FUZZ_IMAGES=$build/images FUZZ_TARGET=$t
 	[[ $t == btrfs-* ]] && program=$build/fuzz_btrfs FUZZ_IMAGES=$build/images-btrfs FUZZ_TARGET=${t#btrfs-}
+	[[ $t == tar ]] && program=$build/fuzz_tar
 	mkdir -p "$corpus" "$seeds" "$build/found"
 	FUZZ_WRITE_SEEDS=$seeds "$program" 2>/dev/null || return 1
 	LLVM_PROFILE_FILE=$build/$t.profraw "$program" -max_total_time="$seconds" -max_len=17000 -timeout=10 \
@@ -34,7 +35,7 @@ for i in "${!pid[@]}"; do
 done
 if command -v llvm-profdata-14 >/dev/null && ls "$build"/*.profraw >/dev/null 2>&1; then
 	llvm-profdata-14 merge -o "$build/all.profdata" "$build"/*.profraw &&
-		llvm-cov-14 report "$build/fuzz_ext4" -object "$build/fuzz_btrfs" -instr-profile="$build/all.profdata" kernel/fs/ext4 kernel/fs/btrfs kernel/jbd2 2>/dev/null |
+		llvm-cov-14 report "$build/fuzz_ext4" -object "$build/fuzz_btrfs" -object "$build/fuzz_tar" -instr-profile="$build/all.profdata" kernel/fs/ext4 kernel/fs/btrfs kernel/jbd2 host/import 2>/dev/null |
 		awk 'BEGIN { print "file", "lines" } /\.c |^TOTAL/ { print $1, $(NF-3) }' | column -t
 fi
 exit $((failed > 0))

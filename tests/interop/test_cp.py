@@ -253,3 +253,55 @@ def test_bad_use(place, args, code, says):
     if code == 1:
         assert len(r.stderr.strip().splitlines()) == 1, r.stderr
     fsck(image)
+
+
+def test_what_links_lead_to(place):
+    """-L: instead of links; a link into a directory that it lies in ends there, with one line."""
+    src, image, mnt = place / 'src', make(place / 'a.img', 'default', 64), place / 'mnt'
+    (src / 'd').mkdir(parents=True)
+    (place / 'outside').write_text('from outside')
+    (src / 'd/file').symlink_to(place / 'outside')
+    (src / 'dir').symlink_to('d')
+    (src / 'd/loop').symlink_to('..')
+    (src / 'd/nowhere').symlink_to('nowhere')
+    mnt.mkdir()
+    r = cp('-aL', src, f'{image}:/', code=1)
+    assert sorted(r.stderr.replace(str(place), '').split(': ')[1] for r.stderr in r.stderr.splitlines()) == [
+        'src/d/loop', 'src/d/nowhere', 'src/dir/loop', 'src/dir/nowhere']
+    fsck(image)
+    with mounts.kernel(image, mnt):
+        for d in ('d', 'dir'):
+            assert not (mnt / 'src' / d).is_symlink() and (mnt / 'src' / d / 'file').read_text() == 'from outside'
+            assert sorted(os.listdir(mnt / 'src' / d)) == ['file']
+
+
+def test_one_file_system(place):
+    src, image, mnt = place / 'src', make(place / 'a.img', 'default', 64), place / 'mnt'
+    (src / 'other').mkdir(parents=True)
+    (src / 'mine').write_text('x')
+    mnt.mkdir()
+    mounts.run('mount', '-t', 'tmpfs', 'tmpfs', str(src / 'other'))
+    try:
+        (src / 'other/not-mine').write_text('x')
+        cp('-ax', src, f'{image}:/one')
+        cp('-a', src, f'{image}:/all')
+    finally:
+        mounts.unmount(src / 'other')
+    with mounts.kernel(image, mnt):
+        assert sorted(os.listdir(mnt / 'one')) == ['mine', 'other'] and not os.listdir(mnt / 'one/other')
+        assert os.listdir(mnt / 'all/other') == ['not-mine']
+
+
+def test_partition(place):
+    """IMAGE#pN:/PATH on both sides."""
+    disk, mnt = place / 'disk.img', place / 'mnt'
+    with open(disk, 'wb') as f:
+        f.truncate(80 << 20)
+    subprocess.run(['sfdisk', '-q', '--no-tell-kernel', str(disk)], input=b'label: gpt\nsize=32M\nsize=32M\n', check=True)
+    (place / 'file').write_text('there and back')
+    for n in (1, 2):
+        subprocess.run([mounts.WERUNOS, 'mkfs', 'ext4', f'{disk}#p{n}'], check=True, stdout=subprocess.DEVNULL)
+    cp(place / 'file', f'{disk}#p1:/')
+    cp(f'{disk}#p1:/file', f'{disk}#p2:/again')
+    cp(f'{disk}#p2:/again', place / 'back')
+    assert (place / 'back').read_text() == 'there and back'

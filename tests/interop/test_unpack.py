@@ -242,6 +242,15 @@ def test_owners_exclusions_and_reports(tmp_path):
     assert {(v['uid'], v['gid']) for p, v in got.items() if p.startswith(b'd')} == {(5, 6)}
 
 
+def test_no_name_steers_a_terminal(tmp_path):
+    archive, evil = tmp_path / 'a.tar', '\x1b]0;x\x07\n'
+    archive.write_bytes(oci.tar([oci.entry('../' + evil), oci.entry('h', tarfile.LNKTYPE, link='../' + evil), oci.entry('s', tarfile.SYMTYPE, link='d'),
+                                 oci.entry('a', body=b'x', pax={'SCHILY.acl.access': 'user:' + evil + ':rwx'}),
+                                 oci.entry('b', body=b'x', pax={'LIBARCHIVE.xattr.user.' + evil: '!'})]))
+    _, err = werunos('unpack', '--quiet', make(tmp_path / 'i.img', 16), archive, code=1)
+    assert len(err.splitlines()) == 4 and '\x1b' not in err and '\x07' not in err, err
+
+
 def test_wrong_usage(tmp_path):
     image, archive = make(tmp_path / 'i.img', 16), tmp_path / 'a.tar'
     archive.write_bytes(oci.tar([]))
@@ -313,6 +322,27 @@ def test_hostile_archives_touch_nothing_else(tmp_path):
     dest.mkdir()
     werunos('export', '--quiet', image, '-o', dest)
     assert os.readlink(dest / 'up') == str(outside) and (outside / 'file').read_text() == 'mine'
+
+
+def test_memory_is_bounded(tmp_path):
+    """Attributes as large as they may be, many of them on each of many files, in a few KiB."""
+    pax = {'SCHILY.xattr.user.%d' % i: 'v' * 65000 for i in range(60)}
+    head = oci.entry('f', pax=pax)[0].tobuf(tarfile.PAX_FORMAT)
+    archive = tmp_path / 'a.tar.zst'
+    with open(archive, 'wb') as out:
+        z = subprocess.Popen(['zstd', '-q', '-1', '-c'], stdin=subprocess.PIPE, stdout=out)
+        for _ in range(150):
+            z.stdin.write(head)
+        z.stdin.close()
+        assert z.wait() == 0
+    p = subprocess.Popen([mounts.WERUNOS, 'unpack', make(tmp_path / 'i.img'), str(archive)], stdout=subprocess.PIPE,
+                         stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(p.pid, 0)
+    p.returncode = os.waitstatus_to_exitcode(status)
+    assert p.returncode == 1 and b'150 not copied' in p.stdout.read() and archive.stat().st_size < 1 << 20
+    if 'release' in mounts.BUILD:
+        assert usage.ru_maxrss < 240 << 10, '%d KiB' % usage.ru_maxrss
+    fsck(tmp_path / 'i.img')
 
 
 def test_no_random_archive_hurts(tmp_path):

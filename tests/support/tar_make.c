@@ -158,7 +158,9 @@ static void add_meta(const struct item *it, struct text *out)
 		text_add(out, ">");
 	}
 	for (u32 i = 0; i < it->xattrs; i++) {
-		text_add(out, " {%s=", it->xattr[i].name);
+		text_add(out, " {");
+		text_add_name(out, it->xattr[i].name, strlen(it->xattr[i].name));
+		text_add(out, "=");
 		text_add_name(out, it->xattr[i].value, it->xattr[i].len_bytes);
 		text_add(out, "}");
 	}
@@ -174,7 +176,7 @@ static int add_data(struct feed *f, const struct item *it, struct text *out)
 	err = f->ops->fill(f, it, &s.outlet);
 	text_add(out, " [");
 	text_add_name(out, s.data, shown);
-	text_add(out, "]%s", s.overlap || s.at > it->size_bytes ? " OVERLAP" : "");
+	text_add(out, "]%s", s.overlap || s.at > it->size_bytes ? MAKE_BAD_DATA : "");
 	return err;
 }
 
@@ -194,7 +196,8 @@ int make_read(const char *path, bool layers, struct text *out)
 		if (it->err) {
 			text_add(out, "! ");
 			text_add_name(out, it->path, strlen(it->path));
-			text_add(out, ": %s", it->why ? it->why : "");
+			text_add(out, ": ");
+			text_add_name(out, it->why ? it->why : "", it->why ? strlen(it->why) : 0);
 		} else {
 			add_meta(it, out);
 			if (it->kind == ITEM_FILE && S_ISREG(it->mode) && it->size_bytes)

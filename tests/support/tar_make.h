@@ -30,8 +30,10 @@ void make_free(struct tar_make *m);
 
 /*
  * Goes through an archive as the engine does and writes down what comes, a line for each item:
- * "f path 0644 1:2 5 @3 <target> {name=value} [data]"; holes are dots. What is spoiled: "! path: why". Returns next's or fill's error.
+ * "f path 0644 1:2 5 @3 <target> {name=value} [data]"; holes are dots. What is spoiled: "! path: why". MAKE_BAD_DATA, which no name can say, is
+ * behind data that do not come in order or within the file. Returns next's or fill's error.
  */
+#define MAKE_BAD_DATA "\x01"
 int make_read(const char *path, bool layers, struct text *out) __must_check;
 
 #endif

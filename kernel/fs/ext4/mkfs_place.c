@@ -183,23 +183,43 @@ static int to_clusters(struct ext4_mkfs_plan *p)
 	return err;
 }
 
+/*
+ * What begins groups, up to group `last`, is taken. Not all at once: what comes in the order in which it lies costs nothing, also on a volume
+ * of millions of groups. *done: groups for which it was.
+ */
+static int place_bases(struct ext4_mkfs_plan *p, u64 last, u32 *done)
+{
+	struct ext4_super *es = p->es;
+	int err = 0;
+
+	for (; *done < es->groups && *done <= last && !err; ++*done) {
+		u32 base = ext4_group_base_blocks(es, *done);
+
+		if (base)
+			err = ext4_zone_insert(&p->used, ext4_group_start(es, *done), base);
+		es->group[*done].flags =
+			es->desc_csum ? EXT4_GROUP_INODE_UNINIT | EXT4_GROUP_BLOCK_UNINIT : 0;
+		/* The bitmap of the last one has an end, so it is always written. */
+		if (*done == es->groups - 1)
+			es->group[*done].flags &= (u16)~EXT4_GROUP_BLOCK_UNINIT;
+	}
+	return err;
+}
+
 static int place_tables(struct ext4_mkfs_plan *p)
 {
 	struct ext4_super *es = p->es;
-	bool flex = es->disk.log_groups_per_flex && ext4_has_incompat(es, EXT4_INCOMPAT_FLEX_BG);
+	u32 bits = MIN((u32)es->disk.log_groups_per_flex, 31u), done = 0;
+	bool flex = bits && ext4_has_incompat(es, EXT4_INCOMPAT_FLEX_BG);
+	u64 set = flex ? 1ull << bits : 1;
 	int err = 0;
 
 	for (u32 i = 0; i < es->groups && !err; i++) {
-		u32 base = ext4_group_base_blocks(es, i);
-
-		es->group[i].flags = es->desc_csum ? EXT4_GROUP_INODE_UNINIT | EXT4_GROUP_BLOCK_UNINIT : 0;
-		if (base)
-			err = ext4_zone_insert(&p->used, ext4_group_start(es, i), base);
+		/* A table is looked for in its set, and may end in the group behind it. */
+		err = place_bases(p, (i & ~(set - 1)) + set, &done);
+		if (!err)
+			err = flex ? place_flex(p, i) : place_own(p, i);
 	}
-	/* Its bitmap ends within a byte of it perhaps, so it is always written. */
-	es->group[es->groups - 1].flags &= (u16)~EXT4_GROUP_BLOCK_UNINIT;
-	for (u32 i = 0; i < es->groups && !err; i++)
-		err = flex ? place_flex(p, i) : place_own(p, i);
 	if (!err)
 		err = to_clusters(p);
 	if (!err)

@@ -163,7 +163,7 @@ static void links_and_devices(void **state)
 		 "b dev/b 0644 1:2 0 @3 0,1048575\n"
 		 "p fifo 0644 1:2 0 @3\n"
 		 "d dumped 0644 1:2 0 @3\n"
-		 "! what: an entry of type \\x51, which is not known\n"
+		 "! what: an entry of type 81, which is not known\n"
 		 "! rest: the rest of a file whose beginning is in another archive\n"
 		 "f after 0644 1:2 1 @3 [1]\n");
 }

@@ -25,7 +25,11 @@ static int try_plan(u64 size, const char *features, const char *words)
 	struct ext4_mkfs_opts o;
 	int err = ext4_mkfs_parse(&in, 1, &o);
 
-	return err ? err : ext4_mkfs_plan(&o, &plan);
+	if (!err)
+		err = ext4_mkfs_plan(&o, &plan);
+	if (err)
+		ext4_mkfs_free(&plan);
+	return err;
 }
 
 static int done(void **state)
