@@ -18,9 +18,10 @@
  * one at a time, and call nothing here. After a fork the child may use nothing that was open.
  *
  * Errors. 0, or a negative errno (linux: -ENOENT); results in parameters are void then. werunos_error_text is the sentence that belongs to it, of
- * the calling thread's last call that failed; it speaks of options as the commands call them. Of a volume whose content cannot be right: -EUCLEAN.
- * Nothing is printed, no signal, umask, limit or directory of the process is touched. Of the environment SOURCE_DATE_EPOCH is read, by
- * werunos_make. A copy to a pipe may meet SIGPIPE, and one of very deep trees to the host more open files than RLIMIT_NOFILE has.
+ * the calling thread's last call that failed; it speaks of options as the commands call them, and holds names of
+ * volumes and archives as they are: what shows it on a terminal makes that harmless. Of a volume whose content cannot be right: -EUCLEAN.
+ * Nothing is printed, no signal, umask, limit or directory of the process is touched. Of the environment SOURCE_DATE_EPOCH (werunos_make) and
+ * WERUNOS_NO_RING are read. A copy to a pipe may meet SIGPIPE, and one of very deep trees to the host more open files than RLIMIT_NOFILE has.
  *
  * Units are in the names: bytes, or blocks of 512. Strings are bytes that end in NUL; names on a volume need not be UTF-8.
  */

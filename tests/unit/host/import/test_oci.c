@@ -181,7 +181,7 @@ static void digests_are_no_paths(void **state)
 
 static void files_that_are_others(void **state)
 {
-	_Atomic bool stop = true;
+	const volatile int stop = 1;
 	struct oci_image *o;
 	char name[256];
 
