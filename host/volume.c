@@ -35,18 +35,6 @@ static const struct fs_type *type_by_copy(const struct source *s, const struct m
 	return found;
 }
 
-/* A volume that was being made when its maker ended. */
-static bool is_unfinished(const struct source *s)
-{
-	char mark[sizeof(NEWVOL_MARK) - 1];
-
-	if (s->dev->size_bytes < sizeof(mark) || blkdev_read(s->dev, 0, mark, sizeof(mark))) {
-		err_clear();
-		return false;
-	}
-	return !memcmp(mark, NEWVOL_MARK, sizeof(mark));
-}
-
 /* Nothing begins there: perhaps something did once, of which a copy is left. */
 static int nothing(const struct source *s)
 {
@@ -89,12 +77,6 @@ static int foreign(const struct source *s)
 	else if (t.type[0] && have.len_bytes)
 		err = fail(-ENODEV, "%s is a disk with partitions: choose one with -p (it has %s)", s->name,
 			   text_str(&have));
-	else if (is_unfinished(s))
-		err = fail(
-			-ENODEV,
-			"%s is an unfinished image: what was making it (werunos mkfs --from) was broken off; "
-			"make it anew",
-			s->name);
 	else
 		err = nothing(s);
 	text_free(&have);
@@ -112,6 +94,13 @@ int source_probe(struct source *s, const struct mount_opts *opts, const struct f
 		*out = fs_find(s->fs);
 		return *out ? 0 : fail(-ENODEV, "there is no file system %s", s->fs);
 	}
+	/* Copies of its superblock may be there already. */
+	if (!opts->has_sb && newvol_is_unfinished(s->dev))
+		return fail(
+			-ENODEV,
+			"%s is an unfinished image: what was making it (werunos mkfs --from) was broken off; "
+			"make it anew",
+			s->name);
 	err = fs_probe(s->dev, out, &info);
 	if (err == -ENODEV && opts->has_sb) {
 		*out = type_by_copy(s, opts);
