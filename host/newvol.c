@@ -22,6 +22,7 @@
 
 #define HELD_BYTES (128u << 10) /* superblocks of all types lie in it */
 #define SIZE_UNIT  4096u        /* a volume that takes all there is ends with a page */
+#define MARK_BYTES 4096u        /* of what is held, what is written last: the mark and zeros until then */
 
 /* ---- types ---- */
 
@@ -75,29 +76,31 @@ static void add_volume(struct text *t, const struct volume_id *v)
 	}
 }
 
-bool newvol_is_unfinished(const struct source *s)
+static bool is_zero(const u8 *p, u64 n)
 {
-	char mark[sizeof(NEWVOL_MARK) - 1];
+	return !n || (!p[0] && !memcmp(p, p + 1, n - 1));
+}
 
-	if (s->dev->size_bytes < sizeof(mark) || blkdev_read(s->dev, 0, mark, sizeof(mark))) {
+bool newvol_is_unfinished(struct blkdev *dev)
+{
+	const u64 mark = sizeof(NEWVOL_MARK) - 1;
+	u8 buf[MARK_BYTES];
+
+	if (dev->size_bytes < sizeof(buf) || blkdev_read(dev, 0, buf, sizeof(buf))) {
 		err_clear();
 		return false;
 	}
-	return !memcmp(mark, NEWVOL_MARK, sizeof(mark));
+	return !memcmp(buf, NEWVOL_MARK, mark) && is_zero(buf + mark, sizeof(buf) - mark);
 }
 
-/* What is in a file and no type knows is somebody's all the same: a new file, and what was broken off, is a mark at most. */
+/* What is in a file and no type knows is somebody's all the same: a new file is zeros. */
 static int look_at_bytes(const struct newvol *v, struct text *t)
 {
-	u64 n = MIN(v->src.len_bytes, (u64)HELD_BYTES), at = 0;
+	u64 n = MIN(v->src.len_bytes, (u64)HELD_BYTES);
 	u8 *buf = malloc(n);
 	int err = buf ? blkdev_read(v->src.dev, 0, buf, n) : fail(-ENOMEM, "no memory for a file's start");
 
-	if (!err && n >= sizeof(NEWVOL_MARK) && !memcmp(buf, NEWVOL_MARK, sizeof(NEWVOL_MARK) - 1))
-		at = sizeof(NEWVOL_MARK) - 1;
-	while (!err && at < n && !buf[at])
-		at++;
-	if (!err && at < n)
+	if (!err && !is_zero(buf, n))
 		text_add(t, "data that is no file system");
 	free(buf);
 	return err;
@@ -113,7 +116,8 @@ static int look(const struct newvol *v, struct text *t)
 	struct ptable table = { .type = "" };
 	int err;
 
-	if (newvol_is_unfinished(s))
+	/* Though there are copies of its superblock. */
+	if (newvol_is_unfinished(s->dev))
 		return 0;
 	err = probe_volume(s->fd, s->off_bytes, s->len_bytes, &id);
 	if (!err && id.type[0])

@@ -45,8 +45,8 @@ int newvol_open(const char *spec, const struct fs_type *type, const struct newvo
 int newvol_format(struct newvol *v, const struct format_opts *opts, struct doc *out) __must_check;
 /* Of an unfinished one: all that was written is durable, and from now on it counts. */
 int newvol_finish(struct newvol *v) __must_check;
-/* There was one being made when its maker ended: it holds nothing that anybody could want. */
-bool newvol_is_unfinished(const struct source *s) __must_check;
+/* What is on dev was being made when its maker ended: the mark is there, and nothing that a volume begins with. */
+bool newvol_is_unfinished(struct blkdev *dev);
 /* err: what went wrong with it since. Then a file that was made for it goes. Returns err. */
 int newvol_close(struct newvol *v, int err);
 

@@ -94,8 +94,8 @@ int source_probe(struct source *s, const struct mount_opts *opts, const struct f
 		*out = fs_find(s->fs);
 		return *out ? 0 : fail(-ENODEV, "there is no file system %s", s->fs);
 	}
-	/* Before the modules are asked: copies of its superblock lie further behind. */
-	if (!opts->has_sb && newvol_is_unfinished(s))
+	/* Copies of its superblock may be there already. */
+	if (!opts->has_sb && newvol_is_unfinished(s->dev))
 		return fail(
 			-ENODEV,
 			"%s is an unfinished image: what was making it (werunos mkfs --from) was broken off; "

@@ -22,7 +22,7 @@ plan() {
 	[ "$1" = fast ] || job interop 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop --ignore-glob='*/test_btrfs*' \
 		--ignore-glob='*/test_cp.py' --ignore-glob='*/test_unpack.py' --ignore-glob='*/test_from.py' --ignore-glob='*/test_mkfs.py' --ignore-glob='*/test_edit.py'
 	[ "$1" = fast ] || job interop/copies 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_{cp,unpack,mkfs,edit}.py
-	[ "$1" = fast ] || job interop/from 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py
+	[ "$1" = fast ] || job interop/from 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py tests/interop/test_from_places.py
 	[ "$1" = fast ] || job interop/btrfs 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs*.py
 	# Under ASan and UBSan: `make check` builds these tools so as well.
 	[ "$1" = fast ] || job image 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_hostile.py
@@ -42,7 +42,7 @@ plan_long() {
 	job image/btrfs_all 900 env LONG=1 BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_btrfs_hostile.py
 	job interop/btrfs_life 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_life.py
 	job interop/mkfs 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_mkfs.py -k as_mke2fs
-	job interop/from_all 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py
+	job interop/from_all 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py tests/interop/test_from_places.py
 	job interop/all 600 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_matrix.py
 	for t in kernel/block/test_bh kernel/vfs/test_namei kernel/vfs/test_inode kernel/vfs/test_stage host/import/test_engine; do
 		job "tsan/$t" 600 "build/tsan/tests/unit/$t"

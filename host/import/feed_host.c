@@ -345,9 +345,10 @@ static int open_file(struct feed_host *h, const struct item *it, int *fd)
 
 	if (err)
 		return err;
-	*fd = open(p.buf, O_RDONLY | O_CLOEXEC | O_NOATIME | nofollow);
+	/* It may have become a fifo by now, for whose writer nobody is to wait. */
+	*fd = open(p.buf, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOATIME | nofollow);
 	if (*fd < 0 && errno == EPERM)
-		*fd = open(p.buf, O_RDONLY | O_CLOEXEC | nofollow);
+		*fd = open(p.buf, O_RDONLY | O_CLOEXEC | O_NONBLOCK | nofollow);
 	return *fd < 0 ? no("it cannot be opened") : 0;
 }
 

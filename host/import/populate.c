@@ -137,8 +137,8 @@ static int attempt_end(struct attempt *a, int err)
 	snprintf(why, sizeof(why), "%s", err_text());
 	end = a->sb ? vfs_unmount(a->sb) : 0;
 	a->sb = NULL;
-	/* Unmounting what cannot be written says less than what came before. */
-	if (!err)
+	/* Unmounting what cannot be written says less than what came before, but for a signal. */
+	if (!err || (end && err == -ECANCELED))
 		err = end;
 	else if (end && *why)
 		(void)!fail(err, "%s", why);

@@ -1,5 +1,5 @@
 """`werunos mkfs --from`: the size that is found, the image in its own tree, and a host that has no room for it."""
-import os, subprocess
+import os, signal, subprocess, time
 import pytest
 import mounts
 
@@ -71,3 +71,29 @@ def test_file_of_somebody(tmp_path, tree):
                 assert 'data that is no file system: --force' in r.stderr and image.read_bytes() == content + bytes(8 << 20)
                 mkfs('--force', *args, image)
             mounts.run('e2fsck', '-fn', str(image))
+
+
+def test_killed(tmp_path):
+    """However far it was, the image is complete, or none: nobody takes a copy of its superblock for it. Made anew it is without being forced."""
+    d, image = tmp_path / 'tree', tmp_path / 'a.img'
+    d.mkdir()
+    for i in range(40):
+        (d / str(i)).write_bytes(os.urandom(2 << 20))
+    unfinished = 0
+    for turn in range(12):
+        p = subprocess.Popen([mounts.WERUNOS, 'mkfs', 'ext4', '--from', d, image, '200M'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and p.poll() is None and not (image.exists() and image.stat().st_blocks > 4096 * turn):
+            time.sleep(0.001)
+        p.send_signal(signal.SIGKILL)
+        p.wait()
+        for command in ('ls', 'info', 'label'):
+            r = subprocess.run([mounts.WERUNOS, command, image], capture_output=True, text=True)
+            assert r.returncode == 0 or 'unfinished image' in r.stderr or 'no file system that is known' in r.stderr, r.stderr
+            assert 'copy of the superblock' not in r.stderr, r.stderr
+        unfinished += 'unfinished' in r.stderr
+        if unfinished == 1:
+            mkfs('--from', d, image)
+            mounts.run('e2fsck', '-fn', str(image))
+        image.unlink()
+    assert unfinished
