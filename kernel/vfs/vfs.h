@@ -360,6 +360,47 @@ struct relabel {
 	struct text *notice; /* gets what the user should know besides, if anything */
 };
 
+/* ---- checking a volume ---- */
+
+enum check_grade {
+	CHECK_HINT,  /* right, but could be better */
+	CHECK_WRONG, /* the volume is not what its format says; nothing that was stored is touched by it */
+	CHECK_LOSS,  /* content is lost, or cannot be trusted */
+	CHECK_GRADES,
+};
+
+/* One thing that a check found. Borrowed during the call. */
+struct check_record {
+	const char *code;   /* what kind of thing: a word that stays the same, "extent-overlap" */
+	const char *object; /* where: "superblock", "group", "inode", "block", "tree" … */
+	u64 nr;             /* which of them */
+	const char *name;   /* the object as people call it: a path, a tree's name; NULL: nothing is known */
+	const char *text;   /* what is wrong, as a sentence without its full stop */
+	enum check_grade grade;
+};
+
+struct check_opts {
+	bool force;      /* also a volume that says that it is sound */
+	bool data;       /* every byte that has a checksum, of every copy */
+	u64 cache_bytes; /* of metadata; what a check keeps of its own is bounded by the module, a few bytes for each inode and block */
+	/* Not 0 ends the check with that. */
+	int (*found)(void *ctx, const struct check_record *r);
+	/* The pass that is under way, from 1 on, what it is called, and how far it is. NULL: nobody looks. */
+	void (*progress)(void *ctx, u32 pass, u32 passes, const char *name, u64 done, u64 all);
+	const _Atomic bool *stop; /* set: the check ends with -ECANCELED; NULL: never */
+	void *ctx;
+};
+
+struct check_summary {
+	u64 found[CHECK_GRADES];
+	u64 inodes, directories, links, extents; /* in use */
+	u64 blocks, blocks_used;                 /* in block_bytes */
+	u32 block_bytes;
+	bool skipped; /* it says that it is sound, and was not looked at any further (force) */
+	char state
+		[64]; /* what it says of itself: "clean", "not cleanly unmounted, its journal was applied in memory" */
+};
+
 struct mount_script {
 	struct timespec64 now;
 	u64 seed;
