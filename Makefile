@@ -10,7 +10,7 @@ Q      := $(if $(V),,@)
 say     = $(if $(V),,@echo '  $(1) $@')
 
 LAYERS  := lib block jbd2 vfs fs/memfs fs/ext4 fs/btrfs fs
-KSRC    := $(foreach l,$(LAYERS),$(sort $(wildcard kernel/$(l)/*.c)))
+KSRC    := $(foreach l,$(LAYERS),$(sort $(wildcard kernel/$(l)/*.c kernel/$(l)/check/*.c)))
 HSRC    := $(sort $(wildcard host/*.c host/fuse/*.c host/import/*.c))
 KOBJ    := $(KSRC:%.c=$(B)/%.o)
 HOBJ    := $(HSRC:%.c=$(B)/%.o)
@@ -170,6 +170,7 @@ fuzz: deps ## fuzz every parser, T=target for one, TIME=seconds each (600)
 install: all ## install to DESTDIR and PREFIX
 	install -Dm755 $(B)/werunos $(DESTDIR)$(PREFIX)/bin/werunos
 	mkdir -p $(DESTDIR)$(PREFIX)/sbin && ln -sf ../bin/werunos $(DESTDIR)$(PREFIX)/sbin/mount.werunos
+	ln -sf ../bin/werunos $(DESTDIR)$(PREFIX)/sbin/fsck.werunos
 	for m in $(wildcard host/man/*.8 host/man/*.1); do install -Dm644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$(basename $$m); done
 
 clean: ## remove build/

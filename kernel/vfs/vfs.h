@@ -415,9 +415,10 @@ struct mount_opts {
 	bool lazytime;   /* a time of access alone is written only at sync, unmount, or with many others */
 	struct blkdev *
 		journal; /* where the volume's log lies, if not on the volume; NULL: unknown. The module takes its own reference */
-	bool has_sb;     /* the copy that sb_block names, and no other; else the best that is good */
-	u64 sb_block;    /* which superblock copy, as the module counts them: ext4 in blocks, btrfs 0 to 2 */
-	u64 cache_bytes; /* buffer cache limit; 0: by the machine */
+	bool has_sb;  /* the copy that sb_block names, and no other; else the best that is good */
+	u64 sb_block; /* which superblock copy, as the module counts them: ext4 in blocks, btrfs 0 to 2 */
+	u32 sb_block_bytes;         /* of the blocks that sb_block counts; 0: as the copy says */
+	u64 cache_bytes;            /* buffer cache limit; 0: by the machine */
 	struct fs_missing *missing; /* what was missing, also when that was no error; NULL: nobody asks */
 	const char *fs_opts;        /* the module's own, "name=value,…", NULL: none */
 	/*
@@ -454,6 +455,12 @@ struct fs_type {
 	 */
 	int (*relabel)(struct blkdev **devs, u32 n, const struct mount_opts *opts,
 		       const struct relabel *what);
+	/*
+	 * Finds what is wrong with a volume that nobody writes, and changes nothing; its log is applied in memory. 0 with *out, however much was
+	 * found. -ECANCELED: opts->stop; or what opts->found returned; -EOPNOTSUPP, -EINVAL and others: it cannot be looked at. NULL: cannot.
+	 */
+	int (*check)(struct blkdev **devs, u32 n, const struct mount_opts *mount,
+		     const struct check_opts *opts, struct check_summary *out);
 };
 
 /* ---- objects ---- */
