@@ -57,7 +57,6 @@
 	X(GROUP_USED, "group-used", WRONG, "a block group counts its used bytes wrong")                      \
 	X(FREE_SPACE, "free-space", WRONG, "the free space tree is not what the extents leave")              \
 	X(FREE_STALE, "free-space-stale", HINT, "the free space tree has a block group that is gone")        \
-	X(SPACE_CACHE, "space-cache", WRONG, "the free space cache is not what the extents leave")           \
 	X(ROOT_REF, "subvolume-reference", WRONG, "a subvolume's references disagree")                       \
 	X(ROOT_NAME, "subvolume-name", WRONG, "a subvolume has no entry where its references say")           \
 	X(ROOT_LOST, "subvolume-lost", LOSS, "a subvolume can be reached from nowhere")                      \
@@ -115,7 +114,7 @@ void btrfs_ck_table_free(struct ck_table *t);
 
 /* ---- the records ---- */
 
-enum ck_state { CK_NEW, CK_GOOD, CK_BAD };
+enum ck_state { CK_NEW, CK_WANTED, CK_GOOD, CK_BAD };
 
 /* A tree block that is referred to. */
 struct ck_node {

@@ -198,12 +198,13 @@ static bool note(struct ck *c, struct want *w, const struct ck_tree *t)
 	}
 	if (n->state == CK_NEW) {
 		w->first = true;
-		n->state = CK_BAD;
+		n->state = CK_WANTED;
 		n->generation = w->e.generation;
 		n->level = (u8)w->e.level;
 		n->first_hash = key_hash(&w->e);
 		if (!w->bytenr || !IS_ALIGNED(w->bytenr, (u64)c->bs->node_bytes) ||
 		    !btrfs_chunk_find(c->bs->volume, w->bytenr)) {
+			n->state = CK_BAD;
 			node_report(c, CK_NODE, w->bytenr, t, "no tree block can be there");
 			return false;
 		}
@@ -213,7 +214,7 @@ static bool note(struct ck *c, struct want *w, const struct ck_tree *t)
 		return false;
 	if (n->generation == w->e.generation && n->level == w->e.level &&
 	    (!n->first_hash || !w->e.has_key || n->first_hash == key_hash(&w->e)))
-		return true;
+		return n->state == CK_GOOD;
 	node_report(c, CK_NODE_TWICE, w->bytenr, t,
 		    "its parents differ in what generation, level or first key it has");
 	return false;
