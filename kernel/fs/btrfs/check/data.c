@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define PIECE_BYTES (1u << 20)
+#define PIECE_BYTES (256u << 10)
 #define PIECES      16u
 #define THREADS     2u
 
