@@ -336,6 +336,28 @@ u32 ext4_dx_limit(const struct ext4_super *es, u32 entries_off);
 /* Does the block look like an index root (lblk 0) or an inner node (others)? Then *dx is safe to search. */
 bool ext4_dx_parse(const struct ext4_super *es, const void *block, bool root, struct ext4_dx *dx);
 
+/* ---- extents as they lie ---- */
+
+#define EXT4_LBLK_END (1ull << 32) /* where a file that is mapped by extents ends at the latest */
+static inline u64 ext4_extent_len(const struct ext4_disk_extent *e)
+{
+	u32 len = le16_get(e->len);
+
+	return len > EXT4_EXTENT_INIT_MAX ? len - EXT4_EXTENT_INIT_MAX : len;
+}
+static inline bool ext4_extent_unwritten(const struct ext4_disk_extent *e)
+{
+	return le16_get(e->len) > EXT4_EXTENT_INIT_MAX;
+}
+static inline u64 ext4_extent_start(const struct ext4_disk_extent *e)
+{
+	return le32_get(e->start_lo) | (u64)le16_get(e->start_hi) << 32;
+}
+static inline u64 ext4_extent_child(const struct ext4_disk_extent_idx *x)
+{
+	return le32_get(x->leaf_lo) | (u64)le16_get(x->leaf_hi) << 32;
+}
+
 /* ---- verify.c: what each kind of block must look like ---- */
 
 extern const struct bh_ops ext4_gdt_ops;          /* no check: each descriptor is checked by group.c */
@@ -364,9 +386,20 @@ static inline struct bh_ctx ext4_ctx_dir(const struct ext4_inode *ei, u32 lblk)
 	return (struct bh_ctx){ .v = { ei->vfs.ino, ei->vfs.generation, lblk == 0 } };
 }
 
-/* An extent node of inode `ino`, of `bytes` bytes, `depth` levels above the leaves. NULL, or what is wrong. */
+/*
+ * What is wrong, as a sentence, or NULL. An extent of inode `ino`, where the one before ended at *next, which becomes its own end; the
+ * header of a node of `bytes` bytes, `depth` levels above the leaves; that and all its entries.
+ */
+const char *ext4_extent_wrong(const struct ext4_super *es, u64 ino, const struct ext4_disk_extent *e,
+			      u64 *next);
+const char *ext4_extent_head_wrong(const struct ext4_super *es, const void *node, u32 bytes, u32 depth);
 const char *ext4_extent_node_wrong(const struct ext4_super *es, u64 ino, const void *node, u32 bytes,
 				   u32 depth);
+/* The node's checksum is right, or it has none. seed: the inode's. */
+bool ext4_extent_sum_ok(const struct ext4_super *es, u32 seed, const void *node, u32 bytes);
+/* A block of a directory whose seed it is; first: block 0. A block of attributes. NULL, or what is wrong. */
+const char *ext4_dir_block_wrong(const struct ext4_super *es, u32 seed, const void *data, bool first);
+const char *ext4_xattr_block_wrong(const struct ext4_super *es, u64 blk, const void *data);
 /* A list of attributes. Value offsets count from `base`; names and values lie before base + bytes. NULL, or what is wrong. */
 const char *ext4_xattr_list_wrong(const struct ext4_super *es, const u8 *base, u32 first, u32 bytes);
 
@@ -428,28 +461,9 @@ struct ext4_run {
 	bool last; /* only hole follows */
 };
 
-/* The run that lblk lies in. At least `want` blocks from lblk are looked at where that costs nothing much. */
-#define EXT4_LBLK_END (1ull << 32) /* where a file that is mapped by extents ends at the latest */
-static inline u64 ext4_extent_len(const struct ext4_disk_extent *e)
-{
-	u32 len = le16_get(e->len);
-
-	return len > EXT4_EXTENT_INIT_MAX ? len - EXT4_EXTENT_INIT_MAX : len;
-}
-static inline bool ext4_extent_unwritten(const struct ext4_disk_extent *e)
-{
-	return le16_get(e->len) > EXT4_EXTENT_INIT_MAX;
-}
-static inline u64 ext4_extent_start(const struct ext4_disk_extent *e)
-{
-	return le32_get(e->start_lo) | (u64)le16_get(e->start_hi) << 32;
-}
-static inline u64 ext4_extent_child(const struct ext4_disk_extent_idx *x)
-{
-	return le32_get(x->leaf_lo) | (u64)le16_get(x->leaf_hi) << 32;
-}
 /* Entries of either kind are 12 bytes and begin with their block: how many begin at or before lblk. */
 u32 ext4_extent_up_to(const struct ext4_disk_extent *e, u32 n, u64 lblk);
+/* The run that lblk lies in. At least `want` blocks from lblk are looked at where that costs nothing much. */
 int ext4_extent_map(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
 int ext4_indirect_map(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
 int ext4_map_blocks(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
