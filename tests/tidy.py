@@ -180,6 +180,9 @@ def rule_includes(house):
                 beside = (p.parent / target).exists() or (layer == "host" and (house.root / "host" / target).exists())
                 if not beside and not (target == "fs.h" and layer in ("fs", "host")):
                     yield f"{at}: \"{target}\" is no header of this room"
+            elif re.fullmatch(r"\.\./\w+\.h", target) and (p.parent / target).exists() \
+                    and layer_of(house.name((p.parent / target).resolve())) == layer:
+                continue  # a room within a layer
             elif layer == "host" and re.match(r"(fuse|import)/\w+\.h$", target):
                 continue
             elif not PUBLIC.fullmatch(target):

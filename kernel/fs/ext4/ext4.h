@@ -445,6 +445,10 @@ bool ext4_ino_public(const struct ext4_super *es, u64 ino);
 /* A time field and its extension; `raw` says which fields there are. */
 struct timespec64 ext4_inode_time(const struct ext4_super *es, const struct ext4_disk_inode *raw,
 				  const le32 *sec, const le32 *extra);
+/* The inode's checksum is right; or it has none, because it was never used. Only with metadata_csum. */
+bool ext4_inode_sum_ok(const struct ext4_super *es, u64 ino, const struct ext4_disk_inode *raw);
+/* What it says that it takes, in 512 bytes. */
+u64 ext4_inode_blocks_512(const struct ext4_super *es, const struct ext4_disk_inode *raw);
 /* i_block as a device number. */
 void ext4_inode_rdev(const u8 *block, u32 *major, u32 *minor);
 bool ext4_inode_is_fast_symlink(const struct ext4_inode *ei);
@@ -539,6 +543,14 @@ u32 ext4_hash_version(const struct ext4_super *es, u32 version);
 /* version: EXT4_HASH_*. -EOPNOTSUPP: no such hash. */
 int ext4_name_hash(const struct ext4_super *es, u32 version, const char *name, u32 len,
 		   struct ext4_hash *out) __must_check;
+
+static inline u32 ext4_xattr_mix(u32 hash, u32 shift, u32 word)
+{
+	return hash << shift ^ hash >> (32 - shift) ^ word;
+}
+/* What an attribute's entry says of its name and value: that of the value's words, the last one filled up with zeros; where the value lies in an
+ * inode, that of the one word that is its hash. is_signed: as kernels of old counted bytes of names. */
+u32 ext4_xattr_hash(const char *name, u32 name_len, const void *value, u32 bytes, bool is_signed);
 
 /* ---- casefold.c ---- */
 
@@ -1203,6 +1215,12 @@ int ext4_info(struct blkdev **devs, u32 n, const struct mount_opts *opts, struct
 /* fs_type.dump */
 int ext4_dump(struct blkdev **devs, u32 n, const struct mount_opts *opts, u32 words, const char *const *word,
 	      struct doc *out);
+
+/* ---- check/: what is wrong with a volume ---- */
+
+/* fs_type.check */
+int ext4_check(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount,
+	       const struct check_opts *opts, struct check_summary *out);
 
 /* ---- ext4.c: all that is seen outside ---- */
 
