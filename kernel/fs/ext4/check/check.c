@@ -25,8 +25,8 @@ static int run(struct ck *ck)
 	for (u32 i = 0; i < ARRAY_SIZE(pass) && ck_goes_on(ck); i++) {
 		ck->pass = i + 1;
 		pass[i](ck);
-		if (pass[i] == ck_dirs)
-			ck_names_known(ck);
+		if (pass[i] == ck_links)
+			ck_find_names(ck);
 	}
 	return ck->err;
 }

@@ -245,7 +245,9 @@ bool ck_read(struct ck *ck, u64 blk, struct buffer_head **out) __must_check;
 
 /* ---- path.c ---- */
 
-/* The inode's path, as far as it is known. False: no name is. */
+/* After all directories: what waited for names is said. */
+void ck_find_names(struct ck *ck);
+/* The inode's path. False: it is not known. */
 bool ck_path(struct ck *ck, u64 ino, struct text *out);
 
 /* ---- map.c ---- */

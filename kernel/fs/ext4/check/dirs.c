@@ -103,12 +103,6 @@ static void check_target(struct scan *s, const struct ext4_disk_dirent *de)
 		return;
 	}
 	in->found++;
-	if (in->flags & CK_WANTED) {
-		u64 *at = ck_map_at(ck, &ck->parent, ino);
-
-		if (at && !*at)
-			*at = s->d->ino;
-	}
 	check_type(s, de, in);
 	if (s->d->flags & EXT4_FL_ENCRYPT)
 		check_crypt(s, de, in);

@@ -1,4 +1,7 @@
-/* Paths of inodes, for people: names are looked for in the directories that are known to have them. */
+/*
+ * Paths of inodes, for people. Where the names of inodes stand of which something is to be said is looked for once, in all directories;
+ * the names themselves when they are spoken of. Directories that lie in their inodes are left out.
+ */
 #include "check.h"
 
 #include "lib/scope.h"
@@ -29,6 +32,42 @@ static bool name_in(struct ck *ck, const struct ck_dir *dir, u64 ino, struct tex
 			}
 	}
 	return false;
+}
+
+static void look_in(struct ck *ck, const struct ck_dir *d, const struct buffer_head *bh)
+{
+	const struct ext4_disk_dirent *de;
+	struct ext4_dirent_iter it;
+	const char *bad;
+
+	ext4_dirent_iter(&it, bh->data, ext4_block_bytes(ck->es), ext4_block_bytes(ck->es));
+	while ((de = ext4_dirent_next(&it, &bad))) {
+		const struct ck_ino *in = ck_ino(ck, le32_get(de->inode));
+		u64 *at;
+
+		if (!in || !(in->flags & CK_WANTED) ||
+		    ext4_is_dot_or_dotdot(ext4_dirent_name(de), de->name_len))
+			continue;
+		at = ck_map_at(ck, &ck->parent, le32_get(de->inode));
+		if (at && !*at)
+			*at = d->ino;
+	}
+}
+
+void ck_find_names(struct ck *ck)
+{
+	for (u32 i = 0; ck->waits && i < ck->dirs; i++) {
+		const struct ck_dir *d = &ck->dir[i];
+
+		for (u32 k = 0; k < d->count && ck_goes_on(ck); k++) {
+			scoped(bh_putp) struct buffer_head *bh = NULL;
+
+			if (!bh_read(ck->dev, ck->blk[d->first + k].pblk, &ext4_gdt_ops,
+				     &(struct bh_ctx){ { 0 } }, &bh))
+				look_in(ck, d, bh);
+		}
+	}
+	ck_names_known(ck);
 }
 
 bool ck_path(struct ck *ck, u64 ino, struct text *out)
