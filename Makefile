@@ -10,7 +10,7 @@ Q      := $(if $(V),,@)
 say     = $(if $(V),,@echo '  $(1) $@')
 
 LAYERS  := lib block jbd2 vfs fs/memfs fs/ext4 fs/btrfs fs
-KSRC    := $(foreach l,$(LAYERS),$(sort $(wildcard kernel/$(l)/*.c)))
+KSRC    := $(foreach l,$(LAYERS),$(sort $(wildcard kernel/$(l)/*.c kernel/$(l)/check/*.c)))
 HSRC    := $(sort $(wildcard host/*.c host/fuse/*.c host/import/*.c host/api/*.c))
 # The program's own; the rest of host is the library's too (tests/tidy.py knows them by the same names).
 PSRC    := $(filter host/fuse/% host/cmd_% $(addprefix host/,main.c cli.c tool.c edit.c mode.c mountopts.c import/copy_cli.c),$(HSRC))
@@ -203,6 +203,7 @@ install: all ## install to DESTDIR and PREFIX
 	mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|; s|@REQUIRES@|$(LPKGS)|' host/api/werunos.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/werunos.pc
 	mkdir -p $(DESTDIR)$(PREFIX)/sbin && ln -sf ../bin/werunos $(DESTDIR)$(PREFIX)/sbin/mount.werunos
+	ln -sf ../bin/werunos $(DESTDIR)$(PREFIX)/sbin/fsck.werunos
 	for m in $(wildcard host/man/*.8 host/man/*.3 host/man/*.1); do install -Dm644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$(basename $$m); done
 
 clean: ## remove build/

@@ -61,5 +61,6 @@ int cmd_getfattr(int argc, char **argv);
 int cmd_label(int argc, char **argv);
 int cmd_uuid(int argc, char **argv);
 int cmd_mkfs(int argc, char **argv);
+int cmd_fsck(int argc, char **argv);
 
 #endif

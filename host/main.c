@@ -57,6 +57,9 @@ static const struct command commands[] = {
 	  "[--force] [--dry-run] [--json] [-L LABEL] [-O FEATURES] [OPTION …] [--from DIR|TAR|OCI "
 	  "[--shrink]] TYPE IMAGE [SIZE]",
 	  "make a new volume, empty or with content", cmd_mkfs },
+	{ "fsck",
+	  "[-n] [-f] [-b SB [-B SIZE]] [--check-data] [--json] [--quiet] [-p N] [--device DEV …] IMAGE",
+	  "find what is wrong with a volume", cmd_fsck },
 	{ "help", "[COMMAND]", "show the commands, or how one is used", cmd_help },
 };
 
@@ -85,12 +88,12 @@ static int cmd_help(int argc, char **argv)
 	return 0;
 }
 
-/* "mount.werunos", "mount.fuse.werunos": how mount(8) calls its helpers. */
-static bool is_mount_helper(const char *argv0)
+/* "mount.werunos", "mount.fuse.werunos", "fsck.werunos": how mount(8) and fsck(8) call their helpers. */
+static bool is_helper(const char *argv0, const char *of)
 {
 	const char *slash = strrchr(argv0, '/');
 
-	return !strncmp(slash ? slash + 1 : argv0, "mount.", 6);
+	return !strncmp(slash ? slash + 1 : argv0, of, strlen(of));
 }
 
 /*
@@ -115,9 +118,13 @@ int main(int argc, char **argv)
 	if (!hold_streams())
 		return EXIT_ERROR;
 	cli_begin(command_find("help"));
-	if (is_mount_helper(argv[0])) {
+	if (is_helper(argv[0], "mount.")) {
 		cli_begin(command_find("mount"));
 		return cmd_mount_helper(argc, argv);
+	}
+	if (is_helper(argv[0], "fsck.")) {
+		cli_begin(command_find("fsck"));
+		return cmd_fsck(argc, argv);
 	}
 	if (argc < 2) {
 		cmd_help(1, argv);

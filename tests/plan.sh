@@ -27,6 +27,7 @@ plan() {
 	# Under ASan and UBSan: `make check` builds these tools so as well.
 	[ "$1" = fast ] || job image 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_hostile.py
 	[ "$1" = fast ] || job image/btrfs 300 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_btrfs_hostile.py
+	[ "$1" = fast ] || job image/btrfs_fsck 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_btrfs_fsck.py
 	[ "$1" = fast ] || job image/tar 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_unpack.py -k "hostile or random or broken"
 	plan_model "$1"
 	plan_bytes "$1"
@@ -40,6 +41,8 @@ plan_long() {
 	job interop/btrfs_devices 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_devices.py
 	job interop/btrfs_all 1800 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs.py
 	job image/btrfs_all 900 env LONG=1 BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_btrfs_hostile.py
+	job interop/btrfs_fsck_all 1800 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_fsck.py
+	job image/btrfs_fsck_all 900 env LONG=1 BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_btrfs_fsck.py
 	job interop/btrfs_life 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_life.py
 	job interop/mkfs 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_mkfs.py -k as_mke2fs
 	job interop/from_all 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py tests/interop/test_from_places.py

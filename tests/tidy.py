@@ -195,6 +195,9 @@ def rule_includes(house):
                     yield f"{at}: \"{target}\" is the program's, not the library's"
                 if not beside and not (target == "fs.h" and layer in ("fs", "api", "host")):
                     yield f"{at}: \"{target}\" is no header of this room"
+            elif re.fullmatch(r"\.\./\w+\.h", target) and (p.parent / target).exists() \
+                    and layer_of(house.name((p.parent / target).resolve())) == layer:
+                continue  # a room within a layer
             elif layer == "host" and re.match(r"(fuse|import|api)/\w+\.h$", target):
                 continue
             elif layer == "api" and re.match(r"(import|api)/\w+\.h$", target) and not PROGRAM.fullmatch(f"host/{target}"):

@@ -75,6 +75,7 @@ struct jbd2_info {
 	u64 start;      /* the oldest transaction that is not checkpointed; 0: the log is empty */
 	u32 sequence;   /* that transaction's number */
 	u32 compat, incompat;
+	u32 users; /* volumes that it says it is shared by; 0: as good as 1 */
 	u8 uuid[16];
 	u64 fc_first; /* the fast-commit area, in blocks of the log */
 	u64 fc_count; /* 0: none */

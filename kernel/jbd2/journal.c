@@ -223,6 +223,7 @@ static int read_super(struct jbd2 *j)
 	j->info.block_bytes = j->where.block_bytes;
 	j->info.sequence = be32_get(sb->sequence);
 	j->info.err = (s32)be32_get(sb->err);
+	j->info.users = be32_get(sb->h.type) == JBD2_SUPER_V2 ? be32_get(sb->users) : 1;
 	j->info.needs_recovery = j->info.start;
 	memcpy(j->info.uuid, sb->uuid, sizeof(sb->uuid));
 	j->seed = crc32c(~0u, sb->uuid, sizeof(sb->uuid));

@@ -360,6 +360,47 @@ struct relabel {
 	struct text *notice; /* gets what the user should know besides, if anything */
 };
 
+/* ---- checking a volume ---- */
+
+enum check_grade {
+	CHECK_HINT,  /* right, but could be better */
+	CHECK_WRONG, /* the volume is not what its format says; nothing that was stored is touched by it */
+	CHECK_LOSS,  /* content is lost, or cannot be trusted */
+	CHECK_GRADES,
+};
+
+/* One thing that a check found. Borrowed during the call. */
+struct check_record {
+	const char *code;   /* what kind of thing: a word that stays the same, "extent-overlap" */
+	const char *object; /* where: "superblock", "group", "inode", "block", "tree" … */
+	u64 nr;             /* which of them */
+	const char *name;   /* the object as people call it: a path, a tree's name; NULL: nothing is known */
+	const char *text;   /* what is wrong, as a sentence without its full stop */
+	enum check_grade grade;
+};
+
+struct check_opts {
+	bool force;      /* also a volume that says that it is sound */
+	bool data;       /* every byte that has a checksum, of every copy */
+	u64 cache_bytes; /* of metadata; what a check keeps of its own is bounded by the module, a few bytes for each inode and block */
+	/* Not 0 ends the check with that. */
+	int (*found)(void *ctx, const struct check_record *r);
+	/* The pass that is under way, from 1 on, what it is called, and how far it is. NULL: nobody looks. */
+	void (*progress)(void *ctx, u32 pass, u32 passes, const char *name, u64 done, u64 all);
+	const _Atomic bool *stop; /* set: the check ends with -ECANCELED; NULL: never */
+	void *ctx;
+};
+
+struct check_summary {
+	u64 found[CHECK_GRADES];
+	u64 inodes, directories, links, extents; /* in use */
+	u64 blocks, blocks_used;                 /* in block_bytes */
+	u32 block_bytes;
+	bool skipped; /* it says that it is sound, and was not looked at any further (force) */
+	char state
+		[64]; /* what it says of itself: "clean", "not cleanly unmounted, its journal was applied in memory" */
+};
+
 struct mount_script {
 	struct timespec64 now;
 	u64 seed;
@@ -374,9 +415,10 @@ struct mount_opts {
 	bool lazytime;   /* a time of access alone is written only at sync, unmount, or with many others */
 	struct blkdev *
 		journal; /* where the volume's log lies, if not on the volume; NULL: unknown. The module takes its own reference */
-	bool has_sb;     /* the copy that sb_block names, and no other; else the best that is good */
-	u64 sb_block;    /* which superblock copy, as the module counts them: ext4 in blocks, btrfs 0 to 2 */
-	u64 cache_bytes; /* buffer cache limit; 0: by the machine */
+	bool has_sb;  /* the copy that sb_block names, and no other; else the best that is good */
+	u64 sb_block; /* which superblock copy, as the module counts them: ext4 in blocks, btrfs 0 to 2 */
+	u32 sb_block_bytes;         /* of the blocks that sb_block counts; 0: as the copy says */
+	u64 cache_bytes;            /* buffer cache limit; 0: by the machine */
 	struct fs_missing *missing; /* what was missing, also when that was no error; NULL: nobody asks */
 	const char *fs_opts;        /* the module's own, "name=value,…", NULL: none */
 	/*
@@ -413,6 +455,12 @@ struct fs_type {
 	 */
 	int (*relabel)(struct blkdev **devs, u32 n, const struct mount_opts *opts,
 		       const struct relabel *what);
+	/*
+	 * Finds what is wrong with a volume that nobody writes, and changes nothing; its log is applied in memory. 0 with *out, however much was
+	 * found. -ECANCELED: opts->stop; or what opts->found returned; -EOPNOTSUPP, -EINVAL and others: it cannot be looked at. NULL: cannot.
+	 */
+	int (*check)(struct blkdev **devs, u32 n, const struct mount_opts *mount,
+		     const struct check_opts *opts, struct check_summary *out);
 };
 
 /* ---- objects ---- */

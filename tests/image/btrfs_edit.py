@@ -78,6 +78,40 @@ class Volume:
             self.f.seek(64 << 20)
             self.f.write(bytes(4096))
 
+    def find(self, tree, pick):
+        """(logical address, leaf, slot) of the first item whose key `pick` likes."""
+        roots = {1: self.root, 3: self.chunk_root}
+        for logical, node in self.walk(roots.get(tree) or self.tree(tree)):
+            for slot, (key, _, _) in enumerate([] if self.level(node) else self.items(node)):
+                if pick(key):
+                    return logical, node, slot
+        raise KeyError(tree)
+
+    def edit(self, tree, pick, change):
+        """change(bytearray of the item) in place; what it returns, if anything, is the new key."""
+        logical, node, slot = self.find(tree, pick)
+        _, off, size = self.items(node)[slot]
+        data = bytearray(node[off:off + size])
+        key = change(data)
+        node[off:off + size] = data
+        if key:
+            struct.pack_into('<QBQ', node, HEADER + ITEM * slot, *key)
+        self.write(logical, node)
+
+    def remove(self, tree, pick):
+        """Takes an item out of its leaf; not the first, whose key the parent has."""
+        logical, node, slot = self.find(tree, pick)
+        assert slot, 'the first item of a leaf'
+        items = self.items(node)
+        _, off, size = items[slot]
+        last = items[-1][1]
+        node[last + size:off + size] = node[last:off]
+        for i in range(slot + 1, len(items)):
+            key, at, n = items[i]
+            struct.pack_into('<QBQII', node, HEADER + ITEM * (i - 1), *key, at - HEADER + (size if i > slot else 0), n)
+        struct.pack_into('<I', node, 0x60, len(items) - 1)
+        self.write(logical, node)
+
     def level(self, node):
         return node[0x64]
 

@@ -61,4 +61,5 @@ const struct fs_type btrfs_fs_type = {
 	.mount = btrfs_mount,
 	.info = btrfs_info,
 	.dump = btrfs_dump,
+	.check = btrfs_check,
 };

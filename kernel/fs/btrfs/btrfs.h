@@ -276,6 +276,9 @@ int btrfs_root_by_path(struct btrfs_super *bs, const char *path, u64 *id) __must
 int btrfs_root_default(struct btrfs_super *bs, u64 *id) __must_check;
 /* Path from the top level, "" for it; what cannot be followed is "?". */
 int btrfs_root_path(struct btrfs_super *bs, u64 id, struct text *out) __must_check;
+/* The same of an inode, by the first of its names. */
+int btrfs_file_path(struct btrfs_super *bs, const struct btrfs_root *root, u64 ino,
+		    struct text *out) __must_check;
 
 /* ---- the volume in memory: super.c ---- */
 
@@ -566,6 +569,12 @@ void btrfs_doc_id(struct doc *out, const char *name, u64 id);
 void btrfs_super_doc(const struct btrfs_disk_super *d, struct doc *out);
 void btrfs_backups_doc(const struct btrfs_disk_super *d, struct doc *array);
 void btrfs_devices_doc(struct btrfs_super *bs, struct doc *array);
+
+/* ---- check/ ---- */
+
+/* fs_type */
+int btrfs_check(struct blkdev **devs, u32 n, const struct mount_opts *mount, const struct check_opts *opts,
+		struct check_summary *out) __must_check;
 
 /* fs_type */
 int btrfs_info(struct blkdev **devs, u32 n, const struct mount_opts *opts, struct doc *out) __must_check;

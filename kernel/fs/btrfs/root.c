@@ -225,26 +225,30 @@ static int prepend_dirs(const struct btrfs_root *root, u64 dirid, struct text *o
 	return 0;
 }
 
-int btrfs_root_path(struct btrfs_super *bs, u64 id, struct text *out)
+/* What stands in `out`, a path from a subvolume's root directory, becomes one from the top level. */
+static int prepend_subvols(struct btrfs_super *bs, u64 id, struct text *out, u32 *steps)
 {
-	u32 steps = PATH_STEPS_MAX;
 	char name[BTRFS_NAME_MAX + 1];
 	u64 parent, dirid;
 	int err = 0;
 
-	text_reset(out);
 	while (id != BTRFS_TREE_FS && !err) {
 		const struct btrfs_root *root;
 
-		err = steps && --steps ? btrfs_root_parent(bs, id, &parent, &dirid, name) : -ELOOP;
+		err = *steps && --*steps ? btrfs_root_parent(bs, id, &parent, &dirid, name) : -ELOOP;
 		if (!err)
 			prepend(out, name, strlen(name));
 		if (!err)
 			err = btrfs_root_get(bs, parent, &root);
 		if (!err)
-			err = prepend_dirs(root, dirid, out, &steps);
+			err = prepend_dirs(root, dirid, out, steps);
 		id = parent;
 	}
+	return err;
+}
+
+static int path_end(struct text *out, int err)
+{
 	if (err == -ENOMEM || out->oom)
 		return fail(-ENOMEM, "no memory for a path");
 	if (err) {
@@ -252,4 +256,24 @@ int btrfs_root_path(struct btrfs_super *bs, u64 id, struct text *out)
 		prepend(out, "?", 1);
 	}
 	return 0;
+}
+
+int btrfs_root_path(struct btrfs_super *bs, u64 id, struct text *out)
+{
+	u32 steps = PATH_STEPS_MAX;
+
+	text_reset(out);
+	return path_end(out, prepend_subvols(bs, id, out, &steps));
+}
+
+int btrfs_file_path(struct btrfs_super *bs, const struct btrfs_root *root, u64 ino, struct text *out)
+{
+	u32 steps = PATH_STEPS_MAX;
+	int err;
+
+	text_reset(out);
+	err = prepend_dirs(root, ino, out, &steps);
+	if (!err)
+		err = prepend_subvols(bs, root->id, out, &steps);
+	return path_end(out, err);
 }

@@ -47,6 +47,14 @@ static int ext4_mount(struct blkdev **devs, u32 n, const struct mount_opts *opts
 	return 0;
 }
 
+static int check_volume(struct blkdev **devs, u32 n, const struct mount_opts *mount,
+			const struct check_opts *opts, struct check_summary *out)
+{
+	int err = ext4_one_device(n);
+
+	return err ? err : ext4_check(&ext4_fs_type, devs[0], mount, opts, out);
+}
+
 const struct fs_type ext4_fs_type = {
 	.name = "ext4",
 
@@ -56,4 +64,5 @@ const struct fs_type ext4_fs_type = {
 	.dump = ext4_dump,
 	.relabel = ext4_relabel,
 	.format = ext4_format,
+	.check = check_volume,
 };

@@ -336,6 +336,28 @@ u32 ext4_dx_limit(const struct ext4_super *es, u32 entries_off);
 /* Does the block look like an index root (lblk 0) or an inner node (others)? Then *dx is safe to search. */
 bool ext4_dx_parse(const struct ext4_super *es, const void *block, bool root, struct ext4_dx *dx);
 
+/* ---- extents as they lie ---- */
+
+#define EXT4_LBLK_END (1ull << 32) /* where a file that is mapped by extents ends at the latest */
+static inline u64 ext4_extent_len(const struct ext4_disk_extent *e)
+{
+	u32 len = le16_get(e->len);
+
+	return len > EXT4_EXTENT_INIT_MAX ? len - EXT4_EXTENT_INIT_MAX : len;
+}
+static inline bool ext4_extent_unwritten(const struct ext4_disk_extent *e)
+{
+	return le16_get(e->len) > EXT4_EXTENT_INIT_MAX;
+}
+static inline u64 ext4_extent_start(const struct ext4_disk_extent *e)
+{
+	return le32_get(e->start_lo) | (u64)le16_get(e->start_hi) << 32;
+}
+static inline u64 ext4_extent_child(const struct ext4_disk_extent_idx *x)
+{
+	return le32_get(x->leaf_lo) | (u64)le16_get(x->leaf_hi) << 32;
+}
+
 /* ---- verify.c: what each kind of block must look like ---- */
 
 extern const struct bh_ops ext4_gdt_ops;          /* no check: each descriptor is checked by group.c */
@@ -364,9 +386,20 @@ static inline struct bh_ctx ext4_ctx_dir(const struct ext4_inode *ei, u32 lblk)
 	return (struct bh_ctx){ .v = { ei->vfs.ino, ei->vfs.generation, lblk == 0 } };
 }
 
-/* An extent node of inode `ino`, of `bytes` bytes, `depth` levels above the leaves. NULL, or what is wrong. */
+/*
+ * What is wrong, as a sentence, or NULL. An extent of inode `ino`, where the one before ended at *next, which becomes its own end; the
+ * header of a node of `bytes` bytes, `depth` levels above the leaves; that and all its entries.
+ */
+const char *ext4_extent_wrong(const struct ext4_super *es, u64 ino, const struct ext4_disk_extent *e,
+			      u64 *next);
+const char *ext4_extent_head_wrong(const struct ext4_super *es, const void *node, u32 bytes, u32 depth);
 const char *ext4_extent_node_wrong(const struct ext4_super *es, u64 ino, const void *node, u32 bytes,
 				   u32 depth);
+/* The node's checksum is right, or it has none. seed: the inode's. */
+bool ext4_extent_sum_ok(const struct ext4_super *es, u32 seed, const void *node, u32 bytes);
+/* A block of a directory whose seed it is; first: block 0. A block of attributes. NULL, or what is wrong. */
+const char *ext4_dir_block_wrong(const struct ext4_super *es, u32 seed, const void *data, bool first);
+const char *ext4_xattr_block_wrong(const struct ext4_super *es, u64 blk, const void *data);
 /* A list of attributes. Value offsets count from `base`; names and values lie before base + bytes. NULL, or what is wrong. */
 const char *ext4_xattr_list_wrong(const struct ext4_super *es, const u8 *base, u32 first, u32 bytes);
 
@@ -412,6 +445,10 @@ bool ext4_ino_public(const struct ext4_super *es, u64 ino);
 /* A time field and its extension; `raw` says which fields there are. */
 struct timespec64 ext4_inode_time(const struct ext4_super *es, const struct ext4_disk_inode *raw,
 				  const le32 *sec, const le32 *extra);
+/* The inode's checksum is right; or it has none, because it was never used. Only with metadata_csum. */
+bool ext4_inode_sum_ok(const struct ext4_super *es, u64 ino, const struct ext4_disk_inode *raw);
+/* What it says that it takes, in 512 bytes. */
+u64 ext4_inode_blocks_512(const struct ext4_super *es, const struct ext4_disk_inode *raw);
 /* i_block as a device number. */
 void ext4_inode_rdev(const u8 *block, u32 *major, u32 *minor);
 bool ext4_inode_is_fast_symlink(const struct ext4_inode *ei);
@@ -428,28 +465,9 @@ struct ext4_run {
 	bool last; /* only hole follows */
 };
 
-/* The run that lblk lies in. At least `want` blocks from lblk are looked at where that costs nothing much. */
-#define EXT4_LBLK_END (1ull << 32) /* where a file that is mapped by extents ends at the latest */
-static inline u64 ext4_extent_len(const struct ext4_disk_extent *e)
-{
-	u32 len = le16_get(e->len);
-
-	return len > EXT4_EXTENT_INIT_MAX ? len - EXT4_EXTENT_INIT_MAX : len;
-}
-static inline bool ext4_extent_unwritten(const struct ext4_disk_extent *e)
-{
-	return le16_get(e->len) > EXT4_EXTENT_INIT_MAX;
-}
-static inline u64 ext4_extent_start(const struct ext4_disk_extent *e)
-{
-	return le32_get(e->start_lo) | (u64)le16_get(e->start_hi) << 32;
-}
-static inline u64 ext4_extent_child(const struct ext4_disk_extent_idx *x)
-{
-	return le32_get(x->leaf_lo) | (u64)le16_get(x->leaf_hi) << 32;
-}
 /* Entries of either kind are 12 bytes and begin with their block: how many begin at or before lblk. */
 u32 ext4_extent_up_to(const struct ext4_disk_extent *e, u32 n, u64 lblk);
+/* The run that lblk lies in. At least `want` blocks from lblk are looked at where that costs nothing much. */
 int ext4_extent_map(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
 int ext4_indirect_map(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
 int ext4_map_blocks(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
@@ -525,6 +543,14 @@ u32 ext4_hash_version(const struct ext4_super *es, u32 version);
 /* version: EXT4_HASH_*. -EOPNOTSUPP: no such hash. */
 int ext4_name_hash(const struct ext4_super *es, u32 version, const char *name, u32 len,
 		   struct ext4_hash *out) __must_check;
+
+static inline u32 ext4_xattr_mix(u32 hash, u32 shift, u32 word)
+{
+	return hash << shift ^ hash >> (32 - shift) ^ word;
+}
+/* What an attribute's entry says of its name and value: that of the value's words, the last one filled up with zeros; where the value lies in an
+ * inode, that of the one word that is its hash. is_signed: as kernels of old counted bytes of names. */
+u32 ext4_xattr_hash(const char *name, u32 name_len, const void *value, u32 bytes, bool is_signed);
 
 /* ---- casefold.c ---- */
 
@@ -1189,6 +1215,12 @@ int ext4_info(struct blkdev **devs, u32 n, const struct mount_opts *opts, struct
 /* fs_type.dump */
 int ext4_dump(struct blkdev **devs, u32 n, const struct mount_opts *opts, u32 words, const char *const *word,
 	      struct doc *out);
+
+/* ---- check/: what is wrong with a volume ---- */
+
+/* fs_type.check */
+int ext4_check(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount,
+	       const struct check_opts *opts, struct check_summary *out);
 
 /* ---- ext4.c: all that is seen outside ---- */
 

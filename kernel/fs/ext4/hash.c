@@ -1,5 +1,5 @@
 /*
- * The hashes of names that directory indexes are sorted by: legacy, half MD4, TEA. Each exists in a signed and
+ * The hashes of attributes, and those of names that directory indexes are sorted by: legacy, half MD4, TEA. Each exists in a signed and
  * an unsigned form, because the machines that first wrote volumes disagreed on the sign of a char; the
  * superblock says which one a volume uses.
  *
@@ -8,6 +8,9 @@
 #include "ext4.h"
 
 #include <errno.h>
+
+#define XATTR_NAME_SHIFT  5
+#define XATTR_VALUE_SHIFT 16
 
 #define HASH_EOF 0xfffffffeu /* means the end of a directory, so no name may have it */
 
@@ -135,4 +138,19 @@ int ext4_name_hash(const struct ext4_super *es, u32 version, const char *name, u
 	if (out->hash == HASH_EOF)
 		out->hash = HASH_EOF - 2;
 	return 0;
+}
+
+u32 ext4_xattr_hash(const char *name, u32 name_len, const void *value, u32 bytes, bool is_signed)
+{
+	u32 hash = 0;
+
+	for (u32 i = 0; i < name_len; i++)
+		hash = ext4_xattr_mix(hash, XATTR_NAME_SHIFT, char_value(name[i], !is_signed));
+	for (u32 i = 0; i < bytes; i += (u32)sizeof(le32)) {
+		le32 word = { { 0 } };
+
+		memcpy(&word, (const u8 *)value + i, MIN(bytes - i, (u32)sizeof(word)));
+		hash = ext4_xattr_mix(hash, XATTR_VALUE_SHIFT, le32_get(word));
+	}
+	return hash;
 }

@@ -127,7 +127,7 @@ static bool is_zero(const void *p, u32 len)
 	return !b[0] && !memcmp(b, b + 1, len - 1);
 }
 
-static bool csum_ok(const struct ext4_super *es, u64 ino, const struct ext4_disk_inode *raw)
+bool ext4_inode_sum_ok(const struct ext4_super *es, u64 ino, const struct ext4_disk_inode *raw)
 {
 	u32 seed = ext4_csum_inode_seed(es, (u32)ino, le32_get(raw->generation)), mask;
 	u32 sum = ext4_csum_inode_stored(es, raw, &mask);
@@ -157,7 +157,7 @@ int ext4_raw_inode_get(struct ext4_super *es, u64 ino, struct buffer_head **bh,
 		return 0;
 	/* The bytes and their sum change under this lock. */
 	bh_lock(*bh);
-	ok = csum_ok(es, ino, *raw);
+	ok = ext4_inode_sum_ok(es, ino, *raw);
 	bh_unlock(*bh);
 	if (!ok) {
 		err = corrupt(&es->vfs.health, "inode", ino, "wrong checksum");
@@ -223,7 +223,7 @@ void ext4_inode_rdev(const u8 *block, u32 *major, u32 *minor)
 	*minor = (dev & 0xff) | (dev >> 12 & 0xfff00);
 }
 
-static u64 blocks_512(const struct ext4_super *es, const struct ext4_disk_inode *raw)
+u64 ext4_inode_blocks_512(const struct ext4_super *es, const struct ext4_disk_inode *raw)
 {
 	u64 n = le32_get(raw->blocks_lo);
 
@@ -246,7 +246,7 @@ static void load_plain(struct ext4_super *es, struct ext4_inode *ei, const struc
 	if (is_reg(inode) || ext4_has_incompat(es, EXT4_INCOMPAT_LARGEDIR))
 		size |= (u64)le32_get(raw->size_hi) << 32;
 	atomic_store_explicit(&inode->size_bytes, size, memory_order_relaxed);
-	inode->blocks_512 = blocks_512(es, raw);
+	inode->blocks_512 = ext4_inode_blocks_512(es, raw);
 	if (ext4_has_ro_compat(es, EXT4_RO_COMPAT_PROJECT) && has_field(es, raw, &raw->projid))
 		inode->project = le32_get(raw->projid);
 	load_times(es, inode, raw);

@@ -244,6 +244,8 @@ int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_
 	if (opts->sb_block) {
 		for (u32 bits = EXT4_BLOCK_BITS_MIN; bits <= EXT4_BLOCK_BITS_MAX; bits++) {
 			*off = opts->sb_block << bits;
+			if (opts->sb_block_bytes && opts->sb_block_bytes != 1u << bits)
+				continue;
 			if (!copy_at(dev, opts->sb_block, bits, out))
 				return 0;
 		}

@@ -55,28 +55,31 @@ static int verify_inode_bitmap(const struct buffer_head *bh, const void *data, c
 
 /* ---- maps of files ---- */
 
+const char *ext4_extent_wrong(const struct ext4_super *es, u64 ino, const struct ext4_disk_extent *e,
+			      u64 *next)
+{
+	u64 lblk = le32_get(e->lblk), len = ext4_extent_len(e);
+
+	if (!len)
+		return "an extent is empty";
+	if (lblk < *next)
+		return "extents overlap or are not in order";
+	*next = lblk + len;
+	if (*next > EXT4_LBLK_END)
+		return "an extent goes beyond the longest file";
+	return ext4_blocks_ok_for(es, ino, ext4_extent_start(e), len)
+		       ? NULL
+		       : "an extent claims blocks that are not on the volume or not for files";
+}
+
 static const char *leaf_wrong(const struct ext4_super *es, u64 ino, const struct ext4_disk_extent *e, u32 n)
 {
+	const char *bad = NULL;
 	u64 next = 0;
 
-	for (u32 i = 0; i < n; i++) {
-		u64 lblk = le32_get(e[i].lblk), pblk = le32_get(e[i].start_lo);
-		u32 len = le16_get(e[i].len);
-
-		pblk |= (u64)le16_get(e[i].start_hi) << 32;
-		if (len > EXT4_EXTENT_INIT_MAX)
-			len -= EXT4_EXTENT_INIT_MAX;
-		if (!len)
-			return "an extent is empty";
-		if (lblk < next)
-			return "extents overlap or are not in order";
-		next = lblk + len;
-		if (next > 1ull << 32)
-			return "an extent goes beyond the longest file";
-		if (!ext4_blocks_ok_for(es, ino, pblk, len))
-			return "an extent claims blocks that are not on the volume or not for files";
-	}
-	return NULL;
+	for (u32 i = 0; i < n && !bad; i++)
+		bad = ext4_extent_wrong(es, ino, &e[i], &next);
+	return bad;
 }
 
 static const char *index_wrong(const struct ext4_super *es, u64 ino, const struct ext4_disk_extent_idx *x,
@@ -85,15 +88,13 @@ static const char *index_wrong(const struct ext4_super *es, u64 ino, const struc
 	for (u32 i = 0; i < n; i++) {
 		if (i && le32_get(x[i].lblk) <= le32_get(x[i - 1].lblk))
 			return "index entries are not in order";
-		if (!ext4_blocks_ok_for(es, ino, le32_get(x[i].leaf_lo) | (u64)le16_get(x[i].leaf_hi) << 32,
-					1))
+		if (!ext4_blocks_ok_for(es, ino, ext4_extent_child(&x[i]), 1))
 			return "an index entry points to what is not a block for files";
 	}
 	return NULL;
 }
 
-const char *ext4_extent_node_wrong(const struct ext4_super *es, u64 ino, const void *node, u32 bytes,
-				   u32 depth)
+const char *ext4_extent_head_wrong(const struct ext4_super *es, const void *node, u32 bytes, u32 depth)
 {
 	const struct ext4_disk_extent_header *h = node;
 	u32 n = le16_get(h->entries), max = le16_get(h->max), room;
@@ -107,28 +108,44 @@ const char *ext4_extent_node_wrong(const struct ext4_super *es, u64 ino, const v
 		room -= sizeof(struct ext4_disk_extent_tail);
 	if (!max || max > room / sizeof(struct ext4_disk_extent))
 		return "impossible number of places";
-	if (n > max || (!n && depth))
-		return "impossible number of entries";
+	return n > max || (!n && depth) ? "impossible number of entries" : NULL;
+}
+
+const char *ext4_extent_node_wrong(const struct ext4_super *es, u64 ino, const void *node, u32 bytes,
+				   u32 depth)
+{
+	const struct ext4_disk_extent_header *h = node;
+	const char *bad = ext4_extent_head_wrong(es, node, bytes, depth);
+	u32 n = le16_get(h->entries);
+
+	if (bad)
+		return bad;
 	return depth ? index_wrong(es, ino, (const void *)(h + 1), n)
 		     : leaf_wrong(es, ino, (const void *)(h + 1), n);
+}
+
+bool ext4_extent_sum_ok(const struct ext4_super *es, u32 seed, const void *node, u32 bytes)
+{
+	const struct ext4_disk_extent_header *h = node;
+	const struct ext4_disk_extent_tail *t;
+	u32 tail;
+
+	/* The place of the checksum depends on a member that it covers. */
+	tail = sizeof(*h) + le16_get(h->max) * (u32)sizeof(struct ext4_disk_extent);
+	if (!es->metadata_csum || tail + sizeof(*t) > bytes)
+		return true;
+	t = (const void *)((const u8 *)node + tail);
+	return ext4_csum_extent(seed, node, tail) == le32_get(t->checksum);
 }
 
 static int verify_extent(const struct buffer_head *bh, const void *data, const struct bh_ctx *ctx)
 {
 	struct ext4_super *es = ext4_bh_super(bh);
-	const struct ext4_disk_extent_header *h = data;
+	u32 seed = es->metadata_csum ? ext4_csum_inode_seed(es, (u32)ctx->v[0], (u32)ctx->v[1]) : 0;
 	const char *bad;
-	u32 tail;
 
-	/* The place of the checksum depends on a member that it covers. */
-	tail = sizeof(*h) + le16_get(h->max) * (u32)sizeof(struct ext4_disk_extent);
-	if (es->metadata_csum && tail + sizeof(struct ext4_disk_extent_tail) <= bh->size_bytes) {
-		const struct ext4_disk_extent_tail *t = (const void *)((const u8 *)data + tail);
-		u32 seed = ext4_csum_inode_seed(es, (u32)ctx->v[0], (u32)ctx->v[1]);
-
-		if (ext4_csum_extent(seed, data, tail) != le32_get(t->checksum))
-			return wrong(bh, ctx->v[0], "wrong checksum of an extent node");
-	}
+	if (!ext4_extent_sum_ok(es, seed, data, bh->size_bytes))
+		return wrong(bh, ctx->v[0], "wrong checksum of an extent node");
 	bad = ext4_extent_node_wrong(es, ctx->v[0], data, bh->size_bytes, (u32)ctx->v[2]);
 	return bad ? wrong(bh, ctx->v[0], bad) : 0;
 }
@@ -159,45 +176,51 @@ static int verify_indirect(const struct buffer_head *bh, const void *data, const
 
 /* ---- directories ---- */
 
-static int verify_dx(const struct buffer_head *bh, const struct bh_ctx *ctx, const void *data, u32 seed,
-		     const struct ext4_dx *dx)
+static const char *dx_wrong(const struct ext4_super *es, const void *data, u32 seed, const struct ext4_dx *dx)
 {
-	struct ext4_super *es = ext4_bh_super(bh);
 	const struct ext4_disk_dx_tail *t = (const void *)(dx->entry + dx->limit);
 
 	if (es->metadata_csum &&
 	    ext4_csum_dx(seed, data, dx->entries_off, dx->count, t) != le32_get(t->checksum))
-		return wrong(bh, ctx->v[0], "wrong checksum of a directory index");
+		return "wrong checksum of a directory index";
 	for (u32 i = 2; i < dx->count; i++)
 		if (le32_get(dx->entry[i].hash) < le32_get(dx->entry[i - 1].hash))
-			return wrong(bh, ctx->v[0], "a directory index is not in order");
-	return 0;
+			return "a directory index is not in order";
+	return NULL;
 }
 
-static int verify_dir(const struct buffer_head *bh, const void *data, const struct bh_ctx *ctx)
+const char *ext4_dir_block_wrong(const struct ext4_super *es, u32 seed, const void *data, bool first)
 {
-	struct ext4_super *es = ext4_bh_super(bh);
-	u32 seed = ext4_csum_inode_seed(es, (u32)ctx->v[0], (u32)ctx->v[1]), tail;
+	u32 bytes = ext4_block_bytes(es), tail;
 	struct ext4_dirent_iter it;
 	struct ext4_dx dx;
 	const char *bad;
 
 	/* The shape of an index is first: its checksum lies where a leaf's tail was, and may look like one. */
-	if (ext4_dx_parse(es, data, ctx->v[2], &dx))
-		return verify_dx(bh, ctx, data, seed, &dx);
+	if (ext4_dx_parse(es, data, first, &dx))
+		return dx_wrong(es, data, seed, &dx);
 	if (es->metadata_csum) {
 		const struct ext4_disk_dir_tail *t;
 
-		tail = ext4_dir_tail_off(data, bh->size_bytes);
+		tail = ext4_dir_tail_off(data, bytes);
 		if (!tail)
-			return wrong(bh, ctx->v[0], "a directory block has no checksum");
+			return "a directory block has no checksum";
 		t = (const void *)((const u8 *)data + tail);
 		if (ext4_csum_dir(seed, data, tail) != le32_get(t->checksum))
-			return wrong(bh, ctx->v[0], "wrong checksum of a directory block");
+			return "wrong checksum of a directory block";
 	}
-	ext4_dirent_iter(&it, data, bh->size_bytes, bh->size_bytes);
+	ext4_dirent_iter(&it, data, bytes, bytes);
 	while (ext4_dirent_next(&it, &bad))
 		;
+	return bad;
+}
+
+static int verify_dir(const struct buffer_head *bh, const void *data, const struct bh_ctx *ctx)
+{
+	struct ext4_super *es = ext4_bh_super(bh);
+	u32 seed = ext4_csum_inode_seed(es, (u32)ctx->v[0], (u32)ctx->v[1]);
+	const char *bad = ext4_dir_block_wrong(es, seed, data, ctx->v[2]);
+
 	return bad ? wrong(bh, ctx->v[0], bad) : 0;
 }
 
@@ -285,20 +308,24 @@ const char *ext4_xattr_list_wrong(const struct ext4_super *es, const u8 *base, u
 	return NULL;
 }
 
+const char *ext4_xattr_block_wrong(const struct ext4_super *es, u64 blk, const void *data)
+{
+	const struct ext4_disk_xattr_header *h = data;
+
+	if (le32_get(h->magic) != EXT4_XATTR_MAGIC)
+		return "not a block of extended attributes";
+	if (es->metadata_csum && ext4_csum_xattr(es, blk, data) != le32_get(h->checksum))
+		return "wrong checksum of extended attributes";
+	if (le32_get(h->blocks) != 1)
+		return "extended attributes claim more than one block";
+	return ext4_xattr_list_wrong(es, data, sizeof(*h), ext4_block_bytes(es));
+}
+
 static int verify_xattr(const struct buffer_head *bh, const void *data, const struct bh_ctx *ctx)
 {
-	struct ext4_super *es = ext4_bh_super(bh);
-	const struct ext4_disk_xattr_header *h = data;
-	const char *bad;
+	const char *bad = ext4_xattr_block_wrong(ext4_bh_super(bh), bh->blk, data);
 
 	(void)ctx;
-	if (le32_get(h->magic) != EXT4_XATTR_MAGIC)
-		return wrong(bh, 0, "not a block of extended attributes");
-	if (es->metadata_csum && ext4_csum_xattr(es, bh->blk, data) != le32_get(h->checksum))
-		return wrong(bh, 0, "wrong checksum of extended attributes");
-	if (le32_get(h->blocks) != 1)
-		return wrong(bh, 0, "extended attributes claim more than one block");
-	bad = ext4_xattr_list_wrong(es, data, sizeof(*h), bh->size_bytes);
 	return bad ? wrong(bh, 0, bad) : 0;
 }
 

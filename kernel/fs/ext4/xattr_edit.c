@@ -24,8 +24,6 @@
 #include <sys/xattr.h>
 
 #define CACHE_SLOTS      1024u
-#define NAME_HASH_SHIFT  5
-#define VALUE_HASH_SHIFT 16
 #define BLOCK_HASH_SHIFT 16
 #define VALUE_PAD        4u
 
@@ -205,27 +203,6 @@ static int plan(struct edit *e, const struct attr *want, u32 flags)
 
 /* ---- lists, put together ---- */
 
-static u32 mix(u32 hash, u32 shift, u32 word)
-{
-	return hash << shift ^ hash >> (32 - shift) ^ word;
-}
-
-/* value: padded. */
-static u32 entry_hash(const struct attr *a, const u8 *value)
-{
-	u32 hash = 0;
-
-	for (u32 i = 0; i < a->name_len; i++)
-		hash = mix(hash, NAME_HASH_SHIFT, (u8)a->name[i]);
-	for (u32 i = 0; i < value_bytes(a); i += VALUE_PAD) {
-		le32 word;
-
-		memcpy(&word, value + i, sizeof(word));
-		hash = mix(hash, VALUE_HASH_SHIFT, le32_get(word));
-	}
-	return hash;
-}
-
 /* Entries from `first` on, values from the end; all between is zeros. They fit. hashed: returns the hash of all. */
 static u32 lay_out(const struct attrs *l, u8 *base, u32 first, u32 bytes, bool hashed)
 {
@@ -246,11 +223,11 @@ static u32 lay_out(const struct attrs *l, u8 *base, u32 first, u32 bytes, bool h
 			e.value_offs = le16_put((u16)end);
 		}
 		if (hashed) {
-			u32 hash = entry_hash(a, base + end);
+			u32 hash = ext4_xattr_hash(a->name, a->name_len, base + end, value_bytes(a), false);
 
 			e.hash = le32_put(hash);
 			shareable = shareable && hash;
-			sum = mix(sum, BLOCK_HASH_SHIFT, hash);
+			sum = ext4_xattr_mix(sum, BLOCK_HASH_SHIFT, hash);
 		}
 		memcpy(base + at, &e, sizeof(e));
 		memcpy(base + at + sizeof(e), a->name, a->name_len);

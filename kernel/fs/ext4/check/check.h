@@ -1,0 +1,309 @@
+/*
+ * Private to kernel/fs/ext4/check: finding everything that is wrong with a volume. Nothing is changed; each kind of finding is one row
+ * of the table CK_CODES, to which what mends it can be added.
+ *
+ * The files stand here in dependency order. The passes, each in its file:
+ *   supers   superblock, descriptors, their copies, the journal, what protects against two mounts
+ *   inodes   every inode, its map and its attributes: what is in use, and what it claims
+ *   dirs     every block of every directory
+ *   links    whether everything has a name and is counted by it
+ *   bitmaps  bitmaps, groups and the superblock's sums against what was found
+ *
+ * Invariants
+ *  1. What lies on the volume is read without verifiers, or past them, and is believed only as far as this code has checked it.
+ *  2. A block that was claimed before is not followed a second time, so that no volume makes a walk long: the time is bounded by the
+ *     size of the volume.
+ *  3. Memory: a bit for each cluster and eight bytes for each inode of groups that are in use, and what directories need.
+ *  4. ck->err is the first reason to end; every loop asks ck_goes_on.
+ */
+#ifndef EXT4_CHECK_H
+#define EXT4_CHECK_H
+
+#include "../ext4.h"
+
+#include "lib/text.h"
+
+/* X(name, code, object, grade, sentence). What is known besides is added to the sentence. */
+#define CK_CODES(X)                                                                                         \
+	X(SUPER_PRIMARY, "super-primary", "superblock", WRONG,                                              \
+	  "the first superblock is damaged, a copy was used")                                               \
+	X(SUPER_SUM, "super-checksum", "superblock", WRONG, "wrong checksum")                               \
+	X(SUPER_FIELD, "super-field", "superblock", WRONG, "a field cannot be right")                       \
+	X(SUPER_FREE_BLOCKS, "super-free-blocks", "superblock", HINT, "the number of free blocks is wrong") \
+	X(SUPER_FREE_INODES, "super-free-inodes", "superblock", HINT, "the number of free inodes is wrong") \
+	X(SUPER_STATE, "super-state", "superblock", HINT, "it says that the volume is not sound")           \
+	X(SUPER_COPY, "super-copy", "superblock", WRONG, "a copy is damaged or of another volume")          \
+	X(SUPER_COPY_FEATURES, "super-copy-features", "superblock", HINT, "a copy lacks features")          \
+	X(ORPHANS_LEFT, "orphans-left", "superblock", HINT,                                                 \
+	  "deleted files wait for the next mount to be freed")                                              \
+	X(ORPHAN_PRESENT, "orphan-present", "superblock", WRONG,                                            \
+	  "it says that there are orphans, but there are none")                                             \
+	X(ORPHAN_BAD, "orphan-bad", "inode", WRONG, "the list of orphans leads to what is none")            \
+	X(ORPHAN_FILE, "orphan-file", "inode", WRONG, "the orphan file is damaged")                         \
+	X(JOURNAL, "journal", "superblock", LOSS, "the journal cannot be used")                             \
+	X(JOURNAL_NEEDED, "journal-needed", "superblock", LOSS,                                             \
+	  "the latest changes are in a journal that lies elsewhere")                                        \
+	X(JOURNAL_ERROR, "journal-error", "superblock", HINT, "the journal noted an error")                 \
+	X(JOURNAL_ELSEWHERE, "journal-elsewhere", "superblock", HINT,                                       \
+	  "the journal lies elsewhere and was not looked at")                                               \
+	X(MMP, "mmp", "superblock", WRONG, "the block of multiple mount protection is damaged")             \
+	X(GROUP_DESC, "group-descriptor", "group", LOSS, "the descriptor is damaged")                       \
+	X(GROUP_COPY, "group-copy", "group", WRONG, "a copy of the descriptor says otherwise")              \
+	X(GROUP_META_TWICE, "group-metadata-overlap", "group", LOSS,                                        \
+	  "its bitmaps or its inode table lie on metadata")                                                 \
+	X(GROUP_FREE_BLOCKS, "group-free-blocks", "group", WRONG, "the number of free blocks is wrong")     \
+	X(GROUP_FREE_INODES, "group-free-inodes", "group", WRONG, "the number of free inodes is wrong")     \
+	X(GROUP_DIRS, "group-directories", "group", WRONG, "the number of directories is wrong")            \
+	X(BLOCK_BITMAP_SUM, "block-bitmap-checksum", "group", WRONG, "wrong checksum of the block bitmap")  \
+	X(INODE_BITMAP_SUM, "inode-bitmap-checksum", "group", WRONG, "wrong checksum of the inode bitmap")  \
+	X(BLOCK_BITMAP_LACKS, "block-bitmap-lacks", "group", LOSS, "blocks that are in use count as free")  \
+	X(BLOCK_BITMAP_MORE, "block-bitmap-more", "group", WRONG, "blocks that nobody uses count as used")  \
+	X(INODE_BITMAP_LACKS, "inode-bitmap-lacks", "group", LOSS, "inodes that are in use count as free")  \
+	X(INODE_BITMAP_MORE, "inode-bitmap-more", "group", WRONG, "inodes that are free count as used")     \
+	X(BITMAP_END, "bitmap-end", "group", WRONG, "the end of a bitmap is not filled up")                 \
+	X(READ_ERROR, "read-error", "block", LOSS, "cannot be read")                                        \
+	X(ROOT, "root", "inode", LOSS, "the root is not a directory")                                       \
+	X(INODE_SUM, "inode-checksum", "inode", WRONG, "wrong checksum")                                    \
+	X(INODE_MODE, "inode-mode", "inode", LOSS, "unknown type")                                          \
+	X(INODE_DTIME, "inode-dtime", "inode", WRONG, "a time of deletion that cannot be")                  \
+	X(INODE_RESERVED, "inode-reserved", "inode", WRONG, "a reserved inode is not what it has to be")    \
+	X(INODE_EXTRA, "inode-extra-size", "inode", WRONG, "impossible size of the extra fields")           \
+	X(INODE_TIME, "inode-time", "inode", WRONG, "a time that cannot be")                                \
+	X(INODE_FIELD, "inode-field", "inode", WRONG, "a field that must be zero is not")                   \
+	X(INODE_FLAGS, "inode-flags", "inode", WRONG, "flags that it cannot have")                          \
+	X(INODE_SIZE, "inode-size", "inode", WRONG, "the size is not that of its blocks")                   \
+	X(INODE_BLOCKS, "inode-blocks", "inode", WRONG, "the number of blocks is wrong")                    \
+	X(INODE_SPECIAL, "inode-special", "inode", WRONG,                                                   \
+	  "a device, socket or pipe with blocks, size or flags")                                            \
+	X(SYMLINK, "symlink", "inode", LOSS, "the symbolic link is damaged")                                \
+	X(INLINE_DATA, "inline-data", "inode", LOSS, "the inline data is damaged")                          \
+	X(ENCRYPT, "encryption", "inode", LOSS, "encrypted, but without a right encryption context")        \
+	X(EXTENT_HEAD, "extent-header", "inode", LOSS, "a node of the extent tree is damaged")              \
+	X(EXTENT_SUM, "extent-checksum", "inode", WRONG, "wrong checksum of a node of the extent tree")     \
+	X(EXTENT_ORDER, "extent-order", "inode", LOSS, "an extent is out of order")                         \
+	X(EXTENT_RANGE, "extent-range", "inode", LOSS, "an extent cannot be")                               \
+	X(EXTENT_INDEX, "extent-index", "inode", WRONG, "an index says another beginning than its node")    \
+	X(MAP_BLOCK, "map-block", "inode", LOSS, "a block number is not on the volume")                     \
+	X(DIR_UNWRITTEN, "directory-unwritten", "inode", LOSS,                                              \
+	  "a directory with blocks that were never written")                                                \
+	X(BLOCK_TWICE, "block-twice", "inode", LOSS, "claims blocks that something else claims")            \
+	X(XATTR_BLOCK, "xattr-block", "inode", LOSS, "the block of attributes is damaged")                  \
+	X(XATTR_LIST, "xattr-list", "inode", LOSS, "the attributes in the inode are damaged")               \
+	X(XATTR_HASH, "xattr-hash", "inode", WRONG, "wrong hash of an attribute")                           \
+	X(XATTR_REFS, "xattr-refcount", "block", WRONG,                                                     \
+	  "the number of inodes that share the attributes is wrong")                                        \
+	X(XATTR_INODE, "xattr-inode", "inode", LOSS, "the value of an attribute is not where it should be") \
+	X(XATTR_INODE_REFS, "xattr-inode-refcount", "inode", WRONG,                                         \
+	  "the number of attributes that use it is wrong")                                                  \
+	X(ACL, "acl", "inode", WRONG, "an ACL makes no sense")                                              \
+	X(RESIZE, "resize-inode", "inode", WRONG, "the room for more descriptors is not described rightly") \
+	X(DIR_BLOCK, "directory-block", "inode", LOSS, "a block of the directory is damaged")               \
+	X(DIR_SUM, "directory-checksum", "inode", WRONG, "wrong checksum of a block of the directory")      \
+	X(DIR_HOLE, "directory-hole", "inode", LOSS, "the directory has a hole")                            \
+	X(DIR_DOT, "directory-dot", "inode", WRONG, "\".\" is missing or wrong")                            \
+	X(DIR_DOTDOT, "directory-dotdot", "inode", WRONG, "\"..\" is missing or wrong")                     \
+	X(NAME_BAD, "name-bad", "inode", WRONG, "a name that cannot be")                                    \
+	X(NAME_TWICE, "name-twice", "inode", WRONG, "a name stands there twice")                            \
+	X(NAME_FREE, "name-of-free-inode", "inode", LOSS, "a name leads to an inode that is not in use")    \
+	X(NAME_NOWHERE, "name-nowhere", "inode", LOSS, "a name leads to an inode that cannot have one")     \
+	X(NAME_TYPE, "name-type", "inode", WRONG, "a name says another type than the inode")                \
+	X(NAME_CRYPT, "name-encryption", "inode", WRONG,                                                    \
+	  "a name in an encrypted directory that is not as it must be")                                     \
+	X(DIR_TWO_NAMES, "directory-two-names", "inode", WRONG, "a directory has a second name")            \
+	X(HTREE_ROOT, "htree-root", "inode", WRONG, "the root of the index is damaged")                     \
+	X(HTREE_NODE, "htree-node", "inode", WRONG, "the index is damaged")                                 \
+	X(HTREE_HASH, "htree-hash", "inode", WRONG, "names stand where the index does not look for them")   \
+	X(HTREE_REF, "htree-reference", "inode", WRONG, "the index does not lead to each block once")       \
+	X(LOST_FOUND, "lost-found", "inode", WRONG, "lost+found is not a directory")                        \
+	X(UNCONNECTED, "directory-unconnected", "inode", LOSS,                                              \
+	  "no way leads from the root to the directory")                                                    \
+	X(NO_NAME, "inode-no-name", "inode", LOSS, "in use, but without a name")                            \
+	X(LINKS, "links", "inode", WRONG, "the number of links is wrong")
+
+enum ck_code {
+#define CK_NAME(name, ...) CK_##name,
+	CK_CODES(CK_NAME)
+#undef CK_NAME
+		CK_COUNT
+};
+
+/* What is known of an inode. */
+#define CK_USED   0x01u
+#define CK_BAD    0x02u /* its map cannot be followed */
+#define CK_CRYPT  0x04u
+#define CK_EA     0x08u /* holds the value of an attribute */
+#define CK_PARENT 0x10u /* a directory to which a name leads */
+#define CK_WANTED 0x20u /* somebody wants to know its name */
+#define CK_ORPHAN 0x40u
+struct ck_ino {
+	u32 found; /* names that lead there */
+	u16 links; /* that it says */
+	u8 kind;   /* the type bits of its mode */
+	u8 flags;  /* CK_* */
+};
+
+/* A bit for each cluster. */
+struct ck_bits {
+	u8 **group; /* [groups] NULL: none is set */
+};
+
+/* Numbers to numbers; keys are not 0. */
+struct ck_map {
+	u64 *key, *val;
+	u32 count, cap; /* cap: a power of two */
+};
+
+/* Blocks of directories, in order of directory and lblk. */
+struct ck_dirblk {
+	u64 pblk;
+	u32 lblk;
+};
+struct ck_dir {
+	u32 ino, generation, flags; /* EXT4_FL_* */
+	u32 dotdot;                 /* what ".." says; 0: nothing */
+	u32 parent;                 /* the directory in which its name was found; 0: none */
+	u32 first, count;           /* of its blocks */
+	u64 size_bytes;
+	bool partial; /* not all of its blocks are known */
+};
+
+/* A finding about an inode that waits for the inode's name. */
+struct ck_wait {
+	enum ck_code code;
+	u64 nr;
+	char *text;
+};
+
+struct ck {
+	struct ext4_super *es;
+	struct blkdev *dev;
+	const struct check_opts *opts;
+	struct check_summary *sum;
+	int err;
+	bool again; /* inodes are gone through once more, for those with blocks that are claimed twice */
+	bool any_twice;
+	bool replayed;   /* the journal, in memory */
+	bool asked_copy; /* the superblock is the copy that was asked for */
+	bool names_known;
+	u32 pass;
+	bool (*path)(struct ck *ck, u64 ino, struct text *out); /* how names are found: path.c */
+	struct ck_bits used, twice;
+	struct ck_ino **ino; /* [groups][inodes_per_group] NULL: none in use */
+	struct ck_dir *dir;
+	u32 dirs, dir_room;
+	struct ck_dirblk *blk;
+	u32 blks, blk_room;
+	struct ck_map dir_of; /* inode → index of dir, from 1 */
+	struct ck_map parent; /* inode that is wanted → a directory with its name */
+	struct ck_map xattr;  /* block of attributes → inodes that have it */
+	struct ck_map ea;     /* inode with a value → attributes that have it */
+	struct ck_wait *wait;
+	u32 waits, wait_room;
+};
+
+/* ---- report.c ---- */
+
+/* A finding. fmt: what is known besides, "" nothing. */
+void ck_say(struct ck *ck, enum ck_code code, u64 nr, const char *fmt, ...) __printf_like(4, 5);
+/* What waited for names is said now. */
+void ck_names_known(struct ck *ck);
+bool ck_goes_on(struct ck *ck);
+/* Memory is short. */
+void ck_no_memory(struct ck *ck);
+void ck_progress(struct ck *ck, const char *name, u64 done, u64 all);
+/* *p has room for one more of `size` bytes. False: no memory. */
+bool ck_room(struct ck *ck, void *p, u32 count, u32 *room, size_t size) __must_check;
+
+/* ---- seen.c ---- */
+
+int ck_seen_new(struct ck *ck) __must_check;
+void ck_seen_free(struct ck *ck);
+/* Claims clusters [from, from + n), counted from the first data block: those that were claimed before are twice. Returns how many were. */
+u64 ck_claim(struct ck *ck, u64 from, u64 n);
+/* How many of the clusters are claimed twice. */
+u64 ck_twice(const struct ck *ck, u64 from, u64 n);
+bool ck_is_used(const struct ck *ck, u64 cluster);
+static inline u64 ck_cluster(const struct ck *ck, u64 blk)
+{
+	return (blk - ck->es->first_data_blk) >> ck->es->cluster_bits;
+}
+/* What is known of an inode; NULL: nothing, or there is no such number. */
+static inline struct ck_ino *ck_ino(const struct ck *ck, u64 ino)
+{
+	const struct ext4_super *es = ck->es;
+	struct ck_ino *g = ino && ino <= es->inodes ? ck->ino[ext4_ino_group(es, ino)] : NULL;
+
+	return g ? &g[(ino - 1) % es->inodes_per_group] : NULL;
+}
+/* The same, made when it is not there yet. NULL: no memory. */
+struct ck_ino *ck_ino_make(struct ck *ck, u64 ino);
+u64 *ck_map_at(struct ck *ck, struct ck_map *m, u64 key); /* made as 0; NULL: no memory */
+u64 ck_map_get(const struct ck_map *m, u64 key);          /* 0: not there */
+struct ck_dir *ck_dir_of(const struct ck *ck, u64 ino);   /* NULL: none */
+/* The block's bytes, without any check. False: it cannot be read, which was said. */
+bool ck_read(struct ck *ck, u64 blk, struct buffer_head **out) __must_check;
+
+/* ---- path.c ---- */
+
+/* After all directories: what waited for names is said. */
+void ck_find_names(struct ck *ck);
+/* The inode's path. False: it is not known. */
+bool ck_path(struct ck *ck, u64 ino, struct text *out);
+
+/* ---- map.c ---- */
+
+/* An inode that is being checked. */
+struct ck_inode {
+	u64 ino;
+	const struct ext4_disk_inode *raw; /* es->inode_bytes */
+	u32 mode, flags, seed;
+	u64 size_bytes;
+	bool is_dir;
+	u64 clusters;     /* claimed, data and map */
+	u64 last_cluster; /* of the data */
+	s64 last_lblk;    /* mapped; -1: none */
+	s64 last_written; /* mapped and written */
+	u64 next_lblk;    /* for directories: up to here there is no hole */
+	u64 twice, first_twice;
+	bool bad;           /* something is wrong with the map */
+	bool crypt_context; /* it has one that can be right */
+};
+/* Goes through the inode's map, and claims what it maps to. */
+void ck_map_walk(struct ck *ck, struct ck_inode *ci);
+/* Claims one block of the inode's. False: somebody had it. */
+bool ck_take(struct ck *ck, struct ck_inode *ci, u64 blk);
+
+/* ---- xattrs.c ---- */
+
+/* The inode's attributes. Adds what they take to ci->clusters. */
+void ck_xattrs(struct ck *ck, struct ck_inode *ci, u64 xattr_blk);
+/* The value of the attribute system.data: its length, -1: there is none. */
+s64 ck_inline_more(struct ck *ck, const struct ck_inode *ci, const u8 **value);
+/* After all inodes: reference counts. */
+void ck_xattrs_end(struct ck *ck);
+
+/* ---- the passes ---- */
+
+/* Opens the volume, its journal applied in memory. */
+int ck_open(struct ck *ck, const struct fs_type *type, struct blkdev *dev,
+	    const struct mount_opts *mount) __must_check;
+void ck_supers(struct ck *ck);
+void ck_inodes(struct ck *ck);
+/* What the blocks of a hashed directory hold. */
+struct ck_leaf {
+	u32 low, high;  /* hashes of its names; low > high: it has none */
+	bool is_index;  /* it has the shape of a root, or of an inner node */
+	bool is_led_to; /* by the index */
+};
+/* The hash of a name in this directory; version: as its root has it. False: there is none. */
+bool ck_name_hash(struct ck *ck, const struct ck_dir *d, u32 version, const struct ext4_disk_dirent *de,
+		  u32 rec_len, u32 *hash);
+/* The root of the index; *version is that of its hash. False: it is damaged, which was said. */
+bool ck_htree_root(struct ck *ck, const struct ck_dir *d, const void *block, u32 *version);
+/* The index leads to each of the d->count leaves once, and to those names that it should. */
+void ck_htree(struct ck *ck, const struct ck_dir *d, struct ck_leaf *leaf);
+void ck_dirs(struct ck *ck);
+void ck_links(struct ck *ck);
+void ck_bitmaps(struct ck *ck);
+
+#endif
