@@ -189,7 +189,7 @@ struct sink {
 /* Times of access are not kept: they are no part of what was copied. */
 #define SINK_NO_ATIME 0x20u
 /* Must know a file's holes before its data. */
-#define SINK_MAP 0x20u
+#define SINK_MAP 0x40u
 _Static_assert((KEEP_ALL | SINK_LAYER | SINK_NO_ATIME | SINK_MAP) == 0x7f, "each bit means one thing");
 
 /* Below directory `top` of a volume. Symbolic links on the way to an item are refused (-ELOOP), never followed. cred: owner where none is kept. */
