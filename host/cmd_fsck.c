@@ -3,6 +3,7 @@
  * into fsck(8)'s exit codes: 0 sound, 4 errors are left, 8 it could not be checked, 16 wrong usage, 32 cancelled.
  */
 #include "cmd.h"
+#include "number.h"
 
 #include "tool.h"
 #include <errno.h>
@@ -292,17 +293,17 @@ static int option(struct fsck *f, int opt, char **argv)
 		return no_repairs();
 	case 'p':
 		/* "-p IMAGE" is fsck(8)'s way to ask for repairs. */
-		if (!cli_number(optarg, UINT64_MAX, &v))
+		if (!number_parse(optarg, UINT64_MAX, &v))
 			return no_repairs();
 		break;
 	case 'b':
 		f->tool.mount.has_sb = true;
-		if (cli_number(optarg, UINT64_MAX, &f->tool.mount.sb_block))
+		if (number_parse(optarg, UINT64_MAX, &f->tool.mount.sb_block))
 			return 0;
 		cli_usage("superblock: \"%s\" is not a number that can be", optarg);
 		return FSCK_USAGE;
 	case 'B':
-		if (cli_size(optarg, &v) && v <= UINT32_MAX && is_pow2(v)) {
+		if (size_parse(optarg, &v) && v <= UINT32_MAX && is_pow2(v)) {
 			f->tool.mount.sb_block_bytes = (u32)v;
 			return 0;
 		}

@@ -20,12 +20,14 @@ plan() {
 	[ "$1" = fast ] || job house 120 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/house
 	plan_conform "$1"
 	[ "$1" = fast ] || job interop 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop --ignore-glob='*/test_btrfs*' \
-		--ignore-glob='*/test_cp.py' --ignore-glob='*/test_unpack.py' --ignore-glob='*/test_from.py' --ignore-glob='*/test_mkfs.py' --ignore-glob='*/test_edit.py'
+		--ignore-glob='*/test_fsck.py' --ignore-glob='*/test_cp.py' --ignore-glob='*/test_unpack.py' --ignore-glob='*/test_from*.py' --ignore-glob='*/test_mkfs.py' --ignore-glob='*/test_edit.py'
 	[ "$1" = fast ] || job interop/copies 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_{cp,unpack,mkfs,edit}.py
 	[ "$1" = fast ] || job interop/from 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py tests/interop/test_from_places.py
+	[ "$1" = fast ] || job interop/fsck 200 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py
 	[ "$1" = fast ] || job interop/btrfs 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs*.py
 	# Under ASan and UBSan: `make check` builds these tools so as well.
 	[ "$1" = fast ] || job image 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_hostile.py
+	[ "$1" = fast ] || job image/fsck 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py -k "fixtures or broken"
 	[ "$1" = fast ] || job image/btrfs 300 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_btrfs_hostile.py
 	[ "$1" = fast ] || job image/btrfs_fsck 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_btrfs_fsck.py
 	[ "$1" = fast ] || job image/tar 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_unpack.py -k "hostile or random or broken"
@@ -47,6 +49,7 @@ plan_long() {
 	job interop/mkfs 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_mkfs.py -k as_mke2fs
 	job interop/from_all 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py tests/interop/test_from_places.py
 	job interop/all 600 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_matrix.py
+	job interop/fsck_all 600 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py
 	for t in kernel/block/test_bh kernel/vfs/test_namei kernel/vfs/test_inode kernel/vfs/test_stage host/import/test_engine; do
 		job "tsan/$t" 600 "build/tsan/tests/unit/$t"
 	done

@@ -123,6 +123,16 @@ static void dump_all(const struct fs_type *type, struct blkdev *dev, const struc
 	}
 }
 
+/* Checks all of it, whatever it says of itself. */
+static void check_all(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *opts)
+{
+	const struct check_opts how = { .force = true, .cache_bytes = opts->cache_bytes };
+	struct check_summary sum;
+
+	if (type->check && type->check(&dev, 1, opts, &how, &sum))
+		err_clear();
+}
+
 /* Mounts it, walks it, reads what it holds. */
 static int see(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *opts)
 {
@@ -160,6 +170,7 @@ int explore(struct blkdev *dev, bool dumps)
 		type = fs_find("ext4");
 	if (dumps)
 		dump_all(type, dev, &opts);
+	check_all(type, dev, &opts);
 	err = see(type, dev, &opts);
 	/* What is broken is shown as far as it goes, where the type can do that. */
 	if (!strcmp(type->name, "btrfs")) {

@@ -185,6 +185,7 @@ struct ck {
 	bool replayed;   /* the journal, in memory */
 	bool asked_copy; /* the superblock is the copy that was asked for */
 	bool names_known;
+	u32 looked; /* blocks in which names were looked for */
 	u32 pass;
 	bool (*path)(struct ck *ck, u64 ino, struct text *out); /* how names are found: path.c */
 	struct ck_bits used, twice;

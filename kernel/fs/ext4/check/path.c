@@ -8,18 +8,20 @@
 #include <errno.h>
 
 #define DEPTH_MAX 64u
+#define LOOKS_MAX (1u << 20) /* blocks; after so many, names are left out */
 
 /* The name by which `dir` leads to ino, appended to *out. */
 static bool name_in(struct ck *ck, const struct ck_dir *dir, u64 ino, struct text *out)
 {
 	struct ext4_super *es = ck->es;
 
-	for (u32 i = 0; i < dir->count; i++) {
+	for (u32 i = 0; i < dir->count && ck->looked < LOOKS_MAX; i++) {
 		scoped(bh_putp) struct buffer_head *bh = NULL;
 		const struct ext4_disk_dirent *de;
 		struct ext4_dirent_iter it;
 		const char *bad;
 
+		ck->looked++;
 		if (bh_read(ck->dev, ck->blk[dir->first + i].pblk, &ext4_gdt_ops, &(struct bh_ctx){ { 0 } },
 			    &bh))
 			continue;
