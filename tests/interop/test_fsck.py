@@ -18,6 +18,7 @@ OTHERWISE = {
 BASE = 'none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize'
 KINDS = {
     'csum': ['-b', '1024', '-O', BASE + ',metadata_csum,resize_inode,orphan_file'],
+    'ea': ['-b', '1024', '-I', '256', '-O', BASE + ',metadata_csum,ea_inode,inline_data'],
     'plain': ['-b', '1024', '-I', '256', '-O', 'none,ext_attr,dir_index,filetype,sparse_super,large_file,resize_inode'],
 }
 
@@ -138,15 +139,28 @@ def sound(tmp_path_factory):
     """One small volume of each kind, filled by debugfs, so that it takes no root."""
     d = tmp_path_factory.mktemp('fsck')
     (d / 'data').write_bytes(b'data' * 3000)
+    (d / 'little').write_bytes(b'l' * 30)
+    (d / 'value').write_bytes(b'v' * 5000)
+    tree = d / 'tree'
+    (tree / 'big').mkdir(parents=True)
+    for i in range(120):
+        (tree / 'big' / ('a-name-of-some-length-%03d' % i)).write_bytes(b'')
+    with open(tree / 'holes', 'wb') as f:
+        for i in range(0, 60, 2):
+            f.seek(i * 4096)
+            f.write(b'y' * 4096)
     for name, options in KINDS.items():
         image = d / (name + '.img')
         with open(image, 'wb') as f:
             f.truncate(20 << 20)
-        mounts.run('mke2fs', '-q', '-F', '-N', '512', *options, str(image))
+        mounts.run('mke2fs', '-q', '-F', '-N', '512', '-d', str(tree), *options, str(image))
         debugfs(image, 'write %s file' % (d / 'data'), 'mkdir dir', 'mkdir dir/sub', 'write %s dir/twin-1' % (d / 'data'), 'write %s dir/twin-2' % (d / 'data'), 'write %s dir/sub/deep' % (d / 'data'),
-                'symlink link /a/target', 'mknod pipe p', 'ea_set file user.one 1234',
+                'symlink link /a/target', 'mknod pipe p', 'write %s small' % (d / 'little'), 'ea_set file user.one 1234',
                 'ea_set dir user.two %s' % ('x' * 300), 'ea_set dir/sub/deep user.three %s' % ('y' * 300))
-        mounts.run('e2fsck', '-fyD', str(image))
+        if name == 'ea':
+            debugfs(image, 'ea_set -f %s file user.large' % (d / 'value'))
+        subprocess.run(['e2fsck', '-fyD', str(image)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        assert e2fsck(image).returncode == 0, name
         assert fsck(image)[:2] == (0, []), name
     return d
 
@@ -170,6 +184,38 @@ def rename_in_block(image, path, old, new):
     data = image.read_bytes()
     at = data.index(old, block_of(image, path) * 1024)
     word(image, at, '%ds' % len(new), new)
+
+
+def super_words(image, off, fmt):
+    return struct.unpack_from(fmt, image.read_bytes(), 1024 + off)[0]
+
+
+def orphan_file_ino(image):
+    return super_words(image, 0x280, '<I')
+
+
+def ino_of(image, path):
+    return int(debugfs(image, 'stat ' + path).split('Inode: ')[1].split()[0])
+
+
+def value_ino(image):
+    said = debugfs(image, *['stat <%d>' % i for i in range(12, 200)]).split('Inode: ')[1:]
+    return [int(i.split()[0]) for i in said if int(i.split('Flags: ')[1].split()[0], 16) & 0x200000][0]
+
+
+def extent_node(image, path):
+    return int(debugfs(image, 'stat ' + path).split('(ETB0):')[1].split(',')[0].split()[0])
+
+
+def number(image, word):
+    out = subprocess.run(['dumpe2fs', str(image)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout.decode()
+    return int(out.split(word)[1].split()[0].strip(','))
+
+
+def word_super(image, off, value):
+    """In the superblock, by debugfs at the end, so that its checksum is right."""
+    word(image, 1024 + off, '<I', value)
+    debugfs(image, 'ssv mtime 20200101')
 
 
 def xattr_block(image, path):
@@ -198,7 +244,7 @@ BREAK = [
     ('csum', 'block-bitmap-lacks', lambda v: debugfs(v, 'freeb %d' % block_of(v, 'file'))),
     ('csum', 'block-bitmap-more', ['setb 15000']),
     ('csum', 'inode-bitmap-lacks', ['freei file']),
-    ('csum', 'inode-bitmap-more', ['seti <100>']),
+    ('csum', 'inode-bitmap-more', ['seti <165>']),
     ('csum', 'root', ['sif <2> mode 0100755']),
     ('csum', 'inode-checksum', ['sif file checksum 0x12345678']),
     ('csum', 'inode-mode', ['sif file mode 0170644']),
@@ -241,6 +287,22 @@ BREAK = [
     ('csum', 'links', ['sif file links_count 5']),
     ('csum', 'encryption', ['feature encrypt', 'sif dir/sub flags 0x80800']),
     ('csum', 'name-encryption', ['feature encrypt', 'sif dir/sub flags 0x80800']),
+    ('plain', 'htree-root', lambda v: word(v, block_of(v, 'big') * 1024 + 28, '<B', 240)),
+    ('plain', 'htree-hash', lambda v: word(v, block_of(v, 'big') * 1024 + 40, '<I', 0x1000)),
+    ('plain', 'htree-node', lambda v: word(v, block_of(v, 'big') * 1024 + 44, '<I', 99)),
+    ('plain', 'htree-reference', lambda v: word(v, block_of(v, 'big') * 1024 + 44, '<I', 1)),
+    ('plain', 'acl', lambda v: word(v, xattr_block(v, 'dir') * 1024 + 32 + 1, '<B', 2)),
+    ('plain', 'super-copy-features', lambda v: word(v, 8193 * 1024 + 0x5c, '<I', 0x30)),
+    ('plain', 'bitmap-end', lambda v: word(v, number(v, 'Inode bitmap at ') * 1024 + 1020, '<I', 0)),
+    ('csum', 'extent-checksum', lambda v: word(v, extent_node(v, 'holes') * 1024 + 12 + 84 * 12, '<I', 7)),
+    ('csum', 'extent-index', ['sif holes block[3] 1']),
+    ('csum', 'orphans-left', lambda v: debugfs(v, 'ssv last_orphan %d' % ino_of(v, 'file'))),
+    ('csum', 'orphan-present', lambda v: word_super(v, 0x64, struct.unpack('<I', v.read_bytes()[1024 + 0x64:1024 + 0x68])[0] | 0x10000)),
+    ('csum', 'orphan-file', lambda v: word(v, block_of(v, '<%d>' % orphan_file_ino(v)) * 1024 + 1016, '<I', 0)),
+    ('csum', 'journal-error', lambda v: word(v, block_of(v, '<8>') * 1024 + 0x20, '>I', 0xfffffffb)),
+    ('ea', 'xattr-inode', lambda v: debugfs(v, 'sif <%d> flags 0x80000' % value_ino(v))),
+    ('ea', 'xattr-inode-refcount', lambda v: debugfs(v, 'sif <%d> ctime 7' % value_ino(v))),
+    ('ea', 'inline-data', ['sif small size 500']),
 ]
 
 
@@ -255,6 +317,16 @@ def test_broken_in_one_place(sound, tmp_path, kind, code, how):
     exit_code, found, summary = fsck(image)
     assert code in [c for c, _, _ in found], (exit_code, found[:20])
     assert exit_code == (4 if summary['wrong'] + summary['loss'] else 0)
+
+
+def test_mmp(tmp_path):
+    image = tmp_path / 'v.img'
+    with open(image, 'wb') as f:
+        f.truncate(20 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-O', BASE + ',mmp,metadata_csum', str(image))
+    assert fsck(image)[:2] == (0, [])
+    word(image, super_words(image, 0x168, '<Q') * 1024, '<I', 7)
+    assert [c for c, _, _ in fsck(image)[1]] == ['mmp']
 
 
 def test_names_of_inodes(sound, tmp_path):

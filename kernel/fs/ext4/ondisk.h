@@ -333,14 +333,14 @@ struct ext4_disk_inode {
 	le16 uid_lo;                 /* 0x02 */
 	le32 size_lo;                /* 0x04 */
 	le32 atime;                  /* 0x08 signed seconds; of an EA inode: the value's hash */
-	le32 ctime;                  /* 0x0c of an EA inode: reference count, low half */
+	le32 ctime;                  /* 0x0c of an EA inode: reference count, high half */
 	le32 mtime;                  /* 0x10 of an EA inode of old: its owner */
 	le32 dtime;                  /* 0x14 deletion time, or the next orphan */
 	le16 gid_lo;                 /* 0x18 */
 	le16 links_count;            /* 0x1a */
 	le32 blocks_lo;              /* 0x1c in 512 bytes, or blocks with HUGE_FILE */
 	le32 flags;                  /* 0x20 EXT4_FL_* */
-	le32 version;                /* 0x24 of an EA inode: reference count, high half */
+	le32 version;                /* 0x24 of an EA inode: reference count, low half */
 	u8 block[EXT4_IBLOCK_BYTES]; /* 0x28 extent root, block map, symlink, device or inline data */
 	le32 generation;             /* 0x64 */
 	le32 file_acl_lo;            /* 0x68 xattr block */

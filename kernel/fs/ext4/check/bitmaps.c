@@ -38,15 +38,16 @@ static struct diff compare(const u8 *have, const u8 *want, u32 bits)
 
 static u32 count_set(const u8 *p, u32 bits)
 {
-	u32 n = 0;
+	u32 n = 0, i = 0;
 
-	for (u32 i = 0; i < bits; i++)
-		if (!(i % 8) && bits - i >= 8) {
-			n += (u32)__builtin_popcount(p[i / 8]);
-			i += 7;
-		} else {
-			n += bit(p, i);
-		}
+	for (; bits - i >= 64; i += 64) {
+		le64 word;
+
+		memcpy(&word, p + i / 8, sizeof(word));
+		n += (u32)__builtin_popcountll(le64_get(word));
+	}
+	for (; i < bits; i++)
+		n += bit(p, i);
 	return n;
 }
 
@@ -117,6 +118,9 @@ static u32 found_inodes(const struct ck *ck, u32 g, u8 *want)
 	u32 dirs = 0;
 
 	memset(want, 0, ext4_block_bytes(es));
+	/* Reserved inodes are in the first groups. */
+	if (!ck->ino[g] && (u64)g * es->inodes_per_group + 1 >= es->first_ino)
+		return 0;
 	for (u32 i = 0; i < es->inodes_per_group; i++) {
 		const struct ck_ino *in = ck->ino[g] ? &ck->ino[g][i] : NULL;
 		bool used = (u64)g * es->inodes_per_group + i + 1 < es->first_ino;

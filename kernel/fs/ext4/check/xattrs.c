@@ -11,6 +11,8 @@
 #define CONTEXT_V1_BYTES 28u /* include/uapi/linux/fscrypt.h */
 #define CONTEXT_V2_BYTES 40u
 
+#define OWNER_NOTED (1ull << 63) /* in ck->ea */
+
 static bool is_context(const struct ext4_disk_xattr_entry *e)
 {
 	return e->name_index == EXT4_XATTR_ENCRYPTION && e->name_len == 1 && *ext4_xattr_entry_name(e) == 'c';
@@ -33,16 +35,34 @@ static void check_value(struct ck *ck, struct ck_inode *ci, const struct ext4_di
 	acl_free(acl);
 }
 
+/* An inode that holds a value, as it lies; NULL: it cannot be read. */
+static const struct ext4_disk_inode *value_raw(struct ck *ck, u64 ino, struct buffer_head **bh)
+{
+	u64 blk;
+	u32 off;
+
+	if (ext4_inode_where(ck->es, ino, &blk, &off) || !ck_read(ck, blk, bh))
+		return NULL;
+	return (const void *)((const u8 *)(*bh)->data + off);
+}
+
 /* The value's own hash, which is what the entry's is made from. 0: unknown. */
 static u32 value_inode_hash(struct ck *ck, u64 ino)
 {
 	scoped(bh_putp) struct buffer_head *bh = NULL;
-	u64 blk;
-	u32 off;
+	const struct ext4_disk_inode *raw = value_raw(ck, ino, &bh);
 
-	if (ext4_inode_where(ck->es, ino, &blk, &off) || !ck_read(ck, blk, &bh))
-		return 0;
-	return le32_get(((const struct ext4_disk_inode *)((const u8 *)bh->data + off))->atime);
+	return raw ? le32_get(raw->atime) : 0;
+}
+
+/* It notes its owner, as those of old do, and has no counter. */
+static bool is_owner_noted(struct ck *ck, const struct ck_inode *ci, u64 ino)
+{
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	const struct ext4_disk_inode *raw = value_raw(ck, ino, &bh);
+
+	return raw && le32_get(raw->mtime) == ci->ino &&
+	       le32_get(raw->generation) == le32_get(ci->raw->generation);
 }
 
 static void value_inode(struct ck *ck, struct ck_inode *ci, const struct ext4_disk_xattr_entry *e)
@@ -59,7 +79,7 @@ static void value_inode(struct ck *ck, struct ck_inode *ci, const struct ext4_di
 	}
 	refs = ck_map_at(ck, &ck->ea, ino);
 	if (refs)
-		++*refs;
+		*refs = (*refs + 1) | (is_owner_noted(ck, ci, ino) ? OWNER_NOTED : 0);
 }
 
 /* in_inode: entries there may go without a hash. */
@@ -193,13 +213,12 @@ s64 ck_inline_more(struct ck *ck, const struct ck_inode *ci, const u8 **value)
 	return le32_get(e->value_size);
 }
 
-static void end_of_value(struct ck *ck, u64 ino, u64 refs)
+static void end_of_value(struct ck *ck, u64 ino, u64 val)
 {
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	const struct ext4_disk_inode *raw;
 	const struct ck_ino *in = ck_ino(ck, ino);
-	u64 blk, says;
-	u32 off;
+	u64 refs = val & ~OWNER_NOTED, says;
 
 	if (!in || !(in->flags & CK_USED) || !(in->flags & CK_EA)) {
 		ck_say(ck, CK_XATTR_INODE, ino,
@@ -207,12 +226,11 @@ static void end_of_value(struct ck *ck, u64 ino, u64 refs)
 		       (unsigned long long)refs);
 		return;
 	}
-	if (ext4_inode_where(ck->es, ino, &blk, &off) || !ck_read(ck, blk, &bh))
+	raw = val & OWNER_NOTED ? NULL : value_raw(ck, ino, &bh);
+	if (!raw)
 		return;
-	raw = (const void *)((const u8 *)bh->data + off);
-	says = le32_get(raw->ctime) | (u64)le32_get(raw->version) << 32;
-	/* Those of old have no counter but their owner's number. */
-	if (says != refs && le32_get(raw->mtime) == 0)
+	says = le32_get(raw->version) | (u64)le32_get(raw->ctime) << 32;
+	if (says != refs)
 		ck_say(ck, CK_XATTR_INODE_REFS, ino, "%llu, there are %llu", (unsigned long long)says,
 		       (unsigned long long)refs);
 }
