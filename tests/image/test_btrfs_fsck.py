@@ -182,7 +182,12 @@ def other_key(tree, pick, more):
 
 
 data_group = lambda k: k[1] == BLOCK_GROUP and k[0] > 64 * MIB  # noqa: E731
-last = lambda tree, kind: lambda v: max(k for l in v.leaves(v.tree(tree)) for k, _, _ in v.items(l) if k[1] == kind)  # noqa: E731
+
+
+def not_first(v, tree, kind):
+    """Keys of items that are not the first of their leaf."""
+    return [k for leaf in v.leaves(v.tree(tree)) for k, _, _ in v.items(leaf)[1:] if k[1] == kind]
+
 
 WRONG = {
     'superblock-bad': lambda v, n: mirror(v, add('<B', 0x200, 1), seal=False),
@@ -201,8 +206,7 @@ WRONG = {
     'node-copy-bad': damage((1,)),
     'node-claimed': claim,
     'item-bad': ino('d8/file-1', INODE_ITEM, put('<I', 0x34, 0xffffffff)),
-    'extent-missing': lambda v, n: v.remove(2, lambda k: k == [x for l in v.leaves(v.tree(2)) for x, _, _ in v.items(l)[1:]
-                                                               if x[1] == METADATA_ITEM][3]),
+    'extent-missing': lambda v, n: v.remove(2, key(*not_first(v, 2, METADATA_ITEM)[3])),
     'extent-unused': lambda v, n: v.remove(5, key(n['d8/file-1'], EXTENT_DATA)),
     'extent-references': edit(2, key(kind=EXTENT_ITEM), add('<Q', 24 + 1 + 8, 1)),
     'extent-count': edit(2, key(kind=EXTENT_ITEM), add('<Q', 0, 1)),
@@ -232,9 +236,9 @@ WRONG = {
     'file-extent': ino('big', EXTENT_DATA, add('<Q', 29, 4096)),
     'file-ram-bytes': ino('big', EXTENT_DATA, add('<Q', 8, 4096)),
     'file-type': ino('d7', INODE_ITEM, put('<I', 0x34, 0o100644)),
-    'csum-missing': lambda v, n: v.remove(7, key(*last(7, EXTENT_CSUM)(v))),
+    'csum-missing': lambda v, n: v.remove(7, key(*not_first(v, 7, EXTENT_CSUM)[-1])),
     'csum-odd': ino('big', INODE_ITEM, put('<Q', 0x40, 1)),
-    'csum-alone': lambda v, n: other_key(7, key(*last(7, EXTENT_CSUM)(v)), (0, 0, 1 << 30))(v, n),
+    'csum-alone': lambda v, n: v.remove(2, key(*not_first(v, 2, EXTENT_ITEM)[1])),
     'uuid': edit(9, key(kind=UUID), put('<Q', 0, 4711)),
     'quota': lambda v, n: v.edit(8, key(0, QGROUP_INFO, n['s']), add('<Q', 8, 4096)),
     'data-bad': overwrite((0, 1)),

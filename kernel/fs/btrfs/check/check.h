@@ -201,6 +201,7 @@ struct ck {
 	bool csums_partial;
 	bool groups_partial;
 	u64 node_visits;
+	u32 paths; /* that were looked for */
 
 	u8 *buf; /* of the walk, for one batch of nodes */
 	u32 batch;
@@ -254,6 +255,8 @@ struct ck_extent *btrfs_ck_extent(const struct ck *c, u64 bytenr);
 u64 btrfs_ck_extent_from(const struct ck *c, u64 bytenr);
 /* One behind the last. NULL: no memory (the check ends). */
 struct ck_extent *btrfs_ck_extent_add(struct ck *c, u64 bytenr);
+/* The block group that an address lies in; NULL: none. Borrowed. */
+struct ck_group *btrfs_ck_group(const struct ck *c, u64 bytenr);
 /* What one reference counts in a sum: a reference's type and members. */
 u64 btrfs_ck_ref(const struct ck *c, u8 type, u64 a, u64 b, u64 d);
 /* The same of a name: who has it (a subvolume's tree, or an inode), in which directory, with which number. */
@@ -285,6 +288,7 @@ struct ck_walk {
 	/* Afterwards: */
 	u32 missing;   /* subtrees that could not be read */
 	u32 bad_items; /* items that are not sound */
+	u32 skipped;   /* nodes that are shared by so many trees that they were not walked again */
 };
 /* Every node of a tree, from all copies when it is met first; references are counted. False: the check ends. */
 bool btrfs_ck_walk(struct ck *c, struct ck_walk *w);

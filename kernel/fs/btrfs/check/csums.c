@@ -25,7 +25,7 @@ void btrfs_ck_csums(struct ck *c)
 {
 	struct state s = { 0 };
 	struct ck_tree t;
-	struct ck_walk w = { &t, take_item, &s, 0, 0 };
+	struct ck_walk w = { &t, take_item, &s, 0, 0, 0 };
 
 	c->csums_partial = true;
 	if (!btrfs_ck_tree_find(c, BTRFS_TREE_CSUM, &t))

@@ -197,12 +197,13 @@ static void check_extents(struct ck *c, const struct state *s)
 			btrfs_ck_found(c, CK_DEV_OVERLAP, "device", b->devid, NULL, "byte %llu",
 				       (unsigned long long)b->off_bytes);
 	}
-	for (u64 i = 0; i < s->devices; i++) {
+	/* Both are in the order of devices. */
+	for (u64 i = 0, k = 0; i < s->devices; i++) {
 		u64 bytes = 0;
 
-		for (u32 k = 0; k < s->extents.count; k++)
-			bytes +=
-				s->extents.at[k].devid == s->device[i].devid ? s->extents.at[k].len_bytes : 0;
+		for (; k < s->extents.count && s->extents.at[k].devid <= s->device[i].devid; k++)
+			if (s->extents.at[k].devid == s->device[i].devid)
+				bytes += s->extents.at[k].len_bytes;
 		if (bytes != s->device[i].bytes_used)
 			btrfs_ck_found(c, CK_DEVICE_VALUE, "device", s->device[i].devid, NULL,
 				       "it counts %llu bytes in use, its extents have %llu",
@@ -215,7 +216,7 @@ void btrfs_ck_devices(struct ck *c)
 {
 	struct ck_tree t;
 	struct state s = { 0 };
-	struct ck_walk w = { &t, take_chunk_item, &s, 0, 0 };
+	struct ck_walk w = { &t, take_chunk_item, &s, 0, 0, 0 };
 	bool chunks, extents = false;
 
 	(void)!btrfs_ck_tree_find(c, BTRFS_TREE_CHUNK, &t);

@@ -59,3 +59,18 @@ u64 btrfs_ck_name_hash(const struct ck *c, u64 who, u64 dir, u64 index, const vo
 	return btrfs_ck_ref(c, 0, who, dir, index) +
 	       hash_bytes(name, len, c->ref_seed + hash_u64(who + dir * 3 + index * 7));
 }
+
+struct ck_group *btrfs_ck_group(const struct ck *c, u64 bytenr)
+{
+	u32 lo = 0, hi = c->groups;
+
+	while (lo < hi) {
+		u32 mid = lo + (hi - lo) / 2;
+
+		if (c->group[mid].start + c->group[mid].len_bytes > bytenr)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return lo < c->groups && c->group[lo].start <= bytenr ? &c->group[lo] : NULL;
+}

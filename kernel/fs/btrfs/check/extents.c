@@ -150,7 +150,7 @@ static bool walk(struct ck *c, u64 id, const char *what)
 {
 	struct reading r = { 0 };
 	struct ck_tree t;
-	struct ck_walk w = { &t, take_item, &r, 0, 0 };
+	struct ck_walk w = { &t, take_item, &r, 0, 0, 0 };
 
 	if (!btrfs_ck_tree_find(c, id, &t))
 		return false;
@@ -243,21 +243,6 @@ void btrfs_ck_references(struct ck *c)
 
 /* ---- block groups ---- */
 
-static struct ck_group *group_at(const struct ck *c, u64 bytenr)
-{
-	u32 lo = 0, hi = c->groups;
-
-	while (lo < hi) {
-		u32 mid = lo + (hi - lo) / 2;
-
-		if (c->group[mid].start + c->group[mid].len_bytes > bytenr)
-			hi = mid;
-		else
-			lo = mid + 1;
-	}
-	return lo < c->groups && c->group[lo].start <= bytenr ? &c->group[lo] : NULL;
-}
-
 static u64 count_extents(struct ck *c)
 {
 	u64 all = 0;
@@ -265,7 +250,7 @@ static u64 count_extents(struct ck *c)
 	for (u64 i = 0; i < c->extents && !c->err; i++) {
 		const struct ck_extent *e = &c->extent[i];
 		u64 len = (u64)e->sectors * c->bs->sector_bytes;
-		struct ck_group *g = group_at(c, e->bytenr);
+		struct ck_group *g = btrfs_ck_group(c, e->bytenr);
 		bool data = e->flags & CK_EXTENT_DATA;
 
 		all += len;
@@ -307,7 +292,7 @@ void btrfs_ck_groups(struct ck *c)
 	for (u32 i = 0; i < c->groups && !c->err; i++)
 		check_group(c, &c->group[i]);
 	for (u32 i = 0; !c->err && (chunk = btrfs_chunk_at(c->bs->volume, i)); i++) {
-		const struct ck_group *g = group_at(c, chunk->logical);
+		const struct ck_group *g = btrfs_ck_group(c, chunk->logical);
 
 		if (!g || g->start != chunk->logical)
 			btrfs_ck_found(c, CK_GROUP_MISSING, "chunk", chunk->logical, NULL, NULL);

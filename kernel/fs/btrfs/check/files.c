@@ -314,7 +314,7 @@ static void check_tree(struct ck *c, u32 index)
 	struct ck_tree t;
 	struct files s = { .names = { .tree = &t }, .root = &c->root[index] };
 	struct ck_file f = { .s = &s };
-	struct ck_walk w = { &t, take_item, &f, 0, 0 };
+	struct ck_walk w = { &t, take_item, &f, 0, 0, 0 };
 	bool alive = btrfs_is_subvol(s.root->id) && le32_get(s.root->item.refs);
 
 	btrfs_ck_tree_of(c, index, &t);

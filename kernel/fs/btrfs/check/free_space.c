@@ -55,10 +55,9 @@ static void end_group(struct ck *c, struct state *s)
 
 static bool is_group(const struct ck *c, u64 start, u64 len)
 {
-	for (u32 i = 0; i < c->groups; i++)
-		if (c->group[i].start == start)
-			return c->group[i].len_bytes == len;
-	return false;
+	const struct ck_group *g = btrfs_ck_group(c, start);
+
+	return g && g->start == start && g->len_bytes == len;
 }
 
 static void take_bitmap(struct ck *c, struct state *s, const struct ck_item *it)
@@ -111,7 +110,7 @@ void btrfs_ck_free_space(struct ck *c)
 	const u64 valid = BTRFS_COMPAT_RO_FREE_SPACE_TREE | BTRFS_COMPAT_RO_FREE_SPACE_TREE_VALID;
 	struct state s = { 0 };
 	struct ck_tree t;
-	struct ck_walk w = { &t, take_item, &s, 0, 0 };
+	struct ck_walk w = { &t, take_item, &s, 0, 0, 0 };
 
 	if (!btrfs_ck_tree_find(c, BTRFS_TREE_FREE_SPACE, &t))
 		return;

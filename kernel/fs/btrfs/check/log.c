@@ -84,7 +84,7 @@ static void take_item(struct ck *c, void *ctx, const struct ck_item *it)
 static void check_log(struct ck *c, const struct ck_tree *t, u64 subvolume)
 {
 	struct logged l = { .subvolume = subvolume, .csums_only = true };
-	struct ck_walk w = { t, take_item, &l, 0, 0 };
+	struct ck_walk w = { t, take_item, &l, 0, 0, 0 };
 
 	(void)!btrfs_ck_walk(c, &w);
 	btrfs_ck_range_sort(&l.csums);
@@ -99,7 +99,7 @@ void btrfs_ck_log(struct ck *c)
 	struct btrfs_root root;
 	struct logs l = { 0 };
 	struct ck_tree t;
-	struct ck_walk w = { &t, take_log, &l, 0, 0 };
+	struct ck_walk w = { &t, take_log, &l, 0, 0, 0 };
 
 	if (btrfs_log_root(c->bs, &root))
 		return;

@@ -200,7 +200,7 @@ static void second_look(struct ck *c, void *ctx, const struct ck_item *it)
 static void look_again(struct ck *c, struct ck_names *n)
 {
 	struct second s = { .n = n };
-	struct ck_walk w = { n->tree, second_look, &s, 0, 0 };
+	struct ck_walk w = { n->tree, second_look, &s, 0, 0, 0 };
 
 	if (btrfs_root_get(c->bs, n->tree->id, &s.root)) {
 		err_clear();

@@ -35,7 +35,7 @@ void btrfs_ck_uuids(struct ck *c)
 	static const u8 none[16];
 	struct uuids u = { 0 };
 	struct ck_tree t;
-	struct ck_walk w = { &t, take_uuid, &u, 0, 0 };
+	struct ck_walk w = { &t, take_uuid, &u, 0, 0, 0 };
 
 	if (!btrfs_ck_tree_find(c, BTRFS_TREE_UUID, &t))
 		return;
@@ -133,7 +133,7 @@ void btrfs_ck_quotas(struct ck *c)
 {
 	struct quotas q = { 0 };
 	struct ck_tree t;
-	struct ck_walk w = { &t, can_count(c) ? take_quota : NULL, &q, 0, 0 };
+	struct ck_walk w = { &t, can_count(c) ? take_quota : NULL, &q, 0, 0, 0 };
 
 	if (!btrfs_ck_tree_find(c, BTRFS_TREE_QUOTA, &t))
 		return;
@@ -166,7 +166,7 @@ void btrfs_ck_others(struct ck *c)
 {
 	for (u32 i = 0; i < c->roots && !c->err; i++) {
 		struct ck_tree t;
-		struct ck_walk w = { &t, NULL, NULL, 0, 0 };
+		struct ck_walk w = { &t, NULL, NULL, 0, 0, 0 };
 
 		if (has_pass(c, c->root[i].id))
 			continue;

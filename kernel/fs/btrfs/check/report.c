@@ -14,6 +14,8 @@ static const struct {
 
 #define PASSES      5u
 #define PASSES_DATA 6u
+/* Findings with a path: of a volume that has more, the first. */
+#define PATHS_MAX 10000u
 
 static void emit(struct ck *c, enum ck_code code, const char *object, u64 nr, const char *name,
 		 const char *detail)
@@ -67,7 +69,8 @@ void btrfs_ck_found_inode(struct ck *c, enum ck_code code, u64 tree, u64 ino, co
 		vsnprintf(text, sizeof(text), detail, args);
 		va_end(args);
 	}
-	if (!btrfs_root_get(c->bs, tree, &root) && !btrfs_file_path(c->bs, root, ino, &path))
+	if (c->paths++ < PATHS_MAX && !btrfs_root_get(c->bs, tree, &root) &&
+	    !btrfs_file_path(c->bs, root, ino, &path))
 		emit(c, code, "inode", ino, text_str(&path), detail ? text : NULL);
 	else
 		emit(c, code, "inode", ino, NULL, detail ? text : NULL);

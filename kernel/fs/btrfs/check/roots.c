@@ -85,7 +85,7 @@ static void must_be(struct ck *c, u64 id)
 void btrfs_ck_roots(struct ck *c)
 {
 	struct ck_tree t;
-	struct ck_walk w = { &t, take_item, NULL, 0, 0 };
+	struct ck_walk w = { &t, take_item, NULL, 0, 0, 0 };
 	u64 compat_ro = le64_get(c->bs->disk.compat_ro);
 
 	(void)!btrfs_ck_tree_find(c, BTRFS_TREE_ROOT, &t);

@@ -5,7 +5,7 @@
  *   - Children of one node are read together, leaves in batches.
  *   - Two parents of one node must describe it alike: generation, level, first key.
  *   - Levels fall by one and keys stay between the two pointers around them, so a walk meets no node twice and ends. How often nodes
- *     that are shared are walked again is bounded (VISITS).
+ *     that are shared are walked again is bounded (VISITS); their references count all the same.
  *
  * How references name who refers (back references of the format): a node with FULL_BACKREF by its address, else by the tree that made it; a tree's
  * root by its tree. Facts: the kernel's fs/btrfs/extent-tree.c, and "mixed back references" of the format's documentation.
@@ -367,6 +367,20 @@ static void take_leaf(struct ck *c, struct ck_walk *w, const struct want *at)
 
 /* ---- the walk ---- */
 
+static bool too_many_visits(const struct ck *c)
+{
+	return c->node_visits > VISITS_MIN + VISITS * c->nodes.count;
+}
+
+/* A node that was met before: is it wanted once more, for its items? */
+static bool again(const struct ck *c, struct ck_walk *w)
+{
+	if (!w->item)
+		return false;
+	w->skipped += too_many_visits(c);
+	return !too_many_visits(c);
+}
+
 /* The next children of a frame that are there, at most n, noted. */
 static u32 gather(struct ck *c, struct ck_walk *w, struct frame *f, u32 level, struct want *want, u32 n)
 {
@@ -389,7 +403,7 @@ static u32 gather(struct ck *c, struct ck_walk *w, struct frame *f, u32 level, s
 		};
 		if (!note(c, &want[got], w->tree))
 			w->missing++;
-		else if (want[got].first || w->item)
+		else if (want[got].first || again(c, w))
 			got++;
 	}
 	return got;
@@ -429,11 +443,6 @@ static void enter(struct ck *c, struct ck_walk *w, struct frame *frame, struct w
 	bh_put(take(want->bh));
 }
 
-static bool too_many_visits(const struct ck *c)
-{
-	return c->node_visits > VISITS_MIN + VISITS * c->nodes.count;
-}
-
 bool btrfs_ck_walk(struct ck *c, struct ck_walk *w)
 {
 	const struct ck_tree *t = w->tree;
@@ -441,7 +450,7 @@ bool btrfs_ck_walk(struct ck *c, struct ck_walk *w)
 	struct want want[64] = { 0 };
 	u32 level = t->level + 1;
 
-	w->missing = w->bad_items = 0;
+	w->missing = w->bad_items = w->skipped = 0;
 	for (u32 i = 0; i < BTRFS_LEVELS; i++)
 		frame[i].node = c->frame + (size_t)i * c->bs->node_bytes;
 	if (!t->log)
@@ -455,7 +464,7 @@ bool btrfs_ck_walk(struct ck *c, struct ck_walk *w)
 		w->missing++;
 		return !c->err;
 	}
-	if (!want[0].first && !w->item)
+	if (!want[0].first && !again(c, w))
 		return true;
 	/* Each round takes children of the lowest frame; the root stands for those of a frame above it. */
 	for (u32 n = 1; !c->err;) {
@@ -471,10 +480,6 @@ bool btrfs_ck_walk(struct ck *c, struct ck_walk *w)
 			level++;
 		if (level > t->level)
 			break;
-		if (too_many_visits(c)) {
-			w->missing++;
-			break;
-		}
 		n = gather(c, w, &frame[level], level, want, level == 1 ? c->batch : 1);
 	}
 	return !c->err;
@@ -545,13 +550,14 @@ bool btrfs_ck_whole(struct ck *c, const struct ck_walk *w, const char *what)
 
 	if (w->missing && !w->tree->log)
 		c->refs_partial = true;
-	if (!w->missing && !w->bad_items)
+	if (!w->missing && !w->bad_items && !w->skipped)
 		return true;
 	btrfs_ck_tree_name(c, w->tree->id, &name);
 	if (!c->err)
-		btrfs_ck_found(c, CK_NOT_CHECKED, "tree", w->tree->id, text_str(&name),
-			       "%u parts and %u items of it cannot be used: %s", w->missing, w->bad_items,
-			       what);
+		btrfs_ck_found(
+			c, CK_NOT_CHECKED, "tree", w->tree->id, text_str(&name),
+			"%u parts and %u items of it cannot be used, %u are shared by too many trees: %s",
+			w->missing, w->bad_items, w->skipped, what);
 	text_free(&name);
 	return false;
 }
