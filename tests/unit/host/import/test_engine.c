@@ -44,7 +44,7 @@ struct world {
 	bool sink_refuses; /* begin fails for each second file */
 	u32 slow; /* this item's data come only when so many others have been asked for that they find no place; 0: none */
 	_Atomic u32 calls[OPS], all_calls;
-	_Atomic bool stop;
+	volatile int stop;
 	/* What was seen. */
 	_Atomic u32 in_next, in_sink, in_flight, finished;
 	u32 last_order; /* the item that was given to the sink last */
@@ -93,7 +93,7 @@ static int called(struct world *w, enum op op)
 
 	dawdle(w);
 	if (atomic_fetch_add(&w->all_calls, 1) + 1 == w->stop_nth)
-		atomic_store(&w->stop, true);
+		__atomic_store_n(&w->stop, 1, __ATOMIC_RELAXED);
 	if (op == w->fail_op && n == w->fail_nth)
 		return fail(w->fail_err, "made to fail");
 	return 0;
@@ -346,7 +346,7 @@ static u32 made(const struct world *w)
 }
 
 /* What holds for every run. */
-static int run(struct world *w, struct copy_report *r)
+static int run(struct world *w, struct werunos_report *r)
 {
 	int err = copy_run(&w->feed, &w->sink, &w->opts, r);
 
@@ -358,14 +358,14 @@ static int run(struct world *w, struct copy_report *r)
 		assert_int_not_equal(w->fate[i], UNDER_WAY);
 	assert_int_equal(r->files + r->directories + r->links + r->others, made(w));
 	assert_int_equal(r->failed, w->told);
-	assert_int_equal(r->stopped, w->stop);
+	assert_int_equal(r->stopped, !!w->stop);
 	return err;
 }
 
 static void everything_arrives(void **state)
 {
 	static const u64 sizes[] = { 0, 1, 4095, 65536, 65537, 3 << 20 };
-	struct copy_report r;
+	struct werunos_report r;
 
 	(void)state;
 	for (u32 mode = 0; mode < MODES; mode++)
@@ -386,7 +386,7 @@ static void everything_arrives(void **state)
 static void random_worlds(void **state)
 {
 	u64 seed = seed_of_run();
-	struct copy_report r;
+	struct werunos_report r;
 
 	(void)state;
 	srand((u32)seed);
@@ -411,7 +411,7 @@ static void random_worlds(void **state)
 
 static void memory_is_bounded(void **state)
 {
-	struct copy_report r;
+	struct werunos_report r;
 
 	(void)state;
 	for (u32 mode = 0; mode < MODES; mode++) {
@@ -433,7 +433,7 @@ static void fails(enum mode mode, u32 threads, enum op op, u32 nth, int fail_err
 {
 	struct world *w = world_new(mode, threads, 41, 9000);
 	bool ends = op == NEXT || (op == FILL && mode == SERIAL) || (op > FILL && fail_err == -ENOSPC);
-	struct copy_report r;
+	struct werunos_report r;
 	int err;
 
 	w->seed = seed;
@@ -480,7 +480,7 @@ static void every_call_fails(void **state)
 static void stopped_anywhere(void **state)
 {
 	u64 seed = seed_of_run();
-	struct copy_report r;
+	struct werunos_report r;
 
 	(void)state;
 	for (u32 mode = 0; mode < MODES; mode++)
@@ -505,7 +505,7 @@ static void stopped_anywhere(void **state)
 static void dropped_early(void **state)
 {
 	u64 seed = seed_of_run();
-	struct copy_report r;
+	struct werunos_report r;
 
 	(void)state;
 	for (u32 mode = 0; mode < MODES; mode++)
@@ -525,7 +525,7 @@ static void dropped_early(void **state)
 /* Nobody wants it, but its place is taken until its data have come: who needs that place waits, and is told. */
 static void a_place_that_is_taken(void **state)
 {
-	struct copy_report r;
+	struct werunos_report r;
 	struct world *w = world_new(ORDERED, 4, ITEMS_MAX, 0);
 
 	(void)state;
@@ -610,7 +610,7 @@ static void paths_and_owners(void **state)
 {
 	static const struct feed_ops ops = { .next = few_next };
 	static const struct sink_ops list_ops = { .make = list_make, .finish = list_finish };
-	static const struct id_map uids = { 1000, 5000, 10 }, gids = { 109, 9, 1 };
+	static const struct werunos_id_map uids = { 1000, 5000, 10 }, gids = { 109, 9, 1 };
 	static const char *const exclude[] = { "leave" };
 	const struct select select = { .exclude = exclude, .excludes = 1 };
 	u32 failed = 0;
@@ -622,7 +622,7 @@ static void paths_and_owners(void **state)
 				  .ctx = &failed };
 	struct few few = { .feed = { .ops = &ops, .select = &select } };
 	struct listed l = { .sink = { .ops = &list_ops } };
-	struct copy_report r;
+	struct werunos_report r;
 
 	(void)state;
 	assert_int_equal(copy_run(&few.feed, &l.sink, &opts, &r), 0);
