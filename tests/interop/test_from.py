@@ -436,8 +436,7 @@ def test_files_that_cannot_be_read(place, tmp_path):
     assert len(got) == 20 and b'0007' not in got
 
 
-@pytest.mark.skipif(not LONG, reason='long: 200,000 files')
-def test_memory(tmp_path):
+def long_memory(tmp_path):
     src, image = tmp_path / 'src', tmp_path / 'a.img'
     for i in range(200000):
         d = src / ('%03d' % (i // 500))
@@ -456,3 +455,7 @@ def test_memory(tmp_path):
     finally:
         mounts.run('rm', '-rf', src)
         image.unlink(missing_ok=True)
+
+
+if LONG:
+    test_memory = long_memory
