@@ -78,7 +78,8 @@ $(B)/$(SONAME): $(LOBJ) $(KOBJ)
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS_$(MODE)) $(LDFLAGS) -shared -Wl,-soname,$(SONAME),-z,relro,-z,now,-z,defs -o $@ $^ $(LPKG_LD) -lpthread
 
-$(B)/%.o: %.c
+# Other flags are other objects.
+$(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
