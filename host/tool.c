@@ -138,8 +138,15 @@ int volume_open_rw(const struct tool_opts *o, const char *operand, struct volume
 
 int volume_close(struct volume *v)
 {
-	int err = v->api ? werunos_close(v->api) : 0, code = err ? cli_error(err, v->spec) : 0;
+	char why[512];
+	int err, code;
 
+	snprintf(why, sizeof(why), "%s", err_text());
+	err = v->api ? werunos_close(v->api) : 0;
+	code = err ? cli_error(err, v->spec) : 0;
+	/* What went wrong before is still to be told. */
+	if (*why)
+		(void)!fail(-EIO, "%s", why);
 	v->api = NULL;
 	v->sb = NULL;
 	source_close(&v->src);

@@ -372,7 +372,7 @@ def test_the_source_is_only_read(nest):
 def test_errors_are_one_line(plain):
     a = f"{plain}/a.img"
     for args, why in ((["ls", f"{a}:/none"], "/none"), (["cat", f"{a}:/dir"], "is a directory"), (["cat", f"{a}:/fifo"], "no content"),
-                      (["cat", f"{a}:/none"], "/none"), (["stat", f"{a}:/none"], "/none"), (["tree", f"{a}:/hello"], "ot a directory"),
+                      (["cat", f"{a}:/none"], "/none"), (["stat", f"{a}:/none"], "/none"), (["tree", f"{a}:/hello"], "not a directory"),
                       (["cat", f"{a}:/hello/x"], "/hello/x"), (["ls", f"{a}#p1"], "no partition table")):
         one_line(run(*args), 1, why)
     for args in (["info"], ["dump"], ["info", a, "more"], ["ls", "--sb", "x", a], ["cat", "--device"], ["info", "--generation", a],

@@ -341,7 +341,7 @@ def test_memory_is_bounded(tmp_path):
     p.returncode = os.waitstatus_to_exitcode(status)
     assert p.returncode == 1 and b'150 not copied' in p.stdout.read() and archive.stat().st_size < 1 << 20
     if 'release' in mounts.BUILD:
-        assert usage.ru_maxrss < 240 << 10, '%d KiB' % usage.ru_maxrss
+        assert usage.ru_maxrss < 160 << 10, '%d KiB' % usage.ru_maxrss
     fsck(tmp_path / 'i.img')
 
 
