@@ -25,11 +25,11 @@ SUITES  := $(foreach s,conform model crash,$(if $(wildcard tests/$(s)/*.c),$(s))
 TOOLS   := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/tools/*.c)))
 TPROG   := $(TOOLS) $(foreach s,$(SUITES),$(B)/tests/$(s)/$(s))
 
-# What the library needs, and with fuse3 the program.
-LPKGS    := liburing libarchive jansson blkid uuid libutf8proc libgcrypt libxxhash zlib libzstd libdeflate lzo2
+# What the library needs, and with fuse3 the program; libarchive is loaded when an archive is met (host/import/archive_lib.h).
+LPKGS    := liburing jansson blkid uuid libutf8proc libgcrypt libxxhash zlib libzstd libdeflate lzo2
 PKGS     := fuse3 $(LPKGS)
 # Asked only when something is compiled, so that `make deps` works on a bare machine.
-PKG_CF    = $(shell pkg-config --cflags $(PKGS))
+PKG_CF    = $(shell pkg-config --cflags $(PKGS) libarchive)
 PKG_LD    = $(shell pkg-config --libs $(PKGS)) -lisal
 LPKG_LD   = $(shell pkg-config --libs $(LPKGS)) -lisal
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wundef

@@ -1,4 +1,5 @@
 /* The program's entry: finds the command and runs it. The table is the list of all commands. */
+#include "api/werunos.h"
 #include "cmd.h"
 #include "import/copy_cli.h"
 #include "lib/log.h"
@@ -131,6 +132,10 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	name = argv[1];
+	if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
+		printf("werunos %s\n", werunos_version());
+		return 0;
+	}
 	if (!strcmp(name, "--help") || !strcmp(name, "-h"))
 		name = "help";
 	c = command_find(name);

@@ -36,14 +36,14 @@ PROCESS = re.compile(r"_?exit|printf|__printf_chk|puts|putchar|perror|stdout|sig
 WRAPPED = {
     "io_uring_": r"kernel/block/uring\.c",
     "fuse_": r"host/fuse/.*",
-    "archive_": r"host/import/(tar_stream|sink_tar)\.c",
+    "archive_": r"host/import/archive_lib\.h",
 }
 HEADERS = {
     r"<liburing": r"kernel/block/uring\.c",
     r"<fuse": r"host/fuse/.*",
     r"<(linux/|sys/(ioctl|syscall|mount)\.h)": r"(kernel/block/(uring|dev_file)|kernel/lib/os)\.c|host/.*",
     r"<jansson": r"kernel/lib/doc\.c|host/import/oci\.c",
-    r"<archive": r"host/import/(tar_stream|sink_tar)\.c",
+    r"<archive": r"host/import/archive_lib\.h",
     r"<isa-l": r"kernel/lib/crc\.c|kernel/fs/btrfs/raid56\.c",
 }
 PUBLIC = re.compile(r"lib/\w+\.h|(block/block|jbd2/jbd2|vfs/vfs)\.h")

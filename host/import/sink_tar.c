@@ -10,9 +10,8 @@
  */
 #include "tar.h"
 
+#include "archive_lib.h"
 #include "lib/scope.h"
-#include <archive.h>
-#include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -28,6 +27,7 @@
 struct sink_tar {
 	struct sink sink;
 	char *name;
+	const struct libarchive *la;
 	struct archive *a; /* only for its filter */
 	int fd;            /* -1: closed */
 	int err;           /* of the first write that failed */
@@ -73,7 +73,7 @@ static la_ssize_t give(struct archive *a, void *ctx, const void *buf, size_t len
 
 static int out_failed(struct sink_tar *t)
 {
-	const char *why = t->err ? strerror(-t->err) : archive_error_string(t->a);
+	const char *why = t->err ? strerror(-t->err) : t->la->archive_error_string(t->a);
 
 	return fail(t->err ? t->err : -ENOMEM, "%s cannot be written: %s", t->name,
 		    why ? why : "unknown reason");
@@ -82,7 +82,7 @@ static int out_failed(struct sink_tar *t)
 static int put(struct sink_tar *t, const void *p, u64 len)
 {
 	while (len) {
-		la_ssize_t n = archive_write_data(t->a, p, len);
+		la_ssize_t n = t->la->archive_write_data(t->a, p, len);
 
 		if (n <= 0 || t->err)
 			return out_failed(t);
@@ -538,7 +538,7 @@ static int sink_finish(struct sink *k)
 	struct sink_tar *t = to_tar(k);
 	int err = put_zeros(t, 2 * TAR_BLOCK);
 
-	if (archive_write_close(t->a) != ARCHIVE_OK || t->err)
+	if (t->la->archive_write_close(t->a) != ARCHIVE_OK || t->err)
 		err = err ? err : out_failed(t);
 	if (close_out(t) && !err)
 		err = fail(-errno, "%s cannot be written: %s", t->name, strerror(errno));
@@ -552,7 +552,7 @@ static void sink_close(struct sink *k)
 	/* What was not finished goes nowhere any more. */
 	t->err = t->err ? t->err : -ECANCELED;
 	if (t->a)
-		archive_write_free(t->a);
+		t->la->archive_write_free(t->a);
 	close_out(t);
 	free(t->name);
 	free(t);
@@ -582,17 +582,17 @@ static int add_filter(struct sink_tar *t, const char *file)
 
 	snprintf(threads, sizeof(threads), "%u", MAX(os_cpus(), 2u));
 	if (ends_in(file, ".gz") || ends_in(file, ".tgz")) {
-		r = archive_write_add_filter_gzip(t->a);
+		r = t->la->archive_write_add_filter_gzip(t->a);
 		if (r == ARCHIVE_OK)
-			r = archive_write_set_filter_option(t->a, "gzip", "timestamp", NULL);
+			r = t->la->archive_write_set_filter_option(t->a, "gzip", "timestamp", NULL);
 	} else if (ends_in(file, ".zst") || ends_in(file, ".tzst")) {
-		r = archive_write_add_filter_zstd(t->a);
+		r = t->la->archive_write_add_filter_zstd(t->a);
 		if (r == ARCHIVE_OK)
-			r = archive_write_set_filter_option(t->a, "zstd", "threads", threads);
+			r = t->la->archive_write_set_filter_option(t->a, "zstd", "threads", threads);
 	} else if (ends_in(file, ".xz") || ends_in(file, ".txz")) {
-		r = archive_write_add_filter_xz(t->a);
+		r = t->la->archive_write_add_filter_xz(t->a);
 		if (r == ARCHIVE_OK)
-			r = archive_write_set_filter_option(t->a, "xz", "threads", threads);
+			r = t->la->archive_write_set_filter_option(t->a, "xz", "threads", threads);
 	}
 	return r == ARCHIVE_OK ? 0 : fail(-EOPNOTSUPP, "%s: this libarchive cannot pack so", file);
 }
@@ -601,26 +601,28 @@ static int open_archive(struct sink_tar *t, const char *file)
 {
 	bool std = !strcmp(file, "-");
 	struct archive_entry *e;
-	int err;
+	int err = libarchive(&t->la);
 
-	t->a = archive_write_new();
-	e = t->a ? archive_entry_new() : NULL;
+	if (err)
+		return err;
+	t->a = t->la->archive_write_new();
+	e = t->a ? t->la->archive_entry_new() : NULL;
 	if (!e)
 		return fail(-ENOMEM, "no memory to pack %s", file);
-	archive_entry_set_filetype(e, AE_IFREG);
-	err = archive_write_set_format_raw(t->a) == ARCHIVE_OK ? add_filter(t, file) : out_failed(t);
-	archive_write_set_bytes_per_block(t->a, BLOCK_BYTES);
-	archive_write_set_bytes_in_last_block(t->a, 1);
+	t->la->archive_entry_set_filetype(e, AE_IFREG);
+	err = t->la->archive_write_set_format_raw(t->a) == ARCHIVE_OK ? add_filter(t, file) : out_failed(t);
+	t->la->archive_write_set_bytes_per_block(t->a, BLOCK_BYTES);
+	t->la->archive_write_set_bytes_in_last_block(t->a, 1);
 	t->fd = std ? STDOUT_FILENO : -1;
 	if (!err && !std) {
 		t->fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 		if (t->fd < 0)
 			err = fail(-errno, "%s cannot be made: %s", file, strerror(errno));
 	}
-	if (!err && (archive_write_open(t->a, t, NULL, give, NULL) != ARCHIVE_OK ||
-		     archive_write_header(t->a, e) != ARCHIVE_OK))
+	if (!err && (t->la->archive_write_open(t->a, t, NULL, give, NULL) != ARCHIVE_OK ||
+		     t->la->archive_write_header(t->a, e) != ARCHIVE_OK))
 		err = out_failed(t);
-	archive_entry_free(e);
+	t->la->archive_entry_free(e);
 	return err;
 }
 

@@ -4,8 +4,7 @@
  */
 #include "tar.h"
 
-#include <archive.h>
-#include <archive_entry.h>
+#include "archive_lib.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -31,6 +30,7 @@ struct tar_stream {
 	u64 len_bytes;
 	u64 at_bytes; /* where in what is unpacked p lies */
 	bool at_end;
+	const struct libarchive *la;
 	struct archive *a; /* NULL: gzip */
 	z_stream z;
 	bool z_open, member_end;
@@ -75,7 +75,7 @@ static la_ssize_t give(struct archive *a, void *ctx, const void **buf)
 	if (s->in_at == s->in_len)
 		s->in_err = refill(s);
 	if (s->in_err) {
-		archive_set_error(a, -s->in_err, "%s", "cannot be read");
+		s->la->archive_set_error(a, -s->in_err, "%s", "cannot be read");
 		return -1;
 	}
 	*buf = s->in + s->in_at;
@@ -87,32 +87,36 @@ static la_ssize_t give(struct archive *a, void *ctx, const void **buf)
 /* What libarchive has to say; a read error of ours comes first. */
 static int filter_failed(struct tar_stream *s)
 {
-	const char *why = archive_error_string(s->a);
+	const char *why = s->la->archive_error_string(s->a);
 
 	if (s->in_err)
 		return s->in_err;
-	if (archive_errno(s->a) == ENOMEM)
+	if (s->la->archive_errno(s->a) == ENOMEM)
 		return fail(-ENOMEM, "no memory to unpack %s", s->name);
 	return tar_broken(s, "%s", why ? why : "it cannot be unpacked");
 }
 
 static int filter_open(struct tar_stream *s)
 {
-	struct archive *a = s->a = archive_read_new();
 	struct archive_entry *e;
+	struct archive *a;
+	int err = libarchive(&s->la);
 
+	if (err)
+		return err;
+	a = s->a = s->la->archive_read_new();
 	if (!a)
 		return fail(-ENOMEM, "no memory to unpack %s", s->name);
 	/* One that this libarchive was built without is not found, and the header is then no tar's. */
-	archive_read_support_filter_bzip2(a);
-	archive_read_support_filter_compress(a);
-	archive_read_support_filter_lz4(a);
-	archive_read_support_filter_lzma(a);
-	archive_read_support_filter_xz(a);
-	archive_read_support_filter_zstd(a);
-	if (archive_read_support_format_raw(a) != ARCHIVE_OK ||
-	    archive_read_open(a, s, NULL, give, NULL) != ARCHIVE_OK ||
-	    archive_read_next_header(a, &e) != ARCHIVE_OK)
+	s->la->archive_read_support_filter_bzip2(a);
+	s->la->archive_read_support_filter_compress(a);
+	s->la->archive_read_support_filter_lz4(a);
+	s->la->archive_read_support_filter_lzma(a);
+	s->la->archive_read_support_filter_xz(a);
+	s->la->archive_read_support_filter_zstd(a);
+	if (s->la->archive_read_support_format_raw(a) != ARCHIVE_OK ||
+	    s->la->archive_read_open(a, s, NULL, give, NULL) != ARCHIVE_OK ||
+	    s->la->archive_read_next_header(a, &e) != ARCHIVE_OK)
 		return filter_failed(s);
 	return 0;
 }
@@ -124,7 +128,7 @@ static int filter_more(struct tar_stream *s)
 	la_int64_t off;
 
 	while (!n) {
-		int r = archive_read_data_block(s->a, &p, &n, &off);
+		int r = s->la->archive_read_data_block(s->a, &p, &n, &off);
 
 		if (r == ARCHIVE_EOF) {
 			s->at_end = true;
@@ -245,7 +249,7 @@ int tar_open(const char *file, struct tar_stream **out)
 void tar_close(struct tar_stream *s)
 {
 	if (s->a)
-		archive_read_free(s->a);
+		s->la->archive_read_free(s->a);
 	if (s->z_open)
 		inflateEnd(&s->z);
 	if (s->fd > STDIN_FILENO)

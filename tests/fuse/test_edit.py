@@ -5,12 +5,14 @@ import os
 import re
 import resource
 import subprocess
+import sys
 import uuid
 
 import pytest
 
 from mounting import WERUNOS, foreground, need_root, need_tools, run, scratch
 
+PEAK = os.path.abspath("tests/support/peak.py")
 PATHS = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
 FEATURES = "none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,extra_isize,metadata_csum"
 
@@ -430,10 +432,10 @@ def test_deep_tree(tmp_path):
         os.chdir("/")
         tool("umount", m)
     for args in (("chmod", "-R", "u+s", f"{deep}:/d"), ("rm", "-r", f"{deep}:/d")):
-        p = subprocess.Popen([WERUNOS, *args], stderr=subprocess.PIPE, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, 1 << 20)))
-        err = p.stderr.read()
-        _, status, usage = os.wait4(p.pid, 0)
-        assert (status, err) == (0, b"") and usage.ru_maxrss < 400 << 10, (status, err, usage.ru_maxrss)
+        peak = tmp_path / "peak"
+        r = subprocess.run([sys.executable, "-S", PEAK, peak, WERUNOS, *args], stderr=subprocess.PIPE,
+                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, 1 << 20)))
+        assert (r.returncode, r.stderr) == (0, b"") and int(peak.read_text()) < 400 << 10, r
     assert names(deep) == ["lost+found"]
     fsck(deep)
 

@@ -233,6 +233,7 @@ def test_bad_usage(tmp):
     one_line(run("mount", "-p"), 64, "-p")
     assert run("bogus").returncode == 64
     assert run().returncode == 64
+    assert run("--version").stdout.split()[0] == "werunos"
     assert run("help").returncode == 0
     assert run("help", "mount").returncode == 0
 

@@ -1,8 +1,10 @@
 """Mounts for tests: the kernel's and ours, undone on every exit."""
-import contextlib, os, subprocess, time
+import contextlib, os, subprocess, sys, time
 
 BUILD = os.environ.get('BUILD', 'build/release')
 WERUNOS = os.path.abspath(BUILD + '/werunos')
+# Before a file's name and a command: its peak memory.
+PEAK = [sys.executable, '-S', os.path.abspath('tests/support/peak.py')]
 
 
 def run(*cmd, **kw):
