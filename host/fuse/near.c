@@ -12,7 +12,9 @@
  *   near   the watcher is bound to `cpu`, where the client was last seen, and sleeps
  *
  * Requests are looked at in windows. One is good when nearly all requests came from one thread, one soon after the other, none large: large
- * ones gain from two CPUs. Two good windows far, then three near (the first of them does not count), and the faster stance is kept for long.
+ * ones gain from two CPUs. What it is judged by is a trip: from a reply to the client's next request, the median of the window, since what
+ * the answers take depends on what is asked. Two good windows far, then three near (the first of them does not count), and near is kept
+ * for long unless its trips are half as long again: far trips are short only while the watcher spins, on a CPU that others want.
  *
  * A worker that does not get the CPU after its reply (somebody else works there) is found out by the deputy's clock: it is set free, and near
  * is given up for a while, each time for longer.
@@ -39,6 +41,7 @@
 #define NEAR_WINDOWS  3u
 #define KEEP_WINDOWS  1024u /* near was faster */
 #define AGAIN_WINDOWS 256u  /* near was not */
+#define FAILED_MIN    8u   /* windows that the first failure costs */
 #define FAILED_MAX    65536u
 
 enum phase { FAR_MEASURED, NEAR_MEASURED, NEAR_KEPT, FAR_KEPT };
@@ -48,6 +51,7 @@ struct near {
 	_Atomic u32 on;          /* 1: near */
 	_Atomic u32 cpu, client; /* with on: the thread that is answered, and where it is */
 	_Atomic u32 replies;     /* so far */
+	_Atomic u64 replied_ns;  /* the last reply of all */
 	_Atomic u32
 		apart; /* 1: the worker had to sleep. Beside the client it runs only when that waits for it */
 	_Atomic(struct worker *) replying; /* the one that is, or is about to be, a SCHED_IDLE thread */
@@ -57,9 +61,10 @@ struct near {
 		lock; /* rank LEAF; of the rest, and while the deputy touches the thread of another worker */
 	u32 total, strangers, large, last, look;
 	u64 since_ns; /* the window began */
+	u32 trip_ns[WINDOW];
 	enum phase phase;
 	u32 windows;         /* left of the phase */
-	u64 far_ns, near_ns; /* the fastest measured window took */
+	u32 far_ns, near_ns; /* a trip in the best measured window; 0: none was */
 	u32 failed;          /* windows that the next failure costs */
 };
 
@@ -92,6 +97,8 @@ ssize_t near_reply(struct worker *w, int fd, const struct iovec *iov, int count)
 	ssize_t done;
 	int err;
 
+	if (n)
+		atomic_store_explicit(&n->replied_ns, os_monotonic_ns(), memory_order_relaxed);
 	/* One at a time, and told before: the deputy must know whom it has to set free. */
 	if (!near_is_on(w->a) || w->cpu != (int)atomic_load(&n->cpu) || h->pid != atomic_load(&n->client) ||
 	    is_unawaited(h) || !atomic_compare_exchange_strong(&n->replying, &none, w))
@@ -188,13 +195,29 @@ static void follow(struct near *n, u32 client)
 	atomic_store(&n->on, 1);
 }
 
-/* After a good window that took `ns`. */
-static void judge(struct near *n, u64 ns)
+/* Sorts them. */
+static u32 median_trip_ns(u32 trip_ns[WINDOW])
 {
-	u64 *fastest = n->phase == FAR_MEASURED ? &n->far_ns : &n->near_ns;
+	for (u32 i = 1; i < WINDOW; i++) {
+		u32 one = trip_ns[i], k = i;
 
-	if (n->phase != NEAR_MEASURED || n->windows < NEAR_WINDOWS)
-		*fastest = *fastest ? MIN(*fastest, ns) : ns;
+		for (; k && trip_ns[k - 1] > one; k--)
+			trip_ns[k] = trip_ns[k - 1];
+		trip_ns[k] = one;
+	}
+	return trip_ns[WINDOW / 2];
+}
+
+/* After a good window. */
+static void judge(struct near *n)
+{
+	u32 *best = n->phase == FAR_MEASURED ? &n->far_ns : &n->near_ns;
+
+	if (n->phase == FAR_MEASURED || (n->phase == NEAR_MEASURED && n->windows < NEAR_WINDOWS)) {
+		u32 ns = median_trip_ns(n->trip_ns);
+
+		*best = *best ? MIN(*best, ns) : ns;
+	}
 	if (n->windows && --n->windows)
 		return;
 	switch (n->phase) {
@@ -209,13 +232,13 @@ static void judge(struct near *n, u64 ns)
 		follow(n, n->last);
 		break;
 	case NEAR_MEASURED:
-		if (n->near_ns > n->far_ns - n->far_ns / 16) {
+		if (n->near_ns > n->far_ns + n->far_ns / 2) {
 			go_far(n, FAR_KEPT, AGAIN_WINDOWS);
 			break;
 		}
 		n->phase = NEAR_KEPT;
 		n->windows = KEEP_WINDOWS;
-		n->failed = AGAIN_WINDOWS;
+		n->failed = FAILED_MIN;
 	}
 }
 
@@ -228,7 +251,7 @@ static void window_end(struct near *n)
 	n->total = n->strangers = n->large = 0;
 	n->since_ns = now;
 	if (good)
-		judge(n, ns);
+		judge(n);
 	else if (n->phase != FAR_KEPT)
 		go_far(n, FAR_MEASURED, FAR_WINDOWS);
 }
@@ -248,6 +271,7 @@ void near_request(struct worker *w)
 	if (!n || is_unawaited(h))
 		return;
 	mutex_lock(&n->lock);
+	n->trip_ns[n->total] = (u32)MIN(os_monotonic_ns() - atomic_load(&n->replied_ns), UINT32_MAX);
 	n->strangers += h->pid != n->last;
 	n->last = h->pid;
 	n->large += is_large(h);
@@ -338,7 +362,7 @@ void near_start(struct adapter *a)
 		free(n);
 		return;
 	}
-	n->failed = AGAIN_WINDOWS;
+	n->failed = FAILED_MIN;
 	n->windows = FAR_WINDOWS;
 	mutex_init(&n->lock, RANK_LEAF);
 	a->near = n;
