@@ -41,7 +41,7 @@
 #define NEAR_WINDOWS  3u
 #define KEEP_WINDOWS  1024u /* near was faster */
 #define AGAIN_WINDOWS 256u  /* near was not */
-#define FAILED_MIN    8u   /* windows that the first failure costs */
+#define FAILED_MIN    8u    /* windows that the first failure costs */
 #define FAILED_MAX    65536u
 
 enum phase { FAR_MEASURED, NEAR_MEASURED, NEAR_KEPT, FAR_KEPT };
