@@ -377,6 +377,9 @@ struct check_record {
 	const char *name;   /* the object as people call it: a path, a tree's name; NULL: nothing is known */
 	const char *text;   /* what is wrong, as a sentence without its full stop */
 	enum check_grade grade;
+	/* For check_opts.mend alone: */
+	const char *fix; /* what would mend it, as a question without its mark: "set the number" */
+	bool safe;       /* that can lose nothing, and needs no question */
 };
 
 struct check_opts {
@@ -385,6 +388,11 @@ struct check_opts {
 	u64 cache_bytes; /* of metadata; what a check keeps of its own is bounded by the module, a few bytes for each inode and block */
 	/* Not 0 ends the check with that. */
 	int (*found)(void *ctx, const struct check_record *r);
+	/*
+	 * Asked about each finding that can be mended. 1: it is mended, on the devices, and not told to `found`; 0: it is left, and told; < 0 ends the
+	 * check with that. NULL: nothing is mended, and nothing written.
+	 */
+	int (*mend)(void *ctx, const struct check_record *r);
 	/* The pass that is under way, from 1 on, what it is called, and how far it is. NULL: nobody looks. */
 	void (*progress)(void *ctx, u32 pass, u32 passes, const char *name, u64 done, u64 all);
 	const _Atomic bool *stop; /* set: the check ends with -ECANCELED; NULL: never */
@@ -393,6 +401,7 @@ struct check_opts {
 
 struct check_summary {
 	u64 found[CHECK_GRADES];
+	u64 mended;                              /* in this round */
 	u64 inodes, directories, links, extents; /* in use */
 	u64 blocks, blocks_used;                 /* in block_bytes */
 	u32 block_bytes;
@@ -458,9 +467,18 @@ struct fs_type {
 	/*
 	 * Finds what is wrong with a volume that nobody writes, and changes nothing; its log is applied in memory. 0 with *out, however much was
 	 * found. -ECANCELED: opts->stop; or what opts->found returned; -EOPNOTSUPP, -EINVAL and others: it cannot be looked at. NULL: cannot.
+	 * With opts->mend this is one round of mending, and writes to the devices in whatever order: they have to be overlays. Each round may leave
+	 * what the next one finds; when out->mended is 0 there is nothing more to mend. After that a round that only finds tells what is left.
 	 */
 	int (*check)(struct blkdev **devs, u32 n, const struct mount_opts *mount,
 		     const struct check_opts *opts, struct check_summary *out);
+	/*
+	 * Before rounds of mending, on the devices themselves: the log is replayed, and the volume says, durably, that it has to be checked, so
+	 * that a mending which breaks off while it is written is gone on with by the next. 0 also when the volume is too damaged for either. NULL: there
+	 * is nothing to do.
+	 */
+	int (*settle)(struct blkdev **devs, u32 n, const struct mount_opts *mount);
+	u64 super_bytes; /* where the first superblock lies: of what was mended, this is written last */
 };
 
 /* ---- objects ---- */

@@ -1,6 +1,13 @@
 /*
- * Private to kernel/fs/ext4/check: finding everything that is wrong with a volume. Nothing is changed; each kind of finding is one row
- * of the table CK_CODES, to which what mends it can be added.
+ * Private to kernel/fs/ext4/check: finding everything that is wrong with a volume, and mending it. Each kind of finding is one row of the
+ * table CK_CODES.
+ *
+ * Mending. A pass that finds something asks ck_fix and, told so, mends it at once, in the buffer and on the device (ck_put). What follows
+ * from that for the rest of this pass and for the next ones is taken into account where it is easy, and else left: who wants a volume mended goes
+ * over it again until nothing is left to mend, and the last round only finds. So nothing here has to be right about the order in
+ * which things are mended, only two things: what is mended is not found again, and nothing that somebody could still want is thrown
+ * away while a name in lost+found, or a copy, would keep it. The device is an overlay in memory (vfs.h, check): nothing is on the volume before
+ * all of it was mended and looked at again.
  *
  * The files stand here in dependency order. The passes, each in its file:
  *   supers   superblock, descriptors, their copies, the journal, what protects against two mounts
@@ -23,102 +30,162 @@
 
 #include "lib/text.h"
 
-/* X(name, code, object, grade, sentence). What is known besides is added to the sentence. */
-#define CK_CODES(X)                                                                                         \
-	X(SUPER_PRIMARY, "super-primary", "superblock", WRONG,                                              \
-	  "the first superblock is damaged, a copy was used")                                               \
-	X(SUPER_SUM, "super-checksum", "superblock", WRONG, "wrong checksum")                               \
-	X(SUPER_FIELD, "super-field", "superblock", WRONG, "a field cannot be right")                       \
-	X(SUPER_FREE_BLOCKS, "super-free-blocks", "superblock", HINT, "the number of free blocks is wrong") \
-	X(SUPER_FREE_INODES, "super-free-inodes", "superblock", HINT, "the number of free inodes is wrong") \
-	X(SUPER_STATE, "super-state", "superblock", HINT, "it says that the volume is not sound")           \
-	X(SUPER_COPY, "super-copy", "superblock", WRONG, "a copy is damaged or of another volume")          \
-	X(SUPER_COPY_FEATURES, "super-copy-features", "superblock", HINT, "a copy lacks features")          \
-	X(ORPHANS_LEFT, "orphans-left", "superblock", HINT,                                                 \
-	  "deleted files wait for the next mount to be freed")                                              \
-	X(ORPHAN_PRESENT, "orphan-present", "superblock", WRONG,                                            \
-	  "it says that there are orphans, but there are none")                                             \
-	X(ORPHAN_BAD, "orphan-bad", "inode", WRONG, "the list of orphans leads to what is none")            \
-	X(ORPHAN_FILE, "orphan-file", "inode", WRONG, "the orphan file is damaged")                         \
-	X(JOURNAL, "journal", "superblock", LOSS, "the journal cannot be used")                             \
-	X(JOURNAL_NEEDED, "journal-needed", "superblock", LOSS,                                             \
-	  "the latest changes are in a journal that lies elsewhere")                                        \
-	X(JOURNAL_ERROR, "journal-error", "superblock", HINT, "the journal noted an error")                 \
-	X(JOURNAL_ELSEWHERE, "journal-elsewhere", "superblock", HINT,                                       \
-	  "the journal lies elsewhere and was not looked at")                                               \
-	X(MMP, "mmp", "superblock", WRONG, "the block of multiple mount protection is damaged")             \
-	X(GROUP_DESC, "group-descriptor", "group", LOSS, "the descriptor is damaged")                       \
-	X(GROUP_COPY, "group-copy", "group", WRONG, "a copy of the descriptor says otherwise")              \
-	X(GROUP_META_TWICE, "group-metadata-overlap", "group", LOSS,                                        \
-	  "its bitmaps or its inode table lie on metadata")                                                 \
-	X(GROUP_FREE_BLOCKS, "group-free-blocks", "group", WRONG, "the number of free blocks is wrong")     \
-	X(GROUP_FREE_INODES, "group-free-inodes", "group", WRONG, "the number of free inodes is wrong")     \
-	X(GROUP_DIRS, "group-directories", "group", WRONG, "the number of directories is wrong")            \
-	X(BLOCK_BITMAP_SUM, "block-bitmap-checksum", "group", WRONG, "wrong checksum of the block bitmap")  \
-	X(INODE_BITMAP_SUM, "inode-bitmap-checksum", "group", WRONG, "wrong checksum of the inode bitmap")  \
-	X(BLOCK_BITMAP_LACKS, "block-bitmap-lacks", "group", LOSS, "blocks that are in use count as free")  \
-	X(BLOCK_BITMAP_MORE, "block-bitmap-more", "group", WRONG, "blocks that nobody uses count as used")  \
-	X(INODE_BITMAP_LACKS, "inode-bitmap-lacks", "group", LOSS, "inodes that are in use count as free")  \
-	X(INODE_BITMAP_MORE, "inode-bitmap-more", "group", WRONG, "inodes that are free count as used")     \
-	X(BITMAP_END, "bitmap-end", "group", WRONG, "the end of a bitmap is not filled up")                 \
-	X(READ_ERROR, "read-error", "block", LOSS, "cannot be read")                                        \
-	X(ROOT, "root", "inode", LOSS, "the root is not a directory")                                       \
-	X(INODE_SUM, "inode-checksum", "inode", WRONG, "wrong checksum")                                    \
-	X(INODE_MODE, "inode-mode", "inode", LOSS, "unknown type")                                          \
-	X(INODE_DTIME, "inode-dtime", "inode", WRONG, "a time of deletion that cannot be")                  \
-	X(INODE_RESERVED, "inode-reserved", "inode", WRONG, "a reserved inode is not what it has to be")    \
-	X(INODE_EXTRA, "inode-extra-size", "inode", WRONG, "impossible size of the extra fields")           \
-	X(INODE_TIME, "inode-time", "inode", WRONG, "a time that cannot be")                                \
-	X(INODE_FIELD, "inode-field", "inode", WRONG, "a field that must be zero is not")                   \
-	X(INODE_FLAGS, "inode-flags", "inode", WRONG, "flags that it cannot have")                          \
-	X(INODE_SIZE, "inode-size", "inode", WRONG, "the size is not that of its blocks")                   \
-	X(INODE_BLOCKS, "inode-blocks", "inode", WRONG, "the number of blocks is wrong")                    \
-	X(INODE_SPECIAL, "inode-special", "inode", WRONG,                                                   \
-	  "a device, socket or pipe with blocks, size or flags")                                            \
-	X(SYMLINK, "symlink", "inode", LOSS, "the symbolic link is damaged")                                \
-	X(INLINE_DATA, "inline-data", "inode", LOSS, "the inline data is damaged")                          \
-	X(ENCRYPT, "encryption", "inode", LOSS, "encrypted, but without a right encryption context")        \
-	X(EXTENT_HEAD, "extent-header", "inode", LOSS, "a node of the extent tree is damaged")              \
-	X(EXTENT_SUM, "extent-checksum", "inode", WRONG, "wrong checksum of a node of the extent tree")     \
-	X(EXTENT_ORDER, "extent-order", "inode", LOSS, "an extent is out of order")                         \
-	X(EXTENT_RANGE, "extent-range", "inode", LOSS, "an extent cannot be")                               \
-	X(EXTENT_INDEX, "extent-index", "inode", WRONG, "an index says another beginning than its node")    \
-	X(MAP_BLOCK, "map-block", "inode", LOSS, "a block number is not on the volume")                     \
-	X(DIR_UNWRITTEN, "directory-unwritten", "inode", LOSS,                                              \
-	  "a directory with blocks that were never written")                                                \
-	X(BLOCK_TWICE, "block-twice", "inode", LOSS, "claims blocks that something else claims")            \
-	X(XATTR_BLOCK, "xattr-block", "inode", LOSS, "the block of attributes is damaged")                  \
-	X(XATTR_LIST, "xattr-list", "inode", LOSS, "the attributes in the inode are damaged")               \
-	X(XATTR_HASH, "xattr-hash", "inode", WRONG, "wrong hash of an attribute")                           \
-	X(XATTR_REFS, "xattr-refcount", "block", WRONG,                                                     \
-	  "the number of inodes that share the attributes is wrong")                                        \
-	X(XATTR_INODE, "xattr-inode", "inode", LOSS, "the value of an attribute is not where it should be") \
-	X(XATTR_INODE_REFS, "xattr-inode-refcount", "inode", WRONG,                                         \
-	  "the number of attributes that use it is wrong")                                                  \
-	X(ACL, "acl", "inode", WRONG, "an ACL makes no sense")                                              \
-	X(RESIZE, "resize-inode", "inode", WRONG, "the room for more descriptors is not described rightly") \
-	X(DIR_BLOCK, "directory-block", "inode", LOSS, "a block of the directory is damaged")               \
-	X(DIR_SUM, "directory-checksum", "inode", WRONG, "wrong checksum of a block of the directory")      \
-	X(DIR_HOLE, "directory-hole", "inode", LOSS, "the directory has a hole")                            \
-	X(DIR_DOT, "directory-dot", "inode", WRONG, "\".\" is missing or wrong")                            \
-	X(DIR_DOTDOT, "directory-dotdot", "inode", WRONG, "\"..\" is missing or wrong")                     \
-	X(NAME_BAD, "name-bad", "inode", WRONG, "a name that cannot be")                                    \
-	X(NAME_TWICE, "name-twice", "inode", WRONG, "a name stands there twice")                            \
-	X(NAME_FREE, "name-of-free-inode", "inode", LOSS, "a name leads to an inode that is not in use")    \
-	X(NAME_NOWHERE, "name-nowhere", "inode", LOSS, "a name leads to an inode that cannot have one")     \
-	X(NAME_TYPE, "name-type", "inode", WRONG, "a name says another type than the inode")                \
-	X(NAME_CRYPT, "name-encryption", "inode", WRONG,                                                    \
-	  "a name in an encrypted directory that is not as it must be")                                     \
-	X(DIR_TWO_NAMES, "directory-two-names", "inode", WRONG, "a directory has a second name")            \
-	X(HTREE_ROOT, "htree-root", "inode", WRONG, "the root of the index is damaged")                     \
-	X(HTREE_NODE, "htree-node", "inode", WRONG, "the index is damaged")                                 \
-	X(HTREE_HASH, "htree-hash", "inode", WRONG, "names stand where the index does not look for them")   \
-	X(HTREE_REF, "htree-reference", "inode", WRONG, "the index does not lead to each block once")       \
-	X(LOST_FOUND, "lost-found", "inode", WRONG, "lost+found is not a directory")                        \
-	X(UNCONNECTED, "directory-unconnected", "inode", LOSS,                                              \
-	  "no way leads from the root to the directory")                                                    \
-	X(NO_NAME, "inode-no-name", "inode", LOSS, "in use, but without a name")                            \
-	X(LINKS, "links", "inode", WRONG, "the number of links is wrong")
+/*
+ * X(name, code, object, grade, sentence, mending, what mends it). What is known besides is added to the sentence. SAFE: mending can lose
+ * nothing, and is done without being asked for. ASK: it is a decision. NEVER: it is said only.
+ */
+#define CK_CODES(X)                                                                                          \
+	X(SUPER_PRIMARY, "super-primary", "superblock", WRONG,                                               \
+	  "the first superblock is damaged, a copy was used", SAFE,                                          \
+	  "write the first one anew from the copy")                                                          \
+	X(SUPER_SUM, "super-checksum", "superblock", WRONG, "wrong checksum", ASK,                           \
+	  "compute the checksum anew")                                                                       \
+	X(SUPER_FIELD, "super-field", "superblock", WRONG, "a field cannot be right", ASK,                   \
+	  "set it to what it can be")                                                                        \
+	X(SUPER_FREE_BLOCKS, "super-free-blocks", "superblock", HINT, "the number of free blocks is wrong",  \
+	  SAFE, "set the number")                                                                            \
+	X(SUPER_FREE_INODES, "super-free-inodes", "superblock", HINT, "the number of free inodes is wrong",  \
+	  SAFE, "set the number")                                                                            \
+	X(SUPER_STATE, "super-state", "superblock", HINT, "it says that the volume is not sound", SAFE,      \
+	  "forget it once all is sound")                                                                     \
+	X(SUPER_COPY, "super-copy", "superblock", WRONG, "a copy is damaged or of another volume", SAFE,     \
+	  "write the copy anew")                                                                             \
+	X(SUPER_COPY_FEATURES, "super-copy-features", "superblock", HINT, "a copy lacks features", SAFE,     \
+	  "write the copy anew")                                                                             \
+	X(ORPHANS_LEFT, "orphans-left", "superblock", HINT,                                                  \
+	  "deleted files wait for the next mount to be freed", SAFE, "free them")                            \
+	X(ORPHAN_PRESENT, "orphan-present", "superblock", WRONG,                                             \
+	  "it says that there are orphans, but there are none", SAFE, "say that there are none")             \
+	X(ORPHAN_BAD, "orphan-bad", "inode", WRONG, "the list of orphans leads to what is none", ASK,        \
+	  "empty the list")                                                                                  \
+	X(ORPHAN_FILE, "orphan-file", "inode", WRONG, "the orphan file is damaged", ASK,                     \
+	  "make the orphan file anew")                                                                       \
+	X(JOURNAL, "journal", "superblock", LOSS, "the journal cannot be used", ASK,                         \
+	  "make the journal anew, without what it may still hold")                                           \
+	X(JOURNAL_NEEDED, "journal-needed", "superblock", LOSS,                                              \
+	  "the latest changes are in a journal that lies elsewhere", ASK, "go on without them")              \
+	X(JOURNAL_ERROR, "journal-error", "superblock", HINT, "the journal noted an error", SAFE,            \
+	  "forget it once all is sound")                                                                     \
+	X(JOURNAL_ELSEWHERE, "journal-elsewhere", "superblock", HINT,                                        \
+	  "the journal lies elsewhere and was not looked at", NEVER, "")                                     \
+	X(MMP, "mmp", "superblock", WRONG, "the block of multiple mount protection is damaged", ASK,         \
+	  "make the block anew")                                                                             \
+	X(GROUP_DESC, "group-descriptor", "group", LOSS, "the descriptor is damaged", ASK,                   \
+	  "write the descriptor anew")                                                                       \
+	X(GROUP_COPY, "group-copy", "group", WRONG, "a copy of the descriptor says otherwise", SAFE,         \
+	  "write the copy anew")                                                                             \
+	X(GROUP_META_TWICE, "group-metadata-overlap", "group", LOSS,                                         \
+	  "its bitmaps or its inode table lie on metadata", ASK, "move it to free blocks")                   \
+	X(GROUP_FREE_BLOCKS, "group-free-blocks", "group", WRONG, "the number of free blocks is wrong",      \
+	  SAFE, "set the number")                                                                            \
+	X(GROUP_FREE_INODES, "group-free-inodes", "group", WRONG, "the number of free inodes is wrong",      \
+	  SAFE, "set the number")                                                                            \
+	X(GROUP_DIRS, "group-directories", "group", WRONG, "the number of directories is wrong", SAFE,       \
+	  "set the number")                                                                                  \
+	X(BLOCK_BITMAP_SUM, "block-bitmap-checksum", "group", WRONG, "wrong checksum of the block bitmap",   \
+	  SAFE, "write the bitmap as it has to be")                                                          \
+	X(INODE_BITMAP_SUM, "inode-bitmap-checksum", "group", WRONG, "wrong checksum of the inode bitmap",   \
+	  SAFE, "write the bitmap as it has to be")                                                          \
+	X(BLOCK_BITMAP_LACKS, "block-bitmap-lacks", "group", LOSS, "blocks that are in use count as free",   \
+	  ASK, "count them as used")                                                                         \
+	X(BLOCK_BITMAP_MORE, "block-bitmap-more", "group", WRONG, "blocks that nobody uses count as used",   \
+	  SAFE, "count them as free")                                                                        \
+	X(INODE_BITMAP_LACKS, "inode-bitmap-lacks", "group", LOSS, "inodes that are in use count as free",   \
+	  ASK, "count them as used")                                                                         \
+	X(INODE_BITMAP_MORE, "inode-bitmap-more", "group", WRONG, "inodes that are free count as used",      \
+	  SAFE, "count them as free")                                                                        \
+	X(BITMAP_END, "bitmap-end", "group", WRONG, "the end of a bitmap is not filled up", SAFE,            \
+	  "fill it up")                                                                                      \
+	X(READ_ERROR, "read-error", "block", LOSS, "cannot be read", NEVER, "")                              \
+	X(ROOT, "root", "inode", LOSS, "the root is not a directory", ASK, "make a root directory")          \
+	X(INODE_SUM, "inode-checksum", "inode", WRONG, "wrong checksum", ASK,                                \
+	  "keep what it says and compute the checksum anew")                                                 \
+	X(INODE_MODE, "inode-mode", "inode", LOSS, "unknown type", ASK, "clear the inode")                   \
+	X(INODE_DTIME, "inode-dtime", "inode", WRONG, "a time of deletion that cannot be", SAFE, "clear it") \
+	X(INODE_RESERVED, "inode-reserved", "inode", WRONG, "a reserved inode is not what it has to be",     \
+	  ASK, "make it what it has to be")                                                                  \
+	X(INODE_EXTRA, "inode-extra-size", "inode", WRONG, "impossible size of the extra fields", ASK,       \
+	  "set the usual size")                                                                              \
+	X(INODE_TIME, "inode-time", "inode", WRONG, "a time that cannot be", SAFE,                           \
+	  "set it to what it can be")                                                                        \
+	X(INODE_FIELD, "inode-field", "inode", WRONG, "a field that must be zero is not", SAFE, "clear it")  \
+	X(INODE_FLAGS, "inode-flags", "inode", WRONG, "flags that it cannot have", ASK, "clear them")        \
+	X(INODE_SIZE, "inode-size", "inode", WRONG, "the size is not that of its blocks", ASK,               \
+	  "set the size to what its blocks say")                                                             \
+	X(INODE_BLOCKS, "inode-blocks", "inode", WRONG, "the number of blocks is wrong", SAFE,               \
+	  "set the number")                                                                                  \
+	X(INODE_SPECIAL, "inode-special", "inode", WRONG,                                                    \
+	  "a device, socket or pipe with blocks, size or flags", ASK, "clear them")                          \
+	X(SYMLINK, "symlink", "inode", LOSS, "the symbolic link is damaged", ASK, "clear the inode")         \
+	X(INLINE_DATA, "inline-data", "inode", LOSS, "the inline data is damaged", ASK,                      \
+	  "keep what can be read")                                                                           \
+	X(ENCRYPT, "encryption", "inode", LOSS, "encrypted, but without a right encryption context", ASK,    \
+	  "clear the inode")                                                                                 \
+	X(EXTENT_HEAD, "extent-header", "inode", LOSS, "a node of the extent tree is damaged", ASK,          \
+	  "build the tree anew from what can be read")                                                       \
+	X(EXTENT_SUM, "extent-checksum", "inode", WRONG, "wrong checksum of a node of the extent tree", ASK, \
+	  "keep what it says and compute the checksum anew")                                                 \
+	X(EXTENT_ORDER, "extent-order", "inode", LOSS, "an extent is out of order", ASK,                     \
+	  "build the tree anew from what can be read")                                                       \
+	X(EXTENT_RANGE, "extent-range", "inode", LOSS, "an extent cannot be", ASK, "take it out")            \
+	X(EXTENT_INDEX, "extent-index", "inode", WRONG, "an index says another beginning than its node",     \
+	  SAFE, "set the beginning")                                                                         \
+	X(MAP_BLOCK, "map-block", "inode", LOSS, "a block number is not on the volume", ASK, "take it out")  \
+	X(DIR_UNWRITTEN, "directory-unwritten", "inode", LOSS,                                               \
+	  "a directory with blocks that were never written", ASK,                                            \
+	  "count them as written, where they hold names")                                                    \
+	X(BLOCK_TWICE, "block-twice", "inode", LOSS, "claims blocks that something else claims", ASK,        \
+	  "give it its own copies")                                                                          \
+	X(XATTR_BLOCK, "xattr-block", "inode", LOSS, "the block of attributes is damaged", ASK,              \
+	  "keep the attributes that can be read")                                                            \
+	X(XATTR_LIST, "xattr-list", "inode", LOSS, "the attributes in the inode are damaged", ASK,           \
+	  "keep the attributes that can be read")                                                            \
+	X(XATTR_HASH, "xattr-hash", "inode", WRONG, "wrong hash of an attribute", SAFE,                      \
+	  "compute the hash anew")                                                                           \
+	X(XATTR_REFS, "xattr-refcount", "block", WRONG,                                                      \
+	  "the number of inodes that share the attributes is wrong", SAFE, "set the number")                 \
+	X(XATTR_INODE, "xattr-inode", "inode", LOSS, "the value of an attribute is not where it should be",  \
+	  ASK, "remove the attribute")                                                                       \
+	X(XATTR_INODE_REFS, "xattr-inode-refcount", "inode", WRONG,                                          \
+	  "the number of attributes that use it is wrong", SAFE, "set the number")                           \
+	X(ACL, "acl", "inode", WRONG, "an ACL makes no sense", ASK, "remove the ACL")                        \
+	X(RESIZE, "resize-inode", "inode", WRONG, "the room for more descriptors is not described rightly",  \
+	  SAFE, "describe it anew")                                                                          \
+	X(DIR_BLOCK, "directory-block", "inode", LOSS, "a block of the directory is damaged", ASK,           \
+	  "keep the names that can be read")                                                                 \
+	X(DIR_SUM, "directory-checksum", "inode", WRONG, "wrong checksum of a block of the directory", ASK,  \
+	  "keep the names and compute the checksum anew")                                                    \
+	X(DIR_HOLE, "directory-hole", "inode", LOSS, "the directory has a hole", ASK,                        \
+	  "fill it with an empty block")                                                                     \
+	X(DIR_DOT, "directory-dot", "inode", WRONG, "\".\" is missing or wrong", ASK, "write it")            \
+	X(DIR_DOTDOT, "directory-dotdot", "inode", WRONG, "\"..\" is missing or wrong", SAFE, "write it")    \
+	X(NAME_BAD, "name-bad", "inode", WRONG, "a name that cannot be", ASK, "give it a name that can be")  \
+	X(NAME_TWICE, "name-twice", "inode", WRONG, "a name stands there twice", ASK,                        \
+	  "give the second another name")                                                                    \
+	X(NAME_FREE, "name-of-free-inode", "inode", LOSS, "a name leads to an inode that is not in use",     \
+	  ASK, "remove the name")                                                                            \
+	X(NAME_NOWHERE, "name-nowhere", "inode", LOSS, "a name leads to an inode that cannot have one", ASK, \
+	  "remove the name")                                                                                 \
+	X(NAME_TYPE, "name-type", "inode", WRONG, "a name says another type than the inode", SAFE,           \
+	  "set the type")                                                                                    \
+	X(NAME_CRYPT, "name-encryption", "inode", WRONG,                                                     \
+	  "a name in an encrypted directory that is not as it must be", ASK, "remove the name")              \
+	X(DIR_TWO_NAMES, "directory-two-names", "inode", WRONG, "a directory has a second name", ASK,        \
+	  "remove the second name")                                                                          \
+	X(HTREE_ROOT, "htree-root", "inode", WRONG, "the root of the index is damaged", SAFE,                \
+	  "build the index anew")                                                                            \
+	X(HTREE_NODE, "htree-node", "inode", WRONG, "the index is damaged", SAFE, "build the index anew")    \
+	X(HTREE_HASH, "htree-hash", "inode", WRONG, "names stand where the index does not look for them",    \
+	  SAFE, "build the index anew")                                                                      \
+	X(HTREE_REF, "htree-reference", "inode", WRONG, "the index does not lead to each block once", SAFE,  \
+	  "build the index anew")                                                                            \
+	X(LOST_FOUND, "lost-found", "inode", WRONG, "lost+found is not a directory", ASK,                    \
+	  "make the directory lost+found")                                                                   \
+	X(UNCONNECTED, "directory-unconnected", "inode", LOSS,                                               \
+	  "no way leads from the root to the directory", ASK, "give it a name in lost+found")                \
+	X(NO_NAME, "inode-no-name", "inode", LOSS, "in use, but without a name", ASK,                        \
+	  "give it a name in lost+found")                                                                    \
+	X(LINKS, "links", "inode", WRONG, "the number of links is wrong", SAFE, "set the number")
 
 enum ck_code {
 #define CK_NAME(name, ...) CK_##name,
@@ -204,8 +271,15 @@ struct ck {
 
 /* ---- report.c ---- */
 
-/* A finding. fmt: what is known besides, "" nothing. */
+/* A finding that is said only. fmt: what is known besides, "" nothing. */
 void ck_say(struct ck *ck, enum ck_code code, u64 nr, const char *fmt, ...) __printf_like(4, 5);
+/* A finding that the caller can mend as its row says. True: it is to do so, now. */
+bool ck_fix(struct ck *ck, enum ck_code code, u64 nr, const char *fmt, ...) __printf_like(4, 5) __must_check;
+/* Findings are mended, perhaps. */
+static inline bool ck_mends(const struct ck *ck)
+{
+	return ck->opts->mend;
+}
 /* What waited for names is said now. */
 void ck_names_known(struct ck *ck);
 bool ck_goes_on(struct ck *ck);
@@ -243,6 +317,8 @@ u64 ck_map_get(const struct ck_map *m, u64 key);          /* 0: not there */
 struct ck_dir *ck_dir_of(const struct ck *ck, u64 ino);   /* NULL: none */
 /* The block's bytes, without any check. False: it cannot be read, which was said. */
 bool ck_read(struct ck *ck, u64 blk, struct buffer_head **out) __must_check;
+/* Writes the block as its buffer has it, which the caller changed while mending. Checksums inside are the caller's. */
+void ck_put(struct ck *ck, struct buffer_head *bh);
 
 /* ---- path.c ---- */
 

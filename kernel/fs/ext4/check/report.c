@@ -9,13 +9,20 @@
 #define WAITS_MAX 20000u
 #define PASSES    5u
 
+enum mending { MEND_NEVER, MEND_ASK, MEND_SAFE };
 struct row {
-	const char *code, *object, *sentence;
+	const char *code, *object, *sentence, *fix;
 	enum check_grade grade;
+	enum mending mending;
 };
 static const struct row rows[CK_COUNT] = {
-#define CK_ROW(name, word, what, how, text) \
-	[CK_##name] = { .code = word, .object = what, .sentence = text, .grade = CHECK_##how },
+#define CK_ROW(name, word, what, how, text, when, mend) \
+	[CK_##name] = { .code = word,                   \
+			.object = what,                 \
+			.sentence = text,               \
+			.fix = mend,                    \
+			.grade = CHECK_##how,           \
+			.mending = MEND_##when },
 	CK_CODES(CK_ROW)
 #undef CK_ROW
 };
@@ -75,6 +82,29 @@ static void emit(struct ck *ck, enum ck_code code, u64 nr, const char *text)
 	text_free(&path);
 }
 
+static bool ask(struct ck *ck, enum ck_code code, u64 nr, const char *text)
+{
+	const struct row *row = &rows[code];
+	struct text path = { 0 };
+	struct check_record r = { .code = row->code,
+				  .object = row->object,
+				  .nr = nr,
+				  .text = text,
+				  .grade = row->grade,
+				  .fix = row->fix,
+				  .safe = row->mending == MEND_SAFE };
+	int said;
+
+	if (ck->names_known && !strcmp(row->object, "inode") && ck->path(ck, nr, &path))
+		r.name = text_str(&path);
+	said = ck->opts->mend(ck->opts->ctx, &r);
+	text_free(&path);
+	if (said < 0 && !ck->err)
+		ck->err = said;
+	ck->sum->mended += said > 0;
+	return said > 0;
+}
+
 static void wait_for_name(struct ck *ck, enum ck_code code, u64 nr, struct text *text)
 {
 	struct ck_ino *in = ck_ino(ck, nr);
@@ -90,23 +120,44 @@ static void wait_for_name(struct ck *ck, enum ck_code code, u64 nr, struct text 
 	*text = (struct text){ 0 };
 }
 
-void ck_say(struct ck *ck, enum ck_code code, u64 nr, const char *fmt, ...)
+static bool say(struct ck *ck, enum ck_code code, u64 nr, bool can_mend, const char *fmt, va_list ap)
 {
 	struct text t = { 0 };
 	char more[512];
-	va_list ap;
+	bool mend = false;
 
 	if (ck->err)
-		return;
-	va_start(ap, fmt);
+		return false;
 	vsnprintf(more, sizeof(more), fmt, ap);
-	va_end(ap);
 	text_add(&t, "%s%s%s", rows[code].sentence, more[0] ? ": " : "", more);
-	if (!ck->names_known && !strcmp(rows[code].object, "inode"))
+	if (can_mend && ck_mends(ck) && rows[code].mending != MEND_NEVER)
+		mend = ask(ck, code, nr, text_str(&t));
+	if (!mend && !ck->names_known && !strcmp(rows[code].object, "inode"))
 		wait_for_name(ck, code, nr, &t);
-	else
+	else if (!mend)
 		emit(ck, code, nr, text_str(&t));
 	text_free(&t);
+	return mend;
+}
+
+void ck_say(struct ck *ck, enum ck_code code, u64 nr, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)say(ck, code, nr, false, fmt, ap);
+	va_end(ap);
+}
+
+bool ck_fix(struct ck *ck, enum ck_code code, u64 nr, const char *fmt, ...)
+{
+	va_list ap;
+	bool mend;
+
+	va_start(ap, fmt);
+	mend = say(ck, code, nr, true, fmt, ap);
+	va_end(ap);
+	return mend;
 }
 
 void ck_names_known(struct ck *ck)

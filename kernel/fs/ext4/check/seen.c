@@ -228,3 +228,11 @@ bool ck_read(struct ck *ck, u64 blk, struct buffer_head **out)
 		ck_say(ck, CK_READ_ERROR, blk, "%s", "");
 	return false;
 }
+
+void ck_put(struct ck *ck, struct buffer_head *bh)
+{
+	int err = blkdev_write(ck->dev, bh->blk * bh->size_bytes, bh->data, bh->size_bytes, 0);
+
+	if (err && !ck->err)
+		ck->err = err;
+}
