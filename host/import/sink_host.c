@@ -390,7 +390,7 @@ static int sink_begin(struct sink *k, const struct item *it, struct sink_file **
 {
 	struct sink_host *h = to_host(k);
 	struct sink_file *sf = calloc(1, sizeof(*sf));
-	const char *name;
+	const char *name = "";
 	int err = sf ? way_of(h, it, &name) : fail(-ENOMEM, "no memory to copy");
 
 	if (!err) {

@@ -327,7 +327,7 @@ static int make_file(struct sink_volume *v, const struct item *it)
 {
 	struct cred owner = owner_of(v, it);
 	struct name target = { 0 }, name;
-	struct inode *inode, *dir;
+	struct inode *inode, *dir = NULL;
 	int err = top_or(v, it, &inode);
 
 	if (!err && (!is_dir(inode) || !S_ISDIR(it->mode))) {
