@@ -43,7 +43,7 @@ int ck_open(struct ck *ck, const struct fs_type *type, struct blkdev *dev, const
 	if (err)
 		return err;
 	ck->dev = ck->es->vfs.dev;
-	ck->replayed = ck->dev != dev;
+	ck->replayed = ck->sum->replayed = ck->dev != dev;
 	err = ck_seen_new(ck);
 	if (!err && why[0])
 		ck_say(ck, CK_JOURNAL, 0, "%s", why);
