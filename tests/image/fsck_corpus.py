@@ -73,7 +73,7 @@ def lost(before, ours, theirs):
     return out
 
 
-def judge_names(o, before, image, broken):
+def judge_names(before, image, broken):
     ours = tree_of(image)
     if all(ours.get(path) == was for path, was in before.items()):
         return
@@ -91,47 +91,57 @@ def judge_names(o, before, image, broken):
         os.unlink(copy)
 
 
-def judge_mended(o, before, image, broken):
-    """Nothing is found any more, by us and by e2fsck, and what e2fsck keeps is there."""
-    if o.fsck == 'werunos':
-        code, out = run(o.werunos, 'fsck', '-f', image)
-        if code != ANSWERED:
-            raise Bad('not clean for us: exit %d: %s' % (code, ' | '.join(out.splitlines()[:3])))
+def same_bytes(a, b):
+    with open(a, 'rb') as f, open(b, 'rb') as g:
+        return f.read() == g.read()
+
+
+def clean_for_e2fsck(image):
     code, out = e2fsck(image, '-fn')
     if code:
         said = [x for x in out.splitlines() if x.strip() and not x.startswith(('Pass', 'e2fsck'))]
         raise Bad('not clean for e2fsck: %s' % ' | '.join(said[:4]))
-    judge_names(o, before, image, broken)
 
 
-def mend(o, before, image, broken):
-    undo = image + '.undo'
-    if o.fsck == 'e2fsck':
-        e2fsck(image, '-fy')
-        e2fsck(image, '-fy')
-        code = MENDED
-    else:
-        code, out = run(o.werunos, 'fsck', '-f', '-y', '--undo', undo, image)
-    with open(image, 'rb') as f, open(broken, 'rb') as b:
-        same = f.read() == b.read()
+def mended(werunos, image, broken):
+    """Mends the image, a copy of `broken`: then nothing is found any more, by us and by e2fsck. False: it is no volume that can be mended."""
+    code, out = run(werunos, 'fsck', '-f', '-y', '--undo', image + '.undo', image)
     if code == FAILED:
-        # Not a volume that can be opened, or of unknown features: e2fsck has to say so, too.
+        # It cannot be opened, or has unknown features: e2fsck has to say so, too.
         shutil.copyfile(broken, image)
         if e2fsck(image, '-fy')[0] < FAILED:
             raise Bad('refused: %s' % out.strip()[-300:])
-        return
+        return False
     if code not in (ANSWERED, MENDED):
         raise Bad('exit %d: %s' % (code, ' | '.join(out.splitlines()[-12:])[:600]))
-    if code == ANSWERED and not same:
+    if code == ANSWERED and not same_bytes(image, broken):
         raise Bad('exit 0, but something was changed')
-    judge_mended(o, before, image, broken)
-    if os.path.exists(undo):
-        code, out = run(o.werunos, 'undo', undo, image)
-        with open(image, 'rb') as f, open(broken, 'rb') as b:
-            if code or f.read() != b.read():
-                raise Bad('undo: exit %d, or not the same image: %s' % (code, out[-300:]))
-    elif o.fsck == 'werunos' and not same:
+    code, out = run(werunos, 'fsck', '-f', image)
+    if code != ANSWERED:
+        raise Bad('not clean for us: exit %d: %s' % (code, ' | '.join(out.splitlines()[:3])))
+    clean_for_e2fsck(image)
+    return True
+
+
+def undone(werunos, image, broken):
+    """The mended image becomes the broken one."""
+    if os.path.exists(image + '.undo'):
+        code, out = run(werunos, 'undo', image + '.undo', image)
+        if code or not same_bytes(image, broken):
+            raise Bad('undo: exit %d, or not the same image: %s' % (code, out[-300:]))
+    elif not same_bytes(image, broken):
         raise Bad('there is nothing to undo it with')
+
+
+def mend(o, before, image, broken):
+    if o.fsck == 'e2fsck':
+        e2fsck(image, '-fy')
+        e2fsck(image, '-fy')
+        clean_for_e2fsck(image)
+        judge_names(before, image, broken)
+    elif mended(o.werunos, image, broken):
+        judge_names(before, image, broken)
+        undone(o.werunos, image, broken)
 
 
 def find(o, image):
