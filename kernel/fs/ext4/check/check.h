@@ -256,6 +256,7 @@ struct ck {
 	u32 pass;
 	bool (*path)(struct ck *ck, u64 ino, struct text *out); /* how names are found: path.c */
 	struct ck_bits used, twice;
+	u64 too_many;        /* clusters in a row that were not found; 0: all were */
 	struct ck_ino **ino; /* [groups][inodes_per_group] NULL: none in use */
 	struct ck_dir *dir;
 	u32 dirs, dir_room;
@@ -319,6 +320,23 @@ struct ck_dir *ck_dir_of(const struct ck *ck, u64 ino);   /* NULL: none */
 bool ck_read(struct ck *ck, u64 blk, struct buffer_head **out) __must_check;
 /* Writes the block as its buffer has it, which the caller changed while mending. Checksums inside are the caller's. */
 void ck_put(struct ck *ck, struct buffer_head *bh);
+
+/* ---- groups.c: for mending ---- */
+
+/*
+ * n clusters in a row that nobody has, from `goal` on where there are any, claimed; counted as ck_claim does. What is used has to be known: after
+ * the pass over the inodes. -ENOSPC: there are none.
+ */
+int ck_alloc(struct ck *ck, u64 goal, u64 n, u64 *first) __must_check;
+/*
+ * The number of a free inode, from `goal_group` on, which is CK_USED now. Its slot holds what was there; the caller writes all of it. After the pass
+ * over the inodes. -ENOSPC: there is none.
+ */
+int ck_alloc_ino(struct ck *ck, u32 goal_group, bool is_dir, u64 *ino) __must_check;
+/* The first of a group's descriptors, as es->group has it. */
+void ck_group_put(struct ck *ck, u32 group);
+/* The bitmap of the group's blocks, or inodes: `bits` (NULL: none is set), its end filled up; its sum, its descriptor; it is no longer said to be unwritten. */
+void ck_bitmap_put(struct ck *ck, u32 group, bool blocks, const u8 *bits);
 
 /* ---- path.c ---- */
 
