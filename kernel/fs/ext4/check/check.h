@@ -111,7 +111,8 @@
 	X(INODE_TIME, "inode-time", "inode", WRONG, "a time that cannot be", SAFE,                           \
 	  "set it to what it can be")                                                                        \
 	X(INODE_FIELD, "inode-field", "inode", WRONG, "a field that must be zero is not", SAFE, "clear it")  \
-	X(INODE_FLAGS, "inode-flags", "inode", WRONG, "flags that it cannot have", ASK, "clear them")        \
+	X(INODE_FLAGS, "inode-flags", "inode", WRONG, "flags that it cannot have", ASK,                      \
+	  "make flags, content and features agree")                                                          \
 	X(INODE_SIZE, "inode-size", "inode", WRONG, "the size is not that of its blocks", ASK,               \
 	  "set the size to what its blocks say")                                                             \
 	X(INODE_BLOCKS, "inode-blocks", "inode", WRONG, "the number of blocks is wrong", SAFE,               \
@@ -122,7 +123,7 @@
 	X(INLINE_DATA, "inline-data", "inode", LOSS, "the inline data is damaged", ASK,                      \
 	  "keep what can be read")                                                                           \
 	X(ENCRYPT, "encryption", "inode", LOSS, "encrypted, but without a right encryption context", ASK,    \
-	  "clear the inode")                                                                                 \
+	  "clear the flag, or the inode whose context is damaged")                                           \
 	X(EXTENT_HEAD, "extent-header", "inode", LOSS, "a node of the extent tree is damaged", ASK,          \
 	  "build the tree anew from what can be read")                                                       \
 	X(EXTENT_SUM, "extent-checksum", "inode", WRONG, "wrong checksum of a node of the extent tree", ASK, \
@@ -260,6 +261,7 @@ struct ck {
 	bool any_twice;
 	bool replayed;   /* the journal, in memory */
 	bool asked_copy; /* the superblock is the copy that was asked for */
+	bool stale;      /* what was mended makes what is known wrong: the round ends with this pass */
 	bool names_known;
 	u32 looked; /* blocks in which names were looked for */
 	u32 pass;
@@ -380,7 +382,8 @@ struct ck_inode {
 	u64 next_lblk;    /* for directories: up to here there is no hole */
 	u64 twice, first_twice;
 	bool bad;           /* something is wrong with the map */
-	bool crypt_context; /* it has one that can be right */
+	bool crypt_attr;    /* it has an encryption context */
+	bool crypt_context; /* and that can be right */
 	bool rebuild;       /* its tree is to be built anew, from ck->run */
 	bool unread;        /* a part of its tree was not gone into, but is not to be lost */
 	/* ck->again: */
@@ -396,8 +399,8 @@ void ck_inode_clear(struct ck *ck, struct ck_inode *ci);
 void ck_inode_set_flags(struct ck_inode *ci, u32 clear, u32 set);
 void ck_inode_set_size(struct ck_inode *ci, u64 size_bytes);
 void ck_inode_set_blocks(const struct ck *ck, struct ck_inode *ci, u64 blocks_512);
-/* After all inodes: a root directory with nothing in it; its block is the last of ck->blk. False: there is no room. */
-bool ck_root_make(struct ck *ck);
+/* The volume has these features from now on. */
+void ck_feature_set(struct ck *ck, u32 incompat, u32 ro_compat);
 /* Something that was to be mended could not be: why is said. */
 void ck_not_mended(struct ck *ck, enum ck_code code, u64 nr, const char *why);
 
@@ -405,6 +408,12 @@ void ck_not_mended(struct ck *ck, enum ck_code code, u64 nr, const char *why);
 
 /* Adds to ck->run what the inode's tree will have. */
 void ck_run_add(struct ck *ck, u64 lblk, u64 pblk, u64 len, bool unwritten);
+/*
+ * The header of a node of `bytes` bytes, `depth` levels above the leaves (EXT4_EXTENT_DEPTH_MAX + 1: any), is damaged: makes it what
+ * the entries behind it say, in memory. False: they say nothing.
+ */
+bool ck_head_save(struct ck *ck, const struct ck_inode *ci, struct ext4_disk_extent_header *h, u32 bytes,
+		  u32 depth);
 /* Sets the checksum of a node of the inode's tree. */
 void ck_extent_seal(const struct ck *ck, const struct ck_inode *ci, void *node);
 /* Builds the inode's tree anew of ck->run, in ck->node and where these are too few in free blocks. False: there are none. */
@@ -415,6 +424,11 @@ u64 ck_copy(struct ck *ck, struct ck_inode *ci, u64 blk);
 u64 ck_keep(struct ck *ck, u64 from, u64 n);
 /* What stayed with the inode under way since ck->freshes was 0, is asked for once more. */
 void ck_keep_again(struct ck *ck);
+
+/* ---- mend_root.c ---- */
+
+/* After all inodes: a root directory with nothing in it; its block is the last of ck->blk. False: there is no room. */
+bool ck_root_make(struct ck *ck);
 
 /* ---- map.c ---- */
 

@@ -109,13 +109,17 @@ static void check_fields(struct ck *ck, struct ck_inode *ci)
 	}
 }
 
-static bool has_extent_root(const struct ck *ck, const struct ck_inode *ci)
+static bool has_extents_head(const struct ck *ck, const struct ck_inode *ci)
 {
 	const struct ext4_disk_extent_header *h = (const void *)ci->raw->block;
 
-	return ext4_has_incompat(ck->es, EXT4_INCOMPAT_EXTENTS) &&
-	       le16_get(h->depth) <= EXT4_EXTENT_DEPTH_MAX &&
+	return le16_get(h->depth) <= EXT4_EXTENT_DEPTH_MAX &&
 	       !ext4_extent_head_wrong(ck->es, h, EXT4_IBLOCK_BYTES, le16_get(h->depth));
+}
+
+static bool has_extent_root(const struct ck *ck, const struct ck_inode *ci)
+{
+	return ext4_has_incompat(ck->es, EXT4_INCOMPAT_EXTENTS) && has_extents_head(ck, ci);
 }
 
 /* Of an inode that says both: which one it is not. */
@@ -135,6 +139,7 @@ static void check_flags(struct ck *ck, struct ck_inode *ci)
 	const struct ext4_super *es = ck->es;
 	bool content = S_ISDIR(ci->mode) || S_ISREG(ci->mode) || S_ISLNK(ci->mode),
 	     both = ci->flags & EXT4_FL_INLINE_DATA && ci->flags & EXT4_FL_EXTENTS && content;
+	const u8 *value;
 	const struct {
 		u32 flag;
 		bool wrong;
@@ -161,10 +166,18 @@ static void check_flags(struct ck *ck, struct ck_inode *ci)
 		  "huge file, which the volume does not have" },
 	};
 
-	for (u32 i = 0; i < ARRAY_SIZE(rule); i++)
-		if (ci->flags & rule[i].flag && rule[i].wrong &&
-		    ck_fix(ck, CK_INODE_FLAGS, ci->ino, "%s", rule[i].what))
+	for (u32 i = 0; i < ARRAY_SIZE(rule); i++) {
+		if (!(ci->flags & rule[i].flag) || !rule[i].wrong ||
+		    !ck_fix(ck, CK_INODE_FLAGS, ci->ino, "%s", rule[i].what))
+			continue;
+		/* Where the content is what the flag says, it is the volume's feature that was lost. */
+		if (i == 0 && has_extents_head(ck, ci))
+			ck_feature_set(ck, EXT4_INCOMPAT_EXTENTS, 0);
+		else if (i == 1 && content && ck_inline_more(ck, ci, &value) >= 0)
+			ck_feature_set(ck, EXT4_INCOMPAT_INLINE_DATA, 0);
+		else
 			ck_inode_set_flags(ci, rule[i].flag, 0);
+	}
 }
 
 /* ---- content ---- */
@@ -190,6 +203,7 @@ static void check_special(struct ck *ck, struct ck_inode *ci)
 	}
 }
 
+/* By its blocks, or, as e2fsck has it, by its length, when that is the text's. */
 static bool is_fast_symlink(const struct ck *ck, const struct ck_inode *ci)
 {
 	u64 xattr =
@@ -198,7 +212,9 @@ static bool is_fast_symlink(const struct ck *ck, const struct ck_inode *ci)
 	return S_ISLNK(ci->mode) && ci->size_bytes < EXT4_IBLOCK_BYTES &&
 	       !(ci->flags & (EXT4_FL_INLINE_DATA | EXT4_FL_EXTENTS)) &&
 	       (ext4_has_incompat(ck->es, EXT4_INCOMPAT_EA_INODE) ||
-		ext4_inode_blocks_512(ck->es, ci->raw) <= xattr);
+		ext4_inode_blocks_512(ck->es, ci->raw) <= xattr ||
+		(ci->size_bytes &&
+		 strnlen((const char *)ci->raw->block, EXT4_IBLOCK_BYTES) == ci->size_bytes));
 }
 
 /* Its text, and the room for it; NULL: there is none. */
@@ -278,7 +294,7 @@ static void check_size(struct ck *ck, struct ck_inode *ci)
 {
 	const struct ext4_super *es = ck->es;
 	u64 blocks = DIV_ROUND_UP(ci->size_bytes, (u64)ext4_block_bytes(es)), end = (u64)(ci->last_lblk + 1);
-	bool bad = false;
+	bool bad = false, large_file = false;
 
 	if (ci->is_dir)
 		bad = blocks > end || ci->size_bytes % ext4_block_bytes(es) ||
@@ -291,7 +307,10 @@ static void check_size(struct ck *ck, struct ck_inode *ci)
 			  (unsigned long long)ci->size_bytes, (unsigned long long)(end << es->block_bits)))
 		ck_inode_set_size(ci, (ci->is_dir ? end : (u64)(ci->last_written + 1)) << es->block_bits);
 	if (S_ISREG(ci->mode) && ci->size_bytes >> 31 && !ext4_has_ro_compat(es, EXT4_RO_COMPAT_LARGE_FILE))
-		ck_say(ck, CK_INODE_SIZE, ci->ino, "%s", "longer than files are where large_file is not set");
+		large_file = ck_fix(ck, CK_INODE_SIZE, ci->ino, "%s",
+				    "longer than files are where large_file is not set");
+	if (large_file)
+		ck_feature_set(ck, 0, EXT4_RO_COMPAT_LARGE_FILE);
 }
 
 static void check_block_count(struct ck *ck, struct ck_inode *ci)
@@ -548,9 +567,13 @@ static void check_used(struct ck *ck, struct ck_inode *ci, struct ck_ino *in)
 		xattr |= (u64)le16_get(ci->raw->file_acl_hi) << 32;
 	ck_xattrs(ck, ci, xattr);
 	if (!ck->again && ci->flags & EXT4_FL_ENCRYPT && !ci->crypt_context &&
-	    ck_fix(ck, CK_ENCRYPT, ci->ino, "%s", "")) {
-		ck_inode_clear(ck, ci);
-		return;
+	    ck_fix(ck, CK_ENCRYPT, ci->ino, "%s", ci->crypt_attr ? "it is damaged" : "it has none")) {
+		if (ci->crypt_attr) {
+			ck_inode_clear(ck, ci);
+			return;
+		}
+		ck_inode_set_flags(ci, EXT4_FL_ENCRYPT, 0);
+		in->flags &= (u8)~CK_CRYPT;
 	}
 	check_content(ck, ci);
 }

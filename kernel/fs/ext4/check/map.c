@@ -13,6 +13,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#define DIR_BYTES_MAX (1ull << 31)
+#define ANY_DEPTH     (EXT4_EXTENT_DEPTH_MAX + 1)
+
 static bool on_volume(const struct ck *ck, u64 blk, u64 len)
 {
 	const struct ext4_super *es = ck->es;
@@ -116,6 +119,15 @@ static void run(struct ck *ck, struct ck_inode *ci, u64 lblk, u64 pblk, u64 len,
 		remember_block(ck, ci, lblk + i, pblk + i, ours);
 }
 
+/* A directory does not go so far: e2fsck bounds those without large_dir to 2 GiB. */
+static bool too_far(const struct ck *ck, const struct ck_inode *ci, u64 lblk)
+{
+	u64 end = ext4_has_incompat(ck->es, EXT4_INCOMPAT_LARGEDIR) ? ck->es->blocks
+								    : DIR_BYTES_MAX >> ck->es->block_bits;
+
+	return ci->is_dir && lblk > end + 1;
+}
+
 /* ---- extents ---- */
 
 struct frame {
@@ -152,10 +164,10 @@ static void leaf(struct ck *ck, struct ck_inode *ci, struct frame *f)
 		u64 before = f->next;
 		const char *bad = ext4_extent_wrong(ck->es, ci->ino, &e[i], &f->next);
 
-		if (len && (lblk < before || lblk + len > f->end)) {
+		if (len && (lblk < before || lblk + len > f->end || too_far(ck, ci, lblk + len))) {
 			ci->rebuild |= damage(
 				ck, ci, CK_EXTENT_ORDER, "%s, file block %llu, block %llu, length %llu",
-				bad ? bad : "it goes beyond what the index says", (unsigned long long)lblk,
+				bad ? bad : "it goes beyond what can be", (unsigned long long)lblk,
 				(unsigned long long)pblk, (unsigned long long)len);
 			if (ck_mends(ck) && lblk + len <= EXT4_LBLK_END && on_volume(ck, pblk, len))
 				ck_run_add(ck, lblk, pblk, len, ext4_extent_unwritten(&e[i]));
@@ -233,11 +245,11 @@ static bool enter(struct ck *ck, struct ck_inode *ci, struct frame *f, struct ex
 		ci->rebuild |= damage(ck, ci, CK_EXTENT_HEAD, "block %llu: %s", (unsigned long long)blk, bad);
 	if (ours && ck_mends(ck) && ck_room(ck, &ck->node, ck->nodes, &ck->node_room, sizeof(*ck->node)))
 		ck->node[ck->nodes++] = blk;
-	if (bad) {
+	if (bad && !(ci->rebuild && ck_head_save(ck, ci, child->h, child->bh->size_bytes, depth))) {
 		bh_put(take(child->bh));
 		return false;
 	}
-	if (!ck->again && !ext4_extent_sum_ok(ck->es, ci->seed, child->h, child->bh->size_bytes))
+	if (!ck->again && !bad && !ext4_extent_sum_ok(ck->es, ci->seed, child->h, child->bh->size_bytes))
 		child->changed = ck_fix(ck, CK_EXTENT_SUM, ci->ino, "block %llu", (unsigned long long)blk);
 	first = (const void *)(child->h + 1);
 	if (!ck->again && le16_get(child->h->entries) && le32_get(first->lblk) != lblk)
@@ -298,17 +310,23 @@ static void walk_tree(struct ck *ck, struct ck_inode *ci, u32 depth)
 
 static void extents(struct ck *ck, struct ck_inode *ci)
 {
-	const struct ext4_disk_extent_header *h = (const void *)ci->raw->block;
+	struct ext4_disk_extent_header *h = (void *)ci->raw->block;
 	u32 depth = le16_get(h->depth);
 	const char *bad = depth > EXT4_EXTENT_DEPTH_MAX
 				  ? "too deep"
 				  : ext4_extent_head_wrong(ck->es, h, EXT4_IBLOCK_BYTES, depth);
 
 	ck->runs = ck->nodes = 0;
-	if (bad)
+	if (bad) {
 		ci->rebuild |= damage(ck, ci, CK_EXTENT_HEAD, "%s", bad);
-	else
+		if (ci->rebuild && ck_head_save(ck, ci, h, EXT4_IBLOCK_BYTES, ANY_DEPTH))
+			depth = le16_get(h->depth);
+		else
+			depth = ANY_DEPTH;
+	}
+	if (depth != ANY_DEPTH)
 		walk_tree(ck, ci, depth);
+	ck->stale |= ci->rebuild;
 	if (ck->err || ci->unread)
 		return;
 	if (ci->clone ? ci->foreign && !ci->bad : ci->rebuild)
@@ -347,7 +365,7 @@ static bool pointer(struct ck *ck, struct ck_inode *ci, u64 lblk, le32 *p)
 {
 	u64 blk = le32_get(*p);
 
-	if (on_volume(ck, blk, 1)) {
+	if (on_volume(ck, blk, 1) && !too_far(ck, ci, lblk)) {
 		if (ci->clone)
 			return clone_pointer(ck, ci, p);
 		run(ck, ci, lblk, blk, 1, false);
@@ -356,6 +374,7 @@ static bool pointer(struct ck *ck, struct ck_inode *ci, u64 lblk, le32 *p)
 	if (!damage(ck, ci, CK_MAP_BLOCK, "file block %llu, block %llu", (unsigned long long)lblk,
 		    (unsigned long long)blk))
 		return false;
+	ck->stale = true;
 	*p = le32_put(0);
 	return true;
 }
@@ -369,7 +388,7 @@ static bool descend(struct ck *ck, struct ck_inode *ci, le32 *p, struct level *t
 		if (damage(ck, ci, CK_MAP_BLOCK, "a block of pointers, block %llu",
 			   (unsigned long long)blk)) {
 			*p = le32_put(0);
-			*changed = true;
+			*changed = ck->stale = true;
 		}
 		return false;
 	}

@@ -1,10 +1,9 @@
-/* Inodes as they have to be after mending: members that belong together, onto the device, and a new root. */
+/* Inodes as they have to be after mending: members that belong together, and onto the device. */
 #include "check.h"
 
 #include "lib/scope.h"
 
 #define BLOCKS_512_MAX 0xffffffffffffull
-#define ROOT_MODE      (S_IFDIR | 0755)
 
 void ck_inode_put(struct ck *ck, struct ck_inode *ci)
 {
@@ -28,7 +27,7 @@ void ck_inode_clear(struct ck *ck, struct ck_inode *ci)
 	struct ck_ino *in = ck_ino(ck, ci->ino);
 
 	memset(ci->raw, 0, ck->es->inode_bytes);
-	ci->changed = true;
+	ci->changed = ck->stale = true;
 	if (in)
 		*in = (struct ck_ino){ .flags = in->flags & CK_ORPHAN };
 }
@@ -67,70 +66,22 @@ void ck_not_mended(struct ck *ck, enum ck_code code, u64 nr, const char *why)
 	ck_say(ck, code, nr, "%s", why);
 }
 
-/* ---- a new root ---- */
-
-static void fill_root(struct ck *ck, struct ck_inode *ci, u64 blk)
+void ck_feature_set(struct ck *ck, u32 incompat, u32 ro_compat)
 {
-	const struct ext4_super *es = ck->es;
-	le32 now = es->disk.wtime;
-
-	memset(ci->raw, 0, es->inode_bytes);
-	ci->raw->mode = le16_put(ROOT_MODE);
-	ci->raw->links_count = le16_put(2);
-	ci->raw->atime = ci->raw->ctime = ci->raw->mtime = now;
-	if (es->inode_bytes > EXT4_INODE_BYTES_OLD)
-		ci->raw->extra_isize = le16_put((u16)(sizeof(struct ext4_disk_inode) - EXT4_INODE_BYTES_OLD));
-	ck_inode_set_size(ci, ext4_block_bytes(es));
-	ck_inode_set_blocks(ck, ci, 1ull << (es->cluster_bits + es->block_bits - 9));
-	if (ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS)) {
-		ck->runs = ck->nodes = 0;
-		ck_run_add(ck, 0, blk, 1, false);
-		(void)ck_tree_build(ck, ci);
-	} else {
-		((le32 *)ci->raw->block)[0] = le32_put((u32)blk);
-	}
-}
-
-/* Its one block: "." and "..". */
-static bool root_block(struct ck *ck, u64 blk)
-{
-	const struct ext4_super *es = ck->es;
+	struct ext4_super *es = ck->es;
 	scoped(bh_putp) struct buffer_head *bh = NULL;
-	u32 tail = ext4_leaf_bytes(es);
-	struct ext4_disk_dir_tail *t;
+	struct ext4_disk_super *d;
 
-	if (!ck_read(ck, blk, &bh))
-		return false;
-	ext4_leaf_top(es, bh->data, EXT4_INO_ROOT, EXT4_INO_ROOT);
-	if (es->metadata_csum) {
-		t = (void *)((u8 *)bh->data + tail);
-		t->checksum =
-			le32_put(ext4_csum_dir(ext4_csum_inode_seed(es, EXT4_INO_ROOT, 0), bh->data, tail));
-	}
+	es->incompat |= incompat;
+	es->ro_compat |= ro_compat;
+	es->disk.feature_incompat = le32_put(es->incompat);
+	es->disk.feature_ro_compat = le32_put(es->ro_compat);
+	if (!ck_read(ck, es->super_blk, &bh))
+		return;
+	d = (void *)((u8 *)bh->data + (EXT4_SUPER_OFF - (es->super_blk << es->block_bits)));
+	d->feature_incompat = es->disk.feature_incompat;
+	d->feature_ro_compat = es->disk.feature_ro_compat;
+	if (es->metadata_csum)
+		d->checksum = le32_put(ext4_csum_super(d));
 	ck_put(ck, bh);
-	return true;
-}
-
-bool ck_root_make(struct ck *ck)
-{
-	const struct ext4_super *es = ck->es;
-	struct ck_inode ci = { .ino = EXT4_INO_ROOT };
-	scoped(bh_putp) struct buffer_head *bh = NULL;
-	struct ck_ino *in = ck_ino_make(ck, EXT4_INO_ROOT);
-	u64 cluster, blk, table;
-	u32 off;
-
-	if (!in || ext4_inode_where(es, EXT4_INO_ROOT, &table, &off) || ck_alloc(ck, 0, 1, &cluster) ||
-	    !ck_read(ck, table, &bh))
-		return false;
-	blk = es->first_data_blk + (cluster << es->cluster_bits);
-	if (!root_block(ck, blk))
-		return false;
-	ci.raw = (void *)((u8 *)bh->data + off);
-	fill_root(ck, &ci, blk);
-	ck_inode_put(ck, &ci);
-	*in = (struct ck_ino){ .flags = CK_USED, .links = 2, .kind = S_IFDIR >> 12 };
-	if (ck_room(ck, &ck->blk, ck->blks, &ck->blk_room, sizeof(*ck->blk)))
-		ck->blk[ck->blks++] = (struct ck_dirblk){ .pblk = blk };
-	return !ck->err;
 }

@@ -1,7 +1,7 @@
 /*
  * Maps as they have to be after mending: trees built anew of extents, blocks that are claimed twice copied.
  *
- *   - A tree is built of what was read of the old one, in the old one's blocks. It is packed, so these are enough as long as nothing was added.
+ *   - A tree is built of what was read of the old one, in the old one's blocks. It has no gaps, so these are enough as long as nothing was added.
  *   - Of blocks that are claimed twice the first inode that is gone through keeps them, unless they are metadata of groups. The
  *     others get copies.
  */
@@ -187,6 +187,73 @@ bool ck_tree_build(struct ck *ck, struct ck_inode *ci)
 	return ok;
 }
 
+/* ---- headers that are damaged ---- */
+
+static bool is_node(struct ck *ck, u64 blk, u32 *depth)
+{
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	const struct ext4_disk_extent_header *h;
+
+	if (!ext4_blocks_ok(ck->es, blk, 1) || !ck_read(ck, blk, &bh))
+		return false;
+	h = bh->data;
+	*depth = le16_get(h->depth);
+	return *depth < EXT4_EXTENT_DEPTH_MAX && !ext4_extent_head_wrong(ck->es, h, bh->size_bytes, *depth);
+}
+
+/* How many of the entries at `e`, `max` at most, can be extents of a file of `blocks` blocks. */
+static u32 extents_there(const struct ck *ck, u64 ino, const struct ext4_disk_extent *e, u32 max, u64 blocks)
+{
+	u64 next = 0;
+	u32 n = 0;
+
+	while (n < max && le32_get(e[n].lblk) < blocks && !ext4_extent_wrong(ck->es, ino, &e[n], &next))
+		n++;
+	return n;
+}
+
+/* The same for indexes of nodes `depth` - 1 above the leaves. */
+static u32 indexes_there(struct ck *ck, const struct ext4_disk_extent_idx *x, u32 max, u32 depth)
+{
+	u32 n = 0, below;
+
+	while (n < max && (!n || le32_get(x[n].lblk) > le32_get(x[n - 1].lblk)) &&
+	       is_node(ck, ext4_extent_child(&x[n]), &below) && below + 1 == depth)
+		n++;
+	return n;
+}
+
+bool ck_head_save(struct ck *ck, const struct ck_inode *ci, struct ext4_disk_extent_header *h, u32 bytes,
+		  u32 depth)
+{
+	u32 max = (u32)((bytes - sizeof(*h)) / sizeof(struct ext4_disk_extent)), n, right;
+	static const struct ext4_disk_extent_header none;
+	bool any = depth > EXT4_EXTENT_DEPTH_MAX;
+
+	if (any && !is_node(ck, ext4_extent_child((const void *)(h + 1)), &depth))
+		depth = 0;
+	else if (any)
+		depth++;
+	n = le16_get(h->entries);
+	/* Most of it has to be there, or nothing at all: bytes of something else are neither. */
+	right = (le16_get(h->magic) == EXT4_EXTENT_MAGIC) + (le16_get(h->max) == max) +
+		(le16_get(h->depth) == depth) + (n && n <= max);
+	if (right < 2 && memcmp(h, &none, sizeof(*h)))
+		return false;
+	max = le16_get(h->magic) == EXT4_EXTENT_MAGIC && n && n <= max ? n : max;
+	n = depth ? indexes_there(ck, (const void *)(h + 1), max, depth)
+		  : extents_there(ck, ci->ino, (const void *)(h + 1), max,
+				  DIV_ROUND_UP(ci->size_bytes, (u64)ext4_block_bytes(ck->es)));
+	if (!n)
+		return false;
+	*h = (struct ext4_disk_extent_header){ .magic = le16_put(EXT4_EXTENT_MAGIC),
+					       .entries = le16_put((u16)n),
+					       .max = le16_put((u16)((bytes - sizeof(*h)) /
+								     sizeof(struct ext4_disk_extent))),
+					       .depth = le16_put((u16)depth) };
+	return true;
+}
+
 /* ---- copies ---- */
 
 u64 ck_copy(struct ck *ck, struct ck_inode *ci, u64 blk)
@@ -212,6 +279,7 @@ u64 ck_copy(struct ck *ck, struct ck_inode *ci, u64 blk)
 	else
 		memset(to->data, 0, to->size_bytes);
 	ck_put(ck, to);
+	ck->stale = true;
 	return copy;
 }
 

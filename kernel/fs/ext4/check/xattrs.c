@@ -28,9 +28,12 @@ static bool check_value(struct ck *ck, struct ck_inode *ci, const struct ext4_di
 	u32 len = le32_get(e->value_size);
 	struct acl *acl = NULL;
 
-	if (is_context(e))
+	if (is_context(e)) {
+		ci->crypt_attr = true;
+		/* Of later versions nothing is known. */
 		ci->crypt_context = (len == CONTEXT_V1_BYTES && value[0] == 1) ||
-				    (len == CONTEXT_V2_BYTES && value[0] == 2);
+				    (len == CONTEXT_V2_BYTES && value[0] == 2) || (len && value[0] > 2);
+	}
 	if (e->name_index != EXT4_XATTR_ACL_ACCESS && e->name_index != EXT4_XATTR_ACL_DEFAULT)
 		return false;
 	if (ext4_acl_decode(value, len, &acl) == -EINVAL)
@@ -80,49 +83,77 @@ static bool holds_value(struct ck *ck, u64 ino, u64 len)
 	       (le32_get(raw->size_lo) | (u64)le32_get(raw->size_hi) << 32) == len;
 }
 
+/* What the entry says of name and value is so. A value in an inode counts as its own hash. */
+static bool hash_right(const struct ext4_disk_xattr_entry *e, const void *value, u32 len)
+{
+	const char *name = ext4_xattr_entry_name(e);
+
+	return ext4_xattr_hash(name, e->name_len, value, len, false) == le32_get(e->hash) ||
+	       ext4_xattr_hash(name, e->name_len, value, len, true) == le32_get(e->hash);
+}
+
 /* True: the attribute is to go. */
 static bool value_inode(struct ck *ck, struct ck_inode *ci, const struct ext4_disk_xattr_entry *e)
 {
 	u64 cluster = (u64)ext4_block_bytes(ck->es) << ck->es->cluster_bits, *refs;
 	u32 ino = le32_get(e->value_inum);
+	bool right, noted;
+	le32 word;
 
-	ci->clusters += DIV_ROUND_UP((u64)le32_get(e->value_size), cluster);
 	if (ck->again)
 		return false;
 	if (ino < ck->es->first_ino || ino > ck->es->inodes)
 		return ck_fix(ck, CK_XATTR_INODE, ci->ino, "inode %u is none for values", ino);
-	if (!holds_value(ck, ino, le32_get(e->value_size)) &&
+	word = le32_put(value_inode_hash(ck, ino));
+	right = hash_right(e, word.b, sizeof(word));
+	noted = is_owner_noted(ck, ci, ino);
+	/* Those of old are not counted for their owner. */
+	if (right)
+		ci->clusters += DIV_ROUND_UP((u64)le32_get(e->value_size), cluster);
+	if ((!(right || noted) || !holds_value(ck, ino, le32_get(e->value_size))) &&
 	    ck_fix(ck, CK_XATTR_INODE, ci->ino, "inode %u does not hold it", ino))
 		return true;
 	refs = ck_map_at(ck, &ck->ea, ino);
 	if (refs)
-		*refs = (*refs + 1) | (is_owner_noted(ck, ci, ino) ? OWNER_NOTED : 0);
+		*refs = (*refs + 1) | (noted ? OWNER_NOTED : 0);
 	return false;
 }
 
-/* in_inode: entries there may go without a hash. True: it was set. */
+/* Of a value that is here. in_inode: entries there may go without a hash. True: it was set. */
 static bool check_hash(struct ck *ck, struct ck_inode *ci, struct ext4_disk_xattr_entry *e, const u8 *value,
 		       bool in_inode)
 {
-	const char *name = ext4_xattr_entry_name(e);
-	u32 len = le32_get(e->value_size), want = le32_get(e->hash), hash;
-	le32 word;
+	u32 len = le32_get(e->value_size);
 
-	if (in_inode && !want)
-		return false;
-	if (le32_get(e->value_inum)) {
-		word = le32_put(value_inode_hash(ck, le32_get(e->value_inum)));
-		value = word.b;
-		len = want ? sizeof(word) : 0;
-		if (!want)
-			return false;
-	}
-	hash = ext4_xattr_hash(name, e->name_len, value, len, false);
-	if (hash == want || ext4_xattr_hash(name, e->name_len, value, len, true) == want ||
+	if ((in_inode && !le32_get(e->hash)) || hash_right(e, value, len) ||
 	    !ck_fix(ck, CK_XATTR_HASH, ci->ino, "%s", ""))
 		return false;
-	e->hash = le32_put(hash);
+	e->hash = le32_put(ext4_xattr_hash(ext4_xattr_entry_name(e), e->name_len, value, len, false));
 	return true;
+}
+
+/* Values lie in inodes that are meant for it: what is missing is the volume's feature. */
+static bool needs_feature(struct ck *ck, const struct ext4_xattr_list *l)
+{
+	u32 at = l->first, step;
+
+	if (ext4_has_incompat(ck->es, EXT4_INCOMPAT_EA_INODE))
+		return false;
+	for (; at + sizeof(struct ext4_disk_xattr_entry) <= l->bytes; at += step) {
+		const struct ext4_disk_xattr_entry *e = (const void *)(l->base + at);
+		scoped(bh_putp) struct buffer_head *bh = NULL;
+		const struct ext4_disk_inode *raw;
+
+		step = ALIGN_UP((u32)sizeof(*e) + e->name_len, 4u);
+		if (!memcmp(e, &(le32){ { 0 } }, sizeof(le32)))
+			return false;
+		if (le32_get(e->value_inum) < ck->es->first_ino || le32_get(e->value_inum) > ck->es->inodes)
+			continue;
+		raw = value_raw(ck, le32_get(e->value_inum), &bh);
+		if (raw && le32_get(raw->flags) & EXT4_FL_EA_INODE)
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -149,7 +180,7 @@ static bool check_list(struct ck *ck, struct ck_inode *ci, const struct ext4_xat
 			gone = check_value(ck, ci, e, le32_get(e->value_size) ? value : NULL);
 		if (gone)
 			drop[i / 64] |= 1ull << i % 64;
-		else if (first)
+		else if (first && here)
 			gone = check_hash(ck, ci,
 					  (void *)((u8 *)(uintptr_t)l->base + ((const u8 *)e - l->base)),
 					  value, in_inode);
@@ -183,6 +214,12 @@ static void forget_block(const struct ck *ck, struct ck_inode *ci)
 static void save_block(struct ck *ck, struct ck_inode *ci, struct buffer_head *bh)
 {
 	struct ext4_disk_xattr_header *h = bh->data;
+	struct ext4_xattr_list l = { .base = bh->data, .first = sizeof(*h), .bytes = bh->size_bytes };
+
+	if (le32_get(h->magic) == EXT4_XATTR_MAGIC && needs_feature(ck, &l)) {
+		ck_feature_set(ck, EXT4_INCOMPAT_EA_INODE, 0);
+		return;
+	}
 
 	if (le32_get(h->magic) != EXT4_XATTR_MAGIC ||
 	    !ck_xattr_pack(ck, bh->data, sizeof(*h), bh->size_bytes, NULL)) {
@@ -271,6 +308,10 @@ static void in_inode(struct ck *ck, struct ck_inode *ci, const struct ext4_xattr
 
 	if (bad && (ck->again || !ck_fix(ck, CK_XATTR_LIST, ci->ino, "%s", bad)))
 		return;
+	if (bad && needs_feature(ck, l)) {
+		ck_feature_set(ck, EXT4_INCOMPAT_EA_INODE, 0);
+		return;
+	}
 	if (!bad && !check_list(ck, ci, l, true, true, drop))
 		return;
 	if (!ck_xattr_pack(ck, base, 0, l->bytes, bad ? NULL : drop))
