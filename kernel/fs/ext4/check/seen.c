@@ -37,6 +37,8 @@ void ck_seen_free(struct ck *ck)
 	free(ck->used.group);
 	free(ck->twice.group);
 	free(ck->ino);
+	free(ck->move);
+	free(ck->made);
 	free(ck->dir);
 	free(ck->blk);
 	map_free(&ck->dir_of);
