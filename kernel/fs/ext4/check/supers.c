@@ -91,7 +91,7 @@ int ck_open(struct ck *ck, const struct fs_type *type, struct blkdev *dev, const
 	if (err)
 		return err;
 	ck->dev = ck->es->vfs.dev;
-	ck->replayed = ck->dev != dev;
+	ck->replayed = ck->sum->replayed = ck->dev != dev;
 	err = ck_seen_new(ck);
 	say_state(ck, ck->replayed);
 	return err ? err : ck->err;
