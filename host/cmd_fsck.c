@@ -3,6 +3,7 @@
  * into fsck(8)'s exit codes: 0 sound, 4 errors are left, 8 it could not be checked, 16 wrong usage, 32 cancelled.
  */
 #include "cmd.h"
+#include "mend.h"
 #include "number.h"
 
 #include "tool.h"
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define FSCK_MENDED      1
 #define FSCK_ERRORS_LEFT 4
 #define FSCK_FAILED      8
 #define FSCK_USAGE       16
@@ -23,6 +25,8 @@ struct fsck {
 	struct tool_opts tool;
 	struct check_opts check;
 	struct check_summary sum;
+	bool mends, safe_only;
+	u64 mended;
 	const char *source; /* the volume's name */
 	const char *type;
 	bool quiet;
@@ -76,7 +80,7 @@ static const char *const grade_word[CHECK_GRADES] = {
 	[CHECK_LOSS] = "loss",
 };
 
-static int say_json(struct fsck *f, const struct check_record *r)
+static int say_json(struct fsck *f, const struct check_record *r, bool mended)
 {
 	struct doc *d = doc_new();
 	struct text t = { 0 };
@@ -91,7 +95,7 @@ static int say_json(struct fsck *f, const struct check_record *r)
 	if (r->name)
 		doc_bytes(d, "name", r->name, strlen(r->name));
 	doc_bytes(d, "text", r->text, strlen(r->text));
-	doc_bool(d, "repaired", false);
+	doc_bool(d, "repaired", mended);
 	text_add(&t, "%s", f->said++ ? ",\n" : "\n");
 	doc_to_json(d, &t);
 	doc_free(d);
@@ -100,17 +104,11 @@ static int say_json(struct fsck *f, const struct check_record *r)
 	return err;
 }
 
-static int found(void *ctx, const struct check_record *r)
+static int say_text(const struct check_record *r, const char *end)
 {
-	struct fsck *f = ctx;
 	struct text t = { 0 };
 	int err;
 
-	bar_clear(f);
-	if (f->tool.json)
-		return say_json(f, r);
-	if (f->quiet)
-		return 0;
 	text_add(&t, "%s", r->object);
 	if (strcmp(r->object, "superblock") || r->nr)
 		text_add(&t, " %llu", (unsigned long long)r->nr);
@@ -121,10 +119,35 @@ static int found(void *ctx, const struct check_record *r)
 	}
 	text_add(&t, ": ");
 	text_add_name(&t, r->text, strlen(r->text));
-	text_add(&t, " [%s]\n", r->code);
+	text_add(&t, " [%s]%s\n", r->code, end);
 	err = put_text(&t);
 	text_free(&t);
 	return err;
+}
+
+static int found(void *ctx, const struct check_record *r)
+{
+	struct fsck *f = ctx;
+
+	bar_clear(f);
+	if (f->tool.json)
+		return say_json(f, r, false);
+	return f->quiet ? 0 : say_text(r, "");
+}
+
+static int mend(void *ctx, const struct check_record *r)
+{
+	struct fsck *f = ctx;
+	int err = 0;
+
+	if (f->safe_only && !r->safe)
+		return 0;
+	bar_clear(f);
+	if (f->tool.json)
+		err = say_json(f, r, true);
+	else if (!f->quiet)
+		err = say_text(r, " mended");
+	return err ? err : 1;
 }
 
 /* ---- the end ---- */
@@ -152,9 +175,7 @@ static int summary_text(const struct fsck *f)
 		text_add(&t, "  blocks       %llu of %llu\n", (unsigned long long)s->blocks_used,
 			 (unsigned long long)s->blocks);
 		if (errors_of(s))
-			text_add(&t,
-				 "Problems found: %llu, by %llu of them content is lost or in doubt; nothing "
-				 "was changed\n",
+			text_add(&t, "Problems found: %llu, by %llu of them content is lost or in doubt\n",
 				 (unsigned long long)errors_of(s), (unsigned long long)s->found[CHECK_LOSS]);
 		else
 			text_add(&t, "No problems found: filesystem is healthy\n");
@@ -203,8 +224,16 @@ static int run_check(void *ctx, const struct fs_type *type, struct blkdev **devs
 {
 	struct fsck *f = ctx;
 
+	struct mending m = { .check = &f->check };
+	int err;
+
 	memset(&f->sum, 0, sizeof(f->sum));
-	return type->check(devs, n, opts, &f->check, &f->sum);
+	if (!f->mends)
+		return type->check(devs, n, opts, &f->check, &f->sum);
+	err = mend_volume(&m, type, devs, n, opts);
+	f->sum = m.after;
+	f->mended = m.mended;
+	return err;
 }
 
 static void run_undo(void *ctx)
@@ -248,7 +277,7 @@ static int run(struct fsck *f, const char *operand)
 
 	sigaction(SIGINT, &act, NULL);
 	sigaction(SIGTERM, &act, NULL);
-	err = volume_source(&f->tool, operand, &v);
+	err = volume_source(&f->tool, operand, f->mends, &v);
 	if (!err) {
 		err = source_probe(&v.src, &f->tool.mount, &type);
 		if (!err)
@@ -261,16 +290,12 @@ static int run(struct fsck *f, const char *operand)
 		cli_error(err, operand);
 		return FSCK_FAILED;
 	}
-	return errors_of(&f->sum) ? FSCK_ERRORS_LEFT : 0;
+	if (errors_of(&f->sum))
+		return FSCK_ERRORS_LEFT;
+	return f->mended ? FSCK_MENDED : 0;
 }
 
 /* ---- options ---- */
-
-static int no_repairs(void)
-{
-	cli_fail("fsck: repairs are not there yet: -n, which is the default, finds what is wrong");
-	return FSCK_USAGE;
-}
 
 static int option(struct fsck *f, int opt, char **argv)
 {
@@ -289,12 +314,18 @@ static int option(struct fsck *f, int opt, char **argv)
 		f->quiet = true;
 		return 0;
 	case 'y':
+		f->mends = true;
+		return 0;
 	case 'a':
-		return no_repairs();
+		f->mends = f->safe_only = true;
+		return 0;
 	case 'p':
-		/* "-p IMAGE" is fsck(8)'s way to ask for repairs. */
-		if (!number_parse(optarg, UINT64_MAX, &v))
-			return no_repairs();
+		/* "-p IMAGE" is fsck(8)'s way to ask for what is safe. */
+		if (!number_parse(optarg, UINT64_MAX, &v)) {
+			f->mends = f->safe_only = true;
+			optind--;
+			return 0;
+		}
 		break;
 	case 'b':
 		f->tool.mount.has_sb = true;
@@ -339,6 +370,10 @@ int cmd_fsck(int argc, char **argv)
 	if (f.tool.mount.sb_block_bytes && !f.tool.mount.has_sb) {
 		cli_usage("%s", "-B says how large the blocks are that -b counts");
 		return FSCK_USAGE;
+	}
+	if (f.mends) {
+		f.check.mend = mend;
+		f.check.force |= !f.safe_only;
 	}
 	f.check.cache_bytes = f.tool.mount.cache_bytes;
 	f.bar = !f.quiet && !f.tool.json && isatty(STDERR_FILENO);

@@ -82,7 +82,7 @@ static int print(const struct tool_opts *o, char **operand, u32 count,
 	const struct source_run r = { run, drop, &p };
 	const struct fs_type *type;
 	struct volume v;
-	int err = volume_source(o, operand[0], &v);
+	int err = volume_source(o, operand[0], false, &v);
 
 	if (err)
 		return cli_error(err, operand[0]);

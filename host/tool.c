@@ -92,10 +92,10 @@ struct werunos_open_options tool_open_options(const struct tool_opts *o, bool wr
 	};
 }
 
-int volume_source(const struct tool_opts *o, const char *operand, struct volume *out)
+int volume_source(const struct tool_opts *o, const char *operand, bool write, struct volume *out)
 {
-	const struct werunos_open_options wo = tool_open_options(o, false);
-	const struct source_opts so = api_source_opts(&wo, false);
+	const struct werunos_open_options wo = tool_open_options(o, write);
+	const struct source_opts so = api_source_opts(&wo, write);
 	int err;
 
 	*out = (struct volume){ .src.fd = -1 };

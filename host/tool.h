@@ -60,8 +60,9 @@ int volume_open_rw(const struct tool_opts *o, const char *operand, struct volume
  * be referenced.
  */
 int volume_close(struct volume *v);
-/* Only the source, for what needs no mount. */
-int volume_source(const struct tool_opts *o, const char *operand, struct volume *out) __must_check;
+/* Only the source, for what needs no mount. write: to be written, or it is an error. */
+int volume_source(const struct tool_opts *o, const char *operand, bool write,
+		  struct volume *out) __must_check;
 
 /* One name of a directory. */
 struct listed {

@@ -34,7 +34,7 @@
 #define WINDOW        64u     /* requests */
 #define STRANGERS     4u      /* of them, from others; as many may be large */
 #define LARGE_BYTES   32768u  /* of content */
-#define BUSY_NS       200000u /* between two requests: a program that is busy otherwise gains nothing */
+#define BUSY_NS       200000u /* a trip: a program that is busy otherwise gains nothing */
 #define LOOK_EVERY    32u     /* requests between two looks at where the client is */
 #define LOOK_SOON     4u      /* where it seems to be elsewhere */
 #define FAR_WINDOWS   2u
@@ -60,7 +60,6 @@ struct near {
 	struct mutex
 		lock; /* rank LEAF; of the rest, and while the deputy touches the thread of another worker */
 	u32 total, strangers, large, last, look;
-	u64 since_ns; /* the window began */
 	u32 trip_ns[WINDOW];
 	enum phase phase;
 	u32 windows;         /* left of the phase */
@@ -209,15 +208,12 @@ static u32 median_trip_ns(u32 trip_ns[WINDOW])
 }
 
 /* After a good window. */
-static void judge(struct near *n)
+static void judge(struct near *n, u32 trip_ns)
 {
 	u32 *best = n->phase == FAR_MEASURED ? &n->far_ns : &n->near_ns;
 
-	if (n->phase == FAR_MEASURED || (n->phase == NEAR_MEASURED && n->windows < NEAR_WINDOWS)) {
-		u32 ns = median_trip_ns(n->trip_ns);
-
-		*best = *best ? MIN(*best, ns) : ns;
-	}
+	if (n->phase == FAR_MEASURED || (n->phase == NEAR_MEASURED && n->windows < NEAR_WINDOWS))
+		*best = *best ? MIN(*best, trip_ns) : trip_ns;
 	if (n->windows && --n->windows)
 		return;
 	switch (n->phase) {
@@ -244,14 +240,12 @@ static void judge(struct near *n)
 
 static void window_end(struct near *n)
 {
-	u64 now = os_monotonic_ns(), ns = now - n->since_ns;
-	bool good =
-		n->last && n->strangers <= STRANGERS && n->large <= STRANGERS && ns < (u64)WINDOW * BUSY_NS;
+	u32 trip_ns = median_trip_ns(n->trip_ns);
+	bool good = n->last && n->strangers <= STRANGERS && n->large <= STRANGERS && trip_ns < BUSY_NS;
 
 	n->total = n->strangers = n->large = 0;
-	n->since_ns = now;
 	if (good)
-		judge(n);
+		judge(n, trip_ns);
 	else if (n->phase != FAR_KEPT)
 		go_far(n, FAR_MEASURED, FAR_WINDOWS);
 }

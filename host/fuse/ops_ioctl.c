@@ -78,10 +78,10 @@ static bool may_set_flags(fuse_req_t req, const struct kstat *k)
  */
 static int reply_digest(fuse_req_t req, struct inode *inode, const void *in, size_t in_size, size_t out_size)
 {
-	struct {
+	union {
 		struct fsverity_digest head;
-		u8 bytes[DIGEST_MAX_BYTES];
-	} out = { 0 };
+		u8 bytes[sizeof(struct fsverity_digest) + DIGEST_MAX_BYTES];
+	} out = { .bytes = { 0 } };
 	struct file_digest digest;
 	size_t len;
 	int err;
@@ -97,7 +97,7 @@ static int reply_digest(fuse_req_t req, struct inode *inode, const void *in, siz
 		return -EOVERFLOW;
 	out.head.digest_algorithm = digest.algorithm;
 	out.head.digest_size = digest.len_bytes;
-	memcpy(out.bytes, digest.bytes, digest.len_bytes);
+	memcpy(out.head.digest, digest.bytes, digest.len_bytes);
 	fuse_reply_ioctl(req, 0, &out, len);
 	return 0;
 }

@@ -8,7 +8,7 @@
  *
  * So what is open is bounded by the depth and the files under way.
  */
-#include "import.h"
+#include "way.h"
 
 #include "lib/lock.h"
 #include "lib/os.h"
@@ -42,19 +42,11 @@ struct host_dir {
 	struct attrs attrs;
 };
 
-struct level {
-	struct host_dir *dir;
-	size_t end;
-};
-
 struct sink_host {
 	struct sink sink;
 	bool root; /* this process may do everything */
 	u32 umask;
-	struct level *level;
-	u32 depth, level_room;
-	char *path;
-	size_t path_room;
+	struct way way;    /* of host_dirs */
 	struct mutex lock; /* rank LEAF */
 	int late_err;      /* [lock] the first that met a directory when it was left */
 	char late_why[256];
@@ -195,94 +187,59 @@ static void dir_put(struct sink_host *h, struct host_dir *d)
 	}
 }
 
-static void level_up(struct sink_host *h)
+static struct host_dir *last_dir(const struct sink_host *h)
 {
-	dir_put(h, h->level[--h->depth].dir);
+	return way_dir(&h->way);
+}
+
+static void way_leave(struct way *w, void *dir)
+{
+	dir_put(container_of(w, struct sink_host, way), dir);
 }
 
 /* Takes fd over. */
-static int level_add(struct sink_host *h, int fd, size_t end)
+static int add_dir(struct sink_host *h, int fd, size_t end)
 {
 	struct host_dir *d = calloc(1, sizeof(*d));
+	int err = d ? way_add(&h->way, d, end) : fail(-ENOMEM, "no memory to copy");
 
-	if (d && h->depth == h->level_room) {
-		u32 room = MAX(2 * h->level_room, 16u);
-		struct level *more = realloc(h->level, room * sizeof(*more));
-
-		if (more) {
-			h->level = more;
-			h->level_room = room;
-		} else {
-			free(take(d));
-		}
-	}
-	if (!d) {
+	if (err) {
+		free(d);
 		close(fd);
-		return fail(-ENOMEM, "no memory to copy");
+		return err;
 	}
 	d->fd = fd;
 	d->refs = 1;
-	d->up = h->depth ? dir_get(h->level[h->depth - 1].dir) : NULL;
-	h->level[h->depth++] = (struct level){ d, end };
+	d->up = h->way.depth > 1 ? dir_get(h->way.level[h->way.depth - 2].dir) : NULL;
 	return 0;
 }
 
-static int level_down(struct sink_host *h, const char *name, size_t end)
+static int way_down(struct way *w, const struct name *name, size_t end, void *arg)
 {
-	int dir = h->level[h->depth - 1].dir->fd, fd;
+	struct sink_host *h = container_of(w, struct sink_host, way);
+	int dir = last_dir(h)->fd, fd;
+	char s[VFS_NAME_MAX + 1];
 
-	if (mkdirat(dir, name, DIR_MODE) && errno != EEXIST)
+	(void)arg;
+	memcpy(s, name->s, name->len);
+	s[name->len] = 0;
+	if (mkdirat(dir, s, DIR_MODE) && errno != EEXIST)
 		return no("a directory in its path cannot be made");
-	fd = open_beneath(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+	fd = open_beneath(dir, s, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 	if (fd < 0)
 		return fail(-errno, "\"%.*s\", which is in its way, is no directory that can be used: %s",
-			    (int)end, h->path, strerror(errno));
-	return level_add(h, fd, end);
+			    (int)end, w->path, strerror(errno));
+	return add_dir(h, fd, end);
 }
 
-/* Makes `path` the way: its directories are open then, but for its last name. */
-static int way_to(struct sink_host *h, const char *path, const char **last)
+/* Makes the item's path the way; its last name, NUL-terminated. */
+static int way_of(struct sink_host *h, const struct item *it, const char **name)
 {
-	const char *slash = strrchr(path, '/');
-	size_t len = slash ? (size_t)(slash - path) : 0, at;
-	char name[VFS_NAME_MAX + 1];
-	int err = 0;
+	struct name last = NAME("");
+	int err = way_to(&h->way, it->path, NULL, &last);
 
-	while (h->depth > 1) {
-		at = h->level[h->depth - 1].end;
-		if (at <= len && !memcmp(path, h->path, at) && (path[at] == '/' || at == len))
-			break;
-		level_up(h);
-	}
-	if (strlen(path) + 1 > h->path_room) {
-		char *more = realloc(h->path, 2 * (strlen(path) + 1));
-
-		if (!more)
-			return fail(-ENOMEM, "no memory to copy");
-		h->path = more;
-		h->path_room = 2 * (strlen(path) + 1);
-	}
-	memcpy(h->path, path, strlen(path) + 1);
-	at = h->level[h->depth - 1].end;
-	while (!err && at < len) {
-		size_t from = at ? at + 1 : 0, n = 0;
-
-		while (from + n < len && path[from + n] != '/')
-			n++;
-		at = from + n;
-		if (n >= sizeof(name))
-			return fail(-ENAMETOOLONG, "a name in its path is too long");
-		memcpy(name, path + from, n);
-		name[n] = 0;
-		err = level_down(h, name, at);
-	}
-	*last = slash ? slash + 1 : path;
+	*name = last.s;
 	return err;
-}
-
-static struct host_dir *last_dir(struct sink_host *h)
-{
-	return h->level[h->depth - 1].dir;
 }
 
 /* ---- all but regular files ---- */
@@ -301,7 +258,7 @@ static int make_dir(struct sink_host *h, const struct item *it)
 {
 	const char *name;
 	struct host_dir *d;
-	int err = way_to(h, it->path, &name), fd;
+	int err = way_of(h, it, &name), fd;
 
 	if (err)
 		return err;
@@ -319,7 +276,7 @@ static int make_dir(struct sink_host *h, const struct item *it)
 		}
 		if (err || fd < 0)
 			return err ? err : no("the directory cannot be opened");
-		err = level_add(h, fd, strlen(it->path));
+		err = add_dir(h, fd, strlen(it->path));
 		if (err)
 			return err;
 	}
@@ -332,7 +289,7 @@ static int make_dir(struct sink_host *h, const struct item *it)
 /* A directory of what was made before. */
 static int open_made(const struct sink_host *h, const char *path, const char **last)
 {
-	int fd = fcntl(h->level[0].dir->fd, F_DUPFD_CLOEXEC, 0);
+	int fd = fcntl(((struct host_dir *)h->way.level[0].dir)->fd, F_DUPFD_CLOEXEC, 0);
 	char name[VFS_NAME_MAX + 1];
 
 	for (const char *slash; fd >= 0 && (slash = strchr(path, '/')); path = slash + 1) {
@@ -353,7 +310,7 @@ static int open_made(const struct sink_host *h, const char *path, const char **l
 static int make_link(struct sink_host *h, const struct item *it)
 {
 	const char *name, *old;
-	int err = way_to(h, it->path, &name), from, dir;
+	int err = way_of(h, it, &name), from, dir;
 	struct stat a, b;
 
 	if (err)
@@ -392,7 +349,7 @@ static int make_special(struct sink_host *h, const struct item *it)
 	struct attrs a = attrs_of(h, it);
 	char proc[64 + VFS_NAME_MAX];
 	const char *name;
-	int err = way_to(h, it->path, &name), dir, one;
+	int err = way_of(h, it, &name), dir, one;
 
 	if (err)
 		return err;
@@ -433,8 +390,8 @@ static int sink_begin(struct sink *k, const struct item *it, struct sink_file **
 {
 	struct sink_host *h = to_host(k);
 	struct sink_file *sf = calloc(1, sizeof(*sf));
-	const char *name;
-	int err = sf ? way_to(h, it->path, &name) : fail(-ENOMEM, "no memory to copy");
+	const char *name = "";
+	int err = sf ? way_of(h, it, &name) : fail(-ENOMEM, "no memory to copy");
 
 	if (!err) {
 		sf->fd = -1;
@@ -544,8 +501,7 @@ static int sink_finish(struct sink *k)
 {
 	struct sink_host *h = to_host(k);
 
-	while (h->depth)
-		level_up(h);
+	way_back(&h->way, 0);
 	return h->late_err ? fail(h->late_err, "a directory: %s", h->late_why) : 0;
 }
 
@@ -553,11 +509,8 @@ static void sink_close(struct sink *k)
 {
 	struct sink_host *h = to_host(k);
 
-	while (h->depth)
-		level_up(h);
+	way_fini(&h->way);
 	mutex_fini(&h->lock);
-	free(h->level);
-	free(h->path);
 	free(h);
 }
 
@@ -578,11 +531,12 @@ int sink_host(const char *dir, u32 keep, u32 umask, struct sink **out)
 	if (!h)
 		return fail(-ENOMEM, "no memory to copy");
 	h->sink = (struct sink){ .ops = &sink_ops, .parallel = true, .keep = keep };
+	h->way = (struct way){ .down = way_down, .leave = way_leave };
 	mutex_init(&h->lock, RANK_LEAF);
 	h->root = !geteuid();
 	h->umask = umask;
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	err = fd < 0 ? fail(-errno, "%s: %s", dir, strerror(errno)) : level_add(h, fd, 0);
+	err = fd < 0 ? fail(-errno, "%s: %s", dir, strerror(errno)) : add_dir(h, fd, 0);
 	if (err)
 		sink_close(&h->sink);
 	else

@@ -1,13 +1,13 @@
 /*
  * A volume as a sink: what vfs.h offers, called in the order in which the items come.
  *
- * The directories that lead to the last item stay looked up (`level`), for the next one is mostly beside or below it. Symbolic links on the way
+ * The directories that lead to the last item stay looked up (`way`), for the next one is mostly beside or below it. Symbolic links on the way
  * are refused: what an archive says of a path must not be bent by what another one put there.
  *
  * What was there under a file's name keeps it until the new file is complete: it is made under a name of its own and takes the old
  * one's place by a rename. Times of directories, and the ACLs that new files would inherit, are set at the end.
  */
-#include "import.h"
+#include "way.h"
 
 #include "lib/scope.h"
 #include <errno.h>
@@ -16,11 +16,6 @@
 #include <string.h>
 
 #define DIR_MODE 0755u /* of directories that nobody listed */
-
-struct level {
-	struct inode *dir;
-	size_t end; /* its path is the first so many bytes of `path` */
-};
 
 /* What a directory gets at the end, and a file whose flags forbid it another name. */
 struct due {
@@ -36,10 +31,7 @@ struct sink_volume {
 	struct sink sink;
 	struct super_block *sb;
 	struct cred cred;
-	struct level *level; /* [0] is the top */
-	u32 depth, level_room;
-	char *path; /* of the last level */
-	size_t path_room;
+	struct way way; /* of inodes */
 	struct due *due;
 	u64 dues, due_room;
 	struct seen made; /* with SINK_LAYER: the inodes that came from this layer */
@@ -77,93 +69,58 @@ static int take_away(struct sink_volume *v, struct inode *dir, const struct name
 
 /* ---- the way to an item ---- */
 
-static void level_up(struct sink_volume *v)
+static void way_leave(struct way *w, void *dir)
 {
-	vfs_iput(v->level[--v->depth].dir);
+	(void)w;
+	vfs_iput(dir);
 }
 
-static int level_add(struct sink_volume *v, struct inode *dir, size_t end)
+/* Takes dir over. */
+static int add_dir(struct sink_volume *v, struct inode *dir, size_t end)
 {
-	if (v->depth == v->level_room) {
-		u32 room = MAX(2 * v->level_room, 16u);
-		struct level *more = realloc(v->level, room * sizeof(*more));
+	int err = way_add(&v->way, dir, end);
 
-		if (!more) {
-			vfs_iput(dir);
-			return fail(-ENOMEM, "no memory to copy");
-		}
-		v->level = more;
-		v->level_room = room;
+	if (err) {
+		vfs_iput(dir);
+		return err;
 	}
-	v->level[v->depth++] = (struct level){ dir, end };
 	return made_add(v, dir->ino);
 }
 
-/* One more directory: `name`, whose path ends at path[end]. make: it is made when it is not there. */
-static int level_down(struct sink_volume *v, const struct name *name, size_t end, bool make)
+/* arg: a bool, whether a directory is made when it is not there. */
+static int way_down(struct way *w, const struct name *name, size_t end, void *arg)
 {
-	struct inode *dir = v->level[v->depth - 1].dir, *next;
+	struct sink_volume *v = container_of(w, struct sink_volume, way);
+	struct inode *dir = way_dir(w), *next;
 	int err = vfs_lookup(dir, name, &next);
 
-	if (err == -ENOENT && make) {
+	if (err == -ENOENT && *(bool *)arg) {
 		err = vfs_create(dir, name, S_IFDIR | DIR_MODE, 0, 0, NULL, &v->cred, &next);
 		err_clear();
 	}
 	if (err)
 		return err;
 	if (is_dir(next))
-		return level_add(v, next, end);
+		return add_dir(v, next, end);
 	err = fail(is_symlink(next) ? -ELOOP : -ENOTDIR, "%s \"%.*s\" is in its way",
-		   is_symlink(next) ? "the symbolic link" : "the file", (int)end, v->path);
+		   is_symlink(next) ? "the symbolic link" : "the file", (int)end, w->path);
 	vfs_iput(next);
 	return err;
 }
 
 /* The directory of a path's last name, borrowed until the next call, and that name. */
-static int way_to(struct sink_volume *v, const char *path, bool make, struct inode **dir, struct name *last)
+static int way_of(struct sink_volume *v, const char *path, bool make, struct inode **dir, struct name *last)
 {
-	const char *slash = strrchr(path, '/');
-	size_t len = slash ? (size_t)(slash - path) : 0, at;
-	int err = 0;
+	int err = way_to(&v->way, path, &make, last);
 
-	/* As far as it is the way to the item before. */
-	while (v->depth > 1) {
-		at = v->level[v->depth - 1].end;
-		if (at <= len && !memcmp(path, v->path, at) && (path[at] == '/' || at == len))
-			break;
-		level_up(v);
-	}
-	if (len + 1 > v->path_room) {
-		char *more = realloc(v->path, 2 * (len + 1));
-
-		if (!more)
-			return fail(-ENOMEM, "no memory to copy");
-		v->path = more;
-		v->path_room = 2 * (len + 1);
-	}
-	memcpy(v->path, path, len);
-	at = v->level[v->depth - 1].end;
-	while (!err && at < len) {
-		size_t from = at ? at + 1 : 0, n = 0;
-
-		while (from + n < len && path[from + n] != '/')
-			n++;
-		at = from + n;
-		err = n > VFS_NAME_MAX ? fail(-ENAMETOOLONG, "a name in its path is too long")
-				       : level_down(v, &(struct name){ path + from, (u32)n }, at, make);
-	}
-	if (err)
-		return err;
-	*dir = v->level[v->depth - 1].dir;
-	*last = slash ? NAME(slash + 1) : NAME(path);
-	return last->len <= VFS_NAME_MAX ? 0 : fail(-ENAMETOOLONG, "its name is too long");
+	*dir = err ? NULL : way_dir(&v->way);
+	return err;
 }
 
 /* After a directory was taken away: nothing below it stays looked up. */
 static void forget_way(struct sink_volume *v)
 {
-	while (v->depth > 1)
-		level_up(v);
+	way_back(&v->way, 1);
 }
 
 /* ---- attributes ---- */
@@ -301,7 +258,7 @@ static int make_link(struct sink_volume *v, const struct item *it)
 {
 	struct inode *target, *dir, *old;
 	struct name name;
-	int err = way_to(v, it->target, false, &dir, &name);
+	int err = way_of(v, it->target, false, &dir, &name);
 
 	if (!err)
 		err = vfs_lookup(dir, &name, &target);
@@ -311,7 +268,7 @@ static int make_link(struct sink_volume *v, const struct item *it)
 	if (is_dir(target))
 		err = fail(-EPERM, "a hard link to a directory");
 	if (!err)
-		err = way_to(v, it->path, true, &dir, &name);
+		err = way_of(v, it->path, true, &dir, &name);
 	if (!err && !vfs_lookup(dir, &name, &old)) {
 		if (old != target)
 			err = take_away(v, dir, &name, old);
@@ -330,7 +287,7 @@ static int make_whiteout(struct sink_volume *v, const struct item *it)
 {
 	struct inode *dir;
 	struct name name;
-	int err = way_to(v, it->path, false, &dir, &name);
+	int err = way_of(v, it->path, false, &dir, &name);
 
 	if (!err)
 		err = volume_remove(dir, &name, &v->made);
@@ -345,10 +302,10 @@ static int top_or(struct sink_volume *v, const struct item *it, struct inode **o
 	int err;
 
 	if (!*it->path) {
-		*out = vfs_igrab(v->level[0].dir);
+		*out = vfs_igrab(v->way.level[0].dir);
 		return 0;
 	}
-	err = way_to(v, it->path, true, &dir, &name);
+	err = way_of(v, it->path, true, &dir, &name);
 	return err ? err : vfs_lookup(dir, &name, out);
 }
 
@@ -370,11 +327,11 @@ static int make_file(struct sink_volume *v, const struct item *it)
 {
 	struct cred owner = owner_of(v, it);
 	struct name target = { 0 }, name;
-	struct inode *inode, *dir;
+	struct inode *inode, *dir = NULL;
 	int err = top_or(v, it, &inode);
 
 	if (!err && (!is_dir(inode) || !S_ISDIR(it->mode))) {
-		err = *it->path ? way_to(v, it->path, true, &dir, &name)
+		err = *it->path ? way_of(v, it->path, true, &dir, &name)
 				: fail(-ENOTDIR, "the top is a directory, and stays one");
 		if (!err)
 			err = take_away(v, dir, &name, inode);
@@ -385,7 +342,7 @@ static int make_file(struct sink_volume *v, const struct item *it)
 		err_clear();
 		if (it->target)
 			target = NAME(it->target);
-		err = way_to(v, it->path, true, &dir, &name);
+		err = way_of(v, it->path, true, &dir, &name);
 		if (!err)
 			err = vfs_create(dir, &name, mode_of(v, it), it->rdev_major, it->rdev_minor,
 					 it->target ? &target : NULL, &owner, &inode);
@@ -464,7 +421,7 @@ static int sink_begin(struct sink *k, const struct item *it, struct sink_file **
 
 	if (!sf)
 		return fail(-ENOMEM, "no memory to copy");
-	err = way_to(v, it->path, true, &dir, &name);
+	err = way_of(v, it->path, true, &dir, &name);
 	if (!err) {
 		sf->size_bytes = it->size_bytes;
 		sf->dir = vfs_igrab(dir);
@@ -573,8 +530,7 @@ static int sink_finish(struct sink *k)
 	struct sink_volume *v = to_volume(k);
 	int err = 0;
 
-	while (v->depth > 1)
-		level_up(v);
+	forget_way(v);
 	for (u64 i = 0; i < v->dues; i++) {
 		int one = pay(v, &v->due[i]);
 
@@ -591,10 +547,7 @@ static void sink_close(struct sink *k)
 
 	for (u64 i = 0; i < v->dues; i++)
 		free(v->due[i].acl);
-	while (v->depth)
-		level_up(v);
-	free(v->level);
-	free(v->path);
+	way_fini(&v->way);
 	free(v->due);
 	seen_free(&v->made);
 	free(v);
@@ -617,9 +570,10 @@ int sink_volume(struct inode *top, u32 keep, const struct cred *cred, struct sin
 	if (!v)
 		return fail(-ENOMEM, "no memory to copy");
 	v->sink = (struct sink){ .ops = &sink_ops, .keep = keep };
+	v->way = (struct way){ .down = way_down, .leave = way_leave };
 	v->sb = top->sb;
 	v->cred = *cred;
-	err = is_dir(top) ? level_add(v, vfs_igrab(top), 0)
+	err = is_dir(top) ? add_dir(v, vfs_igrab(top), 0)
 			  : fail(-ENOTDIR, "what shall be copied to is no directory");
 	if (err)
 		sink_close(&v->sink);

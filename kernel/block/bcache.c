@@ -23,7 +23,8 @@ int bcache_new(u64 limit_bytes, struct bcache **out)
 	cond_init(&cache->wake);
 	cond_init(&cache->idle);
 	for (u32 i = 0; i < CACHE_SIZES; i++)
-		mutex_init(&cache->pool[i].lock, RANK_LRU);
+		slab_init(&cache->blocks[i], 512u << i);
+	slab_init(&cache->heads, ALIGN_UP((u32)sizeof(struct buffer_head), 64u));
 	for (u32 i = 0; i < CACHE_SHARDS; i++) {
 		struct cache_shard *s = &cache->shard[i];
 
@@ -49,12 +50,9 @@ void bcache_free(struct bcache *cache)
 		free(cache->shard[i].bucket);
 		mutex_fini(&cache->shard[i].lock);
 	}
-	for (u32 i = 0; i < CACHE_SIZES; i++) {
-		for (u32 k = 0; k < cache->pool[i].slabs; k++)
-			free(cache->pool[i].slab[k]);
-		free(cache->pool[i].slab);
-		mutex_fini(&cache->pool[i].lock);
-	}
+	for (u32 i = 0; i < CACHE_SIZES; i++)
+		slab_fini(&cache->blocks[i]);
+	slab_fini(&cache->heads);
 	cond_fini(&cache->wake);
 	cond_fini(&cache->idle);
 	mutex_fini(&cache->lock);

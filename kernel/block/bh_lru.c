@@ -6,8 +6,8 @@
  *     unless it is dirty or pinned.
  *  2. (ops, ctx) change only under both the buffer's and the shard's lock, so either is enough to read them: a hit
  *     is recognised under the shard's lock alone, also while the block is being written.
- *  3. Block memory comes from slabs of the pool of its size. It goes back to the pool, not to the host, so the bytes
- *     held never exceed the most that was in use at once, and aligned blocks waste nothing.
+ *  3. Block memory comes from the slab of its size. It goes back to the slab, not to the host, so the bytes held never exceed
+ *     the most that was in use at once, and aligned blocks waste nothing.
  */
 #include "cache.h"
 
@@ -17,62 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SLAB_BYTES (256u << 10)
-
-/* ---- block memory ---- */
-
-static struct cache_pool *pool_of(struct bcache *cache, u32 block_bytes)
+static struct slab *blocks_of(struct bcache *cache, u32 block_bytes)
 {
-	return &cache->pool[ilog2(block_bytes) - 9];
-}
-
-/* Locks: the pool. */
-static bool pool_grow(struct cache_pool *pool, u32 block_bytes)
-{
-	u8 *slab;
-
-	if (pool->slabs == pool->slabs_room) {
-		u32 room = pool->slabs_room ? pool->slabs_room * 2 : 16;
-		void **p = realloc(pool->slab, room * sizeof(*p));
-
-		if (!p)
-			return false;
-		pool->slab = p;
-		pool->slabs_room = room;
-	}
-	slab = os_alloc_aligned(4096, SLAB_BYTES);
-	if (!slab)
-		return false;
-	pool->slab[pool->slabs++] = slab;
-	for (u32 at = 0; at < SLAB_BYTES; at += block_bytes) {
-		*(void **)(slab + at) = pool->free;
-		pool->free = slab + at;
-	}
-	return true;
-}
-
-static void *pool_get(struct bcache *cache, u32 block_bytes)
-{
-	struct cache_pool *pool = pool_of(cache, block_bytes);
-	void *block = NULL;
-
-	mutex_lock(&pool->lock);
-	if (pool->free || pool_grow(pool, block_bytes)) {
-		block = pool->free;
-		pool->free = *(void **)block;
-	}
-	mutex_unlock(&pool->lock);
-	return block;
-}
-
-static void pool_put(struct bcache *cache, u32 block_bytes, void *block)
-{
-	struct cache_pool *pool = pool_of(cache, block_bytes);
-
-	mutex_lock(&pool->lock);
-	*(void **)block = pool->free;
-	pool->free = block;
-	mutex_unlock(&pool->lock);
+	return &cache->blocks[ilog2(block_bytes) - 9];
 }
 
 /* ---- the hash ---- */
@@ -97,10 +44,10 @@ static struct buffer_head **find(struct cache_shard *s, const struct blkdev *dev
 	return p;
 }
 
-/* What a buffer takes of the limit: its head too, with malloc's share. */
+/* What a buffer takes of the limit: its head too. */
 static u64 cost_bytes(u32 block_bytes)
 {
-	return block_bytes + sizeof(struct buffer_head) + 16;
+	return block_bytes + ALIGN_UP(sizeof(struct buffer_head), 64u);
 }
 
 static void bh_free(struct buffer_head *bh)
@@ -108,8 +55,8 @@ static void bh_free(struct buffer_head *bh)
 	struct bcache *cache = bh->dev->cache;
 
 	atomic_fetch_sub(&cache->bytes, cost_bytes(bh->size_bytes));
-	pool_put(cache, bh->size_bytes, bh->data);
-	free(bh);
+	slab_put(blocks_of(cache, bh->size_bytes), bh->data);
+	slab_put(&cache->heads, bh);
 }
 
 /* Locks: the shard. */
@@ -212,14 +159,14 @@ u32 cache_drop_idle(struct bcache *cache, const struct blkdev *dev, struct buffe
 
 static struct buffer_head *bh_alloc(struct blkdev *dev, u64 blk)
 {
-	struct buffer_head *bh = calloc(1, sizeof(*bh));
+	struct buffer_head *bh = slab_get_zeroed(&dev->cache->heads);
 
 	if (!bh)
 		return NULL;
 	make_room(dev->cache, cost_bytes(dev->cache_block_bytes));
-	bh->data = pool_get(dev->cache, dev->cache_block_bytes);
+	bh->data = slab_get(blocks_of(dev->cache, dev->cache_block_bytes));
 	if (!bh->data) {
-		free(bh);
+		slab_put(&dev->cache->heads, bh);
 		return NULL;
 	}
 	bh->dev = dev;

@@ -5,6 +5,7 @@
 #include "block/block.h"
 
 #include "lib/os.h"
+#include "lib/slab.h"
 
 /* buffer_head.state: flags, and the number of pins above them */
 #define BH_UPTODATE 0x01u /* data is what the device has, or newer */
@@ -27,14 +28,6 @@ struct cache_shard {
 	struct list dirty;           /* [lock] */
 };
 
-/* Memory for blocks of one size, cut from slabs that live as long as the cache. */
-struct cache_pool {
-	struct mutex lock; /* rank LRU */
-	void *free;        /* [lock] chained through their first word */
-	void **slab;       /* [lock] */
-	u32 slabs, slabs_room;
-};
-
 struct bcache {
 	u64 limit_bytes;   /* [const] */
 	u32 buckets;       /* [const] per shard, a power of two */
@@ -42,7 +35,8 @@ struct bcache {
 	_Atomic u64 dirty_bytes;
 	_Atomic u32 next_victim; /* the shard to evict from next */
 	struct cache_shard shard[CACHE_SHARDS];
-	struct cache_pool pool[CACHE_SIZES];
+	struct slab blocks[CACHE_SIZES]; /* memory for blocks of each size */
+	struct slab heads;
 	struct mutex lock;                    /* rank LRU; for the members below */
 	struct blkdev *device[CACHE_DEVICES]; /* [lock] by cache_slot */
 	_Atomic int write_err[CACHE_DEVICES]; /* the first failed write of the device */

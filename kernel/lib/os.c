@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -86,6 +87,11 @@ void *os_alloc_aligned(size_t align, size_t len_bytes)
 	void *p;
 
 	return posix_memalign(&p, align < sizeof(void *) ? sizeof(void *) : align, len_bytes) ? NULL : p;
+}
+
+void os_huge_pages(void *p, size_t len_bytes)
+{
+	(void)!madvise(p, len_bytes, MADV_HUGEPAGE);
 }
 
 void os_wait(_Atomic u32 *word, u32 expected, u32 timeout_ms)

@@ -22,6 +22,8 @@ u32 os_cpus(void);
 u64 os_memory_bytes(void);
 /* Memory aligned to `align` (a power of two), not cleared; NULL when there is none. Released by free(). */
 void *os_alloc_aligned(size_t align, size_t len_bytes);
+/* Such memory, aligned to huge pages, may be made of them. */
+void os_huge_pages(void *p, size_t len_bytes);
 /* Sleeps while *word == expected, until os_wake on it or `timeout_ms` (0: no limit). May wake early. */
 void os_wait(_Atomic u32 *word, u32 expected, u32 timeout_ms);
 void os_wake_one(_Atomic u32 *word);

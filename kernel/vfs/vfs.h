@@ -405,7 +405,8 @@ struct check_summary {
 	u64 inodes, directories, links, extents; /* in use */
 	u64 blocks, blocks_used;                 /* in block_bytes */
 	u32 block_bytes;
-	bool skipped; /* it says that it is sound, and was not looked at any further (force) */
+	bool replayed; /* its log held what the volume did not have yet */
+	bool skipped;  /* it says that it is sound, and was not looked at any further (force) */
 	char state
 		[64]; /* what it says of itself: "clean", "not cleanly unmounted, its journal was applied in memory" */
 };

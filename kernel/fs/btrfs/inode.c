@@ -5,6 +5,7 @@
 #include "btrfs.h"
 
 #include "lib/scope.h"
+#include "lib/slab.h"
 #include <errno.h>
 #include <stdlib.h>
 
@@ -15,9 +16,11 @@
 /* Inodes this near to each other are in the same leaf, or in the next. */
 #define LEAF_INODES 16u
 
+static struct slab inodes = SLAB_OF(struct btrfs_inode);
+
 struct inode *btrfs_alloc_inode(struct super_block *sb)
 {
-	struct btrfs_inode *bi = calloc(1, sizeof(*bi));
+	struct btrfs_inode *bi = slab_get_zeroed(&inodes);
 
 	(void)sb;
 	return bi ? &bi->vfs : NULL;
@@ -25,7 +28,7 @@ struct inode *btrfs_alloc_inode(struct super_block *sb)
 
 void btrfs_free_inode(struct inode *inode)
 {
-	free(btrfs_inode(inode));
+	slab_put(&inodes, btrfs_inode(inode));
 }
 
 static const struct inode_ops dir_ops = {

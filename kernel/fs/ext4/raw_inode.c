@@ -11,6 +11,7 @@
 #include "ext4.h"
 
 #include "lib/scope.h"
+#include "lib/slab.h"
 #include <errno.h>
 #include <stdlib.h>
 
@@ -20,9 +21,11 @@
 
 /* ---- memory ---- */
 
+static struct slab inodes = SLAB_OF(struct ext4_inode);
+
 struct ext4_inode *ext4_inode_alloc(void)
 {
-	struct ext4_inode *ei = calloc(1, sizeof(*ei));
+	struct ext4_inode *ei = slab_get_zeroed(&inodes);
 
 	if (!ei)
 		return NULL;
@@ -36,7 +39,7 @@ void ext4_inode_free(struct ext4_inode *ei)
 	if (!ei)
 		return;
 	rw_fini(&ei->tree);
-	free(ei);
+	slab_put(&inodes, ei);
 }
 
 void ext4_inode_freep(struct ext4_inode **ei)
