@@ -378,6 +378,8 @@ void ck_bitmap_put(struct ck *ck, u32 group, bool blocks, const u8 *bits);
 
 /* es->disk, to where the first superblock is. */
 void ck_super_put(struct ck *ck);
+/* The first superblock's checksum, as it lies there, is right; or it cannot be read, which was said. */
+bool ck_super_sum_ok(struct ck *ck);
 void ck_super_copy_put(struct ck *ck, u64 blk);
 void ck_super_reserved(struct ck *ck, u64 blocks);
 void ck_super_counts(struct ck *ck, u64 free_blocks, u64 free_inodes);

@@ -220,7 +220,10 @@ void ck_journal_forgive(struct ck *ck, struct jbd2 *journal)
 
 void ck_journal_inode(struct ck *ck, const struct ext4_inode *copy)
 {
-	struct ext4_disk_inode raw = file_of(ck, ext4_size(copy), 0);
+	u32 bits = ck->es->block_bits + ck->es->cluster_bits;
+	/* Without what a deeper map takes: that is found with the map. */
+	struct ext4_disk_inode raw =
+		file_of(ck, ext4_size(copy), DIV_ROUND_UP(ext4_size(copy), 1ull << bits));
 
 	raw.flags = le32_put(copy->flags & EXT4_FL_EXTENTS);
 	memcpy(raw.block, copy->block, sizeof(raw.block));
