@@ -27,6 +27,8 @@ static int run(struct ck *ck)
 		pass[i](ck);
 		if (pass[i] == ck_links)
 			ck_find_names(ck);
+		if (ck->stale)
+			break;
 	}
 	return ck->err;
 }

@@ -101,6 +101,8 @@
 	X(INODE_SUM, "inode-checksum", "inode", WRONG, "wrong checksum", ASK,                                \
 	  "keep what it says and compute the checksum anew")                                                 \
 	X(INODE_MODE, "inode-mode", "inode", LOSS, "unknown type", ASK, "clear the inode")                   \
+	X(INODE_IS_DIR, "inode-is-directory", "inode", LOSS,                                                 \
+	  "its type is not that of the directory it holds", ASK, "make it a directory")                      \
 	X(INODE_DTIME, "inode-dtime", "inode", WRONG, "a time of deletion that cannot be", SAFE, "clear it") \
 	X(INODE_RESERVED, "inode-reserved", "inode", WRONG, "a reserved inode is not what it has to be",     \
 	  ASK, "make it what it has to be")                                                                  \
@@ -109,7 +111,8 @@
 	X(INODE_TIME, "inode-time", "inode", WRONG, "a time that cannot be", SAFE,                           \
 	  "set it to what it can be")                                                                        \
 	X(INODE_FIELD, "inode-field", "inode", WRONG, "a field that must be zero is not", SAFE, "clear it")  \
-	X(INODE_FLAGS, "inode-flags", "inode", WRONG, "flags that it cannot have", ASK, "clear them")        \
+	X(INODE_FLAGS, "inode-flags", "inode", WRONG, "flags that it cannot have", ASK,                      \
+	  "make flags, content and features agree")                                                          \
 	X(INODE_SIZE, "inode-size", "inode", WRONG, "the size is not that of its blocks", ASK,               \
 	  "set the size to what its blocks say")                                                             \
 	X(INODE_BLOCKS, "inode-blocks", "inode", WRONG, "the number of blocks is wrong", SAFE,               \
@@ -120,7 +123,7 @@
 	X(INLINE_DATA, "inline-data", "inode", LOSS, "the inline data is damaged", ASK,                      \
 	  "keep what can be read")                                                                           \
 	X(ENCRYPT, "encryption", "inode", LOSS, "encrypted, but without a right encryption context", ASK,    \
-	  "clear the inode")                                                                                 \
+	  "clear the flag, or the inode whose context is damaged")                                           \
 	X(EXTENT_HEAD, "extent-header", "inode", LOSS, "a node of the extent tree is damaged", ASK,          \
 	  "build the tree anew from what can be read")                                                       \
 	X(EXTENT_SUM, "extent-checksum", "inode", WRONG, "wrong checksum of a node of the extent tree", ASK, \
@@ -234,6 +237,13 @@ struct ck_dir {
 	bool partial; /* not all of its blocks are known */
 };
 
+/* A piece of a map that is built anew. */
+struct ck_run {
+	u64 pblk;
+	u32 lblk, len; /* blocks */
+	bool unwritten;
+};
+
 /* A finding about an inode that waits for the inode's name. */
 struct ck_wait {
 	enum ck_code code;
@@ -251,11 +261,13 @@ struct ck {
 	bool any_twice;
 	bool replayed;   /* the journal, in memory */
 	bool asked_copy; /* the superblock is the copy that was asked for */
+	bool stale;      /* what was mended makes what is known wrong: the round ends with this pass */
 	bool names_known;
 	u32 looked; /* blocks in which names were looked for */
 	u32 pass;
 	bool (*path)(struct ck *ck, u64 ino, struct text *out); /* how names are found: path.c */
 	struct ck_bits used, twice;
+	u64 too_many;        /* clusters in a row that were not found; 0: all were */
 	struct ck_ino **ino; /* [groups][inodes_per_group] NULL: none in use */
 	struct ck_dir *dir;
 	u32 dirs, dir_room;
@@ -264,9 +276,18 @@ struct ck {
 	struct ck_map dir_of; /* inode → index of dir, from 1 */
 	struct ck_map parent; /* inode that is wanted → a directory with its name */
 	struct ck_map xattr;  /* block of attributes → inodes that have it */
+	struct ck_map moved;  /* block of attributes that is claimed twice → where it is now */
 	struct ck_map ea;     /* inode with a value → attributes that have it */
 	struct ck_wait *wait;
 	u32 waits, wait_room;
+	/* While the map of one inode is mended: */
+	struct ck_run *run;
+	u32 runs, run_room;
+	u64 *node; /* blocks of its tree that are its own */
+	u32 nodes, node_room;
+	struct ck_bits kept; /* of those that are claimed twice: they stay with who claimed them */
+	u64 *fresh;          /* of these, what the inode under way got */
+	u32 freshes, fresh_room;
 };
 
 /* ---- report.c ---- */
@@ -320,6 +341,23 @@ bool ck_read(struct ck *ck, u64 blk, struct buffer_head **out) __must_check;
 /* Writes the block as its buffer has it, which the caller changed while mending. Checksums inside are the caller's. */
 void ck_put(struct ck *ck, struct buffer_head *bh);
 
+/* ---- groups.c: for mending ---- */
+
+/*
+ * n clusters in a row that nobody has, from `goal` on where there are any, claimed; counted as ck_claim does. What is used has to be known: after
+ * the pass over the inodes. -ENOSPC: there are none.
+ */
+int ck_alloc(struct ck *ck, u64 goal, u64 n, u64 *first) __must_check;
+/*
+ * The number of a free inode, from `goal_group` on, which is CK_USED now. Its slot holds what was there; the caller writes all of it. After the pass
+ * over the inodes. -ENOSPC: there is none.
+ */
+int ck_alloc_ino(struct ck *ck, u32 goal_group, bool is_dir, u64 *ino) __must_check;
+/* The first of a group's descriptors, as es->group has it. */
+void ck_group_put(struct ck *ck, u32 group);
+/* The bitmap of the group's blocks, or inodes: `bits` (NULL: none is set), its end filled up; its sum, its descriptor; it is no longer said to be unwritten. */
+void ck_bitmap_put(struct ck *ck, u32 group, bool blocks, const u8 *bits);
+
 /* ---- path.c ---- */
 
 /* After all directories: what waited for names is said. */
@@ -327,12 +365,13 @@ void ck_find_names(struct ck *ck);
 /* The inode's path. False: it is not known. */
 bool ck_path(struct ck *ck, u64 ino, struct text *out);
 
-/* ---- map.c ---- */
+/* ---- mend_inode.c ---- */
 
 /* An inode that is being checked. */
 struct ck_inode {
 	u64 ino;
-	const struct ext4_disk_inode *raw; /* es->inode_bytes */
+	struct ext4_disk_inode *raw; /* es->inode_bytes, a copy */
+	bool changed;                /* raw is to be written: ck_inode_put */
 	u32 mode, flags, seed;
 	u64 size_bytes;
 	bool is_dir;
@@ -343,12 +382,73 @@ struct ck_inode {
 	u64 next_lblk;    /* for directories: up to here there is no hole */
 	u64 twice, first_twice;
 	bool bad;           /* something is wrong with the map */
-	bool crypt_context; /* it has one that can be right */
+	bool crypt_attr;    /* it has an encryption context */
+	bool crypt_context; /* and that can be right */
+	bool rebuild;       /* its tree is to be built anew, from ck->run */
+	bool unread;        /* a part of its tree was not gone into, but is not to be lost */
+	/* ck->again: */
+	bool clone;           /* what is not its own is copied, now */
+	bool no_room;         /* for copies */
+	u64 foreign;          /* clusters that stay with somebody else */
+	u64 copy_of, copy_at; /* the cluster that was copied last, and where to */
 };
+/* Seals what is in ci->raw, and writes it. */
+void ck_inode_put(struct ck *ck, struct ck_inode *ci);
+/* The inode is in use no more, its content forgotten. */
+void ck_inode_clear(struct ck *ck, struct ck_inode *ci);
+void ck_inode_set_flags(struct ck_inode *ci, u32 clear, u32 set);
+void ck_inode_set_size(struct ck_inode *ci, u64 size_bytes);
+void ck_inode_set_blocks(const struct ck *ck, struct ck_inode *ci, u64 blocks_512);
+/* The volume has these features from now on. */
+void ck_feature_set(struct ck *ck, u32 incompat, u32 ro_compat);
+/* Something that was to be mended could not be: why is said. */
+void ck_not_mended(struct ck *ck, enum ck_code code, u64 nr, const char *why);
+
+/* ---- mend_map.c ---- */
+
+/* Adds to ck->run what the inode's tree will have. */
+void ck_run_add(struct ck *ck, u64 lblk, u64 pblk, u64 len, bool unwritten);
+/*
+ * The header of a node of `bytes` bytes, `depth` levels above the leaves (EXT4_EXTENT_DEPTH_MAX + 1: any), is damaged: makes it what
+ * the entries behind it say, in memory. False: they say nothing.
+ */
+bool ck_head_save(struct ck *ck, const struct ck_inode *ci, struct ext4_disk_extent_header *h, u32 bytes,
+		  u32 depth);
+/* Sets the checksum of a node of the inode's tree. */
+void ck_extent_seal(const struct ck *ck, const struct ck_inode *ci, void *node);
+/* Builds the inode's tree anew of ck->run, in ck->node and where these are too few in free blocks. False: there are none. */
+bool ck_tree_build(struct ck *ck, struct ck_inode *ci);
+/* A copy of the block, in a cluster of the inode's own. 0: there is no room, which ci->no_room says from now on. */
+u64 ck_copy(struct ck *ck, struct ck_inode *ci, u64 blk);
+/* Of n clusters, those that are claimed twice: they stay with who asks first. How many stay with somebody else. */
+u64 ck_keep(struct ck *ck, u64 from, u64 n);
+/* What stayed with the inode under way since ck->freshes was 0, is asked for once more. */
+void ck_keep_again(struct ck *ck);
+
+/* ---- mend_root.c ---- */
+
+/* After all inodes: a root directory with nothing in it; its block is the last of ck->blk. False: there is no room. */
+bool ck_root_make(struct ck *ck);
+
+/* ---- map.c ---- */
+
 /* Goes through the inode's map, and claims what it maps to. */
 void ck_map_walk(struct ck *ck, struct ck_inode *ci);
 /* Claims one block of the inode's. False: somebody had it. */
 bool ck_take(struct ck *ck, struct ck_inode *ci, u64 blk);
+
+/* ---- mend_xattrs.c ---- */
+
+#define CK_XATTR_WORDS (65536 / 16 / 64) /* a bit for each entry that a list may have */
+
+/*
+ * The list of attributes in [base + first, base + bytes) is put together anew, of those entries that can be read, without those whose bits are set in
+ * `drop` (NULL: none). Returns how many are left.
+ */
+u32 ck_xattr_pack(struct ck *ck, u8 *base, u32 first, u32 bytes, const u64 *drop);
+/* The block of attributes is sealed, and written. */
+void ck_xattr_put(struct ck *ck, struct buffer_head *bh);
+void ck_xattr_set_block(const struct ck *ck, struct ck_inode *ci, u64 blk);
 
 /* ---- xattrs.c ---- */
 

@@ -224,7 +224,7 @@ static void check_inline(struct scan *s)
 	s->is_inline = true;
 	if (ext4_inode_where(ck->es, s->d->ino, &blk, &off) || !ck_read(ck, blk, &bh))
 		return;
-	ci.raw = (const void *)((const u8 *)bh->data + off);
+	ci.raw = (void *)((u8 *)bh->data + off);
 	found_dot(s, false, s->d->ino, ext4_dirent_type(ck->es, S_IFDIR));
 	found_dot(s, true, le32_get(*(const le32 *)ci.raw->block), ext4_dirent_type(ck->es, S_IFDIR));
 	bad = check_records(s, ci.raw->block + INLINE_PARENT, EXT4_IBLOCK_BYTES - INLINE_PARENT, false);
