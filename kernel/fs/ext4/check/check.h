@@ -62,6 +62,11 @@
 	  "make the orphan file anew")                                                                       \
 	X(JOURNAL, "journal", "superblock", LOSS, "the journal cannot be used", ASK,                         \
 	  "make the journal anew, without what it may still hold")                                           \
+	X(JOURNAL_INODE, "journal-inode", "inode", WRONG,                                                    \
+	  "the journal's inode is damaged, the superblock's copy was used", SAFE,                            \
+	  "write it as the copy has it")                                                                     \
+	X(JOURNAL_COPY, "journal-copy", "superblock", HINT, "its copy of the journal's inode is old", SAFE,  \
+	  "write the copy anew")                                                                             \
 	X(JOURNAL_NEEDED, "journal-needed", "superblock", LOSS,                                              \
 	  "the latest changes are in a journal that lies elsewhere", ASK, "go on without them")              \
 	X(JOURNAL_ERROR, "journal-error", "superblock", HINT, "the journal noted an error", SAFE,            \
@@ -87,11 +92,11 @@
 	X(INODE_BITMAP_SUM, "inode-bitmap-checksum", "group", WRONG, "wrong checksum of the inode bitmap",   \
 	  SAFE, "write the bitmap as it has to be")                                                          \
 	X(BLOCK_BITMAP_LACKS, "block-bitmap-lacks", "group", LOSS, "blocks that are in use count as free",   \
-	  ASK, "count them as used")                                                                         \
+	  SAFE, "count them as used")                                                                        \
 	X(BLOCK_BITMAP_MORE, "block-bitmap-more", "group", WRONG, "blocks that nobody uses count as used",   \
 	  SAFE, "count them as free")                                                                        \
 	X(INODE_BITMAP_LACKS, "inode-bitmap-lacks", "group", LOSS, "inodes that are in use count as free",   \
-	  ASK, "count them as used")                                                                         \
+	  SAFE, "count them as used")                                                                        \
 	X(INODE_BITMAP_MORE, "inode-bitmap-more", "group", WRONG, "inodes that are free count as used",      \
 	  SAFE, "count them as free")                                                                        \
 	X(BITMAP_END, "bitmap-end", "group", WRONG, "the end of a bitmap is not filled up", SAFE,            \
@@ -259,16 +264,25 @@ struct ck {
 	int err;
 	bool again; /* inodes are gone through once more, for those with blocks that are claimed twice */
 	bool any_twice;
-	bool replayed;   /* the journal, in memory */
-	bool asked_copy; /* the superblock is the copy that was asked for */
-	bool stale;      /* what was mended makes what is known wrong: the round ends with this pass */
+	char journal_why[300]; /* the journal cannot be applied; "": it can */
+	bool replayed;         /* the journal, in memory */
+	bool asked_copy;       /* the superblock is the copy that was asked for */
+	bool stale; /* what was mended makes what is known wrong: the round ends with this pass */
 	bool names_known;
 	u32 looked; /* blocks in which names were looked for */
 	u32 pass;
 	bool (*path)(struct ck *ck, u64 ino, struct text *out); /* how names are found: path.c */
 	struct ck_bits used, twice;
-	u64 too_many;        /* clusters in a row that were not found; 0: all were */
-	struct ck_ino **ino; /* [groups][inodes_per_group] NULL: none in use */
+	/* For mending: */
+	bool rest;               /* what comes after is left to the next round */
+	bool finish_orphans;     /* after the round */
+	u32 own;                 /* CK_OWN_* that are to be made in free blocks */
+	u8 *move;                /* [groups] CK_MOVE_* that are to get free blocks; NULL: none */
+	struct ext4_group *made; /* [groups] where their tables were at first; NULL: not known yet */
+	u64 journal_blocks;      /* that the journal had; 0: not known */
+	u64 resize_blk;          /* the map of the resize inode has a block; 0: none */
+	u64 too_many;            /* clusters in a row that were not found; 0: all were */
+	struct ck_ino **ino;     /* [groups][inodes_per_group] NULL: none in use */
 	struct ck_dir *dir;
 	u32 dirs, dir_room;
 	struct ck_dirblk *blk;
@@ -348,6 +362,8 @@ void ck_put(struct ck *ck, struct buffer_head *bh);
  * the pass over the inodes. -ENOSPC: there are none.
  */
 int ck_alloc(struct ck *ck, u64 goal, u64 n, u64 *first) __must_check;
+/* The same in [from, end). */
+int ck_alloc_within(struct ck *ck, u64 from, u64 end, u64 n, u64 *first) __must_check;
 /*
  * The number of a free inode, from `goal_group` on, which is CK_USED now. Its slot holds what was there; the caller writes all of it. After the pass
  * over the inodes. -ENOSPC: there is none.
@@ -357,6 +373,73 @@ int ck_alloc_ino(struct ck *ck, u32 goal_group, bool is_dir, u64 *ino) __must_ch
 void ck_group_put(struct ck *ck, u32 group);
 /* The bitmap of the group's blocks, or inodes: `bits` (NULL: none is set), its end filled up; its sum, its descriptor; it is no longer said to be unwritten. */
 void ck_bitmap_put(struct ck *ck, u32 group, bool blocks, const u8 *bits);
+
+/* ---- mend_super.c ---- */
+
+/* es->disk, to where the first superblock is. */
+void ck_super_put(struct ck *ck);
+void ck_super_copy_put(struct ck *ck, u64 blk);
+void ck_super_reserved(struct ck *ck, u64 blocks);
+void ck_super_counts(struct ck *ck, u64 free_blocks, u64 free_inodes);
+/* The end of a round of mending: a volume in which nothing was found is called sound. */
+void ck_super_end(struct ck *ck);
+
+/* ---- mend_groups.c ---- */
+
+#define CK_MOVE_ITABLE 0x1u
+#define CK_MOVE_BLOCKS 0x2u
+#define CK_MOVE_INODES 0x4u
+
+/* The descriptor anew: as es->group has it from a copy, or with what can be known. */
+void ck_desc_mend(struct ck *ck, u32 group);
+/* That of the group gets another place, after the pass over the inodes. */
+void ck_move(struct ck *ck, u32 group, u8 what);
+void ck_groups_move(struct ck *ck);
+
+/* ---- mend_own.c ---- */
+
+#define CK_OWN_JOURNAL 0x1u
+#define CK_OWN_ORPHANS 0x2u
+#define CK_OWN_MMP     0x4u
+#define CK_OWN_RESIZE  0x8u
+
+/* The journal without transactions, in the blocks that it has; where that cannot be, elsewhere. */
+void ck_journal_empty(struct ck *ck);
+/* The same, once all of it was applied that can be. */
+void ck_journal_salvage(struct ck *ck, struct jbd2 *journal);
+/* The error that it notes is the superblock's now. */
+void ck_journal_forgive(struct ck *ck, struct jbd2 *journal);
+/* The volume needs no recovery. */
+void ck_journal_done(struct ck *ck);
+/* Its inode as the superblock has it. */
+void ck_journal_inode(struct ck *ck, const struct ext4_inode *copy);
+/* Another journal, elsewhere. */
+void ck_journal_give_up(struct ck *ck);
+void ck_orphan_list_empty(struct ck *ck);
+/* The superblock no longer says that there may be any in the file. */
+void ck_orphans_done(struct ck *ck);
+/* The orphan file without orphans, in its blocks or elsewhere. */
+void ck_orphan_file_empty(struct ck *ck);
+/* The block against two mounts, where the superblock says. */
+void ck_mmp_put(struct ck *ck);
+/* What the resize inode has. */
+u64 ck_resize_clusters(const struct ext4_super *es);
+/* A reserved inode that is nothing. */
+void ck_inode_clear(struct ck *ck, u32 ino);
+/* After the pass over the inodes: what is to be made in free blocks. */
+void ck_own_make(struct ck *ck);
+
+/* ---- settle.c ---- */
+
+/*
+ * What a mount does first: the journal is applied to the device, fast commits included, and orphans are finished. With `orphans` also where there is
+ * nothing but these. The volume is opened by nobody. -EUCLEAN, -EIO and others: it is damaged; -EBUSY.
+ */
+int ck_mount_once(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount,
+		  bool orphans) __must_check;
+/* Orphans are finished, or, where that cannot be, forgotten. */
+int ck_finish_orphans(const struct fs_type *type, struct blkdev *dev,
+		      const struct mount_opts *mount) __must_check;
 
 /* ---- path.c ---- */
 

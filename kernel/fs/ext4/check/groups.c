@@ -93,6 +93,15 @@ int ck_alloc(struct ck *ck, u64 goal, u64 n, u64 *first)
 	return ck->err;
 }
 
+int ck_alloc_within(struct ck *ck, u64 from, u64 end, u64 n, u64 *first)
+{
+	if (!find_free(ck, from, end, n, first))
+		return fail(-ENOSPC, "%s: no %llu free blocks in a row where they are needed",
+			    ck->es->vfs.health.name, (unsigned long long)n << ck->es->cluster_bits);
+	(void)ck_claim(ck, *first, n);
+	return ck->err;
+}
+
 /* ---- inodes ---- */
 
 /* Slots of the group's table that are in order, from the first one on. */

@@ -346,27 +346,44 @@ static void remember_dir(struct ck *ck, const struct ck_inode *ci, u32 first)
 
 /* ---- the inode that has the room for more descriptors: lib/ext2fs/res_gdt.c of e2fsprogs ---- */
 
-static void resize_block(struct ck *ck, u64 gdt_blk)
+/* True: the block points to those in the copies, or it cannot be read, which was said. */
+static bool resize_block_ok(struct ck *ck, u64 gdt_blk)
 {
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	u32 per = ext4_block_bytes(ck->es) / (u32)sizeof(le32);
 	const le32 *ptr;
 
 	if (!ck_read(ck, gdt_blk, &bh))
-		return;
+		return true;
 	ptr = bh->data;
 	for (u32 copy = 1, i = 0; i < per; copy++, i++) {
 		u64 super = ext4_super_copy_blk(ck->es, copy);
 		u64 want = super ? super + gdt_blk - ck->es->super_blk : 0;
 
-		if (le32_get(ptr[i]) != (u32)want && (super || le32_get(ptr[i]))) {
-			ck_say(ck, CK_RESIZE, EXT4_INO_RESIZE, "block %llu, copy %u",
-			       (unsigned long long)gdt_blk, copy);
-			return;
-		}
+		if (le32_get(ptr[i]) != (u32)want && (super || le32_get(ptr[i])))
+			return false;
 		if (!super)
-			return;
+			return true;
 	}
+	return true;
+}
+
+static const char *resize_inode_wrong(const struct ck *ck, const struct ck_inode *ci, u64 dind)
+{
+	const struct ext4_super *es = ck->es;
+	const le32 *root = (const void *)ci->raw->block;
+
+	for (u32 i = 0; i < EXT4_NDIR + 3; i++)
+		if ((i != EXT4_NDIR + 1) == !!le32_get(root[i]))
+			return "its pointers";
+	if (!S_ISREG(ci->mode) || ci->flags & EXT4_FL_EXTENTS)
+		return "not a file of pointers";
+	if (!ext4_blocks_ok(es, dind, 1))
+		return "its map lies where none can";
+	if (ext4_inode_blocks_512(es, ci->raw) != ck_resize_clusters(es)
+							  << (es->cluster_bits + es->block_bits - 9))
+		return "its number of blocks";
+	return NULL;
 }
 
 static void check_resize(struct ck *ck, struct ck_inode *ci)
@@ -374,35 +391,29 @@ static void check_resize(struct ck *ck, struct ck_inode *ci)
 	const struct ext4_super *es = ck->es;
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	u32 per = ext4_block_bytes(es) / (u32)sizeof(le32), reserved = le16_get(es->disk.reserved_gdt_blocks);
-	const le32 *root = (const void *)ci->raw->block, *ptr;
-	u64 dind = le32_get(root[EXT4_NDIR + 1]);
+	u64 dind = le32_get(((const le32 *)(const void *)ci->raw->block)[EXT4_NDIR + 1]);
+	const char *bad = resize_inode_wrong(ck, ci, dind);
+	const le32 *ptr;
 
 	if (!dind && !reserved)
 		return;
-	for (u32 i = 0; i < EXT4_NDIR + 3; i++)
-		if ((i != EXT4_NDIR + 1) == !!le32_get(root[i])) {
-			ck_say(ck, CK_RESIZE, ci->ino, "pointer %u", i);
-			return;
-		}
-	if (!S_ISREG(ci->mode) || dind <= es->first_data_blk || dind >= es->blocks) {
-		ck_say(ck, CK_RESIZE, ci->ino, "%s", "not a file");
+	if (ext4_blocks_ok(es, dind, 1) && ck_take(ck, ci, dind))
+		ck->resize_blk = dind;
+	if (ck->again)
 		return;
-	}
-	if (!ck_take(ck, ci, dind) || !ck_read(ck, dind, &bh))
+	if (!bad && ck->resize_blk && !ck_read(ck, dind, &bh))
 		return;
-	ptr = bh->data;
-	for (u32 i = 0; i < reserved && ck_goes_on(ck) && !ck->again; i++) {
+	ptr = bh ? bh->data : NULL;
+	for (u32 i = 0; ptr && i < reserved && ck_goes_on(ck) && !bad; i++) {
 		u64 blk = es->super_blk + 1 + es->gdt_blocks + i;
 
-		u32 says = le32_get(ptr[(es->gdt_blocks + i) % per]);
-
-		if (says != blk) {
-			ck_say(ck, CK_RESIZE, ci->ino, "%u, block %llu is wanted", says,
-			       (unsigned long long)blk);
-			return;
-		}
-		resize_block(ck, blk);
+		if (le32_get(ptr[(es->gdt_blocks + i) % per]) != blk)
+			bad = "not all blocks that are kept";
+		else if (!resize_block_ok(ck, blk))
+			bad = "those of a copy";
 	}
+	if (bad && ck_fix(ck, CK_RESIZE, ci->ino, "%s", bad))
+		ck->own |= CK_OWN_RESIZE;
 }
 
 /* ---- one inode ---- */

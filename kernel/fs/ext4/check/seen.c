@@ -40,6 +40,8 @@ void ck_seen_free(struct ck *ck)
 	free(ck->twice.group);
 	free(ck->kept.group);
 	free(ck->ino);
+	free(ck->move);
+	free(ck->made);
 	free(ck->dir);
 	free(ck->blk);
 	map_free(&ck->dir_of);
