@@ -485,7 +485,7 @@ struct ck_inode {
 /* Seals what is in ci->raw, and writes it. */
 void ck_inode_put(struct ck *ck, struct ck_inode *ci);
 /* The inode is in use no more, its content forgotten. */
-void ck_inode_clear(struct ck *ck, struct ck_inode *ci);
+void ck_inode_forget(struct ck *ck, struct ck_inode *ci);
 void ck_inode_set_flags(struct ck_inode *ci, u32 clear, u32 set);
 void ck_inode_set_size(struct ck_inode *ci, u64 size_bytes);
 void ck_inode_set_blocks(const struct ck *ck, struct ck_inode *ci, u64 blocks_512);
