@@ -430,7 +430,7 @@ void ck_mmp_put(struct ck *ck);
 /* What the resize inode has. */
 u64 ck_resize_clusters(const struct ext4_super *es);
 /* A reserved inode that is nothing. */
-void ck_inode_clear(struct ck *ck, u32 ino);
+void ck_reserved_clear(struct ck *ck, u32 ino);
 /* After the pass over the inodes: what is to be made in free blocks. */
 void ck_own_make(struct ck *ck);
 
