@@ -141,7 +141,7 @@ static void nameless_inode(struct ck *ck, u64 ino)
 		return;
 	raw = ck_inode_load(ck, ino, &ci);
 	if (raw && is_empty(&ci)) {
-		ck_inode_clear(ck, &ci);
+		ck_inode_forget(ck, &ci);
 		ck_inode_put(ck, &ci);
 	} else if (!ck_connect(ck, ino)) {
 		ck_not_mended(ck, CK_NO_NAME, ino, "it cannot be given a name");
