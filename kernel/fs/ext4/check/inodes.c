@@ -248,7 +248,7 @@ static void check_symlink(struct ck *ck, struct ck_inode *ci)
 			return;
 		if (ci->last_lblk) {
 			if (ck_fix(ck, CK_SYMLINK, ci->ino, "%s", "not one block"))
-				ck_inode_clear(ck, ci);
+				ck_inode_forget(ck, ci);
 			return;
 		}
 	}
@@ -267,7 +267,7 @@ static void check_symlink(struct ck *ck, struct ck_inode *ci)
 	if (!bad || !ck_fix(ck, CK_SYMLINK, ci->ino, "%s", bad))
 		return;
 	if (!len || len >= room) {
-		ck_inode_clear(ck, ci);
+		ck_inode_forget(ck, ci);
 		return;
 	}
 	ck_inode_set_flags(ci, flags, 0);
@@ -339,7 +339,8 @@ static void remember_dir(struct ck *ck, const struct ck_inode *ci, u32 first)
 					       .first = first,
 					       .count = ck->blks - first,
 					       .size_bytes = ci->size_bytes,
-					       .partial = ci->bad || ci->rebuild };
+					       .partial = ci->bad || ci->rebuild || ci->unwritten,
+					       .holes = ci->holes };
 	*at = ck->dirs;
 	ck->sum->directories++;
 }
@@ -475,7 +476,7 @@ static bool check_reserved(struct ck *ck, struct ck_inode *ci)
 	if (!ck->again && (!S_ISREG(ci->mode) || resize || (journal && !ext4_journal_is_inside(es))) &&
 	    ck_fix(ck, CK_INODE_RESERVED, ci->ino, "%s", "")) {
 		if (!is_needed(ck, ci->ino)) {
-			ck_inode_clear(ck, ci);
+			ck_inode_forget(ck, ci);
 			return true;
 		}
 		ci->mode = S_IFREG | 0600;
@@ -544,7 +545,7 @@ static bool check_type(struct ck *ck, struct ck_inode *ci, struct ck_ino *in)
 	if (known)
 		return true;
 	if (ck_fix(ck, CK_INODE_MODE, ci->ino, "mode %o", ci->mode))
-		ck_inode_clear(ck, ci);
+		ck_inode_forget(ck, ci);
 	return false;
 }
 
@@ -579,7 +580,7 @@ static void check_used(struct ck *ck, struct ck_inode *ci, struct ck_ino *in)
 	if (!ck->again && ci->flags & EXT4_FL_ENCRYPT && !ci->crypt_context &&
 	    ck_fix(ck, CK_ENCRYPT, ci->ino, "%s", ci->crypt_attr ? "it is damaged" : "it has none")) {
 		if (ci->crypt_attr) {
-			ck_inode_clear(ck, ci);
+			ck_inode_forget(ck, ci);
 			return;
 		}
 		ck_inode_set_flags(ci, EXT4_FL_ENCRYPT, 0);
@@ -620,7 +621,7 @@ static bool check_sum(struct ck *ck, struct ck_inode *ci)
 	ci->changed = true;
 	if (!is_garbage(ck, ci))
 		return false;
-	ck_inode_clear(ck, ci);
+	ck_inode_forget(ck, ci);
 	return true;
 }
 

@@ -22,7 +22,7 @@ void ck_inode_put(struct ck *ck, struct ck_inode *ci)
 	ck_put(ck, bh);
 }
 
-void ck_inode_clear(struct ck *ck, struct ck_inode *ci)
+void ck_inode_forget(struct ck *ck, struct ck_inode *ci)
 {
 	struct ck_ino *in = ck_ino(ck, ci->ino);
 
