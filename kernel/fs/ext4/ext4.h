@@ -400,6 +400,8 @@ bool ext4_extent_sum_ok(const struct ext4_super *es, u32 seed, const void *node,
 /* A block of a directory whose seed it is; first: block 0. A block of attributes. NULL, or what is wrong. */
 const char *ext4_dir_block_wrong(const struct ext4_super *es, u32 seed, const void *data, bool first);
 const char *ext4_xattr_block_wrong(const struct ext4_super *es, u64 blk, const void *data);
+/* Sets the checksum of a directory block, which has a place for one. Only with metadata_csum. */
+void ext4_dir_seal(const struct ext4_super *es, u32 seed, void *data, bool first);
 /* A list of attributes. Value offsets count from `base`; names and values lie before base + bytes. NULL, or what is wrong. */
 const char *ext4_xattr_list_wrong(const struct ext4_super *es, const u8 *base, u32 first, u32 bytes);
 

@@ -239,7 +239,8 @@ struct ck_dir {
 	u32 parent;                 /* the directory in which its name was found; 0: none */
 	u32 first, count;           /* of its blocks */
 	u64 size_bytes;
-	bool partial; /* not all of its blocks are known */
+	bool partial; /* something is wrong with its map: not all of its blocks are known */
+	bool holes;   /* some of the blocks that are not there never were */
 };
 
 /* A piece of a map that is built anew. */
@@ -302,6 +303,8 @@ struct ck {
 	struct ck_bits kept; /* of those that are claimed twice: they stay with who claimed them */
 	u64 *fresh;          /* of these, what the inode under way got */
 	u32 freshes, fresh_room;
+	u32 lost;    /* lost+found, once something was put there; else 0 */
+	u32 lost_at; /* its block in which the search for room begins */
 };
 
 /* ---- report.c ---- */
@@ -378,6 +381,8 @@ void ck_bitmap_put(struct ck *ck, u32 group, bool blocks, const u8 *bits);
 
 /* es->disk, to where the first superblock is. */
 void ck_super_put(struct ck *ck);
+/* The first superblock's checksum, as it lies there, is right; or it cannot be read, which was said. */
+bool ck_super_sum_ok(struct ck *ck);
 void ck_super_copy_put(struct ck *ck, u64 blk);
 void ck_super_reserved(struct ck *ck, u64 blocks);
 void ck_super_counts(struct ck *ck, u64 free_blocks, u64 free_inodes);
@@ -425,7 +430,7 @@ void ck_mmp_put(struct ck *ck);
 /* What the resize inode has. */
 u64 ck_resize_clusters(const struct ext4_super *es);
 /* A reserved inode that is nothing. */
-void ck_inode_clear(struct ck *ck, u32 ino);
+void ck_reserved_clear(struct ck *ck, u32 ino);
 /* After the pass over the inodes: what is to be made in free blocks. */
 void ck_own_make(struct ck *ck);
 
@@ -465,6 +470,8 @@ struct ck_inode {
 	u64 next_lblk;    /* for directories: up to here there is no hole */
 	u64 twice, first_twice;
 	bool bad;           /* something is wrong with the map */
+	bool holes;         /* of a directory */
+	bool unwritten;     /* some blocks of a directory */
 	bool crypt_attr;    /* it has an encryption context */
 	bool crypt_context; /* and that can be right */
 	bool rebuild;       /* its tree is to be built anew, from ck->run */
@@ -537,10 +544,39 @@ void ck_xattr_set_block(const struct ck *ck, struct ck_inode *ci, u64 blk);
 
 /* The inode's attributes. Adds what they take to ci->clusters. */
 void ck_xattrs(struct ck *ck, struct ck_inode *ci, u64 xattr_blk);
+/* The list of attributes in the inode. False: it has none. */
+bool ck_ibody(const struct ck *ck, const struct ck_inode *ci, struct ext4_xattr_list *l);
 /* The value of the attribute system.data: its length, -1: there is none. */
 s64 ck_inline_more(struct ck *ck, const struct ck_inode *ci, const u8 **value);
 /* After all inodes: reference counts. */
 void ck_xattrs_end(struct ck *ck);
+
+/* ---- mend_dir.c: directories that change ---- */
+
+#define CK_INLINE_PARENT 4u /* bytes of "..", before the names of a directory that lies in its inode */
+
+/* A copy of the inode, to be changed and put back; ci->raw is what is returned, and freed by the caller. NULL: it cannot be had. */
+void *ck_inode_load(struct ck *ck, u64 ino, struct ck_inode *ci);
+/* A block of the directory, which was changed: its checksum, onto the device. */
+void ck_dir_put(struct ck *ck, const struct ck_dir *d, u32 lblk, struct buffer_head *bh);
+/* Names there have a hash behind them: encrypted, and without regard to case. */
+bool ck_stores_hash(const struct ck_dir *d);
+/* The shortest record for a name of this length. */
+u32 ck_name_bytes(const struct ck_dir *d, u32 name_len);
+/* Where names stand that can be read in what may be damaged: len bytes, a multiple of 4; off has room for len / EXT4_DIRENT_MIN + 1. How many. */
+u32 ck_dir_names(struct ck *ck, const struct ck_dir *d, const void *base, u32 len, u32 *off);
+/* A record of the name `from`, whose ck_name_bytes can be read. */
+void ck_record_put(const struct ck_dir *d, void *to, u32 rec_len, const struct ext4_disk_dirent *from);
+/* len bytes become a chain of records, of the names that can be read. */
+bool ck_region_repack(struct ck *ck, const struct ck_dir *d, void *base, u32 len);
+/* For these: false: it could not be done. ".." becomes ino. */
+bool ck_set_dotdot(struct ck *ck, const struct ck_dir *d, u32 ino);
+/* All names of ino in the directory go. */
+bool ck_drop_name(struct ck *ck, const struct ck_dir *d, u32 ino);
+/* The directory lies in its inode no more. The caller gives it blocks, and puts it. */
+void ck_inline_drop(struct ck *ck, struct ck_inode *ci);
+/* The directory has the blocks 0 to count - 1, those that it had and free ones; holes are filled. The caller writes the new ones, and puts ci. */
+bool ck_dir_set_blocks(struct ck *ck, struct ck_dir *d, struct ck_inode *ci, u32 count);
 
 /* ---- the passes ---- */
 
@@ -558,10 +594,36 @@ struct ck_leaf {
 /* The hash of a name in this directory; version: as its root has it. False: there is none. */
 bool ck_name_hash(struct ck *ck, const struct ck_dir *d, u32 version, const struct ext4_disk_dirent *de,
 		  u32 rec_len, u32 *hash);
-/* The root of the index; *version is that of its hash. False: it is damaged, which was said. */
-bool ck_htree_root(struct ck *ck, const struct ck_dir *d, const void *block, u32 *version);
-/* The index leads to each of the d->count leaves once, and to those names that it should. */
-void ck_htree(struct ck *ck, const struct ck_dir *d, struct ck_leaf *leaf);
+/* The root of the index; *version is that of its hash. False: it is damaged, which was said; *rebuild: or is to be mended. */
+bool ck_htree_root(struct ck *ck, const struct ck_dir *d, const void *block, u32 *version, bool *rebuild);
+/* The index leads to each of the d->count leaves once, and to those names that it should. True: it is to be built anew. */
+bool ck_htree(struct ck *ck, const struct ck_dir *d, struct ck_leaf *leaf);
+
+/* ---- rehash.c ---- */
+
+/* Names that are one in this directory have one key. */
+u64 ck_name_key(const struct ck_dir *d, const char *name, u32 len);
+bool ck_name_same(const struct ck_dir *d, const struct ext4_disk_dirent *a, const struct ext4_disk_dirent *b);
+/* The directory, all of whose blocks are known, is written anew. False: it could not be. */
+bool ck_dir_rebuild(struct ck *ck, struct ck_dir *d);
+
+/* ---- lost.c ---- */
+
+#define CK_LOST_NAME "lost+found"
+static inline bool ck_is_lost_found(const struct ext4_disk_dirent *de)
+{
+	return de->name_len == sizeof(CK_LOST_NAME) - 1 &&
+	       !memcmp(ext4_dirent_name(de), CK_LOST_NAME, sizeof(CK_LOST_NAME) - 1);
+}
+/* The directory; made when there is none that can be used. NULL: it cannot be had. */
+struct ck_dir *ck_lost_found(struct ck *ck);
+/* ino gets a name there; links follow. ck->dir may move. */
+bool ck_connect(struct ck *ck, u64 ino);
+/* ".." of the directory becomes parent; links follow. */
+bool ck_move_dotdot(struct ck *ck, struct ck_dir *d, u32 parent);
+/* After the last one. */
+void ck_lost_end(struct ck *ck);
+
 void ck_dirs(struct ck *ck);
 void ck_links(struct ck *ck);
 void ck_bitmaps(struct ck *ck);

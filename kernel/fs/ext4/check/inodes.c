@@ -339,7 +339,8 @@ static void remember_dir(struct ck *ck, const struct ck_inode *ci, u32 first)
 					       .first = first,
 					       .count = ck->blks - first,
 					       .size_bytes = ci->size_bytes,
-					       .partial = ci->bad || ci->rebuild };
+					       .partial = ci->bad || ci->rebuild || ci->unwritten,
+					       .holes = ci->holes };
 	*at = ck->dirs;
 	ck->sum->directories++;
 }

@@ -53,8 +53,7 @@ static void remember_block(struct ck *ck, struct ck_inode *ci, u64 lblk, u64 pbl
 {
 	if (ck->again)
 		return;
-	if (lblk != ci->next_lblk && !ci->bad)
-		ci->bad = true;
+	ci->holes |= lblk != ci->next_lblk;
 	ci->next_lblk = lblk + 1;
 	if (!ours) {
 		ci->bad = true;
@@ -112,6 +111,7 @@ static void run(struct ck *ck, struct ck_inode *ci, u64 lblk, u64 pblk, u64 len,
 	if (ci->is_dir && unwritten && !ck->again && ci->flags & EXT4_FL_EXTENTS) {
 		written = ck_fix(ck, CK_DIR_UNWRITTEN, ci->ino, "block %llu", (unsigned long long)lblk);
 		ci->rebuild |= written;
+		ci->unwritten |= !written;
 	}
 	if (ck_mends(ck) && !ck->again && ci->flags & EXT4_FL_EXTENTS)
 		ck_run_add(ck, lblk, pblk, len, !written);

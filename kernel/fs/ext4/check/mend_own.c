@@ -57,7 +57,7 @@ static struct ext4_disk_inode file_of(const struct ck *ck, u64 size_bytes, u64 c
 	return raw;
 }
 
-void ck_inode_clear(struct ck *ck, u32 ino)
+void ck_reserved_clear(struct ck *ck, u32 ino)
 {
 	inode_put(ck, ino, &(struct ext4_disk_inode){ .mode = le16_put(0) });
 }
@@ -220,7 +220,10 @@ void ck_journal_forgive(struct ck *ck, struct jbd2 *journal)
 
 void ck_journal_inode(struct ck *ck, const struct ext4_inode *copy)
 {
-	struct ext4_disk_inode raw = file_of(ck, ext4_size(copy), 0);
+	u32 bits = ck->es->block_bits + ck->es->cluster_bits;
+	/* Without what a deeper map takes: that is found with the map. */
+	struct ext4_disk_inode raw =
+		file_of(ck, ext4_size(copy), DIV_ROUND_UP(ext4_size(copy), 1ull << bits));
 
 	raw.flags = le32_put(copy->flags & EXT4_FL_EXTENTS);
 	memcpy(raw.block, copy->block, sizeof(raw.block));
@@ -237,7 +240,7 @@ void ck_journal_give_up(struct ck *ck)
 	ck->own |= CK_OWN_JOURNAL;
 	/* What its damaged map claims is nobody's. */
 	if (ext4_journal_is_inside(ck->es))
-		ck_inode_clear(ck, le32_get(d->journal_inum));
+		ck_reserved_clear(ck, le32_get(d->journal_inum));
 	memset(d->jnl_blocks, 0, sizeof(d->jnl_blocks));
 }
 
@@ -264,7 +267,7 @@ static void make_journal(struct ck *ck)
 	if (err) {
 		d->feature_compat = le32_put(es->compat & ~(EXT4_COMPAT_HAS_JOURNAL));
 		d->journal_inum = le32_put(0);
-		ck_inode_clear(ck, EXT4_INO_JOURNAL);
+		ck_reserved_clear(ck, EXT4_INO_JOURNAL);
 	}
 	ext4_mkfs_free(&p);
 	ck_journal_done(ck);

@@ -28,6 +28,17 @@ void ck_super_put(struct ck *ck)
 	ck_put(ck, bh);
 }
 
+bool ck_super_sum_ok(struct ck *ck)
+{
+	struct ext4_disk_super d;
+
+	if (blkdev_read(ck->dev, EXT4_SUPER_OFF, &d, sizeof(d))) {
+		ck_say(ck, CK_READ_ERROR, ck->es->super_blk, "%s", "");
+		return true;
+	}
+	return !ck->es->metadata_csum || ext4_csum_super(&d) == le32_get(d.checksum);
+}
+
 void ck_super_copy_put(struct ck *ck, u64 blk)
 {
 	const struct ext4_super *es = ck->es;

@@ -117,8 +117,6 @@ static void mend_primary(struct ck *ck)
 
 static void check_primary(struct ck *ck)
 {
-	struct ext4_disk_super d;
-
 	if (ck->asked_copy && !ck_mends(ck))
 		return;
 	if (ck->es->from_copy) {
@@ -126,12 +124,7 @@ static void check_primary(struct ck *ck)
 			mend_primary(ck);
 		return;
 	}
-	if (blkdev_read(ck->dev, EXT4_SUPER_OFF, &d, sizeof(d))) {
-		ck_say(ck, CK_READ_ERROR, ck->es->super_blk, "%s", "");
-		return;
-	}
-	if (ck->es->metadata_csum && ext4_csum_super(&d) != le32_get(d.checksum) &&
-	    ck_fix(ck, CK_SUPER_SUM, 0, "%s", ""))
+	if (!ck_super_sum_ok(ck) && ck_fix(ck, CK_SUPER_SUM, 0, "%s", ""))
 		ck_super_put(ck);
 }
 

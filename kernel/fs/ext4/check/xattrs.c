@@ -189,7 +189,7 @@ static bool check_list(struct ck *ck, struct ck_inode *ci, const struct ext4_xat
 	return changed;
 }
 
-static bool ibody(const struct ck *ck, const struct ck_inode *ci, struct ext4_xattr_list *l)
+bool ck_ibody(const struct ck *ck, const struct ck_inode *ci, struct ext4_xattr_list *l)
 {
 	u32 off = EXT4_INODE_BYTES_OLD;
 	const struct ext4_disk_xattr_ibody *x;
@@ -323,7 +323,7 @@ void ck_xattrs(struct ck *ck, struct ck_inode *ci, u64 xattr_blk)
 {
 	struct ext4_xattr_list l;
 
-	if (ibody(ck, ci, &l))
+	if (ck_ibody(ck, ci, &l))
 		in_inode(ck, ci, &l);
 	if (!xattr_blk)
 		return;
@@ -344,7 +344,7 @@ s64 ck_inline_more(struct ck *ck, const struct ck_inode *ci, const u8 **value)
 	const struct ext4_disk_xattr_entry *e;
 	struct ext4_xattr_list l;
 
-	if (!ibody(ck, ci, &l) || ext4_xattr_list_wrong(ck->es, l.base, 0, l.bytes))
+	if (!ck_ibody(ck, ci, &l) || ext4_xattr_list_wrong(ck->es, l.base, 0, l.bytes))
 		return -1;
 	e = ext4_xattr_find(&l, EXT4_XATTR_SYSTEM, "data", 4);
 	if (!e || le32_get(e->value_inum))
