@@ -507,6 +507,20 @@ static u64 first_block(const struct ck *ck, const struct ck_inode *ci)
 	return ext4_blocks_ok(ck->es, blk, 1) ? blk : 0;
 }
 
+/* Inline data that begins as a directory's: its parent, and an entry. Devices have none. */
+static bool holds_inline_dir(struct ck *ck, const struct ck_inode *ci)
+{
+	const u8 *value, *p = ci->raw->block;
+	const struct ext4_disk_dirent *de = (const void *)(p + sizeof(le32));
+	u32 parent = le32_get(*(const le32 *)p), first = le32_get(de->inode);
+	s64 more = ck_inline_more(ck, ci, &value);
+
+	return more >= 0 && !(more % 4) && ext4_ino_public(ck->es, parent) &&
+	       (!first || (first != EXT4_INO_ROOT && ext4_ino_public(ck->es, first))) &&
+	       le16_get(de->rec_len) >= ext4_dirent_bytes(1) &&
+	       le16_get(de->rec_len) <= EXT4_IBLOCK_BYTES - sizeof(le32);
+}
+
 /* What it holds begins as a directory's first block does. */
 static bool holds_dir(struct ck *ck, const struct ck_inode *ci)
 {
@@ -515,6 +529,8 @@ static bool holds_dir(struct ck *ck, const struct ck_inode *ci)
 	u64 blk = first_block(ck, ci);
 	const struct ext4_disk_dirent *de;
 
+	if (ci->flags & EXT4_FL_INLINE_DATA)
+		return ext4_has_incompat(ck->es, EXT4_INCOMPAT_INLINE_DATA) && holds_inline_dir(ck, ci);
 	if (!blk || !ck_read(ck, blk, &bh))
 		return false;
 	de = bh->data;
@@ -561,6 +577,8 @@ static void check_used(struct ck *ck, struct ck_inode *ci, struct ck_ino *in)
 	in->kind = (u8)((ci->mode & S_IFMT) >> 12);
 	if (!ck->again) {
 		ck->sum->inodes++;
+		if ((ci->ino >= es->first_ino || ci->ino == EXT4_INO_ROOT) && !check_type(ck, ci, in))
+			return;
 		check_fields(ck, ci);
 		check_flags(ck, ci);
 		if (le32_get(ci->raw->dtime) && !(in->flags & CK_ORPHAN) &&
@@ -570,8 +588,6 @@ static void check_used(struct ck *ck, struct ck_inode *ci, struct ck_ino *in)
 		}
 	}
 	if (ci->ino < es->first_ino && ci->ino != EXT4_INO_ROOT && check_reserved(ck, ci))
-		return;
-	if (!ck->again && !check_type(ck, ci, in))
 		return;
 	xattr = le32_get(ci->raw->file_acl_lo);
 	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
@@ -631,9 +647,7 @@ static void check_deleted(struct ck *ck, struct ck_inode *ci)
 	if (ck->again || !ci->mode || le32_get(ci->raw->dtime) ||
 	    !ck_fix(ck, CK_INODE_DTIME, ci->ino, "%s", "deleted, but without one"))
 		return;
-	ci->raw->dtime = ck->es->disk.wtime;
-	if (!le32_get(ci->raw->dtime))
-		ci->raw->dtime = le32_put(1);
+	ci->raw->dtime = le32_put((u32)super_now(&ck->es->vfs).sec);
 	ci->changed = true;
 }
 

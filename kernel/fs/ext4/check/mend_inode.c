@@ -68,20 +68,9 @@ void ck_not_mended(struct ck *ck, enum ck_code code, u64 nr, const char *why)
 
 void ck_feature_set(struct ck *ck, u32 incompat, u32 ro_compat)
 {
-	struct ext4_super *es = ck->es;
-	scoped(bh_putp) struct buffer_head *bh = NULL;
-	struct ext4_disk_super *d;
+	struct ext4_disk_super *d = &ck->es->disk;
 
-	es->incompat |= incompat;
-	es->ro_compat |= ro_compat;
-	es->disk.feature_incompat = le32_put(es->incompat);
-	es->disk.feature_ro_compat = le32_put(es->ro_compat);
-	if (!ck_read(ck, es->super_blk, &bh))
-		return;
-	d = (void *)((u8 *)bh->data + (EXT4_SUPER_OFF - (es->super_blk << es->block_bits)));
-	d->feature_incompat = es->disk.feature_incompat;
-	d->feature_ro_compat = es->disk.feature_ro_compat;
-	if (es->metadata_csum)
-		d->checksum = le32_put(ext4_csum_super(d));
-	ck_put(ck, bh);
+	d->feature_incompat = le32_put(le32_get(d->feature_incompat) | incompat);
+	d->feature_ro_compat = le32_put(le32_get(d->feature_ro_compat) | ro_compat);
+	ck_super_put(ck);
 }

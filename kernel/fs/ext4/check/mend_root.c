@@ -8,7 +8,7 @@
 static void fill_root(struct ck *ck, struct ck_inode *ci, u64 blk)
 {
 	const struct ext4_super *es = ck->es;
-	le32 now = es->disk.wtime;
+	le32 now = le32_put((u32)super_now(&ck->es->vfs).sec);
 
 	memset(ci->raw, 0, es->inode_bytes);
 	ci->raw->mode = le16_put(ROOT_MODE);
