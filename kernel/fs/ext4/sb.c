@@ -188,7 +188,7 @@ static int copy_search(struct blkdev *dev, struct ext4_disk_super *out, u64 *off
 /* ---- a superblock that was written by half ---- */
 
 /* Numbers that stay as long as nobody resizes or tunes the volume: they are the same in every copy. */
-static bool same_volume(const struct ext4_disk_super *a, const struct ext4_disk_super *b)
+bool ext4_sb_same_volume(const struct ext4_disk_super *a, const struct ext4_disk_super *b)
 {
 	const u32 compat = EXT4_COMPAT_EXT_ATTR, incompat = EXT4_INCOMPAT_RECOVER,
 		  ro_compat = EXT4_RO_COMPAT_LARGE_FILE | EXT4_RO_COMPAT_ORPHAN_PRESENT;
@@ -226,7 +226,7 @@ static bool half_written(struct blkdev *dev, struct ext4_disk_super *out)
 
 		if (group[i] && blk < ext4_sb_blocks(d) &&
 		    !copy_at(dev, blk, EXT4_BLOCK_BITS_MIN + le32_get(d->log_block_size), &copy) &&
-		    same_volume(d, &copy)) {
+		    ext4_sb_same_volume(d, &copy)) {
 			*out = mended;
 			return true;
 		}
