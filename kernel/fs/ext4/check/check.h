@@ -79,6 +79,8 @@
 	  "write the descriptor anew")                                                                       \
 	X(GROUP_COPY, "group-copy", "group", WRONG, "a copy of the descriptor says otherwise", SAFE,         \
 	  "write the copy anew")                                                                             \
+	X(GROUP_UNUSED, "group-unused", "group", WRONG,                                                      \
+	  "what it says of parts that were never used cannot be", SAFE, "count them as used")                \
 	X(GROUP_META_TWICE, "group-metadata-overlap", "group", LOSS,                                         \
 	  "its bitmaps or its inode table lie on metadata", ASK, "move it to free blocks")                   \
 	X(GROUP_FREE_BLOCKS, "group-free-blocks", "group", WRONG, "the number of free blocks is wrong",      \
@@ -399,6 +401,8 @@ void ck_super_end(struct ck *ck);
 
 /* The descriptor anew: as es->group has it from a copy, or with what can be known. */
 void ck_desc_mend(struct ck *ck, u32 group);
+/* The group has no part that was never used. */
+void ck_desc_all_used(struct ck *ck, u32 group, struct ext4_disk_group *desc);
 /* That of the group gets another place, after the pass over the inodes. */
 void ck_move(struct ck *ck, u32 group, u8 what);
 void ck_groups_move(struct ck *ck);

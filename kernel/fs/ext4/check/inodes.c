@@ -370,18 +370,18 @@ static bool resize_block_ok(struct ck *ck, u64 gdt_blk)
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	u32 per = ext4_block_bytes(ck->es) / (u32)sizeof(le32);
 	const le32 *ptr;
+	bool more = true;
 
 	if (!ck_read(ck, gdt_blk, &bh))
 		return true;
 	ptr = bh->data;
-	for (u32 copy = 1, i = 0; i < per; copy++, i++) {
-		u64 super = ext4_super_copy_blk(ck->es, copy);
-		u64 want = super ? super + gdt_blk - ck->es->super_blk : 0;
+	for (u32 i = 0; i < per; i++) {
+		u64 super = more ? ext4_super_copy_blk(ck->es, i + 1) : 0;
 
-		if (le32_get(ptr[i]) != (u32)want && (super || le32_get(ptr[i])))
+		more = super;
+
+		if (le32_get(ptr[i]) != (u32)(super ? super + gdt_blk - ck->es->super_blk : 0))
 			return false;
-		if (!super)
-			return true;
 	}
 	return true;
 }
@@ -411,7 +411,6 @@ static void check_resize(struct ck *ck, struct ck_inode *ci)
 	u32 per = ext4_block_bytes(es) / (u32)sizeof(le32), reserved = le16_get(es->disk.reserved_gdt_blocks);
 	u64 dind = le32_get(((const le32 *)(const void *)ci->raw->block)[EXT4_NDIR + 1]);
 	const char *bad = resize_inode_wrong(ck, ci, dind);
-	const le32 *ptr;
 
 	if (!dind && !reserved)
 		return;
@@ -421,13 +420,13 @@ static void check_resize(struct ck *ck, struct ck_inode *ci)
 		return;
 	if (!bad && ck->resize_blk && !ck_read(ck, dind, &bh))
 		return;
-	ptr = bh ? bh->data : NULL;
-	for (u32 i = 0; ptr && i < reserved && ck_goes_on(ck) && !bad; i++) {
-		u64 blk = es->super_blk + 1 + es->gdt_blocks + i;
+	for (u32 i = 0; bh && i < per && ck_goes_on(ck) && !bad; i++) {
+		u32 nth = (i + per - es->gdt_blocks % per) % per;
+		u64 blk = nth < reserved ? es->super_blk + 1 + es->gdt_blocks + nth : 0;
 
-		if (le32_get(ptr[(es->gdt_blocks + i) % per]) != blk)
-			bad = "not all blocks that are kept";
-		else if (!resize_block_ok(ck, blk))
+		if (le32_get(((const le32 *)bh->data)[i]) != blk)
+			bad = "not the blocks that are kept";
+		else if (blk && !resize_block_ok(ck, blk))
 			bad = "those of a copy";
 	}
 	if (bad && ck_fix(ck, CK_RESIZE, ci->ino, "%s", bad))

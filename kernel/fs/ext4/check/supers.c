@@ -188,6 +188,25 @@ static void check_copy(struct ck *ck, u64 blk)
 
 /* ---- descriptors ---- */
 
+/* e2fsck/super.c of e2fsprogs 1.47, check_super_block. */
+static const char *unused_wrong(const struct ext4_super *es, u32 group, const struct ext4_disk_group *d,
+				const struct ext4_group *g)
+{
+	u32 unused = le16_get(d->itable_unused_lo);
+
+	if (es->desc_bytes >= EXT4_DESC_BYTES_64BIT)
+		unused |= (u32)le16_get(d->itable_unused_hi) << 16;
+	if (!es->desc_csum)
+		return unused || le16_get(d->flags) & (EXT4_GROUP_BLOCK_UNINIT | EXT4_GROUP_INODE_UNINIT)
+			       ? "the volume has no descriptors that can say it"
+			       : NULL;
+	if (group == es->groups - 1 && g->flags & EXT4_GROUP_BLOCK_UNINIT)
+		return "the last block bitmap is always written";
+	if (unused > es->inodes_per_group || unused > g->free_inodes)
+		return "more inodes than are free";
+	return NULL;
+}
+
 static void check_desc_block(struct ck *ck, u32 i)
 {
 	const struct ext4_super *es = ck->es;
@@ -198,12 +217,15 @@ static void check_desc_block(struct ck *ck, u32 i)
 	if (!blk || !ck_read(ck, blk, &bh))
 		return;
 	for (u32 k = 0; k < n; k++) {
-		const u8 *desc = (const u8 *)bh->data + (size_t)k * es->desc_bytes;
+		u8 *desc = (u8 *)bh->data + (size_t)k * es->desc_bytes;
 		struct ext4_group g;
-		const char *bad;
+		const char *bad, *unused;
 
 		ext4_group_decode(es, desc, &g);
 		bad = ext4_group_wrong(es, first + k, desc, &g);
+		unused = bad ? NULL : unused_wrong(es, first + k, (const void *)desc, &g);
+		if (unused && ck_fix(ck, CK_GROUP_UNUSED, first + k, "%s", unused))
+			ck_desc_all_used(ck, first + k, (void *)desc);
 		if (bad && ck_fix(ck, CK_GROUP_DESC, first + k, "%s%s", bad,
 				  es->group[first + k].bad ? "" : ", a copy was used"))
 			ck_desc_mend(ck, first + k);
@@ -522,6 +544,12 @@ static void check_orphans(struct ck *ck)
 		ck_orphan_list_empty(ck);
 	if (file.empty)
 		ck_orphan_file_empty(ck);
+	if (file.count && !file.bad && !present && !ck->replayed &&
+	    ck_fix(ck, CK_ORPHAN_FILE, le32_get(ck->es->disk.orphan_file_inum), "%s",
+		   "it has orphans, but the superblock says that there are none")) {
+		ck_orphan_file_empty(ck);
+		return;
+	}
 	if (n && !list.bad && !file.bad && ck_fix(ck, CK_ORPHANS_LEFT, 0, "%u", n))
 		ck->finish_orphans = ck->rest = true;
 	else if (n && (list.bad || file.bad))
