@@ -146,6 +146,8 @@
 	  "count them as written, where they hold names")                                                    \
 	X(BLOCK_TWICE, "block-twice", "inode", LOSS, "claims blocks that something else claims", ASK,        \
 	  "give it its own copies")                                                                          \
+	X(BLOCK_ASKEW, "block-askew", "inode", WRONG, "clusters of the file are none of the volume", ASK,    \
+	  "copy it to clusters of its own")                                                                  \
 	X(XATTR_BLOCK, "xattr-block", "inode", LOSS, "the block of attributes is damaged", ASK,              \
 	  "keep the attributes that can be read")                                                            \
 	X(XATTR_LIST, "xattr-list", "inode", LOSS, "the attributes in the inode are damaged", ASK,           \
@@ -265,8 +267,8 @@ struct ck {
 	const struct check_opts *opts;
 	struct check_summary *sum;
 	int err;
-	bool again; /* inodes are gone through once more, for those with blocks that are claimed twice */
-	bool any_twice;
+	bool again;     /* inodes are gone through once more, for those with blocks that are claimed twice */
+	bool any_twice; /* or askew */
 	char journal_why[300]; /* the journal cannot be applied; "": it can */
 	bool replayed;         /* the journal, in memory */
 	bool asked_copy;       /* the superblock is the copy that was asked for */
@@ -481,10 +483,12 @@ struct ck_inode {
 	bool rebuild;       /* its tree is to be built anew, from ck->run */
 	bool unread;        /* a part of its tree was not gone into, but is not to be lost */
 	/* ck->again: */
-	bool clone;           /* what is not its own is copied, now */
-	bool no_room;         /* for copies */
-	u64 foreign;          /* clusters that stay with somebody else */
+	bool clone;   /* what is not its own is copied, now */
+	bool realign; /* all of it is copied, to where clusters of the file are clusters of the volume */
+	bool no_room; /* for copies */
+	u64 foreign;  /* clusters that stay with somebody else */
 	u64 copy_of, copy_at; /* the cluster that was copied last, and where to */
+	bool askew;           /* a cluster of the file is none of the volume */
 };
 /* Seals what is in ci->raw, and writes it. */
 void ck_inode_put(struct ck *ck, struct ck_inode *ci);
@@ -512,8 +516,8 @@ bool ck_head_save(struct ck *ck, const struct ck_inode *ci, struct ext4_disk_ext
 void ck_extent_seal(const struct ck *ck, const struct ck_inode *ci, void *node);
 /* Builds the inode's tree anew of ck->run, in ck->node and where these are too few in free blocks. False: there are none. */
 bool ck_tree_build(struct ck *ck, struct ck_inode *ci);
-/* A copy of the block, in a cluster of the inode's own. 0: there is no room, which ci->no_room says from now on. */
-u64 ck_copy(struct ck *ck, struct ck_inode *ci, u64 blk);
+/* A copy of the block, in a cluster of the inode's own, as the lblk-th of the file. 0: there is no room, which ci->no_room says from now on. */
+u64 ck_copy(struct ck *ck, struct ck_inode *ci, u64 lblk, u64 blk);
 /* Of n clusters, those that are claimed twice: they stay with who asks first. How many stay with somebody else. */
 u64 ck_keep(struct ck *ck, u64 from, u64 n);
 /* What stayed with the inode under way since ck->freshes was 0, is asked for once more. */
@@ -540,6 +544,8 @@ bool ck_take(struct ck *ck, struct ck_inode *ci, u64 blk);
  * `drop` (NULL: none). Returns how many are left.
  */
 u32 ck_xattr_pack(struct ck *ck, u8 *base, u32 first, u32 bytes, const u64 *drop);
+/* The inode has inline data, but not the attribute that goes with it: it gets an empty one, in memory. False: there is no room. */
+bool ck_inline_attr_add(struct ck *ck, struct ck_inode *ci);
 /* The block of attributes is sealed, and written. */
 void ck_xattr_put(struct ck *ck, struct buffer_head *bh);
 void ck_xattr_set_block(const struct ck *ck, struct ck_inode *ci, u64 blk);
