@@ -85,6 +85,17 @@ static const char *const grade_word[CHECK_GRADES] = {
 	[CHECK_LOSS] = "loss",
 };
 
+static const char *why_left(const struct fsck *f, const struct check_record *r)
+{
+	if (!r->fix)
+		return "nothing here mends it";
+	if (f->mends == MEND_NOTHING)
+		return "only looked at";
+	if (f->mends == MEND_SAFE && !r->safe)
+		return "mending it is a decision";
+	return "it could not be mended";
+}
+
 static int say_json(struct fsck *f, const struct check_record *r, bool mended)
 {
 	struct doc *d = doc_new();
@@ -101,6 +112,8 @@ static int say_json(struct fsck *f, const struct check_record *r, bool mended)
 		doc_bytes(d, "name", r->name, strlen(r->name));
 	doc_bytes(d, "text", r->text, strlen(r->text));
 	doc_bool(d, "repaired", mended);
+	if (!mended)
+		doc_str(d, "why", why_left(f, r));
 	text_add(&t, "%s", f->said++ ? ",\n" : "\n");
 	doc_to_json(d, &t);
 	doc_free(d);

@@ -60,9 +60,18 @@ static int write_range(struct blkdev *snap, struct blkdev *dev, u64 at, u64 len,
 	return err || !len ? err : blkdev_write(dev, at, buf, len, 0);
 }
 
-/* All but the unit at `super`. */
-static int write_units(struct blkdev *snap, struct blkdev *dev, u64 super, u8 *buf)
+static void progress(void *ctx, u32 pass, u32 passes, const char *name, u64 done, u64 all)
 {
+	const struct check_opts *o = ((struct job *)ctx)->m->check;
+
+	if (o->progress)
+		o->progress(o->ctx, pass, passes, name, done, all);
+}
+
+/* All but the unit at `super`. */
+static int write_units(struct job *j, u32 i, u64 super, u8 *buf)
+{
+	struct blkdev *snap = j->snap[i], *dev = j->devs[i];
 	u64 at = 0, len;
 	int err = 0;
 
@@ -73,6 +82,7 @@ static int write_units(struct blkdev *snap, struct blkdev *dev, u64 super, u8 *b
 		err = write_range(snap, dev, at, before, buf);
 		if (!err)
 			err = write_range(snap, dev, at + behind, len - behind, buf);
+		progress(j, i + 1, j->n, "writing what was mended", at + len, dev->size_bytes);
 	}
 	return err;
 }
@@ -103,7 +113,7 @@ static int write_out(struct job *j)
 		err = undo_save(j->undo, j->snap, j->devs, j->n);
 	j->wrote |= !err;
 	for (u32 i = 0; i < j->n && !err; i++)
-		err = write_units(j->snap[i], j->devs[i], super, buf);
+		err = write_units(j, i, super, buf);
 	if (!err)
 		err = flush_all(j);
 	for (u32 i = 0; i < j->n && !err; i++)
@@ -150,14 +160,6 @@ static int mend_one(void *ctx, const struct check_record *r)
 	said = j->m->check->mend(j->m->check->ctx, r);
 	j->m->mended += said > 0;
 	return said;
-}
-
-static void progress(void *ctx, u32 pass, u32 passes, const char *name, u64 done, u64 all)
-{
-	const struct check_opts *o = ((struct job *)ctx)->m->check;
-
-	if (o->progress)
-		o->progress(o->ctx, pass, passes, name, done, all);
 }
 
 static int rounds(struct job *j)

@@ -377,8 +377,7 @@ struct check_record {
 	const char *name;   /* the object as people call it: a path, a tree's name; NULL: nothing is known */
 	const char *text;   /* what is wrong, as a sentence without its full stop */
 	enum check_grade grade;
-	/* For check_opts.mend alone: */
-	const char *fix; /* what would mend it, as a question without its mark: "set the number" */
+	const char *fix; /* what would mend it, as a question without its mark; NULL: nothing here does */
 	bool safe;       /* that can lose nothing, and needs no question */
 };
 

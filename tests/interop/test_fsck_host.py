@@ -95,6 +95,11 @@ def test_rehearsal(image):
 
 
 def test_json(image):
+    r = fsck('-f', '--json', image)
+    assert {f['why'] for f in json.loads(r.stdout)['found']} == {'only looked at'}
+    r = fsck('--dry-run', '-p', '-f', '--json', image)
+    assert {(f['code'], f.get('why')) for f in json.loads(r.stdout)['found']} >= {
+        ('links', None), ('inode-no-name', 'mending it is a decision')}
     r = fsck('-y', '--json', image)
     said = json.loads(r.stdout)
     assert r.returncode == 1 and all(f['repaired'] for f in said['found']) and said['summary']['sound']
