@@ -360,7 +360,12 @@ bool ck_read(struct ck *ck, u64 blk, struct buffer_head **out) __must_check;
 /* Writes the block as its buffer has it, which the caller changed while mending. Checksums inside are the caller's. */
 void ck_put(struct ck *ck, struct buffer_head *bh);
 
-/* ---- groups.c: for mending ---- */
+/* ---- groups.c ---- */
+
+/* How many inodes at the group's start may be in use, as its descriptor has it. */
+u32 ck_slots_ready(const struct ext4_super *es, u32 group);
+/* The inode is behind those, but looks as if it were in use. */
+bool ck_ino_hidden(struct ck *ck, u64 ino);
 
 /*
  * n clusters in a row that nobody has, from `goal` on where there are any, claimed; counted as ck_claim does. What is used has to be known: after
@@ -399,7 +404,8 @@ void ck_super_end(struct ck *ck);
 
 /* The descriptor anew: as es->group has it from a copy, or with what can be known. */
 void ck_desc_mend(struct ck *ck, u32 group);
-/* The group has no part that was never used. */
+/* The group has no part that was never used; also where its descriptor could not say it. */
+void ck_group_all_used(struct ck *ck, u32 group);
 void ck_desc_all_used(struct ck *ck, u32 group, struct ext4_disk_group *desc);
 /* That of the group gets another place, after the pass over the inodes. */
 void ck_move(struct ck *ck, u32 group, u8 what);
@@ -420,6 +426,8 @@ void ck_journal_salvage(struct ck *ck, struct jbd2 *journal);
 void ck_journal_forgive(struct ck *ck, struct jbd2 *journal);
 /* The volume needs no recovery. */
 void ck_journal_done(struct ck *ck);
+/* It is looked for in the inode in which journals are: what the superblock named is none. */
+void ck_journal_usual(struct ck *ck);
 /* Its inode as the superblock has it. */
 void ck_journal_inode(struct ck *ck, const struct ext4_inode *copy);
 /* Another journal, elsewhere. */

@@ -124,6 +124,16 @@ static void found_dir(struct scan *s, const struct ext4_disk_dirent *de, struct 
 		to->parent = s->d->ino;
 }
 
+static void check_hidden(struct ck *ck, u32 ino)
+{
+	u32 group = ext4_ino_group(ck->es, ino);
+
+	if (!ck_fix(ck, CK_GROUP_UNUSED, group, "a name leads to inode %u", ino))
+		return;
+	ck_group_all_used(ck, group);
+	ck->rest = true;
+}
+
 static void check_target(struct scan *s, const struct ext4_disk_dirent *de)
 {
 	struct ck *ck = s->ck;
@@ -137,6 +147,13 @@ static void check_target(struct scan *s, const struct ext4_disk_dirent *de)
 		return;
 	}
 	if (!in || !(in->flags & CK_USED)) {
+		/* Inodes that were not looked at are, in the next round. */
+		if (ck->rest)
+			return;
+		if (ck_ino_hidden(ck, ino)) {
+			check_hidden(ck, ino);
+			return;
+		}
 		if (ck_fix(ck, CK_NAME_FREE, s->d->ino, "\"%.*s\", inode %u", (int)de->name_len,
 			   ext4_dirent_name(de), ino))
 			drop(s, de);
