@@ -390,6 +390,12 @@ void ck_bitmap_put(struct ck *ck, u32 group, bool blocks, const u8 *bits);
 void ck_super_put(struct ck *ck);
 /* The first superblock's checksum, as it lies there, is right; or it cannot be read, which was said. */
 bool ck_super_sum_ok(struct ck *ck);
+/*
+ * Sizes that never change are others in the copies, where mkfs puts these: in two of them, or in one, and what follows from the first superblock's
+ * makes no sense. *copy: one of them.
+ */
+bool ck_super_sizes_differ(struct ck *ck, struct ext4_disk_super *copy);
+void ck_super_take_sizes(struct ck *ck, const struct ext4_disk_super *copy);
 void ck_super_copy_put(struct ck *ck, u64 blk);
 void ck_super_reserved(struct ck *ck, u64 blocks);
 void ck_super_counts(struct ck *ck, u64 free_blocks, u64 free_inodes);

@@ -119,6 +119,8 @@ static void mend_primary(struct ck *ck)
 
 static void check_primary(struct ck *ck)
 {
+	struct ext4_disk_super copy;
+
 	if (ck->asked_copy && !ck_mends(ck))
 		return;
 	if (ck->es->from_copy) {
@@ -128,6 +130,9 @@ static void check_primary(struct ck *ck)
 	}
 	if (!ck_super_sum_ok(ck) && ck_fix(ck, CK_SUPER_SUM, 0, "%s", ""))
 		ck_super_put(ck);
+	if (!ck->asked_copy && ck_super_sizes_differ(ck, &copy) &&
+	    ck_fix(ck, CK_SUPER_PRIMARY, 0, "%s", "its sizes are not those of the copies"))
+		ck_super_take_sizes(ck, &copy);
 }
 
 /* True: it is wrong, and is to be set. What follows from it is left to the next round. */
@@ -184,6 +189,8 @@ static void check_own_inodes(struct ck *ck)
 	bool journal = ext4_has_compat(es, EXT4_COMPAT_HAS_JOURNAL),
 	     quota = ext4_has_ro_compat(es, EXT4_RO_COMPAT_QUOTA), elsewhere;
 
+	u32 inum;
+
 	elsewhere = memcmp(d->journal_uuid, none, sizeof(none)) != 0;
 	if (field_wrong(ck, !journal && le32_get(d->journal_inum), "the journal's inode, without a journal",
 			le32_get(d->journal_inum)))
@@ -194,12 +201,10 @@ static void check_own_inodes(struct ck *ck)
 			"the UUID of a journal that lies elsewhere, journal's inode",
 			le32_get(d->journal_inum)))
 		memset(d->journal_uuid, 0, sizeof(d->journal_uuid));
-	if (field_wrong(ck,
-			!quota && (le32_get(d->usr_quota_inum) || le32_get(d->grp_quota_inum) ||
-				   le32_get(d->prj_quota_inum)),
-			"inodes for quota, without the feature",
-			le32_get(d->usr_quota_inum) | le32_get(d->grp_quota_inum) |
-				le32_get(d->prj_quota_inum)))
+	/* Before there was the feature, reserved inodes could be named. */
+	inum = MAX(le32_get(d->usr_quota_inum),
+		   MAX(le32_get(d->grp_quota_inum), le32_get(d->prj_quota_inum)));
+	if (field_wrong(ck, !quota && inum >= es->first_ino, "an inode for quota, without the feature", inum))
 		d->usr_quota_inum = d->grp_quota_inum = d->prj_quota_inum = le32_put(0);
 	if (field_wrong(ck, !ext4_has_compat(es, EXT4_COMPAT_ORPHAN_FILE) && le32_get(d->orphan_file_inum),
 			"the orphan file, without the feature", le32_get(d->orphan_file_inum)))
