@@ -193,6 +193,8 @@
 	  "build the index anew")                                                                            \
 	X(LOST_FOUND, "lost-found", "inode", WRONG, "lost+found is not a directory", ASK,                    \
 	  "make the directory lost+found")                                                                   \
+	X(LOST_MISSING, "lost-found-missing", "inode", HINT, "there is no directory lost+found", SAFE,       \
+	  "make it")                                                                                         \
 	X(UNCONNECTED, "directory-unconnected", "inode", LOSS,                                               \
 	  "no way leads from the root to the directory", ASK, "give it a name in lost+found")                \
 	X(NO_NAME, "inode-no-name", "inode", LOSS, "in use, but without a name", ASK,                        \
@@ -606,6 +608,8 @@ bool ck_name_hash(struct ck *ck, const struct ck_dir *d, u32 version, const stru
 		  u32 rec_len, u32 *hash);
 /* The root of the index; *version is that of its hash. False: it is damaged, which was said; *rebuild: or is to be mended. */
 bool ck_htree_root(struct ck *ck, const struct ck_dir *d, const void *block, u32 *version, bool *rebuild);
+/* How many entries an index has room for, when they begin at entries_off. */
+u32 ck_dx_limit(const struct ck *ck, const struct ck_dir *d, u32 entries_off);
 /* The index leads to each of the d->count leaves once, and to those names that it should. True: it is to be built anew. */
 bool ck_htree(struct ck *ck, const struct ck_dir *d, struct ck_leaf *leaf);
 
@@ -625,6 +629,8 @@ static inline bool ck_is_lost_found(const struct ext4_disk_dirent *de)
 	return de->name_len == sizeof(CK_LOST_NAME) - 1 &&
 	       !memcmp(ext4_dirent_name(de), CK_LOST_NAME, sizeof(CK_LOST_NAME) - 1);
 }
+/* Nothing in the root is called so. */
+bool ck_lost_missing(struct ck *ck);
 /* The directory; made when there is none that can be used. NULL: it cannot be had. */
 struct ck_dir *ck_lost_found(struct ck *ck);
 /* ino gets a name there; links follow. ck->dir may move. */

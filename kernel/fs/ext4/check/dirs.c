@@ -124,6 +124,34 @@ static void found_dir(struct scan *s, const struct ext4_disk_dirent *de, struct 
 		to->parent = s->d->ino;
 }
 
+/*
+ * A name leads to an inode that was not looked at, because its group says that its place was never used, but which is there. True: it is so, and
+ * is found by the next round where that is mended.
+ */
+static bool is_unseen(struct ck *ck, u64 ino)
+{
+	const struct ext4_super *es = ck->es;
+	u32 group = ext4_ino_group(es, ino);
+	struct ext4_group *g = &es->group[group];
+	struct ck_inode ci;
+	scoped(freep) void *raw = NULL;
+
+	if (!es->desc_csum || g->bad)
+		return false;
+	raw = ck_inode_load(ck, ino, &ci);
+	if (!raw || !le16_get(ci.raw->links_count) || !ext4_dirent_type(es, ci.mode) ||
+	    (es->metadata_csum && !ext4_inode_sum_ok(es, ino, ci.raw)))
+		return false;
+	if ((g->itable_unused || g->flags & EXT4_GROUP_INODE_UNINIT) &&
+	    ck_fix(ck, CK_GROUP_UNUSED, group, "a name leads to inode %llu", (unsigned long long)ino)) {
+		g->itable_unused = 0;
+		g->flags &= (u16)~EXT4_GROUP_INODE_UNINIT;
+		ck_group_put(ck, group);
+		ck->stale = true;
+	}
+	return true;
+}
+
 static void check_target(struct scan *s, const struct ext4_disk_dirent *de)
 {
 	struct ck *ck = s->ck;
@@ -136,6 +164,8 @@ static void check_target(struct scan *s, const struct ext4_disk_dirent *de)
 			drop(s, de);
 		return;
 	}
+	if ((!in || !(in->flags & CK_USED)) && is_unseen(ck, ino))
+		return;
 	if (!in || !(in->flags & CK_USED)) {
 		if (ck_fix(ck, CK_NAME_FREE, s->d->ino, "\"%.*s\", inode %u", (int)de->name_len,
 			   ext4_dirent_name(de), ino))
@@ -347,7 +377,7 @@ static void check_blocks(struct scan *s)
 {
 	struct ck *ck = s->ck;
 	struct ck_dir *d = s->d;
-	bool whole = !d->partial && !d->holes && d->count == d->size_bytes >> ck->es->block_bits;
+	bool whole = d->count && !d->partial && !d->holes && d->count == d->size_bytes >> ck->es->block_bits;
 
 	for (s->i = 0; s->i < d->count && ck_goes_on(ck); s->i++)
 		check_block(s);
