@@ -364,7 +364,12 @@ bool ck_read(struct ck *ck, u64 blk, struct buffer_head **out) __must_check;
 /* Writes the block as its buffer has it, which the caller changed while mending. Checksums inside are the caller's. */
 void ck_put(struct ck *ck, struct buffer_head *bh);
 
-/* ---- groups.c: for mending ---- */
+/* ---- groups.c ---- */
+
+/* How many inodes at the group's start may be in use, as its descriptor has it. */
+u32 ck_slots_ready(const struct ext4_super *es, u32 group);
+/* The inode is behind those, but looks as if it were in use. */
+bool ck_ino_hidden(struct ck *ck, u64 ino);
 
 /*
  * n clusters in a row that nobody has, from `goal` on where there are any, claimed; counted as ck_claim does. What is used has to be known: after
@@ -403,7 +408,8 @@ void ck_super_end(struct ck *ck);
 
 /* The descriptor anew: as es->group has it from a copy, or with what can be known. */
 void ck_desc_mend(struct ck *ck, u32 group);
-/* The group has no part that was never used. */
+/* The group has no part that was never used; also where its descriptor could not say it. */
+void ck_group_all_used(struct ck *ck, u32 group);
 void ck_desc_all_used(struct ck *ck, u32 group, struct ext4_disk_group *desc);
 /* That of the group gets another place, after the pass over the inodes. */
 void ck_move(struct ck *ck, u32 group, u8 what);
@@ -424,6 +430,8 @@ void ck_journal_salvage(struct ck *ck, struct jbd2 *journal);
 void ck_journal_forgive(struct ck *ck, struct jbd2 *journal);
 /* The volume needs no recovery. */
 void ck_journal_done(struct ck *ck);
+/* It is looked for in the inode in which journals are: what the superblock named is none. */
+void ck_journal_usual(struct ck *ck);
 /* Its inode as the superblock has it. */
 void ck_journal_inode(struct ck *ck, const struct ext4_inode *copy);
 /* Another journal, elsewhere. */
@@ -575,12 +583,17 @@ void ck_dir_put(struct ck *ck, const struct ck_dir *d, u32 lblk, struct buffer_h
 bool ck_stores_hash(const struct ck_dir *d);
 /* The shortest record for a name of this length. */
 u32 ck_name_bytes(const struct ck_dir *d, u32 name_len);
-/* Where names stand that can be read in what may be damaged: len bytes, a multiple of 4; off has room for len / EXT4_DIRENT_MIN + 1. How many. */
-u32 ck_dir_names(struct ck *ck, const struct ck_dir *d, const void *base, u32 len, u32 *off);
+/*
+ * Where names stand that can be read in what may be damaged: len bytes, a multiple of 4; off has room for len / EXT4_DIRENT_MIN + 1. How many. The
+ * length of a name is set right where its record is too short for it.
+ */
+u32 ck_dir_names(struct ck *ck, const struct ck_dir *d, void *base, u32 len, u32 *off);
 /* A record of the name `from`, whose ck_name_bytes can be read. */
 void ck_record_put(const struct ck_dir *d, void *to, u32 rec_len, const struct ext4_disk_dirent *from);
 /* len bytes become a chain of records, of the names that can be read. */
 bool ck_region_repack(struct ck *ck, const struct ck_dir *d, void *base, u32 len);
+/* What ".." says; 0: it is not there. */
+u32 ck_get_dotdot(struct ck *ck, const struct ck_dir *d);
 /* For these: false: it could not be done. ".." becomes ino. */
 bool ck_set_dotdot(struct ck *ck, const struct ck_dir *d, u32 ino);
 /* All names of ino in the directory go. */

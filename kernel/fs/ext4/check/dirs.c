@@ -108,48 +108,35 @@ static void check_type(struct scan *s, const struct ext4_disk_dirent *de, const 
 		edit(s, de)->file_type = want;
 }
 
-/* A name leads to a directory. */
+/* A name leads to a directory. Of two, that one stays to which ".." leads back. */
 static void found_dir(struct scan *s, const struct ext4_disk_dirent *de, struct ck_ino *in)
 {
-	struct ck_dir *to = ck_dir_of(s->ck, le32_get(de->inode));
+	struct ck *ck = s->ck;
+	u32 ino = le32_get(de->inode);
+	struct ck_dir *to = ck_dir_of(ck, ino);
 
-	if (in->flags & CK_PARENT &&
-	    ck_fix(s->ck, CK_DIR_TWO_NAMES, le32_get(de->inode), "\"%.*s\" in directory %u",
-		   (int)de->name_len, ext4_dirent_name(de), s->d->ino)) {
-		drop(s, de);
-		return;
+	if (in->flags & CK_PARENT && ck_fix(ck, CK_DIR_TWO_NAMES, ino, "\"%.*s\" in directory %u",
+					    (int)de->name_len, ext4_dirent_name(de), s->d->ino)) {
+		if (!to || to->parent == s->d->ino || ck_get_dotdot(ck, to) != s->d->ino ||
+		    !ck_drop_name(ck, ck_dir_of(ck, to->parent), ino)) {
+			drop(s, de);
+			return;
+		}
+		to->parent = 0;
 	}
 	in->flags |= CK_PARENT;
 	if (to && !to->parent)
 		to->parent = s->d->ino;
 }
 
-/*
- * A name leads to an inode that was not looked at, because its group says that its place was never used, but which is there. True: it is so, and
- * is found by the next round where that is mended.
- */
-static bool is_unseen(struct ck *ck, u64 ino)
+static void check_hidden(struct ck *ck, u32 ino)
 {
-	const struct ext4_super *es = ck->es;
-	u32 group = ext4_ino_group(es, ino);
-	struct ext4_group *g = &es->group[group];
-	struct ck_inode ci;
-	scoped(freep) void *raw = NULL;
+	u32 group = ext4_ino_group(ck->es, ino);
 
-	if (!es->desc_csum || g->bad)
-		return false;
-	raw = ck_inode_load(ck, ino, &ci);
-	if (!raw || !le16_get(ci.raw->links_count) || !ext4_dirent_type(es, ci.mode) ||
-	    (es->metadata_csum && !ext4_inode_sum_ok(es, ino, ci.raw)))
-		return false;
-	if ((g->itable_unused || g->flags & EXT4_GROUP_INODE_UNINIT) &&
-	    ck_fix(ck, CK_GROUP_UNUSED, group, "a name leads to inode %llu", (unsigned long long)ino)) {
-		g->itable_unused = 0;
-		g->flags &= (u16)~EXT4_GROUP_INODE_UNINIT;
-		ck_group_put(ck, group);
-		ck->stale = true;
-	}
-	return true;
+	if (!ck_fix(ck, CK_GROUP_UNUSED, group, "a name leads to inode %u", ino))
+		return;
+	ck_group_all_used(ck, group);
+	ck->rest = true;
 }
 
 static void check_target(struct scan *s, const struct ext4_disk_dirent *de)
@@ -164,9 +151,14 @@ static void check_target(struct scan *s, const struct ext4_disk_dirent *de)
 			drop(s, de);
 		return;
 	}
-	if ((!in || !(in->flags & CK_USED)) && is_unseen(ck, ino))
-		return;
 	if (!in || !(in->flags & CK_USED)) {
+		/* Inodes that were not looked at are, in the next round. */
+		if (ck->rest)
+			return;
+		if (ck_ino_hidden(ck, ino)) {
+			check_hidden(ck, ino);
+			return;
+		}
 		if (ck_fix(ck, CK_NAME_FREE, s->d->ino, "\"%.*s\", inode %u", (int)de->name_len,
 			   ext4_dirent_name(de), ino))
 			drop(s, de);

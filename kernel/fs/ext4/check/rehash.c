@@ -142,15 +142,17 @@ static void found_parent(struct rehash *r, u32 ino)
 		r->parent = ino;
 }
 
-static bool collect_region(struct rehash *r, const u8 *base, u32 len, bool first)
+static bool collect_region(struct rehash *r, const void *region, u32 len, bool first)
 {
 	scoped(freep) u32 *off = calloc(len / EXT4_DIRENT_MIN + 1, sizeof(*off));
+	scoped(freep) u8 *base = malloc(len);
 	u32 n;
 
-	if (!off) {
+	if (!off || !base) {
 		ck_no_memory(r->ck);
 		return false;
 	}
+	memcpy(base, region, len);
 	n = ck_dir_names(r->ck, r->d, base, len, off);
 	for (u32 i = 0; i < n; i++) {
 		const struct ext4_disk_dirent *de = (const void *)(base + off[i]);
