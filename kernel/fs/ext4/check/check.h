@@ -146,6 +146,8 @@
 	  "count them as written, where they hold names")                                                    \
 	X(BLOCK_TWICE, "block-twice", "inode", LOSS, "claims blocks that something else claims", ASK,        \
 	  "give it its own copies")                                                                          \
+	X(BLOCK_ASKEW, "block-askew", "inode", WRONG, "clusters of the file are none of the volume", ASK,    \
+	  "copy it to clusters of its own")                                                                  \
 	X(XATTR_BLOCK, "xattr-block", "inode", LOSS, "the block of attributes is damaged", ASK,              \
 	  "keep the attributes that can be read")                                                            \
 	X(XATTR_LIST, "xattr-list", "inode", LOSS, "the attributes in the inode are damaged", ASK,           \
@@ -191,6 +193,8 @@
 	  "build the index anew")                                                                            \
 	X(LOST_FOUND, "lost-found", "inode", WRONG, "lost+found is not a directory", ASK,                    \
 	  "make the directory lost+found")                                                                   \
+	X(LOST_MISSING, "lost-found-missing", "inode", HINT, "there is no directory lost+found", SAFE,       \
+	  "make it")                                                                                         \
 	X(UNCONNECTED, "directory-unconnected", "inode", LOSS,                                               \
 	  "no way leads from the root to the directory", ASK, "give it a name in lost+found")                \
 	X(NO_NAME, "inode-no-name", "inode", LOSS, "in use, but without a name", ASK,                        \
@@ -265,8 +269,8 @@ struct ck {
 	const struct check_opts *opts;
 	struct check_summary *sum;
 	int err;
-	bool again; /* inodes are gone through once more, for those with blocks that are claimed twice */
-	bool any_twice;
+	bool again;     /* inodes are gone through once more, for those with blocks that are claimed twice */
+	bool any_twice; /* or askew */
 	char journal_why[300]; /* the journal cannot be applied; "": it can */
 	bool replayed;         /* the journal, in memory */
 	bool asked_copy;       /* the superblock is the copy that was asked for */
@@ -495,10 +499,12 @@ struct ck_inode {
 	bool rebuild;       /* its tree is to be built anew, from ck->run */
 	bool unread;        /* a part of its tree was not gone into, but is not to be lost */
 	/* ck->again: */
-	bool clone;           /* what is not its own is copied, now */
-	bool no_room;         /* for copies */
-	u64 foreign;          /* clusters that stay with somebody else */
+	bool clone;   /* what is not its own is copied, now */
+	bool realign; /* all of it is copied, to where clusters of the file are clusters of the volume */
+	bool no_room; /* for copies */
+	u64 foreign;  /* clusters that stay with somebody else */
 	u64 copy_of, copy_at; /* the cluster that was copied last, and where to */
+	bool askew;           /* a cluster of the file is none of the volume */
 };
 /* Seals what is in ci->raw, and writes it. */
 void ck_inode_put(struct ck *ck, struct ck_inode *ci);
@@ -526,8 +532,8 @@ bool ck_head_save(struct ck *ck, const struct ck_inode *ci, struct ext4_disk_ext
 void ck_extent_seal(const struct ck *ck, const struct ck_inode *ci, void *node);
 /* Builds the inode's tree anew of ck->run, in ck->node and where these are too few in free blocks. False: there are none. */
 bool ck_tree_build(struct ck *ck, struct ck_inode *ci);
-/* A copy of the block, in a cluster of the inode's own. 0: there is no room, which ci->no_room says from now on. */
-u64 ck_copy(struct ck *ck, struct ck_inode *ci, u64 blk);
+/* A copy of the block, in a cluster of the inode's own, as the lblk-th of the file. 0: there is no room, which ci->no_room says from now on. */
+u64 ck_copy(struct ck *ck, struct ck_inode *ci, u64 lblk, u64 blk);
 /* Of n clusters, those that are claimed twice: they stay with who asks first. How many stay with somebody else. */
 u64 ck_keep(struct ck *ck, u64 from, u64 n);
 /* What stayed with the inode under way since ck->freshes was 0, is asked for once more. */
@@ -554,6 +560,8 @@ bool ck_take(struct ck *ck, struct ck_inode *ci, u64 blk);
  * `drop` (NULL: none). Returns how many are left.
  */
 u32 ck_xattr_pack(struct ck *ck, u8 *base, u32 first, u32 bytes, const u64 *drop);
+/* The inode has inline data, but not the attribute that goes with it: it gets an empty one, in memory. False: there is no room. */
+bool ck_inline_attr_add(struct ck *ck, struct ck_inode *ci);
 /* The block of attributes is sealed, and written. */
 void ck_xattr_put(struct ck *ck, struct buffer_head *bh);
 void ck_xattr_set_block(const struct ck *ck, struct ck_inode *ci, u64 blk);
@@ -581,12 +589,17 @@ void ck_dir_put(struct ck *ck, const struct ck_dir *d, u32 lblk, struct buffer_h
 bool ck_stores_hash(const struct ck_dir *d);
 /* The shortest record for a name of this length. */
 u32 ck_name_bytes(const struct ck_dir *d, u32 name_len);
-/* Where names stand that can be read in what may be damaged: len bytes, a multiple of 4; off has room for len / EXT4_DIRENT_MIN + 1. How many. */
-u32 ck_dir_names(struct ck *ck, const struct ck_dir *d, const void *base, u32 len, u32 *off);
+/*
+ * Where names stand that can be read in what may be damaged: len bytes, a multiple of 4; off has room for len / EXT4_DIRENT_MIN + 1. How many. The
+ * length of a name is set right where its record is too short for it.
+ */
+u32 ck_dir_names(struct ck *ck, const struct ck_dir *d, void *base, u32 len, u32 *off);
 /* A record of the name `from`, whose ck_name_bytes can be read. */
 void ck_record_put(const struct ck_dir *d, void *to, u32 rec_len, const struct ext4_disk_dirent *from);
 /* len bytes become a chain of records, of the names that can be read. */
 bool ck_region_repack(struct ck *ck, const struct ck_dir *d, void *base, u32 len);
+/* What ".." says; 0: it is not there. */
+u32 ck_get_dotdot(struct ck *ck, const struct ck_dir *d);
 /* For these: false: it could not be done. ".." becomes ino. */
 bool ck_set_dotdot(struct ck *ck, const struct ck_dir *d, u32 ino);
 /* All names of ino in the directory go. */
@@ -614,6 +627,8 @@ bool ck_name_hash(struct ck *ck, const struct ck_dir *d, u32 version, const stru
 		  u32 rec_len, u32 *hash);
 /* The root of the index; *version is that of its hash. False: it is damaged, which was said; *rebuild: or is to be mended. */
 bool ck_htree_root(struct ck *ck, const struct ck_dir *d, const void *block, u32 *version, bool *rebuild);
+/* How many entries an index has room for, when they begin at entries_off. */
+u32 ck_dx_limit(const struct ck *ck, const struct ck_dir *d, u32 entries_off);
 /* The index leads to each of the d->count leaves once, and to those names that it should. True: it is to be built anew. */
 bool ck_htree(struct ck *ck, const struct ck_dir *d, struct ck_leaf *leaf);
 
@@ -633,6 +648,8 @@ static inline bool ck_is_lost_found(const struct ext4_disk_dirent *de)
 	return de->name_len == sizeof(CK_LOST_NAME) - 1 &&
 	       !memcmp(ext4_dirent_name(de), CK_LOST_NAME, sizeof(CK_LOST_NAME) - 1);
 }
+/* Nothing in the root is called so. */
+bool ck_lost_missing(struct ck *ck);
 /* The directory; made when there is none that can be used. NULL: it cannot be had. */
 struct ck_dir *ck_lost_found(struct ck *ck);
 /* ino gets a name there; links follow. ck->dir may move. */

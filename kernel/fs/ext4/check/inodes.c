@@ -190,7 +190,8 @@ static void check_special(struct ck *ck, struct ck_inode *ci)
 
 	if (ci->flags & flags && ck_fix(ck, CK_INODE_SPECIAL, ci->ino, "%s", "flags"))
 		ck_inode_set_flags(ci, flags, 0);
-	if (ci->size_bytes && ck_fix(ck, CK_INODE_SPECIAL, ci->ino, "%s", "its size is not 0"))
+	if ((ci->size_bytes || le32_get(ci->raw->size_hi)) &&
+	    ck_fix(ck, CK_INODE_SPECIAL, ci->ino, "%s", "its size is not 0"))
 		ck_inode_set_size(ci, 0);
 	for (u32 i = used; i < EXT4_IBLOCK_BYTES; i++) {
 		if (!p[i])
@@ -281,13 +282,26 @@ static void check_inline(struct ck *ck, struct ck_inode *ci)
 	u64 room = EXT4_IBLOCK_BYTES + (u64)MAX(more, (s64)0);
 	bool mend = false;
 
-	if (more < 0 && ci->size_bytes > EXT4_IBLOCK_BYTES)
-		mend = ck_fix(ck, CK_INLINE_DATA, ci->ino, "%s", "a part of it is missing");
+	if (more < 0)
+		mend = ck_fix(ck, CK_INLINE_DATA, ci->ino, "%s", "its attribute is missing");
 	else if (ci->is_dir ? ci->size_bytes != room : ci->size_bytes > room)
 		mend = ck_fix(ck, CK_INLINE_DATA, ci->ino, "size %llu, there is room for %llu",
 			      (unsigned long long)ci->size_bytes, (unsigned long long)room);
-	if (mend)
-		ck_inode_set_size(ci, room);
+	if (!mend)
+		return;
+	if (more >= 0 || ck_inline_attr_add(ck, ci)) {
+		ck_inode_set_size(ci, more >= 0 || ci->is_dir ? room : MIN(ci->size_bytes, room));
+		return;
+	}
+	/* There is no room for what it needs. */
+	if (ext4_has_incompat(ck->es, EXT4_INCOMPAT_EXTENTS)) {
+		ext4_extent_root_init(ci->raw->block);
+		ck_inode_set_flags(ci, EXT4_FL_INLINE_DATA, EXT4_FL_EXTENTS);
+	} else {
+		memset(ci->raw->block, 0, EXT4_IBLOCK_BYTES);
+		ck_inode_set_flags(ci, EXT4_FL_INLINE_DATA, 0);
+	}
+	ck_inode_set_size(ci, 0);
 }
 
 static void check_size(struct ck *ck, struct ck_inode *ci)
@@ -296,6 +310,9 @@ static void check_size(struct ck *ck, struct ck_inode *ci)
 	u64 blocks = DIV_ROUND_UP(ci->size_bytes, (u64)ext4_block_bytes(es)), end = (u64)(ci->last_lblk + 1);
 	bool bad = false, large_file = false;
 
+	/* That a directory has no block at all is told by who goes through its blocks. */
+	if (ci->is_dir)
+		end = MAX(end, 1ull);
 	if (ci->is_dir)
 		bad = blocks > end || ci->size_bytes % ext4_block_bytes(es) ||
 		      end - blocks > es->disk.prealloc_dir_blocks;
@@ -661,20 +678,26 @@ static void check_twice(struct ck *ck, const struct ck_inode *ci, struct ck_ino 
 				.size_bytes = ci->size_bytes,
 				.is_dir = ci->is_dir,
 				.seed = ci->seed,
-				.clone = true };
+				.clone = true,
+				.realign = ci->askew && !ci->bad };
+
+	bool mend = false;
 
 	/* What stays with it is said of the others. */
-	if (ck_mends(ck) && !ci->foreign)
-		return;
-	if (!ck_fix(ck, CK_BLOCK_TWICE, ci->ino, "%llu clusters, the first with block %llu",
-		    (unsigned long long)ci->twice, (unsigned long long)ci->first_twice))
+	if (ci->askew && !ci->bad)
+		mend = ck_fix(ck, CK_BLOCK_ASKEW, ci->ino, "%s", "");
+	else if (ci->twice && (!ck_mends(ck) || ci->foreign))
+		mend = ck_fix(ck, CK_BLOCK_TWICE, ci->ino, "%llu clusters, the first with block %llu",
+			      (unsigned long long)ci->twice, (unsigned long long)ci->first_twice);
+	if (!mend)
 		return;
 	ck_keep_again(ck);
 	check_used(ck, &own, in);
 	if (own.changed)
 		ck_inode_put(ck, &own);
 	if (own.no_room)
-		ck_not_mended(ck, CK_BLOCK_TWICE, ci->ino, "there is no room for copies");
+		ck_not_mended(ck, ci->askew ? CK_BLOCK_ASKEW : CK_BLOCK_TWICE, ci->ino,
+			      "there is no room for copies");
 }
 
 static void check_inode(struct ck *ck, u64 ino, struct ext4_disk_inode *raw)
@@ -706,7 +729,7 @@ static void check_inode(struct ck *ck, u64 ino, struct ext4_disk_inode *raw)
 		ck->freshes = 0;
 		if (in)
 			check_used(ck, &ci, in);
-		if (in && ck->again && ci.twice)
+		if (in && ck->again && (ci.twice || ci.askew))
 			check_twice(ck, &ci, in);
 	}
 	if (ci.changed)

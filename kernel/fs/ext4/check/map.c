@@ -74,16 +74,30 @@ static void clone_run(struct ck *ck, struct ck_inode *ci, u64 lblk, u64 pblk, u6
 
 		n = MIN(len - i, cluster_blocks - ((at - ck->es->first_data_blk) & (cluster_blocks - 1)));
 		last = cluster;
-		if (same ? cluster != ci->copy_of : !is_foreign(ck, ci, cluster, 1)) {
+		if (!ci->realign && (same ? cluster != ci->copy_of : !is_foreign(ck, ci, cluster, 1))) {
 			ck_run_add(ck, lblk + i, at, n, unwritten);
 			continue;
 		}
-		if (!same)
+		if (!same && !ci->realign)
 			ci->copy_of = ~0ull;
 		for (u64 k = 0; k < n; k++) {
-			copy = ck_copy(ck, ci, at + k);
+			copy = ck_copy(ck, ci, lblk + i + k, at + k);
 			ck_run_add(ck, lblk + i + k, copy ? copy : at + k, 1, unwritten);
 		}
+	}
+}
+
+/* With clusters: a run begins in the place of its cluster that it has in the file's, and goes on in a cluster where it does so in the file. */
+static void look_askew(struct ck *ck, struct ck_inode *ci, u64 lblk, u64 pblk)
+{
+	u64 mask = (1ull << ck->es->cluster_bits) - 1, at = pblk - ck->es->first_data_blk;
+	bool same = mask && ck_cluster(ck, pblk) == ci->last_cluster,
+	     goes_on = ci->last_lblk >= 0 &&
+		       (u64)ci->last_lblk >> ck->es->cluster_bits == lblk >> ck->es->cluster_bits;
+
+	if (!mask || ((lblk ^ at) & mask) || same != goes_on) {
+		ci->askew |= mask;
+		ck->any_twice |= mask;
 	}
 }
 
@@ -93,6 +107,7 @@ static void run(struct ck *ck, struct ck_inode *ci, u64 lblk, u64 pblk, u64 len,
 	u64 first = ck_cluster(ck, pblk), end = ck_cluster(ck, pblk + len - 1) + 1;
 	bool ours = true, written = !unwritten;
 
+	look_askew(ck, ci, lblk, pblk);
 	if (ci->clone)
 		clone_run(ck, ci, lblk, pblk, len, unwritten);
 	/* A cluster may be mapped in pieces that follow each other. */
@@ -193,7 +208,7 @@ static bool taken(struct ck *ck, struct ck_inode *ci, u64 blk, u64 *copy)
 	ci->bad = ci->unread = true;
 	ci->copy_of = ~0ull;
 	if (ci->clone && ci->ino != EXT4_INO_BAD)
-		*copy = ck_copy(ck, ci, blk);
+		*copy = ck_copy(ck, ci, 0, blk);
 	ci->copy_of = ~0ull;
 	return false;
 }
@@ -329,7 +344,7 @@ static void extents(struct ck *ck, struct ck_inode *ci)
 	ck->stale |= ci->rebuild;
 	if (ck->err || ci->unread)
 		return;
-	if (ci->clone ? ci->foreign && !ci->bad : ci->rebuild)
+	if (ci->clone ? (ci->foreign || ci->realign) && !ci->bad && !ci->no_room : ci->rebuild)
 		ci->changed |= ck_tree_build(ck, ci);
 }
 
@@ -352,7 +367,7 @@ static bool clone_pointer(struct ck *ck, struct ck_inode *ci, le32 *p)
 		return false;
 	ci->copy_of = ~0ull;
 	if (ci->ino != EXT4_INO_BAD) {
-		copy = ck_copy(ck, ci, blk);
+		copy = ck_copy(ck, ci, 0, blk);
 		if (!copy || copy >> 32)
 			return false;
 	}

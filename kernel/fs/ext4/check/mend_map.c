@@ -256,11 +256,13 @@ bool ck_head_save(struct ck *ck, const struct ck_inode *ci, struct ext4_disk_ext
 
 /* ---- copies ---- */
 
-u64 ck_copy(struct ck *ck, struct ck_inode *ci, u64 blk)
+u64 ck_copy(struct ck *ck, struct ck_inode *ci, u64 lblk, u64 blk)
 {
 	scoped(bh_putp) struct buffer_head *from = NULL, *to = NULL;
 	u32 bits = ck->es->cluster_bits;
-	u64 cluster = ck_cluster(ck, blk), goal = ci->copy_at ? ci->copy_at + 1 : cluster, copy;
+	u64 mask = (1ull << bits) - 1, cluster = ci->realign ? lblk >> bits : ck_cluster(ck, blk), copy,
+	    nth = (ci->realign ? lblk : blk - ck->es->first_data_blk) & mask,
+	    goal = ci->copy_at ? ci->copy_at + 1 : ck_cluster(ck, blk);
 
 	if (cluster != ci->copy_of) {
 		if (ci->no_room || ck_alloc(ck, goal, 1, &ci->copy_at)) {
@@ -270,8 +272,7 @@ u64 ck_copy(struct ck *ck, struct ck_inode *ci, u64 blk)
 		}
 		ci->copy_of = cluster;
 	}
-	copy = ck->es->first_data_blk + (ci->copy_at << bits) +
-	       ((blk - ck->es->first_data_blk) & ((1u << bits) - 1));
+	copy = ck->es->first_data_blk + (ci->copy_at << bits) + nth;
 	if (!ck_read(ck, copy, &to))
 		return copy;
 	if (ck_read(ck, blk, &from))

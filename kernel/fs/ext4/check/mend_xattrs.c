@@ -73,6 +73,31 @@ u32 ck_xattr_pack(struct ck *ck, u8 *base, u32 first, u32 bytes, const u64 *drop
 	return n;
 }
 
+bool ck_inline_attr_add(struct ck *ck, struct ck_inode *ci)
+{
+	static const char name[] = { 'd', 'a', 't', 'a' };
+	const struct ext4_disk_xattr_entry e = { .name_len = sizeof(name), .name_index = EXT4_XATTR_SYSTEM };
+	u32 off = EXT4_INODE_BYTES_OLD + le16_get(ci->raw->extra_isize), bytes, end;
+	struct ext4_disk_xattr_ibody *x = (void *)((u8 *)ci->raw + off);
+	u8 *base = (u8 *)(x + 1);
+
+	if (off % 4 || off + sizeof(*x) + sizeof(e) + sizeof(name) + sizeof(le32) > ck->es->inode_bytes)
+		return false;
+	bytes = ck->es->inode_bytes - off - (u32)sizeof(*x);
+	if (le32_get(x->magic) != EXT4_XATTR_MAGIC)
+		memset(base, 0, bytes);
+	x->magic = le32_put(EXT4_XATTR_MAGIC);
+	(void)ck_xattr_pack(ck, base, 0, bytes, NULL);
+	end = names_end(base, 0, bytes);
+	/* Behind the names there are zeros, and then values. */
+	for (u32 i = 0; i < sizeof(e) + sizeof(name) + sizeof(le32); i++)
+		if (end + i >= bytes || base[end + i])
+			return false;
+	memcpy(base + end, &e, sizeof(e));
+	memcpy(base + end + sizeof(e), name, sizeof(name));
+	return true;
+}
+
 /* Of all entries' hashes; 0 when one has none. */
 static u32 block_hash(const struct ck *ck, const void *block)
 {

@@ -253,12 +253,26 @@ static void again_block(struct ck *ck, struct ck_inode *ci, u64 blk)
 		return;
 	ci->copy_of = ~0ull;
 	if (!*at)
-		*at = ck_copy(ck, ci, blk);
+		*at = ck_copy(ck, ci, 0, blk);
 	if (!*at)
 		return;
 	if (ck_read(ck, *at, &bh))
 		ck_xattr_put(ck, bh);
 	ck_xattr_set_block(ck, ci, *at);
+}
+
+/* In a list that is right otherwise. */
+static bool has_nameless(const void *block, u32 bytes)
+{
+	const struct ext4_xattr_list l = { .base = block,
+					   .first = sizeof(struct ext4_disk_xattr_header),
+					   .bytes = bytes };
+	const struct ext4_disk_xattr_entry *e = NULL;
+
+	while ((e = ext4_xattr_next(&l, e)))
+		if (!e->name_index)
+			return true;
+	return false;
 }
 
 static void in_block(struct ck *ck, struct ck_inode *ci, u64 blk)
@@ -281,6 +295,8 @@ static void in_block(struct ck *ck, struct ck_inode *ci, u64 blk)
 	if (!ck_read(ck, blk, &bh))
 		return;
 	bad = ext4_xattr_block_wrong(ck->es, blk, bh->data);
+	if (!bad && has_nameless(bh->data, bh->size_bytes))
+		bad = "an attribute whose name has no beginning";
 	if (bad) {
 		if (ck_fix(ck, CK_XATTR_BLOCK, ci->ino, "block %llu: %s", (unsigned long long)blk, bad))
 			save_block(ck, ci, bh);
