@@ -738,18 +738,6 @@ static void check_inode(struct ck *ck, u64 ino, struct ext4_disk_inode *raw)
 
 /* ---- all of them ---- */
 
-/* How many inodes at the group's start may be in use, as its descriptor has it. */
-static u32 used_inodes(const struct ext4_super *es, u32 group)
-{
-	const struct ext4_group *g = &es->group[group];
-
-	if (g->bad || !es->desc_csum)
-		return es->inodes_per_group;
-	if (g->flags & EXT4_GROUP_INODE_UNINIT)
-		return 0;
-	return es->inodes_per_group - MIN(g->itable_unused, es->inodes_per_group);
-}
-
 /* n blocks of the group's table from `at` on, whose first inode is ino. */
 static void piece(struct ck *ck, u64 at, u32 n, u64 ino, u32 used, u8 *buf)
 {
@@ -774,7 +762,7 @@ static void group(struct ck *ck, u32 g, u8 *buf)
 {
 	const struct ext4_super *es = ck->es;
 	u64 table = es->group[g].inode_table, first = (u64)g * es->inodes_per_group + 1;
-	u32 used = used_inodes(es, g), blocks = DIV_ROUND_UP(used, es->inodes_per_block);
+	u32 used = ck_slots_ready(es, g), blocks = DIV_ROUND_UP(used, es->inodes_per_block);
 	u32 step = MAX(PIECE_BYTES >> es->block_bits, 1u);
 
 	if (!table)
@@ -785,10 +773,10 @@ static void group(struct ck *ck, u32 g, u8 *buf)
 		if (at + n < blocks)
 			blkdev_will_need(ck->dev, (table + at + n) << es->block_bits,
 					 (u64)MIN(step, blocks - at - n) << es->block_bits);
-		else if (g + 1 < es->groups && used_inodes(es, g + 1) && es->group[g + 1].inode_table)
+		else if (g + 1 < es->groups && ck_slots_ready(es, g + 1) && es->group[g + 1].inode_table)
 			blkdev_will_need(
 				ck->dev, es->group[g + 1].inode_table << es->block_bits,
-				MIN((u64)used_inodes(es, g + 1) * es->inode_bytes, (u64)PIECE_BYTES));
+				MIN((u64)ck_slots_ready(es, g + 1) * es->inode_bytes, (u64)PIECE_BYTES));
 		piece(ck, table + at, n, first + done, used - done, buf);
 	}
 }
