@@ -93,6 +93,10 @@ static bool check_crypt(struct scan *s, const struct ext4_disk_dirent *de, const
 	else if ((kind == S_IFREG || kind == S_IFDIR || kind == S_IFLNK) && !(in->flags & CK_CRYPT))
 		mend = ck_fix(s->ck, CK_NAME_CRYPT, s->d->ino, "inode %u is not encrypted",
 			      le32_get(de->inode));
+	else if (in->flags & CK_CRYPT && ck_policy(s->ck, s->d->ino) &&
+		 ck_policy(s->ck, s->d->ino) != ck_policy(s->ck, le32_get(de->inode)))
+		mend = ck_fix(s->ck, CK_NAME_CRYPT, s->d->ino, "inode %u has another encryption policy",
+			      le32_get(de->inode));
 	if (mend)
 		drop(s, de);
 	return !mend;
