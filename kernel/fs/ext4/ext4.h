@@ -1186,6 +1186,8 @@ int ext4_options_check(const char *fs_opts) __must_check;
 /* The first copy of the superblock that can be believed; its place. On error *out has what was read last, or zeros. */
 int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_disk_super *out,
 		 u64 *off_bytes) __must_check;
+/* The nth good copy, from 0 on, of those where mke2fs puts the first when nobody asks for other groups. -EINVAL: there is none. */
+int ext4_sb_copy(struct blkdev *dev, u32 nth, struct ext4_disk_super *out, u64 *off_bytes) __must_check;
 /* They are of one volume, and say the same of all that stays as it is while a volume is in use. */
 bool ext4_sb_same_volume(const struct ext4_disk_super *a, const struct ext4_disk_super *b);
 /* -EINVAL for another number of devices than one. */

@@ -168,8 +168,7 @@ static int copy_at(struct blkdev *dev, u64 blk, u32 bits, struct ext4_disk_super
 	return err;
 }
 
-/* Where mke2fs puts the first copies when nobody asked for other groups. */
-static int copy_search(struct blkdev *dev, struct ext4_disk_super *out, u64 *off)
+int ext4_sb_copy(struct blkdev *dev, u32 nth, struct ext4_disk_super *out, u64 *off)
 {
 	static const u32 group[] = { 1, 3, 5, 7, 9, 25 };
 
@@ -177,7 +176,7 @@ static int copy_search(struct blkdev *dev, struct ext4_disk_super *out, u64 *off
 		for (u32 i = 0; i < ARRAY_SIZE(group); i++) {
 			u64 blk = ((u64)group[i] << (bits + 3)) + (bits == EXT4_BLOCK_BITS_MIN);
 
-			if (!copy_at(dev, blk, bits, out)) {
+			if (!copy_at(dev, blk, bits, out) && !nth--) {
 				*off = blk << bits;
 				return 0;
 			}
@@ -259,7 +258,7 @@ int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_
 	snprintf(why, sizeof(why), "%s", err_text());
 	if (half_written(dev, out))
 		return 0;
-	if (copy_search(dev, &copy, off))
+	if (ext4_sb_copy(dev, 0, &copy, off))
 		return fail(err, "%s", why);
 	*out = copy;
 	return 0;

@@ -195,6 +195,8 @@
 	  "build the index anew")                                                                            \
 	X(LOST_FOUND, "lost-found", "inode", WRONG, "lost+found is not a directory", ASK,                    \
 	  "make the directory lost+found")                                                                   \
+	X(LOST_MISSING, "lost-found-missing", "inode", HINT, "there is no directory lost+found", SAFE,       \
+	  "make it")                                                                                         \
 	X(UNCONNECTED, "directory-unconnected", "inode", LOSS,                                               \
 	  "no way leads from the root to the directory", ASK, "give it a name in lost+found")                \
 	X(NO_NAME, "inode-no-name", "inode", LOSS, "in use, but without a name", ASK,                        \
@@ -366,7 +368,12 @@ bool ck_read(struct ck *ck, u64 blk, struct buffer_head **out) __must_check;
 /* Writes the block as its buffer has it, which the caller changed while mending. Checksums inside are the caller's. */
 void ck_put(struct ck *ck, struct buffer_head *bh);
 
-/* ---- groups.c: for mending ---- */
+/* ---- groups.c ---- */
+
+/* How many inodes at the group's start may be in use, as its descriptor has it. */
+u32 ck_slots_ready(const struct ext4_super *es, u32 group);
+/* The inode is behind those, but looks as if it were in use. */
+bool ck_ino_hidden(struct ck *ck, u64 ino);
 
 /*
  * n clusters in a row that nobody has, from `goal` on where there are any, claimed; counted as ck_claim does. What is used has to be known: after
@@ -391,6 +398,12 @@ void ck_bitmap_put(struct ck *ck, u32 group, bool blocks, const u8 *bits);
 void ck_super_put(struct ck *ck);
 /* The first superblock's checksum, as it lies there, is right; or it cannot be read, which was said. */
 bool ck_super_sum_ok(struct ck *ck);
+/*
+ * Sizes that never change are others in the copies, where mkfs puts these: in two of them, or in one, and what follows from the first superblock's
+ * makes no sense. *copy: one of them.
+ */
+bool ck_super_sizes_differ(struct ck *ck, struct ext4_disk_super *copy);
+void ck_super_take_sizes(struct ck *ck, const struct ext4_disk_super *copy);
 void ck_super_copy_put(struct ck *ck, u64 blk);
 void ck_super_reserved(struct ck *ck, u64 blocks);
 void ck_super_counts(struct ck *ck, u64 free_blocks, u64 free_inodes);
@@ -405,7 +418,8 @@ void ck_super_end(struct ck *ck);
 
 /* The descriptor anew: as es->group has it from a copy, or with what can be known. */
 void ck_desc_mend(struct ck *ck, u32 group);
-/* The group has no part that was never used. */
+/* The group has no part that was never used; also where its descriptor could not say it. */
+void ck_group_all_used(struct ck *ck, u32 group);
 void ck_desc_all_used(struct ck *ck, u32 group, struct ext4_disk_group *desc);
 /* That of the group gets another place, after the pass over the inodes. */
 void ck_move(struct ck *ck, u32 group, u8 what);
@@ -426,6 +440,8 @@ void ck_journal_salvage(struct ck *ck, struct jbd2 *journal);
 void ck_journal_forgive(struct ck *ck, struct jbd2 *journal);
 /* The volume needs no recovery. */
 void ck_journal_done(struct ck *ck);
+/* It is looked for in the inode in which journals are: what the superblock named is none. */
+void ck_journal_usual(struct ck *ck);
 /* Its inode as the superblock has it. */
 void ck_journal_inode(struct ck *ck, const struct ext4_inode *copy);
 /* Another journal, elsewhere. */
@@ -579,12 +595,17 @@ void ck_dir_put(struct ck *ck, const struct ck_dir *d, u32 lblk, struct buffer_h
 bool ck_stores_hash(const struct ck_dir *d);
 /* The shortest record for a name of this length. */
 u32 ck_name_bytes(const struct ck_dir *d, u32 name_len);
-/* Where names stand that can be read in what may be damaged: len bytes, a multiple of 4; off has room for len / EXT4_DIRENT_MIN + 1. How many. */
-u32 ck_dir_names(struct ck *ck, const struct ck_dir *d, const void *base, u32 len, u32 *off);
+/*
+ * Where names stand that can be read in what may be damaged: len bytes, a multiple of 4; off has room for len / EXT4_DIRENT_MIN + 1. How many. The
+ * length of a name is set right where its record is too short for it.
+ */
+u32 ck_dir_names(struct ck *ck, const struct ck_dir *d, void *base, u32 len, u32 *off);
 /* A record of the name `from`, whose ck_name_bytes can be read. */
 void ck_record_put(const struct ck_dir *d, void *to, u32 rec_len, const struct ext4_disk_dirent *from);
 /* len bytes become a chain of records, of the names that can be read. */
 bool ck_region_repack(struct ck *ck, const struct ck_dir *d, void *base, u32 len);
+/* What ".." says; 0: it is not there. */
+u32 ck_get_dotdot(struct ck *ck, const struct ck_dir *d);
 /* For these: false: it could not be done. ".." becomes ino. */
 bool ck_set_dotdot(struct ck *ck, const struct ck_dir *d, u32 ino);
 /* All names of ino in the directory go. */
@@ -612,6 +633,8 @@ bool ck_name_hash(struct ck *ck, const struct ck_dir *d, u32 version, const stru
 		  u32 rec_len, u32 *hash);
 /* The root of the index; *version is that of its hash. False: it is damaged, which was said; *rebuild: or is to be mended. */
 bool ck_htree_root(struct ck *ck, const struct ck_dir *d, const void *block, u32 *version, bool *rebuild);
+/* How many entries an index has room for, when they begin at entries_off. */
+u32 ck_dx_limit(const struct ck *ck, const struct ck_dir *d, u32 entries_off);
 /* The index leads to each of the d->count leaves once, and to those names that it should. True: it is to be built anew. */
 bool ck_htree(struct ck *ck, const struct ck_dir *d, struct ck_leaf *leaf);
 
@@ -631,6 +654,8 @@ static inline bool ck_is_lost_found(const struct ext4_disk_dirent *de)
 	return de->name_len == sizeof(CK_LOST_NAME) - 1 &&
 	       !memcmp(ext4_dirent_name(de), CK_LOST_NAME, sizeof(CK_LOST_NAME) - 1);
 }
+/* Nothing in the root is called so. */
+bool ck_lost_missing(struct ck *ck);
 /* The directory; made when there is none that can be used. NULL: it cannot be had. */
 struct ck_dir *ck_lost_found(struct ck *ck);
 /* ino gets a name there; links follow. ck->dir may move. */

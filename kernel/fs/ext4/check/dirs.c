@@ -112,20 +112,35 @@ static void check_type(struct scan *s, const struct ext4_disk_dirent *de, const 
 		edit(s, de)->file_type = want;
 }
 
-/* A name leads to a directory. */
+/* A name leads to a directory. Of two, that one stays to which ".." leads back. */
 static void found_dir(struct scan *s, const struct ext4_disk_dirent *de, struct ck_ino *in)
 {
-	struct ck_dir *to = ck_dir_of(s->ck, le32_get(de->inode));
+	struct ck *ck = s->ck;
+	u32 ino = le32_get(de->inode);
+	struct ck_dir *to = ck_dir_of(ck, ino);
 
-	if (in->flags & CK_PARENT &&
-	    ck_fix(s->ck, CK_DIR_TWO_NAMES, le32_get(de->inode), "\"%.*s\" in directory %u",
-		   (int)de->name_len, ext4_dirent_name(de), s->d->ino)) {
-		drop(s, de);
-		return;
+	if (in->flags & CK_PARENT && ck_fix(ck, CK_DIR_TWO_NAMES, ino, "\"%.*s\" in directory %u",
+					    (int)de->name_len, ext4_dirent_name(de), s->d->ino)) {
+		if (!to || to->parent == s->d->ino || ck_get_dotdot(ck, to) != s->d->ino ||
+		    !ck_drop_name(ck, ck_dir_of(ck, to->parent), ino)) {
+			drop(s, de);
+			return;
+		}
+		to->parent = 0;
 	}
 	in->flags |= CK_PARENT;
 	if (to && !to->parent)
 		to->parent = s->d->ino;
+}
+
+static void check_hidden(struct ck *ck, u32 ino)
+{
+	u32 group = ext4_ino_group(ck->es, ino);
+
+	if (!ck_fix(ck, CK_GROUP_UNUSED, group, "a name leads to inode %u", ino))
+		return;
+	ck_group_all_used(ck, group);
+	ck->rest = true;
 }
 
 static void check_target(struct scan *s, const struct ext4_disk_dirent *de)
@@ -141,6 +156,13 @@ static void check_target(struct scan *s, const struct ext4_disk_dirent *de)
 		return;
 	}
 	if (!in || !(in->flags & CK_USED)) {
+		/* Inodes that were not looked at are, in the next round. */
+		if (ck->rest)
+			return;
+		if (ck_ino_hidden(ck, ino)) {
+			check_hidden(ck, ino);
+			return;
+		}
 		if (ck_fix(ck, CK_NAME_FREE, s->d->ino, "\"%.*s\", inode %u", (int)de->name_len,
 			   ext4_dirent_name(de), ino))
 			drop(s, de);
@@ -351,7 +373,7 @@ static void check_blocks(struct scan *s)
 {
 	struct ck *ck = s->ck;
 	struct ck_dir *d = s->d;
-	bool whole = !d->partial && !d->holes && d->count == d->size_bytes >> ck->es->block_bits;
+	bool whole = d->count && !d->partial && !d->holes && d->count == d->size_bytes >> ck->es->block_bits;
 
 	for (s->i = 0; s->i < d->count && ck_goes_on(ck); s->i++)
 		check_block(s);

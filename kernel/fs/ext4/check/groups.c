@@ -104,14 +104,31 @@ int ck_alloc_within(struct ck *ck, u64 from, u64 end, u64 n, u64 *first)
 
 /* ---- inodes ---- */
 
-/* Slots of the group's table that are in order, from the first one on. */
-static u32 slots_ready(const struct ext4_super *es, u32 group)
+u32 ck_slots_ready(const struct ext4_super *es, u32 group)
 {
 	const struct ext4_group *g = &es->group[group];
 
+	if (g->bad || !es->desc_csum)
+		return es->inodes_per_group;
 	if (g->flags & EXT4_GROUP_INODE_UNINIT)
 		return 0;
 	return es->inodes_per_group - MIN(g->itable_unused, es->inodes_per_group);
+}
+
+bool ck_ino_hidden(struct ck *ck, u64 ino)
+{
+	const struct ext4_super *es = ck->es;
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	const struct ext4_disk_inode *raw;
+	u64 blk;
+	u32 off;
+
+	if ((ino - 1) % es->inodes_per_group < ck_slots_ready(es, ext4_ino_group(es, ino)) ||
+	    ext4_inode_where(es, ino, &blk, &off) || !ck_read(ck, blk, &bh))
+		return false;
+	raw = (const void *)((const u8 *)bh->data + off);
+	return le16_get(raw->mode) && le16_get(raw->links_count) &&
+	       (!es->metadata_csum || ext4_inode_sum_ok(es, ino, raw));
 }
 
 /* The slot behind those that are in order becomes one of them. */
@@ -164,7 +181,7 @@ int ck_alloc_ino(struct ck *ck, u32 goal_group, bool is_dir, u64 *ino)
 
 		if (!find_slot(ck, group, &slot))
 			continue;
-		if (slot >= slots_ready(es, group))
+		if (slot >= ck_slots_ready(es, group))
 			ready_one(ck, group, slot);
 		*ino = (u64)group * es->inodes_per_group + slot + 1;
 		in = ck_ino_make(ck, *ino);

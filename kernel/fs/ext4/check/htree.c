@@ -55,6 +55,13 @@ bool ck_htree_root(struct ck *ck, const struct ck_dir *d, const void *block, u32
 	return !bad;
 }
 
+/* Where names have their hash behind them, nodes do without the last place. */
+u32 ck_dx_limit(const struct ck *ck, const struct ck_dir *d, u32 entries_off)
+{
+	return ext4_dx_limit(ck->es, entries_off) -
+	       (entries_off == EXT4_DX_NODE_ENTRIES && ck_stores_hash(d));
+}
+
 struct frame {
 	struct buffer_head *bh;
 	struct ext4_dx dx;
@@ -95,12 +102,16 @@ static bool check_leaf(struct ck *ck, const struct ck_dir *d, const struct ck_le
 	return ck_fix(ck, CK_HTREE_HASH, d->ino, "block %u", lblk);
 }
 
-static bool open_node(struct ck *ck, const struct ck_dir *d, u32 lblk, struct frame *f)
+static bool open_node(struct ck *ck, const struct ck_dir *d, u32 lblk, struct frame *f, bool *rebuild)
 {
 	if (!ck_read(ck, ck->blk[d->first + lblk].pblk, &f->bh))
 		return false;
-	if (ext4_dx_parse(ck->es, f->bh->data, !lblk, &f->dx))
+	if (ext4_dx_parse(ck->es, f->bh->data, !lblk, &f->dx)) {
+		if (f->dx.limit != ck_dx_limit(ck, d, f->dx.entries_off))
+			*rebuild |= ck_fix(ck, CK_HTREE_NODE, d->ino, "block %u has %u places", lblk,
+					   f->dx.limit);
 		return true;
+	}
 	bh_put(take(f->bh));
 	return false;
 }
@@ -111,7 +122,7 @@ bool ck_htree(struct ck *ck, const struct ck_dir *d, struct ck_leaf *leaf)
 	u32 level = 0, levels;
 	bool rebuild = false;
 
-	if (!open_node(ck, d, 0, &frame[0]))
+	if (!open_node(ck, d, 0, &frame[0], &rebuild))
 		return false;
 	levels = frame[0].dx.info->indirect_levels + 1u;
 	leaf[0].is_led_to = true;
@@ -131,7 +142,7 @@ bool ck_htree(struct ck *ck, const struct ck_dir *d, struct ck_leaf *leaf)
 		low = i ? le32_get(f->dx.entry[i].hash) : f->low;
 		high = i + 1 < f->dx.count ? le32_get(f->dx.entry[i + 1].hash) : f->high;
 		to = lead(ck, d, leaf, lblk, level + 1 < levels, &rebuild);
-		if (low < f->low || (f->high && low >= f->high + (f->high & 1)))
+		if (low < f->low || (i && !low) || (f->high && low >= f->high + (f->high & 1)))
 			rebuild |= ck_fix(ck, CK_HTREE_NODE, d->ino,
 					  "hashes out of order in a node at level %u", level);
 		if (!to)
@@ -141,7 +152,7 @@ bool ck_htree(struct ck *ck, const struct ck_dir *d, struct ck_leaf *leaf)
 			continue;
 		}
 		frame[level + 1] = (struct frame){ .low = low, .high = high };
-		if (open_node(ck, d, lblk, &frame[level + 1]))
+		if (open_node(ck, d, lblk, &frame[level + 1], &rebuild))
 			level++;
 	}
 	for (u32 i = 0; i < d->count && ck_goes_on(ck); i++)

@@ -738,24 +738,12 @@ static void check_inode(struct ck *ck, u64 ino, struct ext4_disk_inode *raw)
 
 /* ---- all of them ---- */
 
-/* How many inodes at the group's start may be in use, as its descriptor has it. */
-static u32 used_inodes(const struct ext4_super *es, u32 group)
-{
-	const struct ext4_group *g = &es->group[group];
-
-	if (g->bad || !es->desc_csum)
-		return es->inodes_per_group;
-	if (g->flags & EXT4_GROUP_INODE_UNINIT)
-		return 0;
-	return es->inodes_per_group - MIN(g->itable_unused, es->inodes_per_group);
-}
-
 /* The bitmap knows of inodes behind those that the descriptor says to be in order: then it is the descriptor that is wrong. */
 static void check_unused(struct ck *ck, u32 group)
 {
 	const struct ext4_super *es = ck->es;
 	struct ext4_group *g = &es->group[group];
-	u32 used = used_inodes(es, group), top = es->inodes_per_group,
+	u32 used = ck_slots_ready(es, group), top = es->inodes_per_group,
 	    mask = es->desc_bytes >= EXT4_DESC_BYTES_64BIT ? ~0u : 0xffff;
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	const u8 *bits;
@@ -808,7 +796,7 @@ static void group(struct ck *ck, u32 g, u8 *buf)
 		return;
 	if (!ck->again)
 		check_unused(ck, g);
-	used = used_inodes(es, g);
+	used = ck_slots_ready(es, g);
 	blocks = DIV_ROUND_UP(used, es->inodes_per_block);
 	for (u32 at = 0; at < blocks && ck_goes_on(ck); at += step) {
 		u32 n = MIN(step, blocks - at), done = at * es->inodes_per_block;
@@ -816,10 +804,10 @@ static void group(struct ck *ck, u32 g, u8 *buf)
 		if (at + n < blocks)
 			blkdev_will_need(ck->dev, (table + at + n) << es->block_bits,
 					 (u64)MIN(step, blocks - at - n) << es->block_bits);
-		else if (g + 1 < es->groups && used_inodes(es, g + 1) && es->group[g + 1].inode_table)
+		else if (g + 1 < es->groups && ck_slots_ready(es, g + 1) && es->group[g + 1].inode_table)
 			blkdev_will_need(
 				ck->dev, es->group[g + 1].inode_table << es->block_bits,
-				MIN((u64)used_inodes(es, g + 1) * es->inode_bytes, (u64)PIECE_BYTES));
+				MIN((u64)ck_slots_ready(es, g + 1) * es->inode_bytes, (u64)PIECE_BYTES));
 		piece(ck, table + at, n, first + done, used - done, buf);
 	}
 }

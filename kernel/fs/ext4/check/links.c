@@ -204,6 +204,8 @@ void ck_links(struct ck *ck)
 	/* Mending gives back names, and takes some: they count in a round in which nothing was mended before. */
 	if (ck->sum->mended)
 		return;
+	if (ck_lost_missing(ck) && ck_fix(ck, CK_LOST_MISSING, EXT4_INO_ROOT, "%s", "") && !ck_lost_found(ck))
+		ck_not_mended(ck, CK_LOST_MISSING, EXT4_INO_ROOT, "there is no room for it");
 	check_dirs(ck);
 	for (u32 g = 0; g < es->groups && ck_goes_on(ck); g++) {
 		ck_progress(ck, "links", g, es->groups);

@@ -161,6 +161,13 @@ static struct ck_dir *make(struct ck *ck)
 	return &ck->dir[ck->dirs - 1];
 }
 
+bool ck_lost_missing(struct ck *ck)
+{
+	const struct ck_dir *root = ck_dir_of(ck, EXT4_INO_ROOT);
+
+	return root && !root->partial && !lookup(ck, root) && ck_goes_on(ck);
+}
+
 struct ck_dir *ck_lost_found(struct ck *ck)
 {
 	struct ck_dir *root = ck_dir_of(ck, EXT4_INO_ROOT), *d;

@@ -87,7 +87,23 @@ static bool is_name(const struct region *r, u32 off)
 	return in && in->flags & CK_USED && de->file_type == ext4_dirent_type(r->ck->es, (u32)in->kind << 12);
 }
 
-u32 ck_dir_names(struct ck *ck, const struct ck_dir *d, const void *base, u32 len, u32 *off)
+/* The record at off ends where another begins, but its name is said to be longer: then *name_len is how long it can be. */
+static bool is_cut_name(const struct region *r, u32 off, const bool *chain, u8 *name_len)
+{
+	const struct ext4_disk_dirent *de = (const void *)(r->base + off);
+	u32 rec_len = ext4_rec_len(de->rec_len, ext4_block_bytes(r->ck->es)), len;
+
+	if (rec_len % 4 || rec_len < EXT4_DIRENT_MIN || rec_len > r->len - off ||
+	    !chain[(off + rec_len) / 4] || ck_stores_hash(r->d))
+		return false;
+	len = MIN(rec_len - EXT4_DIRENT_BYTES, (u32)de->name_len);
+	while (len && !ext4_dirent_name(de)[len - 1])
+		len--;
+	*name_len = (u8)len;
+	return len && ck_ino(r->ck, le32_get(de->inode)) && !memchr(ext4_dirent_name(de), 0, len);
+}
+
+u32 ck_dir_names(struct ck *ck, const struct ck_dir *d, void *base, u32 len, u32 *off)
 {
 	const struct region r = { ck, d, base, len };
 	/* From here on records follow each other up to the end. */
@@ -101,9 +117,11 @@ u32 ck_dir_names(struct ck *ck, const struct ck_dir *d, const void *base, u32 le
 		chain[at] = end && chain[end / 4];
 	}
 	for (u32 at = 0; at + EXT4_DIRENT_MIN <= len;) {
-		const struct ext4_disk_dirent *de = (const void *)(r.base + at);
+		struct ext4_disk_dirent *de = (void *)((u8 *)base + at);
 		u32 end = record_end(&r, at);
 
+		if (!end && is_cut_name(&r, at, chain, &de->name_len))
+			end = at + ext4_rec_len(de->rec_len, ext4_block_bytes(ck->es));
 		if (end) {
 			if (le32_get(de->inode) && de->name_len)
 				off[n++] = at;
@@ -163,12 +181,42 @@ bool ck_region_repack(struct ck *ck, const struct ck_dir *d, void *base, u32 len
 	return true;
 }
 
+/* The entry ".." in the directory's first block; *bh holds it. NULL: it does not stand where it has to. */
+static struct ext4_disk_dirent *find_dotdot(struct ck *ck, const struct ck_dir *d, struct buffer_head **bh)
+{
+	struct ext4_disk_dirent *de;
+	u32 rec_len;
+
+	if (!d->count || ck->blk[d->first].lblk || !ck_read(ck, ck->blk[d->first].pblk, bh))
+		return NULL;
+	de = (*bh)->data;
+	rec_len = ext4_rec_len(de->rec_len, (*bh)->size_bytes);
+	if (rec_len % 4 || rec_len < EXT4_DIRENT_MIN || rec_len > (*bh)->size_bytes - EXT4_DIRENT_MIN)
+		return NULL;
+	de = (void *)((u8 *)(*bh)->data + rec_len);
+	return de->name_len == 2 && !memcmp(ext4_dirent_name(de), "..", 2) ? de : NULL;
+}
+
+u32 ck_get_dotdot(struct ck *ck, const struct ck_dir *d)
+{
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	const struct ext4_disk_dirent *de;
+	struct ck_inode ci;
+
+	if (d->flags & EXT4_FL_INLINE_DATA) {
+		scoped(freep) void *raw = ck_inode_load(ck, d->ino, &ci);
+
+		return raw ? le32_get(*(const le32 *)ci.raw->block) : 0;
+	}
+	de = find_dotdot(ck, d, &bh);
+	return de ? le32_get(de->inode) : 0;
+}
+
 bool ck_set_dotdot(struct ck *ck, const struct ck_dir *d, u32 ino)
 {
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	struct ext4_disk_dirent *de;
 	struct ck_inode ci;
-	u32 rec_len;
 
 	if (d->flags & EXT4_FL_INLINE_DATA) {
 		scoped(freep) void *raw = ck_inode_load(ck, d->ino, &ci);
@@ -179,14 +227,8 @@ bool ck_set_dotdot(struct ck *ck, const struct ck_dir *d, u32 ino)
 		ck_inode_put(ck, &ci);
 		return true;
 	}
-	if (!d->count || ck->blk[d->first].lblk || !ck_read(ck, ck->blk[d->first].pblk, &bh))
-		return false;
-	de = bh->data;
-	rec_len = ext4_rec_len(de->rec_len, bh->size_bytes);
-	if (rec_len % 4 || rec_len < EXT4_DIRENT_MIN || rec_len > bh->size_bytes - EXT4_DIRENT_MIN)
-		return false;
-	de = (void *)((u8 *)bh->data + rec_len);
-	if (de->name_len != 2 || memcmp(ext4_dirent_name(de), "..", 2))
+	de = find_dotdot(ck, d, &bh);
+	if (!de)
 		return false;
 	de->inode = le32_put(ino);
 	de->file_type = ext4_dirent_type(ck->es, S_IFDIR);

@@ -64,19 +64,25 @@ void ck_desc_mend(struct ck *ck, u32 group)
 	ck->rest = true;
 }
 
+void ck_group_all_used(struct ck *ck, u32 group)
+{
+	struct ext4_group *g = &ck->es->group[group];
+
+	g->flags &= (u16) ~(EXT4_GROUP_BLOCK_UNINIT | EXT4_GROUP_INODE_UNINIT);
+	g->itable_unused = 0;
+	ck_group_put(ck, group);
+}
+
 void ck_desc_all_used(struct ck *ck, u32 group, struct ext4_disk_group *desc)
 {
 	const u16 uninit = EXT4_GROUP_BLOCK_UNINIT | EXT4_GROUP_INODE_UNINIT;
-	struct ext4_group *g = &ck->es->group[group];
 
 	/* Without the features whose these are, they are not what es->group has. */
 	desc->flags = le16_put(le16_get(desc->flags) & (u16)~uninit);
 	desc->itable_unused_lo = le16_put(0);
 	if (ck->es->desc_bytes >= EXT4_DESC_BYTES_64BIT)
 		desc->itable_unused_hi = le16_put(0);
-	g->flags &= (u16)~uninit;
-	g->itable_unused = 0;
-	ck_group_put(ck, group);
+	ck_group_all_used(ck, group);
 }
 
 /* ---- elsewhere ---- */

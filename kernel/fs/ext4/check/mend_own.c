@@ -218,6 +218,13 @@ void ck_journal_forgive(struct ck *ck, struct jbd2 *journal)
 	ck_super_put(ck);
 }
 
+void ck_journal_usual(struct ck *ck)
+{
+	ck->es->disk.journal_inum = le32_put(EXT4_INO_JOURNAL);
+	ck_super_put(ck);
+	ck->rest = true;
+}
+
 void ck_journal_inode(struct ck *ck, const struct ext4_inode *copy)
 {
 	u32 bits = ck->es->block_bits + ck->es->cluster_bits;

@@ -39,6 +39,78 @@ bool ck_super_sum_ok(struct ck *ck)
 	return !ck->es->metadata_csum || ext4_csum_super(&d) == le32_get(d.checksum);
 }
 
+/* ---- sizes ---- */
+
+#define SIZES(X)              \
+	X(first_data_block)   \
+	X(log_block_size)     \
+	X(log_cluster_size)   \
+	X(blocks_per_group)   \
+	X(clusters_per_group) \
+	X(inodes_per_group)   \
+	X(rev_level)          \
+	X(first_ino)          \
+	X(inode_size)         \
+	X(desc_size)          \
+	X(first_meta_bg)
+
+static bool same_sizes(const struct ext4_disk_super *a, const struct ext4_disk_super *b)
+{
+	bool same = true;
+
+#define SAME(field) same = same && !memcmp(&a->field, &b->field, sizeof(a->field));
+	SIZES(SAME)
+#undef SAME
+	return same;
+}
+
+/* With these sizes descriptors can be, and the root is a directory. */
+static bool sizes_plausible(struct ck *ck)
+{
+	const struct ext4_super *es = ck->es;
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	const struct ext4_disk_inode *raw;
+	u64 blk;
+	u32 off;
+
+	for (u32 i = 0; i < es->groups; i++)
+		if (es->group[i].bad)
+			return false;
+	if (ext4_inode_where(es, EXT4_INO_ROOT, &blk, &off) || !ck_read(ck, blk, &bh))
+		return false;
+	raw = (const void *)((const u8 *)bh->data + off);
+	return S_ISDIR(le16_get(raw->mode));
+}
+
+bool ck_super_sizes_differ(struct ck *ck, struct ext4_disk_super *copy)
+{
+	const struct ext4_disk_super *d = &ck->es->disk;
+	struct ext4_disk_super other;
+	u32 found = 0;
+	u64 off;
+
+	for (u32 nth = 0; found < 2 && !ext4_sb_copy(ck->dev, nth, &other, &off); nth++) {
+		if (memcmp(other.uuid, d->uuid, sizeof(d->uuid)) != 0)
+			continue;
+		if (same_sizes(d, &other) || (found && !same_sizes(copy, &other)))
+			return false;
+		*copy = other;
+		found++;
+	}
+	return found == 2 || (found && !sizes_plausible(ck));
+}
+
+void ck_super_take_sizes(struct ck *ck, const struct ext4_disk_super *copy)
+{
+	struct ext4_disk_super *d = &ck->es->disk;
+
+#define TAKE(field) d->field = copy->field;
+	SIZES(TAKE)
+#undef TAKE
+	ck_super_put(ck);
+	ck->rest = true;
+}
+
 void ck_super_copy_put(struct ck *ck, u64 blk)
 {
 	const struct ext4_super *es = ck->es;

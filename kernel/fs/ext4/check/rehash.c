@@ -142,15 +142,17 @@ static void found_parent(struct rehash *r, u32 ino)
 		r->parent = ino;
 }
 
-static bool collect_region(struct rehash *r, const u8 *base, u32 len, bool first)
+static bool collect_region(struct rehash *r, const void *region, u32 len, bool first)
 {
 	scoped(freep) u32 *off = calloc(len / EXT4_DIRENT_MIN + 1, sizeof(*off));
+	scoped(freep) u8 *base = malloc(len);
 	u32 n;
 
-	if (!off) {
+	if (!off || !base) {
 		ck_no_memory(r->ck);
 		return false;
 	}
+	memcpy(base, region, len);
 	n = ck_dir_names(r->ck, r->d, base, len, off);
 	for (u32 i = 0; i < n; i++) {
 		const struct ext4_disk_dirent *de = (const void *)(base + off[i]);
@@ -264,7 +266,8 @@ static bool plan_leaves(struct rehash *r, u32 fill, u32 top)
 static bool plan_index(struct rehash *r)
 {
 	const struct ext4_super *es = r->ck->es;
-	u32 root = ext4_dx_limit(es, EXT4_DX_ROOT_ENTRIES), node = ext4_dx_limit(es, EXT4_DX_NODE_ENTRIES);
+	u32 root = ext4_dx_limit(es, EXT4_DX_ROOT_ENTRIES),
+	    node = ck_dx_limit(r->ck, r->d, EXT4_DX_NODE_ENTRIES);
 	u32 need = r->leaves, up[EXT4_DX_LEVELS_MAX];
 
 	for (r->levels = 0; need > root; r->levels++) {
@@ -354,7 +357,7 @@ static u64 span(const struct rehash *r, u32 height)
 	u64 n = 1;
 
 	while (height--)
-		n *= ext4_dx_limit(r->ck->es, EXT4_DX_NODE_ENTRIES);
+		n *= ck_dx_limit(r->ck, r->d, EXT4_DX_NODE_ENTRIES);
 	return n;
 }
 
@@ -364,7 +367,7 @@ static void put_entries(const struct rehash *r, void *block, u32 entries_off, u3
 {
 	struct ext4_disk_dx_entry *e = (void *)((u8 *)block + entries_off);
 	const struct ext4_disk_dx_countlimit cl = {
-		.limit = le16_put((u16)ext4_dx_limit(r->ck->es, entries_off)), .count = le16_put((u16)count)
+		.limit = le16_put((u16)ck_dx_limit(r->ck, r->d, entries_off)), .count = le16_put((u16)count)
 	};
 
 	for (u32 i = 0; i < count; i++)
@@ -414,7 +417,7 @@ static bool write_node(struct rehash *r, u32 lblk, u32 first, u32 count, u64 eac
 /* The root, the nodes level by level, the leaves. */
 static bool write_index(struct rehash *r)
 {
-	u32 node = ext4_dx_limit(r->ck->es, EXT4_DX_NODE_ENTRIES), lblk = 1;
+	u32 node = ck_dx_limit(r->ck, r->d, EXT4_DX_NODE_ENTRIES), lblk = 1;
 
 	if (!write_root(r))
 		return false;

@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define COPIES_MAX    32u
-#define EXTRA_BYTES   32u /* of inodes, what mkfs gives them */
-#define RESERVED_PART 20u /* of the blocks is kept for the superuser: 5 % */
+#define COPIES_MAX          32u
+#define GROUPS_PER_FLEX_MAX 31u /* log2 */
+#define GROUPS_PER_FLEX     4u  /* what mkfs makes */
+#define EXTRA_BYTES         32u /* of inodes, what mkfs gives them */
+#define RESERVED_PART       20u /* of the blocks is kept for the superuser: 5 % */
 
 /* ---- opening ---- */
 
@@ -117,6 +119,8 @@ static void mend_primary(struct ck *ck)
 
 static void check_primary(struct ck *ck)
 {
+	struct ext4_disk_super copy;
+
 	if (ck->asked_copy && !ck_mends(ck))
 		return;
 	if (ck->es->from_copy) {
@@ -126,29 +130,96 @@ static void check_primary(struct ck *ck)
 	}
 	if (!ck_super_sum_ok(ck) && ck_fix(ck, CK_SUPER_SUM, 0, "%s", ""))
 		ck_super_put(ck);
+	if (!ck->asked_copy && ck_super_sizes_differ(ck, &copy) &&
+	    ck_fix(ck, CK_SUPER_PRIMARY, 0, "%s", "its sizes are not those of the copies"))
+		ck_super_take_sizes(ck, &copy);
 }
 
-static void check_fields(struct ck *ck)
+/* True: it is wrong, and is to be set. What follows from it is left to the next round. */
+static bool field_wrong(struct ck *ck, bool wrong, const char *what, u64 says)
 {
-	struct ext4_super *es = ck->es;
-	struct ext4_disk_super *d = &es->disk;
+	if (!wrong || !ck_fix(ck, CK_SUPER_FIELD, 0, "%s, %llu", what, (unsigned long long)says))
+		return false;
+	ck->rest = true;
+	return true;
+}
+
+static void check_sizes(struct ck *ck)
+{
+	const struct ext4_super *es = ck->es;
+	struct ext4_disk_super *d = &ck->es->disk;
 	u32 room = es->inode_bytes - EXT4_INODE_BYTES_OLD, usual = MIN(room, EXTRA_BYTES);
+	bool bigalloc = ext4_has_ro_compat(es, EXT4_RO_COMPAT_BIGALLOC), old = !le32_get(d->rev_level);
 	u64 reserved = le32_get(d->r_blocks_count_lo);
 
 	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
 		reserved |= (u64)le32_get(d->r_blocks_count_hi) << 32;
-	if (reserved > es->blocks / 2 &&
-	    ck_fix(ck, CK_SUPER_FIELD, 0, "%llu blocks are kept for the superuser",
-		   (unsigned long long)reserved))
+	if (field_wrong(ck, reserved > es->blocks / 2, "blocks kept for the superuser", reserved))
 		ck_super_reserved(ck, es->blocks / RESERVED_PART);
 	if (ext4_has_ro_compat(es, EXT4_RO_COMPAT_EXTRA_ISIZE) &&
-	    (le16_get(d->min_extra_isize) > room || le16_get(d->want_extra_isize) > room ||
-	     le16_get(d->min_extra_isize) % 4 || le16_get(d->want_extra_isize) % 4) &&
-	    ck_fix(ck, CK_SUPER_FIELD, 0, "extra fields of inodes: %u and %u bytes",
-		   le16_get(d->min_extra_isize), le16_get(d->want_extra_isize))) {
+	    field_wrong(ck,
+			le16_get(d->min_extra_isize) > room || le16_get(d->want_extra_isize) > room ||
+				le16_get(d->min_extra_isize) % 4 || le16_get(d->want_extra_isize) % 4,
+			"bytes of extra fields of inodes", le16_get(d->want_extra_isize)))
 		d->min_extra_isize = d->want_extra_isize = le16_put((u16)usual);
+	if (field_wrong(ck, !bigalloc && le32_get(d->log_cluster_size) != le32_get(d->log_block_size),
+			"size of clusters, which are blocks", le32_get(d->log_cluster_size)))
+		d->log_cluster_size = d->log_block_size;
+	if (field_wrong(ck, !bigalloc && le32_get(d->clusters_per_group) != es->blocks_per_group,
+			"clusters of a group, which are blocks", le32_get(d->clusters_per_group)))
+		d->clusters_per_group = d->blocks_per_group;
+	if (field_wrong(ck, d->log_groups_per_flex > GROUPS_PER_FLEX_MAX, "groups that lie together",
+			d->log_groups_per_flex))
+		d->log_groups_per_flex = GROUPS_PER_FLEX;
+	if (field_wrong(ck,
+			le32_get(d->rev_level) > 1 || (old && (es->compat || es->incompat || es->ro_compat)),
+			"revision", le32_get(d->rev_level)))
+		d->rev_level = le32_put(1);
+	if (field_wrong(ck, !old && es->first_ino > EXT4_FIRST_INO_REV0, "the first inode for files",
+			es->first_ino))
+		d->first_ino = le32_put(EXT4_FIRST_INO_REV0);
+}
+
+/* Inodes that the superblock names, and features do not. */
+static void check_own_inodes(struct ck *ck)
+{
+	static const u8 none[16] = { 0 };
+	const struct ext4_super *es = ck->es;
+	struct ext4_disk_super *d = &ck->es->disk;
+	bool journal = ext4_has_compat(es, EXT4_COMPAT_HAS_JOURNAL),
+	     quota = ext4_has_ro_compat(es, EXT4_RO_COMPAT_QUOTA), elsewhere;
+
+	u32 inum;
+
+	elsewhere = memcmp(d->journal_uuid, none, sizeof(none)) != 0;
+	if (field_wrong(ck, !journal && le32_get(d->journal_inum), "the journal's inode, without a journal",
+			le32_get(d->journal_inum)))
+		d->journal_inum = le32_put(0);
+	if (field_wrong(ck, journal && !le32_get(d->journal_inum) && !elsewhere, "the journal's inode", 0))
+		d->journal_inum = le32_put(EXT4_INO_JOURNAL);
+	if (field_wrong(ck, elsewhere && (!journal || le32_get(d->journal_inum)),
+			"the UUID of a journal that lies elsewhere, journal's inode",
+			le32_get(d->journal_inum)))
+		memset(d->journal_uuid, 0, sizeof(d->journal_uuid));
+	/* Before there was the feature, reserved inodes could be named. */
+	inum = MAX(le32_get(d->usr_quota_inum),
+		   MAX(le32_get(d->grp_quota_inum), le32_get(d->prj_quota_inum)));
+	if (field_wrong(ck, !quota && inum >= es->first_ino, "an inode for quota, without the feature", inum))
+		d->usr_quota_inum = d->grp_quota_inum = d->prj_quota_inum = le32_put(0);
+	if (field_wrong(ck, !ext4_has_compat(es, EXT4_COMPAT_ORPHAN_FILE) && le32_get(d->orphan_file_inum),
+			"the orphan file, without the feature", le32_get(d->orphan_file_inum)))
+		d->orphan_file_inum = le32_put(0);
+}
+
+static void check_fields(struct ck *ck)
+{
+	const struct ext4_super *es = ck->es;
+	const struct ext4_disk_super *d = &es->disk;
+
+	check_sizes(ck);
+	check_own_inodes(ck);
+	if (ck->rest)
 		ck_super_put(ck);
-	}
 	/* Who mends it forgets that at the end. */
 	if (ck_mends(ck))
 		return;
@@ -382,8 +453,12 @@ static void check_journal_inode(struct ck *ck, const struct ext4_inode *used)
 		return;
 	}
 	if (journal_inode(es, ei) || !is_reg(&ei->vfs)) {
-		if (ck_fix(ck, CK_JOURNAL_INODE, ei->vfs.ino, "%s", ""))
+		if (!ck_fix(ck, CK_JOURNAL_INODE, ei->vfs.ino, "%s", ""))
+			return;
+		if (ei->vfs.ino == EXT4_INO_JOURNAL)
 			ck_journal_inode(ck, used);
+		else
+			ck_journal_usual(ck);
 		return;
 	}
 	ext4_journal_backup(&d, ei->block, ext4_size(ei));
@@ -420,6 +495,8 @@ static void journal_bad(struct ck *ck, struct ext4_inode *ei, struct jbd2 *journ
 		ck_no_memory(ck);
 	else if (!ck_fix(ck, CK_JOURNAL, 0, "%s", why))
 		return;
+	else if (le32_get(ck->es->disk.journal_inum) != EXT4_INO_JOURNAL)
+		ck_journal_usual(ck);
 	else if (journal && !journal_whole(ei))
 		ck_journal_salvage(ck, journal);
 	else if (!journal_inode(ck->es, own) && is_reg(&own->vfs) && !journal_whole(own))
@@ -563,7 +640,11 @@ void ck_supers(struct ck *ck)
 {
 	ck_progress(ck, "superblocks and descriptors", 0, 1);
 	check_primary(ck);
-	check_fields(ck);
+	if (!ck->rest)
+		check_fields(ck);
+	/* What is read with another superblock is another volume. */
+	if (ck->rest)
+		return;
 	for (u32 copy = 1; copy < ck->es->groups && ck_goes_on(ck); copy++) {
 		u64 blk = ext4_super_copy_blk(ck->es, copy);
 
