@@ -313,8 +313,9 @@ struct ck {
 	struct ck_bits kept; /* of those that are claimed twice: they stay with who claimed them */
 	u64 *fresh;          /* of these, what the inode under way got */
 	u32 freshes, fresh_room;
-	u32 lost;    /* lost+found, once something was put there; else 0 */
-	u32 lost_at; /* its block in which the search for room begins */
+	bool names_mended; /* something was mended in directories */
+	u32 lost;          /* lost+found, once something was put there; else 0 */
+	u32 lost_at;       /* its block in which the search for room begins */
 };
 
 /* ---- report.c ---- */

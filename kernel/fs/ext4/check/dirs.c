@@ -433,6 +433,7 @@ static int by_place(const void *a, const void *b)
 void ck_dirs(struct ck *ck)
 {
 	struct order *order = calloc(ck->dirs + 1ul, sizeof(*order));
+	u64 mended = ck->sum->mended;
 	u32 asked = 0;
 
 	if (!order) {
@@ -449,5 +450,6 @@ void ck_dirs(struct ck *ck)
 				ahead(ck, &ck->dir[order[asked].dir]);
 		check_dir(ck, &ck->dir[order[i].dir]);
 	}
+	ck->names_mended = ck->sum->mended != mended;
 	free(order);
 }
