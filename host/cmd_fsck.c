@@ -23,6 +23,8 @@
 
 #define BAR_WIDTH 30u
 
+#define OPT_CLEAR_LOG 256
+
 struct fsck {
 	struct tool_opts tool;
 	struct check_opts check;
@@ -364,6 +366,9 @@ static int option(struct fsck *f, int opt, char **argv)
 	case 'd':
 		f->check.data = true;
 		return 0;
+	case OPT_CLEAR_LOG:
+		f->check.clear_log = true;
+		return 0;
 	case 'q':
 		f->quiet = true;
 		return 0;
@@ -438,6 +443,7 @@ int cmd_fsck(int argc, char **argv)
 	static const struct option options[] = { { "no-change", no_argument, NULL, 'n' },
 						 { "force", no_argument, NULL, 'f' },
 						 { "check-data", no_argument, NULL, 'd' },
+						 { "clear-log", no_argument, NULL, OPT_CLEAR_LOG },
 						 { "quiet", no_argument, NULL, 'q' },
 						 { "fix", no_argument, NULL, 'x' },
 						 { "yes", no_argument, NULL, 'y' },

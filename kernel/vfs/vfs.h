@@ -385,6 +385,7 @@ struct check_opts {
 	bool force;        /* also a volume that says that it is sound */
 	bool data;         /* every byte that has a checksum, of every copy */
 	bool rebuild_dirs; /* every directory is written anew, with mend: in this round */
+	bool clear_log; /* with mend: a log that waits for the next writer may be dropped, with what was synced into it */
 	u64 cache_bytes; /* of metadata; what a check keeps of its own is bounded by the module, a few bytes for each inode and block */
 	/* Not 0 ends the check with that. */
 	int (*found)(void *ctx, const struct check_record *r);
