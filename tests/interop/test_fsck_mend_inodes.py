@@ -11,6 +11,8 @@ OURS = set('''root inode-checksum inode-mode inode-dtime inode-reserved inode-ex
 symlink extent-header extent-order extent-range map-block directory-unwritten block-twice xattr-block xattr-list xattr-hash xattr-refcount encryption acl
 extent-checksum extent-index xattr-inode xattr-inode-refcount inline-data'''.split())
 CASES = [b for b in BREAK if b[1] in OURS]
+# What is said instead when it is to be mended.
+SAID = {'root': 'inode-is-directory', 'inode-reserved': 'journal-inode'}
 # What cannot be kept: the inode is cleared, or what it held was nowhere else.
 GONE = {'inode-mode': ['/file'], 'encryption': ['/dir/sub/deep'], 'extent-range': ['/file'], 'map-block': ['/file'], 'inode-size': ['/file'],
         'root': [], 'block-twice': ['/file'], 'inode-flags': []}
@@ -52,7 +54,7 @@ def test_broken_in_one_place(sound, tmp_path, kind, code, how):
     image = copy(sound, kind, tmp_path)
     before = {p: content(image, p) for p in FILES}
     how(image) if callable(how) else debugfs(image, *how)
-    mends(image, code)
+    mends(image, SAID.get(code, code))
     for path in FILES:
         if path not in GONE.get(code, []):
             assert content(image, path) == before[path], path
@@ -111,7 +113,7 @@ def test_twice_in_one_file(tmp_path, kind):
 def test_metadata_of_a_group(tmp_path, kind):
     """A file that claims the inode table keeps what is read there; the table stays."""
     image = tree_with(tmp_path, kind, one=3, two=3)
-    table = int(re.search(r'inode table at (\d+)', debugfs(image, 'stats')).group(1)) + 1
+    table = int(re.search(r'inode table at (\d+)', debugfs(image, 'stats')).group(1)) + 2
     two, there = content(image, 'two'), image.read_bytes()[table * 1024:table * 1024 + 1024]
     debugfs(image, 'sif one block[%d] %d' % (0 if kind == 'pointers' else 5, table))
     mends(image, 'block-twice')
@@ -229,10 +231,64 @@ def test_directory_that_lost_its_type(sound, tmp_path):
     assert debugfs(image, 'ls -p dir') == listing
 
 
+def test_root_that_is_none(sound, tmp_path):
+    """There is a new one, and what was in the old one is in lost+found."""
+    image = copy(sound, 'csum', tmp_path)
+    inos = {p: ino_of(image, p) for p in ('file', 'dir')}
+    before = {p: content(image, p) for p in FILES}
+    word(image, block_of(image, '/') * 1024, '<I', 99)
+    debugfs(image, 'sif <2> mode 0100755')
+    mends(image, 'root')
+    assert content(image, '/lost+found/#%d' % inos['file']) == before['/file']
+    assert content(image, '/lost+found/#%d/sub/deep' % inos['dir']) == before['/dir/sub/deep']
+
+
+def test_reserved_inode(sound, tmp_path):
+    image = copy(sound, 'csum', tmp_path)
+    debugfs(image, 'sif <6> mode 040755', 'sif <6> links_count 1')
+    mends(image, 'inode-reserved')
+
+
+def test_inodes_that_are_said_to_be_unused(sound, tmp_path):
+    image = copy(sound, 'csum', tmp_path)
+    before = {p: content(image, p) for p in FILES}
+    debugfs(image, 'set_bg 0 itable_unused 140', 'set_bg 0 free_inodes_count 150', 'set_bg 0 checksum calc')
+    mends(image, 'group-inodes-beyond')
+    assert {p: content(image, p) for p in FILES} == before
+
+
+def test_clusters_askew(tmp_path):
+    image = tree_with(tmp_path, 'bigalloc', one=3, two=3)
+    want = {n: content(image, n) for n in ('one', 'two')}
+    blk = block_of(image, 'one')
+    data = image.read_bytes()
+    word(image, (blk + 1) * 1024, '1024s', data[blk * 1024:blk * 1024 + 1024])
+    debugfs(image, 'sif one block[5] %d' % (blk + 1))
+    mends(image, 'block-askew')
+    assert {n: content(image, n) for n in ('one', 'two')} == want
+
+
+def test_inline_data_without_its_attribute(sound, tmp_path):
+    image = copy(sound, 'ea', tmp_path)
+    want = content(image, 'small')
+    word(image, inode_off(image, 'small') + 128 + 32, '<I', 0)
+    debugfs(image, 'sif small mtime 20200101')
+    mends(image, 'inline-data')
+    assert content(image, 'small') == want
+
+
+def test_value_that_was_overwritten(sound, tmp_path):
+    image = copy(sound, 'ea', tmp_path)
+    word(image, block_of(image, '<%d>' % value_ino(image)) * 1024, '4s', b'XXXX')
+    mends(image, 'xattr-inode')
+    assert 'user.large' not in debugfs(image, 'ea_list file') and '1234' in debugfs(image, 'ea_get file user.one')
+
+
 def test_garbage_is_cleared(sound, tmp_path):
     """A wrong checksum and members that no inode has: it claims nothing any more. A wrong checksum alone loses nothing."""
     image = copy(sound, 'csum', tmp_path)
-    free = ino_of(image, 'small') + 20
+    free = ino_of(image, 'file')
+    debugfs(image, 'rm file')
     off = inode_off(image, '<%d>' % free)
     word(image, off, '<H', 0x81a4)
     word(image, off + 26, '<H', 1)

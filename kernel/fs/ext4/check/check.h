@@ -89,6 +89,8 @@
 	  SAFE, "set the number")                                                                            \
 	X(GROUP_DIRS, "group-directories", "group", WRONG, "the number of directories is wrong", SAFE,       \
 	  "set the number")                                                                                  \
+	X(GROUP_BEYOND, "group-inodes-beyond", "group", LOSS,                                                \
+	  "inodes that are in use lie where it says that none are", SAFE, "look at these too")               \
 	X(BLOCK_BITMAP_SUM, "block-bitmap-checksum", "group", WRONG, "wrong checksum of the block bitmap",   \
 	  SAFE, "write the bitmap as it has to be")                                                          \
 	X(INODE_BITMAP_SUM, "inode-bitmap-checksum", "group", WRONG, "wrong checksum of the inode bitmap",   \
@@ -297,6 +299,8 @@ struct ck {
 	struct ck_map dir_of; /* inode → index of dir, from 1 */
 	struct ck_map parent; /* inode that is wanted → a directory with its name */
 	struct ck_map xattr;  /* block of attributes → inodes that have it */
+	struct ck_map policy; /* encrypted inode → its policy, where that is another than `usual` */
+	u64 usual;            /* policy: that of the first encrypted inode; 0: none yet */
 	struct ck_map moved;  /* block of attributes that is claimed twice → where it is now */
 	struct ck_map ea;     /* inode with a value → attributes that have it */
 	struct ck_wait *wait;
@@ -309,8 +313,9 @@ struct ck {
 	struct ck_bits kept; /* of those that are claimed twice: they stay with who claimed them */
 	u64 *fresh;          /* of these, what the inode under way got */
 	u32 freshes, fresh_room;
-	u32 lost;    /* lost+found, once something was put there; else 0 */
-	u32 lost_at; /* its block in which the search for room begins */
+	bool names_mended; /* something was mended in directories */
+	u32 lost;          /* lost+found, once something was put there; else 0 */
+	u32 lost_at;       /* its block in which the search for room begins */
 };
 
 /* ---- report.c ---- */
@@ -574,6 +579,8 @@ void ck_xattrs(struct ck *ck, struct ck_inode *ci, u64 xattr_blk);
 bool ck_ibody(const struct ck *ck, const struct ck_inode *ci, struct ext4_xattr_list *l);
 /* The value of the attribute system.data: its length, -1: there is none. */
 s64 ck_inline_more(struct ck *ck, const struct ck_inode *ci, const u8 **value);
+/* Of an encrypted inode: 0 when it is one of which nothing is known. */
+u64 ck_policy(const struct ck *ck, u64 ino);
 /* After all inodes: reference counts. */
 void ck_xattrs_end(struct ck *ck);
 

@@ -93,6 +93,10 @@ static bool check_crypt(struct scan *s, const struct ext4_disk_dirent *de, const
 	else if ((kind == S_IFREG || kind == S_IFDIR || kind == S_IFLNK) && !(in->flags & CK_CRYPT))
 		mend = ck_fix(s->ck, CK_NAME_CRYPT, s->d->ino, "inode %u is not encrypted",
 			      le32_get(de->inode));
+	else if (in->flags & CK_CRYPT && ck_policy(s->ck, s->d->ino) &&
+		 ck_policy(s->ck, s->d->ino) != ck_policy(s->ck, le32_get(de->inode)))
+		mend = ck_fix(s->ck, CK_NAME_CRYPT, s->d->ino, "inode %u has another encryption policy",
+			      le32_get(de->inode));
 	if (mend)
 		drop(s, de);
 	return !mend;
@@ -429,6 +433,7 @@ static int by_place(const void *a, const void *b)
 void ck_dirs(struct ck *ck)
 {
 	struct order *order = calloc(ck->dirs + 1ul, sizeof(*order));
+	u64 mended = ck->sum->mended;
 	u32 asked = 0;
 
 	if (!order) {
@@ -445,5 +450,6 @@ void ck_dirs(struct ck *ck)
 				ahead(ck, &ck->dir[order[asked].dir]);
 		check_dir(ck, &ck->dir[order[i].dir]);
 	}
+	ck->names_mended = ck->sum->mended != mended;
 	free(order);
 }

@@ -36,7 +36,6 @@ bool ck_htree_root(struct ck *ck, const struct ck_dir *d, const void *block, u32
 {
 	const char *bad = NULL;
 	struct ext4_dx dx;
-	struct ext4_hash h;
 
 	if (!ext4_dx_parse(ck->es, block, true, &dx)) {
 		*rebuild |= ck_fix(ck, CK_HTREE_ROOT, d->ino, "%s", "the first block is none");
@@ -47,8 +46,8 @@ bool ck_htree_root(struct ck *ck, const struct ck_dir *d, const void *block, u32
 		bad = "unknown flags";
 	else if (dx.info->indirect_levels >= ext4_dx_levels_max(ck->es))
 		bad = "too many levels";
-	else if (!(d->flags & EXT4_FL_ENCRYPT && d->flags & EXT4_FL_CASEFOLD) &&
-		 ext4_name_hash(ck->es, *version, "a", 1, &h))
+	else if (ck_stores_hash(d) ? dx.info->hash_version != EXT4_HASH_SIPHASH
+				   : dx.info->hash_version > EXT4_HASH_TEA)
 		bad = "an unknown hash";
 	if (bad)
 		*rebuild |= ck_fix(ck, CK_HTREE_ROOT, d->ino, "%s", bad);

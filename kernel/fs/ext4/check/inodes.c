@@ -738,6 +738,34 @@ static void check_inode(struct ck *ck, u64 ino, struct ext4_disk_inode *raw)
 
 /* ---- all of them ---- */
 
+/* The bitmap knows of inodes behind those that the descriptor says to be in order: then it is the descriptor that is wrong. */
+static void check_unused(struct ck *ck, u32 group)
+{
+	const struct ext4_super *es = ck->es;
+	struct ext4_group *g = &es->group[group];
+	u32 used = ck_slots_ready(es, group), top = es->inodes_per_group,
+	    mask = es->desc_bytes >= EXT4_DESC_BYTES_64BIT ? ~0u : 0xffff;
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	const u8 *bits;
+
+	/* Where nothing is in use the bitmap may never have been written; but the root is in use. */
+	if (used == top || !g->inode_bitmap || (group && g->flags & EXT4_GROUP_INODE_UNINIT) ||
+	    !ck_read(ck, g->inode_bitmap, &bh))
+		return;
+	bits = bh->data;
+	if (es->metadata_csum ? (ext4_csum_bitmap(es, bits, top) & mask) != g->inode_bitmap_csum
+			      : !(g->flags & EXT4_GROUP_INODE_ZEROED))
+		return;
+	while (top && !(bits[(top - 1) / 8] >> (top - 1) % 8 & 1))
+		top--;
+	if (top <= used ||
+	    !ck_fix(ck, CK_GROUP_BEYOND, group, "from %u on, the bitmap has the first %u", used, top))
+		return;
+	g->itable_unused = es->inodes_per_group - top;
+	g->flags &= (u16)~EXT4_GROUP_INODE_UNINIT;
+	ck_group_put(ck, group);
+}
+
 /* n blocks of the group's table from `at` on, whose first inode is ino. */
 static void piece(struct ck *ck, u64 at, u32 n, u64 ino, u32 used, u8 *buf)
 {
@@ -762,11 +790,14 @@ static void group(struct ck *ck, u32 g, u8 *buf)
 {
 	const struct ext4_super *es = ck->es;
 	u64 table = es->group[g].inode_table, first = (u64)g * es->inodes_per_group + 1;
-	u32 used = ck_slots_ready(es, g), blocks = DIV_ROUND_UP(used, es->inodes_per_block);
-	u32 step = MAX(PIECE_BYTES >> es->block_bits, 1u);
+	u32 step = MAX(PIECE_BYTES >> es->block_bits, 1u), used, blocks;
 
 	if (!table)
 		return;
+	if (!ck->again)
+		check_unused(ck, g);
+	used = ck_slots_ready(es, g);
+	blocks = DIV_ROUND_UP(used, es->inodes_per_block);
 	for (u32 at = 0; at < blocks && ck_goes_on(ck); at += step) {
 		u32 n = MIN(step, blocks - at), done = at * es->inodes_per_block;
 

@@ -184,9 +184,10 @@ static void check_inode(struct ck *ck, u64 ino, struct ck_ino *in)
 		return;
 	if (dir && names > LINKS_MAX) {
 		if (!ext4_has_ro_compat(ck->es, EXT4_RO_COMPAT_DIR_NLINK)) {
-			ck_say(ck, CK_LINKS, ino,
-			       "%u, more than a directory may have where dir_nlink is not set", names);
-			return;
+			if (!ck_fix(ck, CK_LINKS, ino,
+				    "%u, more than a directory may have where dir_nlink is not set", names))
+				return;
+			ck_feature_set(ck, 0, EXT4_RO_COMPAT_DIR_NLINK);
 		}
 		names = 1;
 	} else if (dir && in->links == 1 && ext4_has_ro_compat(ck->es, EXT4_RO_COMPAT_DIR_NLINK)) {
@@ -197,12 +198,21 @@ static void check_inode(struct ck *ck, u64 ino, struct ck_ino *in)
 		wrong_links(ck, ino, in, names);
 }
 
+/* Some directories' names are not known as long as their maps are not mended. */
+static bool any_partial(const struct ck *ck)
+{
+	for (u32 i = 0; i < ck->dirs; i++)
+		if (ck->dir[i].partial)
+			return true;
+	return false;
+}
+
 void ck_links(struct ck *ck)
 {
 	const struct ext4_super *es = ck->es;
 
-	/* Mending gives back names, and takes some: they count in a round in which nothing was mended before. */
-	if (ck->sum->mended)
+	/* Mending gives back names, and takes some: they count in a round in which nothing was mended that has to do with them. */
+	if (ck->names_mended || (ck->sum->mended && any_partial(ck)))
 		return;
 	if (ck_lost_missing(ck) && ck_fix(ck, CK_LOST_MISSING, EXT4_INO_ROOT, "%s", "") && !ck_lost_found(ck))
 		ck_not_mended(ck, CK_LOST_MISSING, EXT4_INO_ROOT, "there is no room for it");

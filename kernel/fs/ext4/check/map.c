@@ -179,7 +179,8 @@ static void leaf(struct ck *ck, struct ck_inode *ci, struct frame *f)
 		u64 before = f->next;
 		const char *bad = ext4_extent_wrong(ck->es, ci->ino, &e[i], &f->next);
 
-		if (len && (lblk < before || lblk + len > f->end || too_far(ck, ci, lblk + len))) {
+		if (len && lblk + len <= UINT32_MAX &&
+		    (lblk < before || lblk + len > f->end || too_far(ck, ci, lblk + len))) {
 			ci->rebuild |= damage(
 				ck, ci, CK_EXTENT_ORDER, "%s, file block %llu, block %llu, length %llu",
 				bad ? bad : "it goes beyond what can be", (unsigned long long)lblk,
@@ -187,10 +188,11 @@ static void leaf(struct ck *ck, struct ck_inode *ci, struct frame *f)
 			if (ck_mends(ck) && lblk + len <= EXT4_LBLK_END && on_volume(ck, pblk, len))
 				ck_run_add(ck, lblk, pblk, len, ext4_extent_unwritten(&e[i]));
 			f->next = MAX(f->next, before);
-		} else if (!len || !on_volume(ck, pblk, len)) {
+		} else if (!len || !on_volume(ck, pblk, len) || lblk + len > UINT32_MAX) {
 			ci->rebuild |= damage(
-				ck, ci, CK_EXTENT_RANGE, "%s, file block %llu, block %llu, length %llu", bad,
-				(unsigned long long)lblk, (unsigned long long)pblk, (unsigned long long)len);
+				ck, ci, CK_EXTENT_RANGE, "%s, file block %llu, block %llu, length %llu",
+				bad ? bad : "it goes beyond what a file can have", (unsigned long long)lblk,
+				(unsigned long long)pblk, (unsigned long long)len);
 		} else {
 			run(ck, ci, lblk, pblk, len, ext4_extent_unwritten(&e[i]));
 		}

@@ -191,7 +191,6 @@ static bool collect(struct rehash *r)
 	for (u32 i = 0; i < r->d->count; i++) {
 		const struct ck_dirblk *b = &ck->blk[r->d->first + i];
 		scoped(bh_putp) struct buffer_head *bh = NULL;
-		struct ext4_hash h;
 		struct ext4_dx dx;
 
 		if (!ck_read(ck, b->pblk, &bh))
@@ -201,9 +200,7 @@ static bool collect(struct rehash *r)
 				found_parent(r, le32_get(((const struct ext4_disk_dirent *)((u8 *)bh->data +
 											    EXT4_DIRENT_MIN))
 								 ->inode));
-			if (dx.info && !ck_stores_hash(r->d) &&
-			    !ext4_name_hash(ck->es, ext4_hash_version(ck->es, dx.info->hash_version), "a", 1,
-					    &h))
+			if (dx.info && !ck_stores_hash(r->d) && dx.info->hash_version <= EXT4_HASH_TEA)
 				r->version = dx.info->hash_version;
 		} else if (!collect_region(r, bh->data, bh->size_bytes, !b->lblk)) {
 			return false;

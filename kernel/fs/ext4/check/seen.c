@@ -48,6 +48,7 @@ void ck_seen_free(struct ck *ck)
 	map_free(&ck->parent);
 	map_free(&ck->xattr);
 	map_free(&ck->moved);
+	map_free(&ck->policy);
 	free(ck->run);
 	free(ck->node);
 	free(ck->fresh);

@@ -7,17 +7,45 @@
  */
 #include "check.h"
 
+#include "lib/crc.h"
+#include "lib/hash.h"
 #include "lib/scope.h"
 #include <errno.h>
+#include <stdlib.h>
 
 #define CONTEXT_V1_BYTES 28u /* include/uapi/linux/fscrypt.h */
 #define CONTEXT_V2_BYTES 40u
+
+#define NONCE_BYTES    16u
+#define UNKNOWN_POLICY 1u
 
 #define OWNER_NOTED (1ull << 63) /* in ck->ea */
 
 static bool is_context(const struct ext4_disk_xattr_entry *e)
 {
 	return e->name_index == EXT4_XATTR_ENCRYPTION && e->name_len == 1 && *ext4_xattr_entry_name(e) == 'c';
+}
+
+/* All of a context but what is the file's own, as a number. */
+static void note_policy(struct ck *ck, u64 ino, const u8 *value, u32 len)
+{
+	u64 policy = value[0] > 2 ? UNKNOWN_POLICY : hash_bytes(value, len - NONCE_BYTES, 0) | 2, *at;
+
+	if (!ck->usual)
+		ck->usual = policy;
+	if (policy == ck->usual)
+		return;
+	at = ck_map_at(ck, &ck->policy, ino);
+	if (at)
+		*at = policy;
+}
+
+u64 ck_policy(const struct ck *ck, u64 ino)
+{
+	u64 policy = ck_map_get(&ck->policy, ino);
+
+	policy = policy ? policy : ck->usual;
+	return policy == UNKNOWN_POLICY ? 0 : policy;
 }
 
 /* True: the attribute is to go. */
@@ -33,6 +61,8 @@ static bool check_value(struct ck *ck, struct ck_inode *ci, const struct ext4_di
 		/* Of later versions nothing is known. */
 		ci->crypt_context = (len == CONTEXT_V1_BYTES && value[0] == 1) ||
 				    (len == CONTEXT_V2_BYTES && value[0] == 2) || (len && value[0] > 2);
+		if (ci->crypt_context)
+			note_policy(ck, ci->ino, value, len);
 	}
 	if (e->name_index != EXT4_XATTR_ACL_ACCESS && e->name_index != EXT4_XATTR_ACL_DEFAULT)
 		return false;
@@ -378,12 +408,36 @@ static void put_value_inode(struct ck *ck, u64 ino, struct buffer_head *bh, cons
 	ck_inode_put(ck, &ci);
 }
 
+/* The hash of the value that the inode holds. False: it cannot be read, of which enough was said. */
+static bool content_hash(struct ck *ck, u64 ino, u32 *hash)
+{
+	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
+	scoped(freep) u8 *value = NULL;
+	u64 len;
+
+	if (!ei) {
+		ck_no_memory(ck);
+		return false;
+	}
+	ei->vfs.sb = &ck->es->vfs;
+	ei->vfs.ino = ino;
+	if (ext4_inode_load(ei))
+		return false;
+	len = ext4_size(ei);
+	value = len <= EXT4_XATTR_VALUE_MAX ? malloc(len + 1) : NULL;
+	if (!value || ext4_read_content(ei, 0, value, len))
+		return false;
+	*hash = crc32c(ck->es->csum_seed, value, len);
+	return true;
+}
+
 static void end_of_value(struct ck *ck, u64 ino, u64 val)
 {
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	struct ext4_disk_inode *raw;
 	struct ck_ino *in = ck_ino(ck, ino);
 	u64 refs = val & ~OWNER_NOTED, says;
+	u32 hash;
 
 	raw = (void *)(uintptr_t)value_raw(ck, ino, &bh);
 	if (!raw)
@@ -398,6 +452,14 @@ static void end_of_value(struct ck *ck, u64 ino, u64 val)
 			put_value_inode(ck, ino, bh, raw);
 		}
 		return;
+	}
+	/* With its right hash it is the value of none of its attributes, which the next round sees. */
+	if (!ck->stale && !(val & OWNER_NOTED) && content_hash(ck, ino, &hash) &&
+	    hash != le32_get(raw->atime) &&
+	    ck_fix(ck, CK_XATTR_INODE, ino, "wrong hash of its content, for %llu attributes",
+		   (unsigned long long)refs)) {
+		raw->atime = le32_put(hash);
+		put_value_inode(ck, ino, bh, raw);
 	}
 	says = le32_get(raw->version) | (u64)le32_get(raw->ctime) << 32;
 	if (val & OWNER_NOTED || says == refs ||
