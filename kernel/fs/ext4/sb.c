@@ -184,6 +184,30 @@ int ext4_sb_copy(struct blkdev *dev, u32 nth, struct ext4_disk_super *out, u64 *
 	return -EINVAL;
 }
 
+/* Where they are by what a damaged one still says of groups. */
+static int copy_behind(struct blkdev *dev, const struct ext4_disk_super *damaged, struct ext4_disk_super *out,
+		       u64 *off)
+{
+	const u32 group[] = {
+		1, 3, 5, 7, le32_get(damaged->backup_bgs[0]), le32_get(damaged->backup_bgs[1])
+	};
+	u32 bits = EXT4_BLOCK_BITS_MIN + le32_get(damaged->log_block_size);
+
+	if (le16_get(damaged->magic) != EXT4_MAGIC ||
+	    le32_get(damaged->log_block_size) > EXT4_BLOCK_BITS_MAX || bits > EXT4_BLOCK_BITS_MAX)
+		return -EINVAL;
+	for (u32 i = 0; i < ARRAY_SIZE(group); i++) {
+		u64 blk = le32_get(damaged->first_data_block) +
+			  (u64)group[i] * le32_get(damaged->blocks_per_group);
+
+		if (group[i] && !copy_at(dev, blk, bits, out)) {
+			*off = blk << bits;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
 /* ---- a superblock that was written by half ---- */
 
 /* Numbers that stay as long as nobody resizes or tunes the volume: they are the same in every copy. */
@@ -258,7 +282,7 @@ int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_
 	snprintf(why, sizeof(why), "%s", err_text());
 	if (half_written(dev, out))
 		return 0;
-	if (ext4_sb_copy(dev, 0, &copy, off))
+	if (ext4_sb_copy(dev, 0, &copy, off) && copy_behind(dev, out, &copy, off))
 		return fail(err, "%s", why);
 	*out = copy;
 	return 0;
