@@ -440,7 +440,7 @@ static int option(struct fsck *f, int opt, char **argv)
 /* What fits together. 0, or the exit code. */
 static int mending_options(struct fsck *f)
 {
-	if (f->mends == MEND_NOTHING && (f->undo_file || f->check.rebuild_dirs))
+	if (f->mends == MEND_NOTHING && (f->undo_file || f->check.rebuild_dirs || f->check.clear_log))
 		cli_usage("%s", "with -n, which is the default, nothing is written: -y, -p or --fix is "
 				"wanted as well");
 	else if (f->mends == MEND_ASK && (f->tool.json || f->quiet || !isatty(STDIN_FILENO)))

@@ -254,7 +254,7 @@ def test_small_overlays(tmp_path):
 
 def test_bad_usage(image):
     before = digest(image)
-    for args, words in ((['--fix'], 'terminal'), (['--undo', 'x'], 'nothing is written'), (['-D'], 'nothing is written'),
+    for args, words in ((['--fix'], 'terminal'), (['--undo', 'x'], 'nothing is written'), (['-D'], 'nothing is written'), (['--clear-log'], 'nothing is written'),
                         (['--dry-run', '-y', '--undo', 'x'], '--dry-run')):
         r = fsck(*args, image, stdin=subprocess.DEVNULL)
         assert r.returncode == 16 and words in r.stderr, (args, r.returncode, r.stderr)
