@@ -474,6 +474,32 @@ static bool is_needed(const struct ck *ck, u64 ino)
 	       (ino == le32_get(es->disk.usr_quota_inum) || ino == le32_get(es->disk.grp_quota_inum));
 }
 
+/* The inode with the list of bad blocks has nothing but these. */
+static void check_bad_blocks(struct ck *ck, struct ck_inode *ci)
+{
+	struct ext4_disk_inode *raw = ci->raw;
+
+	if (ck->again || (!ci->mode && !le16_get(raw->uid_lo) && !le16_get(raw->gid_lo) &&
+			  !le16_get(raw->links_count) && !le32_get(raw->file_acl_lo)))
+		return;
+	if (!ck_fix(ck, CK_INODE_RESERVED, ci->ino, "%s", "it is a list of bad blocks"))
+		return;
+	ci->mode = 0;
+	raw->mode = raw->uid_lo = raw->gid_lo = raw->links_count = le16_put(0);
+	raw->file_acl_lo = le32_put(0);
+	ci->changed = true;
+}
+
+/* A journal, or a quota file, that the volume no longer has. */
+static bool is_left_over(const struct ck *ck, const struct ck_inode *ci)
+{
+	bool file =
+		ci->ino == EXT4_INO_JOURNAL || ci->ino == EXT4_INO_USR_QUOTA || ci->ino == EXT4_INO_GRP_QUOTA;
+
+	return file && !is_needed(ck, ci->ino) &&
+	       (le32_get(ci->raw->blocks_lo) || le32_get(*(const le32 *)(const void *)ci->raw->block));
+}
+
 /* Below first_ino, and not the root. True: there is nothing more to it. */
 static bool check_reserved(struct ck *ck, struct ck_inode *ci)
 {
@@ -481,6 +507,7 @@ static bool check_reserved(struct ck *ck, struct ck_inode *ci)
 	bool journal = ci->ino == EXT4_INO_JOURNAL, resize = ci->ino == EXT4_INO_RESIZE;
 
 	if (ci->ino == EXT4_INO_BAD) {
+		check_bad_blocks(ck, ci);
 		ck_map_walk(ck, ci);
 		return true;
 	}
@@ -488,8 +515,12 @@ static bool check_reserved(struct ck *ck, struct ck_inode *ci)
 		check_resize(ck, ci);
 		return true;
 	}
-	if (!ci->mode && !le16_get(ci->raw->links_count))
+	if (!ci->mode && !le16_get(ci->raw->links_count)) {
+		if (!ck->again && is_left_over(ck, ci) &&
+		    ck_fix(ck, CK_INODE_RESERVED, ci->ino, "%s", "it is not used, but has blocks"))
+			ck_inode_forget(ck, ci);
 		return true;
+	}
 	if (!ck->again && (!S_ISREG(ci->mode) || resize || (journal && !ext4_journal_is_inside(es))) &&
 	    ck_fix(ck, CK_INODE_RESERVED, ci->ino, "%s", "")) {
 		if (!is_needed(ck, ci->ino)) {
