@@ -474,30 +474,30 @@ static bool is_needed(const struct ck *ck, u64 ino)
 	       (ino == le32_get(es->disk.usr_quota_inum) || ino == le32_get(es->disk.grp_quota_inum));
 }
 
-/* The inode with the list of bad blocks has nothing but these. */
-static void check_bad_blocks(struct ck *ck, struct ck_inode *ci)
+/* Of one that is in use by nobody. */
+static bool holds_something(const struct ck_inode *ci)
 {
-	struct ext4_disk_inode *raw = ci->raw;
+	static const u8 zeros[EXT4_IBLOCK_BYTES];
 
-	if (ck->again || (!ci->mode && !le16_get(raw->uid_lo) && !le16_get(raw->gid_lo) &&
-			  !le16_get(raw->links_count) && !le32_get(raw->file_acl_lo)))
-		return;
-	if (!ck_fix(ck, CK_INODE_RESERVED, ci->ino, "%s", "it is a list of bad blocks"))
-		return;
-	ci->mode = 0;
-	raw->mode = raw->uid_lo = raw->gid_lo = raw->links_count = le16_put(0);
-	raw->file_acl_lo = le32_put(0);
-	ci->changed = true;
+	return ci->size_bytes || le32_get(ci->raw->size_hi) || le32_get(ci->raw->blocks_lo) ||
+	       memcmp(ci->raw->block, zeros, sizeof(zeros)) != 0;
 }
 
-/* A journal, or a quota file, that the volume no longer has. */
-static bool is_left_over(const struct ck *ck, const struct ck_inode *ci)
+/* The list of bad blocks is a map and nothing else. */
+static void check_bad_list(struct ck *ck, struct ck_inode *ci)
 {
-	bool file =
-		ci->ino == EXT4_INO_JOURNAL || ci->ino == EXT4_INO_USR_QUOTA || ci->ino == EXT4_INO_GRP_QUOTA;
+	struct ext4_disk_inode *raw = ci->raw, was = *raw;
 
-	return file && !is_needed(ck, ci->ino) &&
-	       (le32_get(ci->raw->blocks_lo) || le32_get(*(const le32 *)(const void *)ci->raw->block));
+	if (!(ci->mode | le16_get(raw->uid_lo) | le16_get(raw->gid_lo) | le16_get(raw->links_count) |
+	      le32_get(raw->file_acl_lo) | (ci->flags & EXT4_FL_INLINE_DATA)) ||
+	    !ck_fix(ck, CK_INODE_RESERVED, ci->ino, "%s", "more than a list of blocks"))
+		return;
+	memset(raw, 0, EXT4_INODE_BYTES_OLD);
+	memcpy(raw->block, was.block, sizeof(raw->block));
+	raw->size_lo = was.size_lo;
+	raw->blocks_lo = was.blocks_lo;
+	raw->generation = was.generation;
+	ck_inode_set_flags(ci, ~EXT4_FL_EXTENTS, 0);
 }
 
 /* Below first_ino, and not the root. True: there is nothing more to it. */
@@ -507,7 +507,8 @@ static bool check_reserved(struct ck *ck, struct ck_inode *ci)
 	bool journal = ci->ino == EXT4_INO_JOURNAL, resize = ci->ino == EXT4_INO_RESIZE;
 
 	if (ci->ino == EXT4_INO_BAD) {
-		check_bad_blocks(ck, ci);
+		if (!ck->again)
+			check_bad_list(ck, ci);
 		ck_map_walk(ck, ci);
 		return true;
 	}
@@ -516,8 +517,8 @@ static bool check_reserved(struct ck *ck, struct ck_inode *ci)
 		return true;
 	}
 	if (!ci->mode && !le16_get(ci->raw->links_count)) {
-		if (!ck->again && is_left_over(ck, ci) &&
-		    ck_fix(ck, CK_INODE_RESERVED, ci->ino, "%s", "it is not used, but has blocks"))
+		if (!ck->again && holds_something(ci) &&
+		    ck_fix(ck, CK_INODE_RESERVED, ci->ino, "%s", "not empty"))
 			ck_inode_forget(ck, ci);
 		return true;
 	}
