@@ -7,7 +7,9 @@
 #include "mend.h"
 #include "undo.h"
 #include "number.h"
+#include "seen.h"
 
+#include "lib/crc.h"
 #include "tool.h"
 #include <errno.h>
 #include <signal.h>
@@ -23,12 +25,15 @@
 
 #define BAR_WIDTH 30u
 
+#define OPT_CLEAR_LOG 256
+
 struct fsck {
 	struct tool_opts tool;
 	struct check_opts check;
 	struct check_summary sum;
 	enum { MEND_NOTHING, MEND_SAFE, MEND_ASK, MEND_ALL } mends;
 	u64 mended;
+	struct seen refused; /* answered with no: a later round finds them again */
 	const char *undo_file;
 	bool dry_run;
 	const struct source *src;
@@ -85,6 +90,17 @@ static const char *const grade_word[CHECK_GRADES] = {
 	[CHECK_LOSS] = "loss",
 };
 
+static const char *why_left(const struct fsck *f, const struct check_record *r)
+{
+	if (!r->fix)
+		return "nothing here mends it";
+	if (f->mends == MEND_NOTHING)
+		return "only looked at";
+	if (f->mends == MEND_SAFE && !r->safe)
+		return "mending it is a decision";
+	return "it could not be mended";
+}
+
 static int say_json(struct fsck *f, const struct check_record *r, bool mended)
 {
 	struct doc *d = doc_new();
@@ -101,6 +117,8 @@ static int say_json(struct fsck *f, const struct check_record *r, bool mended)
 		doc_bytes(d, "name", r->name, strlen(r->name));
 	doc_bytes(d, "text", r->text, strlen(r->text));
 	doc_bool(d, "repaired", mended);
+	if (!mended)
+		doc_str(d, "why", why_left(f, r));
 	text_add(&t, "%s", f->said++ ? ",\n" : "\n");
 	doc_to_json(d, &t);
 	doc_free(d);
@@ -140,23 +158,41 @@ static int found(void *ctx, const struct check_record *r)
 	return f->quiet ? 0 : say_text(r, "");
 }
 
+static u64 refusal_key(const struct check_record *r)
+{
+	u32 sum = crc32c(~0u, r->code, strlen(r->code));
+
+	return ((u64)crc32c(sum, r->text, strlen(r->text)) << 32 | (u32)r->nr) + 1;
+}
+
+static int refuse(struct fsck *f, const struct check_record *r)
+{
+	int err = seen_add(&f->refused, refusal_key(r));
+
+	return err == -ENOMEM ? fail(err, "no memory for the answers") : 0;
+}
+
 /* 1: mend it, 0: leave it; -ECANCELED. "a" answers all that follows. */
 static int ask(struct fsck *f, const struct check_record *r)
 {
 	char line[16];
-	int err = say_text(r, "");
+	int err = 0;
+
+	if (seen_has(&f->refused, refusal_key(r)))
+		return 0;
+	err = say_text(r, "");
 
 	while (!err) {
-		printf("  %s? (y, n, a: yes to all, q: end without changes) ", r->fix);
+		printf("  %s? (y, n, a: yes to all, q: end without mending) ", r->fix);
 		fflush(stdout);
 		if (!fgets(line, sizeof(line), stdin) || line[0] == 'q')
-			return fail(-ECANCELED, "ended before anything was written");
+			return fail(-ECANCELED, "ended by request");
 		if (line[0] == 'a')
 			f->mends = MEND_ALL;
 		if (line[0] == 'a' || line[0] == 'y')
 			return 1;
 		if (line[0] == 'n')
-			return 0;
+			return refuse(f, r);
 	}
 	return err;
 }
@@ -325,6 +361,7 @@ static int run(struct fsck *f, const char *operand)
 			err = check(f, &v, type);
 		volume_close(&v);
 	}
+	seen_free(&f->refused);
 	if (err == -ECANCELED)
 		return FSCK_CANCELLED;
 	if (err) {
@@ -350,6 +387,9 @@ static int option(struct fsck *f, int opt, char **argv)
 		return 0;
 	case 'd':
 		f->check.data = true;
+		return 0;
+	case OPT_CLEAR_LOG:
+		f->check.clear_log = true;
 		return 0;
 	case 'q':
 		f->quiet = true;
@@ -400,7 +440,7 @@ static int option(struct fsck *f, int opt, char **argv)
 /* What fits together. 0, or the exit code. */
 static int mending_options(struct fsck *f)
 {
-	if (f->mends == MEND_NOTHING && (f->undo_file || f->check.rebuild_dirs))
+	if (f->mends == MEND_NOTHING && (f->undo_file || f->check.rebuild_dirs || f->check.clear_log))
 		cli_usage("%s", "with -n, which is the default, nothing is written: -y, -p or --fix is "
 				"wanted as well");
 	else if (f->mends == MEND_ASK && (f->tool.json || f->quiet || !isatty(STDIN_FILENO)))
@@ -425,6 +465,7 @@ int cmd_fsck(int argc, char **argv)
 	static const struct option options[] = { { "no-change", no_argument, NULL, 'n' },
 						 { "force", no_argument, NULL, 'f' },
 						 { "check-data", no_argument, NULL, 'd' },
+						 { "clear-log", no_argument, NULL, OPT_CLEAR_LOG },
 						 { "quiet", no_argument, NULL, 'q' },
 						 { "fix", no_argument, NULL, 'x' },
 						 { "yes", no_argument, NULL, 'y' },

@@ -21,8 +21,9 @@
 
 #define ROUNDS_MAX 20u
 #define OUT_BYTES  (1u << 20) /* written at once */
-/* What the overlays may hold before they are written out in between, unless the caller gives more to the cache. */
-#define OVERLAY_BYTES (256ull << 20)
+/* What the overlays may hold before they are written out in between, if the caller does not say what the cache may. */
+#define OVERLAY_BYTES     (256ull << 20)
+#define OVERLAY_MIN_BYTES (256ull << 10)
 
 struct job {
 	struct mending *m;
@@ -60,9 +61,18 @@ static int write_range(struct blkdev *snap, struct blkdev *dev, u64 at, u64 len,
 	return err || !len ? err : blkdev_write(dev, at, buf, len, 0);
 }
 
-/* All but the unit at `super`. */
-static int write_units(struct blkdev *snap, struct blkdev *dev, u64 super, u8 *buf)
+static void progress(void *ctx, u32 pass, u32 passes, const char *name, u64 done, u64 all)
 {
+	const struct check_opts *o = ((struct job *)ctx)->m->check;
+
+	if (o->progress)
+		o->progress(o->ctx, pass, passes, name, done, all);
+}
+
+/* All but the unit at `super`. */
+static int write_units(struct job *j, u32 i, u64 super, u8 *buf)
+{
+	struct blkdev *snap = j->snap[i], *dev = j->devs[i];
 	u64 at = 0, len;
 	int err = 0;
 
@@ -73,6 +83,7 @@ static int write_units(struct blkdev *snap, struct blkdev *dev, u64 super, u8 *b
 		err = write_range(snap, dev, at, before, buf);
 		if (!err)
 			err = write_range(snap, dev, at + behind, len - behind, buf);
+		progress(j, i + 1, j->n, "writing what was mended", at + len, dev->size_bytes);
 	}
 	return err;
 }
@@ -103,7 +114,7 @@ static int write_out(struct job *j)
 		err = undo_save(j->undo, j->snap, j->devs, j->n);
 	j->wrote |= !err;
 	for (u32 i = 0; i < j->n && !err; i++)
-		err = write_units(j->snap[i], j->devs[i], super, buf);
+		err = write_units(j, i, super, buf);
 	if (!err)
 		err = flush_all(j);
 	for (u32 i = 0; i < j->n && !err; i++)
@@ -152,12 +163,14 @@ static int mend_one(void *ctx, const struct check_record *r)
 	return said;
 }
 
-static void progress(void *ctx, u32 pass, u32 passes, const char *name, u64 done, u64 all)
+/* Those that end because the overlays are full have no more to do than what the devices hold. */
+static u64 rounds_max(const struct job *j)
 {
-	const struct check_opts *o = ((struct job *)ctx)->m->check;
+	u64 units = 0;
 
-	if (o->progress)
-		o->progress(o->ctx, pass, passes, name, done, all);
+	for (u32 i = 0; i < j->n; i++)
+		units += j->devs[i]->size_bytes / DEV_SNAP_UNIT_BYTES;
+	return ROUNDS_MAX + units / j->limit_units;
 }
 
 static int rounds(struct job *j)
@@ -171,7 +184,7 @@ static int rounds(struct job *j)
 	opts.mend = mend_one;
 	opts.progress = progress;
 	opts.ctx = j;
-	for (u32 round = 0; !err && (sum.mended || j->full) && round < ROUNDS_MAX; round += !j->full) {
+	for (u64 round = 0; !err && (sum.mended || j->full) && round < rounds_max(j); round++) {
 		opts.rebuild_dirs &= !round;
 		if (j->full) {
 			err = write_out(j);
@@ -258,7 +271,9 @@ int mend_volume(struct mending *m, const struct fs_type *type, struct blkdev **d
 	int err;
 
 	m->mended = 0;
-	j.limit_units = MAX(m->check->cache_bytes, OVERLAY_BYTES) / DEV_SNAP_UNIT_BYTES;
+	j.limit_units =
+		MAX(m->check->cache_bytes ? m->check->cache_bytes : OVERLAY_BYTES, OVERLAY_MIN_BYTES) /
+		DEV_SNAP_UNIT_BYTES;
 	look.mend = NULL;
 	look.found = NULL;
 	look.rebuild_dirs = false;

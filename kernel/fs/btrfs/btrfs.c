@@ -62,4 +62,5 @@ const struct fs_type btrfs_fs_type = {
 	.info = btrfs_info,
 	.dump = btrfs_dump,
 	.check = btrfs_check,
+	.super_bytes = BTRFS_SUPER_OFF(0),
 };

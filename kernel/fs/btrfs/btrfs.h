@@ -70,6 +70,8 @@ u64 btrfs_extref_hash(u64 parent, const void *name, u32 len);
 int btrfs_features_check(const struct btrfs_disk_super *d) __must_check;
 /* -EOPNOTSUPP: by the superblock's flags a tool has left the volume between two states, or they are not known; else 0. */
 int btrfs_flags_check(const struct btrfs_disk_super *d) __must_check;
+/* The bits of features that are not known here and forbid only writing. */
+u64 btrfs_unknown_compat_ro(const struct btrfs_disk_super *d);
 /* Names of known bits, and 0x… for the rest, into an array. which: 0 compat, 1 compat_ro, 2 incompat. */
 void btrfs_features_doc(int which, u64 bits, struct doc *array);
 

@@ -85,6 +85,13 @@ int btrfs_flags_check(const struct btrfs_disk_super *d)
 		     : 0;
 }
 
+u64 btrfs_unknown_compat_ro(const struct btrfs_disk_super *d)
+{
+	return le64_get(d->compat_ro) &
+	       ~(BTRFS_COMPAT_RO_FREE_SPACE_TREE | BTRFS_COMPAT_RO_FREE_SPACE_TREE_VALID |
+		 BTRFS_COMPAT_RO_VERITY | BTRFS_COMPAT_RO_BLOCK_GROUP_TREE);
+}
+
 void btrfs_features_doc(int which, u64 bits, struct doc *array)
 {
 	char rest[32];

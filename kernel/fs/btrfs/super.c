@@ -484,9 +484,7 @@ static void note_unfinished(struct btrfs_super *bs)
 
 static void notices(struct btrfs_super *bs)
 {
-	const u64 known = BTRFS_COMPAT_RO_FREE_SPACE_TREE | BTRFS_COMPAT_RO_FREE_SPACE_TREE_VALID |
-			  BTRFS_COMPAT_RO_VERITY | BTRFS_COMPAT_RO_BLOCK_GROUP_TREE;
-	u64 flags = le64_get(bs->disk.flags), compat_ro = le64_get(bs->disk.compat_ro);
+	u64 flags = le64_get(bs->disk.flags), unknown = btrfs_unknown_compat_ro(&bs->disk);
 
 	if (le64_get(bs->disk.bytenr) != BTRFS_SUPER_OFF(0))
 		super_note(&bs->vfs, "a copy of the superblock is used, the one at byte %llu",
@@ -498,9 +496,9 @@ static void notices(struct btrfs_super *bs)
 		super_note(&bs->vfs, "it has recorded an error: it should be checked (btrfs check)");
 	if (flags & (BTRFS_SUPER_METADUMP | BTRFS_SUPER_METADUMP_V2))
 		super_note(&bs->vfs, "a dump of metadata: what files contain is not in it");
-	if (compat_ro & ~known)
+	if (unknown)
 		super_note(&bs->vfs, "it has features for writers that are not known here: 0x%llx",
-			   (unsigned long long)(compat_ro & ~known));
+			   (unsigned long long)unknown);
 }
 
 /* ---- the beginning ---- */

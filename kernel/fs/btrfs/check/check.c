@@ -1,4 +1,4 @@
-/* Finding what is wrong with a volume: the passes, in their order. */
+/* Finding what is wrong with a volume, and mending it: the passes, in their order. */
 #include "check.h"
 
 #include "lib/os.h"
@@ -33,6 +33,7 @@ static void run(struct ck *c)
 	u64 nodes = le64_get(c->bs->disk.bytes_used) / c->bs->node_bytes;
 
 	btrfs_ck_pass(c, "superblocks", 0);
+	btrfs_ck_mend_init(c);
 	btrfs_ck_supers(c);
 	btrfs_ck_pass(c, "extents", nodes);
 	/* First of all trees: references of the others are counted by what it says of their nodes. */
@@ -55,6 +56,9 @@ static void run(struct ck *c)
 	btrfs_ck_csums_alone(c);
 	if (c->opts->data && !c->err)
 		btrfs_ck_data(c);
+	btrfs_ck_error_flag(c);
+	if (c->mends && !c->err)
+		btrfs_ck_mend_end(c);
 }
 
 static void finish(struct ck *c)
@@ -82,6 +86,7 @@ static void free_all(struct ck *c)
 	free(c->buf);
 	free(c->bio);
 	free(c->frame);
+	free(c->super_put);
 }
 
 /* A volume that cannot even be opened is a finding, when damage is why. */

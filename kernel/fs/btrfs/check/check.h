@@ -1,5 +1,5 @@
 /*
- * Finding everything that is wrong with a volume: what the files of this room share. Nothing is written.
+ * Finding everything that is wrong with a volume, and mending what is safe without a transaction: what the files of this room share.
  *
  * Every node of every tree is read once from each of its copies (walk.c). What the trees refer to is summed up for each extent and compared
  * with the sum of what the extent tree says of it: a reference counts as a hash of its members, so that two lists of any length are
@@ -8,6 +8,10 @@
  *
  * Where a damaged tree keeps from looking at something, that is a finding of its own, CK_NOT_CHECKED, and no conclusion is drawn from what
  * is missing.
+ *
+ * Mending. Written are copies of superblocks, and bad copies of tree blocks and of data that have a good one; no tree is changed. Copies are written
+ * when they are met, superblocks when all was looked at: until then `super` is what they are to be. Devices are overlays in memory meanwhile
+ * (vfs.h, check). Nothing is mended while a device is missing, nor on a volume with anything that is not known here.
  */
 #ifndef BTRFS_CHECK_H
 #define BTRFS_CHECK_H
@@ -93,6 +97,17 @@
 	X(INODE_CACHE, "inode-cache", HINT, "a cache of inode numbers is left, which kernels no longer use") \
 	X(DATA, "data-bad", LOSS, "data are wrong in every copy")                                            \
 	X(DATA_COPY, "data-copy-bad", WRONG, "a copy of data is wrong, another is good")
+/* What can be mended, X(name, mending, what mends it). SAFE: it can lose nothing, and is done without being asked for. ASK: it is a decision. */
+#define CK_MENDS(X)                                                               \
+	X(SUPER, SAFE, "write it anew from the newest one")                       \
+	X(SUPER_DIFFERS, ASK, "write the copy anew")                              \
+	X(SUPER_OLD, SAFE, "write the copy anew")                                 \
+	X(SUPER_ABSENT, SAFE, "write the copy anew")                              \
+	X(SUPER_VALUE, ASK, "set it to what the trees say")                       \
+	X(ERROR_FLAG, SAFE, "forget it, since all is sound")                      \
+	X(LOG, ASK, "drop it, and with it what was synced after the last commit") \
+	X(NODE_COPY, SAFE, "write it anew from the good copy")                    \
+	X(DATA_COPY, SAFE, "write it anew from the good copy")
 #define CK_ENUM(name, word, grade, text) CK_##name,
 enum ck_code { CK_CODES(CK_ENUM) };
 
@@ -195,6 +210,13 @@ struct ck {
 	struct ck_group *group; /* block groups, by address */
 	u32 groups, groups_room;
 
+	bool mends;    /* findings may be mended */
+	bool super_ok; /* the superblock that was used is the newest, and its trees are there */
+	struct btrfs_disk_super super; /* as it is to be */
+	bool super_changed;            /* … and is not anywhere yet */
+	bool log_dropped;              /* as it was asked for */
+	u8 *super_put;                 /* of each of devs, a bit for each copy that is to be written */
+
 	bool roots_partial;   /* the root tree could not be read everywhere */
 	bool extents_partial; /* the extent tree … */
 	bool refs_partial;    /* some tree …: references are missing */
@@ -223,7 +245,10 @@ struct ck_group {
 /* One finding. name may be NULL; detail is said behind the code's sentence, NULL: nothing. */
 void btrfs_ck_found(struct ck *c, enum ck_code code, const char *object, u64 nr, const char *name,
 		    const char *detail, ...) __printf_like(6, 7);
-/* The same of an inode, with its path. */
+/* One that the caller can mend as CK_MENDS says. True: it is to do so, now, and it was not said. */
+bool btrfs_ck_fix(struct ck *c, enum ck_code code, const char *object, u64 nr, const char *name,
+		  const char *detail, ...) __printf_like(6, 7) __must_check;
+/* A finding of an inode, with its path. */
 void btrfs_ck_found_inode(struct ck *c, enum ck_code code, u64 tree, u64 ino, const char *detail, ...)
 	__printf_like(5, 6);
 /* "extent tree"; of subvolumes their path, of others a number. */
@@ -234,6 +259,22 @@ void btrfs_ck_pass(struct ck *c, const char *name, u64 all);
 bool btrfs_ck_step(struct ck *c, u64 more);
 /* Ends the check for want of memory. */
 void btrfs_ck_oom(struct ck *c);
+
+/* ---- mend.c: what is written ---- */
+
+/* Whether a copy, as bio.copy counts, lies on devices that can be written, byte by byte and not by parity. */
+bool btrfs_ck_can_put(const struct ck *c, u64 logical, u32 copy, u64 len_bytes);
+/* Writes it there; btrfs_ck_can_put was asked. What fails ends the check. */
+void btrfs_ck_put(struct ck *c, u64 logical, u32 copy, const void *from, u64 len_bytes);
+/* Before anything else: sets mends, super and super_ok, and finds what is wrong with how the superblock points to trees. */
+void btrfs_ck_mend_init(struct ck *c);
+/* The volume's device that one of devs is, when its superblocks may be written; NULL: it is a seed, or missed commits. */
+const struct btrfs_device *btrfs_ck_super_device(const struct ck *c, u32 dev);
+/* SUPER_VALUE: a member of `super` should be `right`. proven: there is no doubt about that. */
+void btrfs_ck_super_value(struct ck *c, le64 *field, u64 right, bool proven, const char *detail, ...)
+	__printf_like(5, 6);
+/* After everything else: superblocks that were to be written are. */
+void btrfs_ck_mend_end(struct ck *c);
 
 /* ---- ranges.c ---- */
 
@@ -305,6 +346,8 @@ bool btrfs_ck_whole(struct ck *c, const struct ck_walk *w, const char *what);
 /* ---- the passes, each in its file ---- */
 
 void btrfs_ck_supers(struct ck *c);
+/* Last: that an error was recorded is forgotten when nothing is wrong. */
+void btrfs_ck_error_flag(struct ck *c);
 void btrfs_ck_devices(struct ck *c);
 void btrfs_ck_roots(struct ck *c);
 void btrfs_ck_extents(struct ck *c);

@@ -91,19 +91,51 @@ static void check_piece(struct work *w)
 
 /* ---- in order ---- */
 
-static void report_run(struct ck *c, const struct piece *p, u32 from, u32 to)
+static bool can_mend(struct ck *c, const struct piece *p, u32 from, u32 to)
+{
+	u64 sector = c->bs->sector_bytes;
+
+	for (u32 copy = 0; copy < p->copies; copy++)
+		if (p->bad[from] >> copy & 1 &&
+		    !btrfs_ck_can_put(c, p->from + from * sector, copy, (to - from) * sector))
+			return false;
+	return true;
+}
+
+/* A sector is read anew from a copy that is right, and written where it is not. */
+static void mend_sector(struct ck *c, const struct piece *p, u32 i)
+{
+	u64 sector = c->bs->sector_bytes, at = p->from + i * sector;
+	u32 ways = p->parity ? btrfs_chunk_find(c->bs->volume, at)->copies : p->copies, copy = 0;
+	u8 *buf = p->buf + i * sector;
+
+	while (copy < ways && (p->bad[i] >> copy & 1 || read_at(c, at, buf, sector, copy) || !is_right(p, i)))
+		copy++;
+	for (u32 k = 0; copy < ways && k < p->copies; k++)
+		if (p->bad[i] >> k & 1)
+			btrfs_ck_put(c, at, k, buf, sector);
+}
+
+/* Sectors that are bad in the same copies. */
+static void settle(struct ck *c, const struct piece *p, u32 from, u32 to)
 {
 	u16 bad = p->bad[from];
 	bool lost = bad == (1u << p->copies) - 1;
 	u64 at = p->from + (u64)from * c->bs->sector_bytes;
+	unsigned long long bytes = (u64)(to - from) * c->bs->sector_bytes;
 	struct text t = { 0 };
 
 	for (u32 copy = 0; copy < p->copies; copy++)
 		if (bad >> copy & 1)
 			text_add(&t, "%s%u", t.len_bytes ? ", " : "", copy + 1);
-	btrfs_ck_found(c, lost ? CK_DATA : CK_DATA_COPY, "byte", at, NULL,
-		       "%llu bytes from there on, copy %s of %u",
-		       (unsigned long long)(to - from) * c->bs->sector_bytes, text_str(&t), p->copies);
+	if (lost || !can_mend(c, p, from, to))
+		btrfs_ck_found(c, lost ? CK_DATA : CK_DATA_COPY, "byte", at, NULL,
+			       "%llu bytes from there on, copy %s of %u", bytes, text_str(&t), p->copies);
+	else if (btrfs_ck_fix(c, CK_DATA_COPY, "byte", at, NULL, "%llu bytes from there on, copy %s of %u",
+			      bytes, text_str(&t), p->copies))
+		for (u32 i = from; i < to; i++)
+			mend_sector(c, p, i);
+	err_clear();
 	text_free(&t);
 }
 
@@ -120,7 +152,7 @@ static void finish(struct reader *r)
 			for (end = i + 1; end < p->sectors && p->bad[end] == p->bad[i]; end++)
 				;
 			if (p->bad[i])
-				report_run(c, p, i, end);
+				settle(c, p, i, end);
 		}
 		bytes += (u64)p->sectors * c->bs->sector_bytes;
 	}

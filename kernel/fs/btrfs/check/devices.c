@@ -137,14 +137,14 @@ static void check_totals(struct ck *c, const struct state *s)
 	const struct btrfs_disk_super *d = &c->bs->disk;
 
 	if (s->devices != le64_get(d->num_devices))
-		btrfs_ck_found(c, CK_SUPER_VALUE, "superblock", 0, NULL,
-			       "it counts %llu devices, there are %llu",
-			       (unsigned long long)le64_get(d->num_devices), (unsigned long long)s->devices);
+		btrfs_ck_super_value(
+			c, &c->super.num_devices, s->devices, true, "it counts %llu devices, there are %llu",
+			(unsigned long long)le64_get(d->num_devices), (unsigned long long)s->devices);
 	if (s->total_bytes != le64_get(d->total_bytes))
-		btrfs_ck_found(c, CK_SUPER_VALUE, "superblock", 0, NULL,
-			       "the volume has %llu bytes, its devices %llu",
-			       (unsigned long long)le64_get(d->total_bytes),
-			       (unsigned long long)s->total_bytes);
+		btrfs_ck_super_value(c, &c->super.total_bytes, s->total_bytes, true,
+				     "the volume has %llu bytes, its devices %llu",
+				     (unsigned long long)le64_get(d->total_bytes),
+				     (unsigned long long)s->total_bytes);
 }
 
 /* ---- the device tree ---- */

@@ -298,6 +298,9 @@ void btrfs_ck_groups(struct ck *c)
 			btrfs_ck_found(c, CK_GROUP_MISSING, "chunk", chunk->logical, NULL, NULL);
 	}
 	if (!c->extents_partial && all != le64_get(c->bs->disk.bytes_used))
-		btrfs_ck_found(c, CK_SUPER_VALUE, "superblock", 0, NULL, "%llu bytes in use, there are %llu",
-			       (unsigned long long)le64_get(c->bs->disk.bytes_used), (unsigned long long)all);
+		btrfs_ck_super_value(
+			c, &c->super.bytes_used, all,
+			!c->refs_partial && !c->sum->found[CHECK_WRONG] && !c->sum->found[CHECK_LOSS],
+			"%llu bytes in use, there are %llu",
+			(unsigned long long)le64_get(c->bs->disk.bytes_used), (unsigned long long)all);
 }

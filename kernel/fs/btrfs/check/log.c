@@ -10,6 +10,7 @@ struct logged {
 	u64 ino;
 	bool nodatasum;
 	bool csums_only; /* the first walk */
+	u32 inodes;      /* met in it */
 };
 
 struct logs {
@@ -58,8 +59,10 @@ static void take_item(struct ck *c, void *ctx, const struct ck_item *it)
 		if (btrfs_ck_range_add(&l->csums, from, from + len))
 			btrfs_ck_oom(c);
 	}
-	if (l->csums_only)
+	if (l->csums_only) {
+		l->inodes += it->key.type == BTRFS_KEY_INODE_ITEM;
 		return;
+	}
 	if (it->key.type == BTRFS_KEY_INODE_ITEM) {
 		l->ino = it->key.objectid;
 		l->nodatasum =
@@ -81,7 +84,8 @@ static void take_item(struct ck *c, void *ctx, const struct ck_item *it)
 			       (unsigned long long)it->key.offset);
 }
 
-static void check_log(struct ck *c, const struct ck_tree *t, u64 subvolume)
+/* How many inodes are in it. */
+static u32 check_log(struct ck *c, const struct ck_tree *t, u64 subvolume)
 {
 	struct logged l = { .subvolume = subvolume, .csums_only = true };
 	struct ck_walk w = { t, take_item, &l, 0, 0, 0 };
@@ -92,6 +96,23 @@ static void check_log(struct ck *c, const struct ck_tree *t, u64 subvolume)
 	if (btrfs_ck_whole(c, &w, "data of a log") && !c->err)
 		(void)!btrfs_ck_walk(c, &w);
 	btrfs_ck_ranges_free(&l.csums);
+	return l.inodes;
+}
+
+/* It is dropped only for who asked for that. */
+static void say_log(struct ck *c, const struct btrfs_root *root, u32 inodes)
+{
+	unsigned long long generation = root->generation;
+
+	if (!c->opts->clear_log || !c->super_ok) {
+		btrfs_ck_found(c, CK_LOG, "superblock", 0, NULL, "of generation %llu, with %u inodes",
+			       generation, inodes);
+	} else if (btrfs_ck_fix(c, CK_LOG, "superblock", 0, NULL, "of generation %llu, with %u inodes",
+				generation, inodes)) {
+		c->super.log_root = le64_put(0);
+		c->super.log_root_level = 0;
+		c->super_changed = c->log_dropped = true;
+	}
 }
 
 void btrfs_ck_log(struct ck *c)
@@ -100,10 +121,10 @@ void btrfs_ck_log(struct ck *c)
 	struct logs l = { 0 };
 	struct ck_tree t;
 	struct ck_walk w = { &t, take_log, &l, 0, 0, 0 };
+	u32 inodes = 0;
 
 	if (btrfs_log_root(c->bs, &root))
 		return;
-	btrfs_ck_found(c, CK_LOG, "superblock", 0, NULL, NULL);
 	t = (struct ck_tree){ .id = root.id,
 			      .bytenr = root.bytenr,
 			      .generation = root.generation,
@@ -112,7 +133,8 @@ void btrfs_ck_log(struct ck *c)
 	(void)!btrfs_ck_walk(c, &w);
 	(void)btrfs_ck_whole(c, &w, "logs");
 	for (u32 i = 0; i < l.count && !c->err; i++)
-		check_log(c, &l.at[i], l.subvolume[i]);
+		inodes += check_log(c, &l.at[i], l.subvolume[i]);
+	say_log(c, &root, inodes);
 	free(l.at);
 	free(l.subvolume);
 }

@@ -17,10 +17,19 @@ static const struct {
 /* Findings with a path: of a volume that has more, the first. */
 #define PATHS_MAX 10000u
 
-static void emit(struct ck *c, enum ck_code code, const char *object, u64 nr, const char *name,
-		 const char *detail)
+enum mending { MEND_NEVER, MEND_ASK, MEND_SAFE };
+#define CK_MEND(name, when, how) [CK_##name] = { MEND_##when, how },
+static const struct {
+	enum mending mending;
+	const char *fix;
+} mends[ARRAY_SIZE(codes)] = { CK_MENDS(CK_MEND) };
+
+#define TEXT_BYTES 512u
+
+/* text: room for the sentence. */
+static struct check_record record(enum ck_code code, const char *object, u64 nr, const char *name,
+				  const char *detail, char text[TEXT_BYTES])
 {
-	char text[512];
 	struct check_record r = {
 		.code = codes[code].word,
 		.object = object,
@@ -28,19 +37,46 @@ static void emit(struct ck *c, enum ck_code code, const char *object, u64 nr, co
 		.name = name,
 		.text = codes[code].text,
 		.grade = codes[code].grade,
+		.fix = mends[code].fix,
+		.safe = mends[code].mending == MEND_SAFE,
 	};
+
+	if (detail) {
+		snprintf(text, TEXT_BYTES, "%s: %s", codes[code].text, detail);
+		r.text = text;
+	}
+	return r;
+}
+
+static void emit(struct ck *c, enum ck_code code, const char *object, u64 nr, const char *name,
+		 const char *detail)
+{
+	char text[TEXT_BYTES];
+	struct check_record r = record(code, object, nr, name, detail, text);
 	int err;
 
 	if (c->err)
 		return;
-	if (detail) {
-		snprintf(text, sizeof(text), "%s: %s", codes[code].text, detail);
-		r.text = text;
-	}
 	c->sum->found[r.grade]++;
 	err = c->opts->found ? c->opts->found(c->opts->ctx, &r) : 0;
 	if (err)
 		c->err = err;
+}
+
+static bool ask(struct ck *c, enum ck_code code, const char *object, u64 nr, const char *name,
+		const char *detail)
+{
+	char text[TEXT_BYTES];
+	struct check_record r = record(code, object, nr, name, detail, text);
+	int said;
+
+	if (c->err || !c->mends || mends[code].mending == MEND_NEVER)
+		return false;
+	said = c->opts->mend(c->opts->ctx, &r);
+	if (said < 0)
+		c->err = said;
+	c->sum->mended += said > 0;
+	return said > 0;
 }
 
 void btrfs_ck_found(struct ck *c, enum ck_code code, const char *object, u64 nr, const char *name,
@@ -55,6 +91,24 @@ void btrfs_ck_found(struct ck *c, enum ck_code code, const char *object, u64 nr,
 		va_end(args);
 	}
 	emit(c, code, object, nr, name, detail ? text : NULL);
+}
+
+bool btrfs_ck_fix(struct ck *c, enum ck_code code, const char *object, u64 nr, const char *name,
+		  const char *detail, ...)
+{
+	char text[384];
+	va_list args;
+	bool mend;
+
+	if (detail) {
+		va_start(args, detail);
+		vsnprintf(text, sizeof(text), detail, args);
+		va_end(args);
+	}
+	mend = ask(c, code, object, nr, name, detail ? text : NULL);
+	if (!mend)
+		emit(c, code, object, nr, name, detail ? text : NULL);
+	return mend;
 }
 
 void btrfs_ck_found_inode(struct ck *c, enum ck_code code, u64 tree, u64 ino, const char *detail, ...)

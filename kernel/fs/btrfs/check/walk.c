@@ -119,12 +119,16 @@ static int check_end(const struct want *w, const void *node)
 		       : fail(-EUCLEAN, "its keys go beyond what its parent says");
 }
 
-/* Of the copies that were read, the first that is good; the bad ones are said. */
-static void judge(struct ck *c, struct want *w, u32 i, const struct ck_tree *t)
-{
-	struct text why = { 0 };
-	u32 bad = 0;
+/* Which copies are not good, a bit for each. */
+struct bad {
+	u32 wrong;
+	u32 other; /* sound, and not the same as the one that is used */
+	struct text why;
+};
 
+/* Of the copies that were read, the first that is good is used. */
+static void judge(struct ck *c, struct want *w, u32 i, struct bad *bad)
+{
 	for (u32 k = 0; k < w->copies; k++) {
 		const u8 *data = copy_buf(c, i, k);
 		int err = c->bio[i * COPIES_MAX + k].err;
@@ -134,19 +138,45 @@ static void judge(struct ck *c, struct want *w, u32 i, const struct ck_tree *t)
 		err = err ? fail(-EIO, "copy %u cannot be read", k + 1) : verify(c, w, data);
 		if (!err)
 			err = check_end(w, data);
-		if (!err && !w->good)
+		if (!err && !w->good) {
 			w->good = data;
-		/* Sound, and not the same: one of them is of another commit that said the same of itself. */
-		else if (!err)
-			err = fail(-EUCLEAN, "it is not the same as copy 1");
-		if (!err)
 			continue;
-		text_add(&why, "%scopy %u: %s", bad++ ? "; " : "", k + 1, err_text());
+		}
+		/* Else one of them is of another commit that said the same of itself. */
+		if (err)
+			bad->wrong |= 1u << k;
+		else
+			bad->other |= 1u << k;
+		text_add(&bad->why, "%scopy %u: %s", bad->why.len_bytes ? "; " : "", k + 1,
+			 err ? err_text() : "it is not the same as copy 1");
 	}
 	err_clear();
-	if (bad)
-		node_report(c, w->good ? CK_NODE_COPY : CK_NODE, w->bytenr, t, text_str(&why));
-	text_free(&why);
+}
+
+static bool can_mend(const struct ck *c, const struct want *w, const struct bad *bad)
+{
+	bool can = w->good && bad->wrong && !bad->other;
+
+	for (u32 k = 0; can && k < w->copies; k++)
+		can = !(bad->wrong >> k & 1) || btrfs_ck_can_put(c, w->bytenr, k, c->bs->node_bytes);
+	return can;
+}
+
+/* Bad copies are said, or written anew. */
+static void settle(struct ck *c, const struct want *w, const struct ck_tree *t, const struct bad *bad)
+{
+	struct text name = { 0 };
+
+	if (!w->good || !can_mend(c, w, bad)) {
+		node_report(c, w->good ? CK_NODE_COPY : CK_NODE, w->bytenr, t, text_str(&bad->why));
+		return;
+	}
+	btrfs_ck_tree_name(c, t->id, &name);
+	if (btrfs_ck_fix(c, CK_NODE_COPY, "block", w->bytenr, text_str(&name), "%s", text_str(&bad->why)))
+		for (u32 k = 0; k < w->copies; k++)
+			if (bad->wrong >> k & 1)
+				btrfs_ck_put(c, w->bytenr, k, w->good, c->bs->node_bytes);
+	text_free(&name);
 }
 
 /* What stripes and parity of the others make of it. */
@@ -225,12 +255,16 @@ static void fetch(struct ck *c, struct want *w, u32 n, const struct ck_walk *wal
 {
 	read_first(c, w, n);
 	for (u32 i = 0; i < n; i++) {
+		struct bad bad = { 0 };
 		struct ck_node *node;
 
 		if (w[i].first) {
-			judge(c, &w[i], i, walk->tree);
+			judge(c, &w[i], i, &bad);
 			if (!w[i].good)
 				judge_rebuilt(c, &w[i], i);
+			if (bad.wrong || bad.other)
+				settle(c, &w[i], walk->tree, &bad);
+			text_free(&bad.why);
 			node = btrfs_ck_find(&c->nodes, w[i].bytenr);
 			node->state = w[i].good ? CK_GOOD : CK_BAD;
 		} else {

@@ -1,0 +1,296 @@
+"""
+What `werunos fsck -y` mends of btrfs: superblocks and their copies, bad copies of tree blocks and of data. Afterwards there is nothing to find, for us and for
+`btrfs check`, and the kernel shows what it had written. What cannot be mended without changing a tree is left, and said.
+"""
+import hashlib, json, os, struct, subprocess, sys
+import pytest
+import mounts
+from test_btrfs import btrfs, kernel, one, pytestmark, words, work  # noqa: F401
+from test_btrfs_devices import noise_over, stamped
+from test_btrfs_fsck import fsck, referee
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'image'))
+from btrfs_edit import INODE_ITEM, Volume, crc32c  # noqa: E402
+
+FIRST, MIRROR, MIB = 65536, 64 << 20, 1 << 20
+GENERATION, LOG_ROOT, TOTAL, USED, DEVICES, ROOT_LEVEL, CHUNK_LEVEL, LABEL = 0x48, 0x60, 0x70, 0x78, 0x88, 0xc6, 0xc7, 0x12b
+
+
+def mend(paths, *options):
+    """Exit code; what was mended, and what is left and more than a hint."""
+    extra = [w for p in paths[1:] for w in ('--device', str(p))]
+    r = subprocess.run([mounts.WERUNOS, 'fsck', '--json', '-y', *options, *extra, str(paths[0])], stdout=subprocess.PIPE,
+                       stderr=subprocess.PIPE, timeout=120)
+    assert r.returncode in (0, 1, 4), r.stderr.decode(errors='replace')
+    found = json.loads(r.stdout)['found']
+    return r.returncode, [x['code'] for x in found if x['repaired']], [x['code'] for x in found if not x['repaired'] and x['grade'] != 'hint']
+
+
+def shown(root):
+    """Every file that the kernel shows, with a sum of what it contains."""
+    out = {}
+    for d, _, files in os.walk(root):
+        for f in files:
+            path = os.path.join(d, f)
+            with open(path, 'rb') as x:
+                out[os.path.relpath(path, root)] = hashlib.sha256(x.read()).hexdigest()
+    return out
+
+
+def bytes_at(path, off, n=4096):
+    with open(path, 'rb') as f:
+        f.seek(off)
+        return f.read(n)
+
+
+def put_at(path, off, data):
+    with open(path, 'r+b') as f:
+        f.seek(off)
+        f.write(data)
+
+
+def change(path, at, fmt, more, places=(FIRST, MIRROR), seal=True):
+    """Adds to a member of superblocks."""
+    for off in places:
+        d = bytearray(bytes_at(path, off))
+        struct.pack_into(fmt, d, at, struct.unpack_from(fmt, d, at)[0] + more & (1 << 8 * struct.calcsize(fmt)) - 1)
+        if seal:
+            struct.pack_into('<I', d, 0, crc32c(d[32:]))
+        put_at(path, off, d)
+
+
+@pytest.fixture(scope='module')
+def base(work):
+    """A volume that the kernel filled, and what it shows of it."""
+    image = one(work, 'mend-base', '-n', '4096', '-m', 'dup', '-d', 'dup')
+    with kernel([image], work / 'k', 'max_inline=0') as root:
+        btrfs('subvolume', 'create', root + '/sub')
+        for i in range(600):
+            with open('%s/%sf%03d' % (root, 'sub/' if i % 4 == 0 else '', i), 'wb') as f:
+                f.write(words(3000 + i * 17, i + 1))
+        btrfs('filesystem', 'sync', root)
+        files = shown(root)
+    assert fsck([image], '--check-data')[0] == 0
+    return image, files
+
+
+@pytest.fixture
+def mine(base, tmp_path):
+    path = tmp_path / 'image'
+    mounts.run('cp', '--sparse=always', '--reflink=auto', str(base[0]), str(path))
+    return path
+
+
+def all_is_well(paths, files, k):
+    code, found, hints = fsck(paths, '--check-data')
+    # Block groups that mkfs.btrfs has left in the free space tree.
+    assert code == 0 and not found and not {x['code'] for x in hints} - {'free-space-stale'}, (found[:5], hints)
+    assert referee(paths)
+    with kernel(paths, k) as root:
+        assert shown(root) == files
+
+
+# ---- superblocks ----
+
+SUPERS = {
+    'superblock-bad': lambda p: change(p, 0x200, '<B', 1, [FIRST], seal=False),
+    'superblock-bad copy': lambda p: change(p, 0x200, '<B', 1, [MIRROR], seal=False),
+    'superblock-absent': lambda p: put_at(p, MIRROR, bytes(4096)),
+    'superblock-old': lambda p: change(p, GENERATION, '<Q', -1, [MIRROR]),
+    'superblock-differs': lambda p: change(p, LABEL, '<B', 65, [MIRROR]),
+    'superblock-differs volume': lambda p: change(p, 0x20, '<Q', 1, [MIRROR]) or change(p, 0xc9 + 0x52, '<Q', 1, [MIRROR]),
+    'superblock-value total': lambda p: change(p, TOTAL, '<Q', MIB),
+    'superblock-value used': lambda p: change(p, USED, '<Q', 4096),
+    'superblock-value devices': lambda p: change(p, DEVICES, '<Q', 1),
+    'superblock-value level': lambda p: change(p, ROOT_LEVEL, '<B', 1),
+    'superblock-value chunk level': lambda p: change(p, CHUNK_LEVEL, '<B', 1),
+    'superblock-value generation': lambda p: change(p, GENERATION, '<Q', 3),
+    'error-recorded': lambda p: change(p, 0x38, '<Q', 4),
+}
+
+
+@pytest.mark.parametrize('name', SUPERS)
+def test_superblocks(base, mine, tmp_path, name):
+    (tmp_path / 'k').mkdir()
+    before = [bytes_at(mine, off) for off in (FIRST, MIRROR)]
+    SUPERS[name](mine)
+    code, mended, left = mend([mine])
+    assert code == 1 and name.split()[0] in mended and not left, (mended, left)
+    assert [bytes_at(mine, off) for off in (FIRST, MIRROR)] == before
+    all_is_well([mine], base[1], tmp_path / 'k')
+
+
+def test_a_first_superblock_that_is_gone(base, mine, tmp_path):
+    """Not even its magic is left: another file system may lie there, and who wants it back says so by --sb."""
+    (tmp_path / 'k').mkdir()
+    put_at(mine, FIRST, bytes(4096))
+    r = subprocess.run([mounts.WERUNOS, 'fsck', '-y', str(mine)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert r.returncode == 8 and b'--sb 1' in r.stderr and bytes_at(mine, FIRST) == bytes(4096)
+    code, mended, _ = mend([mine], '--sb', '1')
+    assert code == 1 and mended == ['superblock-bad']
+    all_is_well([mine], base[1], tmp_path / 'k')
+
+
+def test_an_older_copy_that_was_named(base, mine):
+    """It shows what was; nothing is written from it."""
+    change(mine, GENERATION, '<Q', -1, [MIRROR])
+    before = [bytes_at(mine, off) for off in (FIRST, MIRROR)]
+    code, mended, _ = mend([mine], '--sb', '1')
+    assert not mended and [bytes_at(mine, off) for off in (FIRST, MIRROR)] == before
+
+
+def test_what_is_not_known_is_not_written(mine):
+    change(mine, 0xb4, '<Q', 1 << 40)
+    change(mine, 0x200, '<B', 1, [MIRROR], seal=False)
+    before = bytes_at(mine, MIRROR)
+    code, mended, left = mend([mine])
+    assert code == 4 and not mended and 'superblock-bad' in left and bytes_at(mine, MIRROR) == before
+
+
+# ---- copies ----
+
+def damage_nodes(path, copies):
+    v = Volume(path)
+    nodes = sorted(v.nodes())[::3]
+    for i, logical in enumerate(nodes):
+        v.f.seek(v.places(logical)[copies[i % len(copies)]] + 700 * (i % 5))
+        v.f.write(b'wrong')
+    v.close()
+    return len(nodes)
+
+
+def test_tree_blocks(base, mine, tmp_path):
+    """Every third node has one bad copy, the first or the second, of all trees."""
+    (tmp_path / 'k').mkdir()
+    n = damage_nodes(mine, (0, 1))
+    code, mended, left = mend([mine])
+    assert code == 1 and mended.count('node-copy-bad') == len(mended) == n and not left
+    all_is_well([mine], base[1], tmp_path / 'k')
+
+
+def test_data(base, mine, tmp_path):
+    (tmp_path / 'k').mkdir()
+    body = words(3000 + 599 * 17, 600)
+    raw = mine.read_bytes()
+    at = [raw.index(body[:4096])]
+    at.append(raw.index(body[:4096], at[0] + 1))
+    put_at(mine, at[0] + 100, b'wrong')
+    put_at(mine, at[1] + 4096 + 100, b'wrong')
+    assert mend([mine])[1] == [] and bytes_at(mine, at[0] + 100, 5) == b'wrong', 'data were not looked at'
+    code, mended, left = mend([mine], '--check-data')
+    assert code == 1 and mended == ['data-copy-bad'] * 2 and not left
+    all_is_well([mine], base[1], tmp_path / 'k')
+
+
+def test_what_needs_a_transaction_is_left(mine):
+    v = Volume(mine)
+    v.edit(5, lambda k: k[1] == INODE_ITEM and k[0] > 300, lambda d: struct.pack_into('<I', d, 0x28, 7))
+    v.close()
+    before = hashlib.sha256(mine.read_bytes()).hexdigest()
+    code, mended, left = mend([mine])
+    assert code == 4 and not mended and 'inode-links' in left
+    assert hashlib.sha256(mine.read_bytes()).hexdigest() == before
+
+
+# ---- the log ----
+
+@pytest.fixture(scope='module')
+def logged(work):
+    image, crashed = one(work, 'mend-log', '-m', 'dup'), work / 'mend-crashed.img'
+    with kernel([image], work / 'k', 'commit=300') as root:
+        with open(root + '/before', 'wb') as f:
+            f.write(words(400000, 3))
+        btrfs('filesystem', 'sync', root)
+        for i in range(7):
+            with open('%s/late%d' % (root, i), 'wb') as f:
+                f.write(words(9000 * i + 1, i + 2))
+                f.flush()
+                os.fsync(f.fileno())
+        mounts.run('cp', '--sparse=always', str(image), str(crashed))
+    return crashed
+
+
+def test_a_log_is_kept_and_dropped_on_request(logged, tmp_path):
+    mine, k = tmp_path / 'image', tmp_path / 'k'
+    k.mkdir()
+    mounts.run('cp', '--sparse=always', str(logged), str(mine))
+    with kernel([mine], k, 'ro,rescue=nologreplay') as root:
+        committed = shown(root)
+    assert 'before' in committed and len(committed) < 8
+    assert mend([mine]) == (0, [], []) and bytes_at(mine, FIRST)[LOG_ROOT:LOG_ROOT + 8] != bytes(8)
+    code, mended, _ = mend([mine], '--clear-log')
+    assert code == 1 and mended == ['log'] and bytes_at(mine, FIRST)[LOG_ROOT:LOG_ROOT + 8] == bytes(8)
+    all_is_well([mine], committed, k)
+
+
+def test_a_log_outlives_the_superblock_that_named_it(logged, tmp_path):
+    """The first superblock is bad, and its mirror knows no log: what was synced is there after mending all the same."""
+    mine, k = tmp_path / 'image', tmp_path / 'k'
+    k.mkdir()
+    mounts.run('cp', '--sparse=always', str(logged), str(mine))
+    assert bytes_at(mine, MIRROR)[LOG_ROOT:LOG_ROOT + 8] == bytes(8)
+    change(mine, 0x200, '<B', 1, [FIRST], seal=False)
+    code, mended, _ = mend([mine])
+    assert code == 1 and mended == ['superblock-bad']
+    with kernel([mine], k) as root:
+        assert sorted(shown(root)) == ['before'] + ['late%d' % i for i in range(7)]
+
+
+# ---- several devices ----
+
+DEVICES_OF = {
+    'raid1': (2, 'raid1', 'raid1', 1),
+    'raid1c3': (3, 'raid1c3', 'raid1c3', 2),
+    'raid10': (4, 'raid10', 'raid10', 1),
+    'raid5': (3, 'raid5', 'raid5', 1),
+    'raid6': (4, 'raid6', 'raid6', 1),
+}
+
+
+def volume(tmp_path, name):
+    n, data, meta, spare = DEVICES_OF[name]
+    paths, files = [tmp_path / ('%d.img' % i) for i in range(n)], {}
+    for p in paths:
+        with open(p, 'wb') as f:
+            f.truncate(512 << 20)
+    mounts.run('mkfs.btrfs', '-q', '-f', '-d', data, '-m', meta, '-O', 'no-holes', '-R', 'free-space-tree', *map(str, paths))
+    (tmp_path / 'k').mkdir()
+    with kernel(paths, tmp_path / 'k') as root:
+        for i, size in enumerate([4096, 12288, 69632, 300000, 1 << 20, 3000016, 7 << 20]):
+            with open('%s/f%d' % (root, i), 'wb') as f:
+                f.write(stamped(i, size))
+        files = shown(root)
+    return paths, files, spare
+
+
+@pytest.mark.parametrize('name', DEVICES_OF)
+def test_noise_on_devices(tmp_path, name):
+    """All that lies on them but superblocks is noise, and is written anew from the others."""
+    paths, files, spare = volume(tmp_path, name)
+    for p in paths[:spare]:
+        noise_over(p)
+    code, mended, left = mend(paths, '--check-data')
+    assert code == 1 and set(mended) == {'node-copy-bad', 'data-copy-bad'} and not left
+    all_is_well(paths, files, tmp_path / 'k')
+
+
+def test_superblocks_of_several_devices(tmp_path):
+    paths, files, _ = volume(tmp_path, 'raid1c3')
+    before = [[bytes_at(p, off) for off in (FIRST, MIRROR)] for p in paths]
+    change(paths[0], 0x200, '<B', 1, [FIRST], seal=False)
+    change(paths[1], 0x200, '<B', 1, [MIRROR], seal=False)
+    change(paths[2], LABEL, '<B', 65)
+    code, mended, left = mend(paths)
+    assert code == 1 and sorted(set(mended)) == ['superblock-bad', 'superblock-differs'] and not left
+    assert [[bytes_at(p, off) for off in (FIRST, MIRROR)] for p in paths] == before
+    all_is_well(paths, files, tmp_path / 'k')
+
+
+def test_a_missing_device_keeps_from_mending(tmp_path):
+    paths, _, _ = volume(tmp_path, 'raid1')
+    change(paths[0], 0x200, '<B', 1, [MIRROR], seal=False)
+    before = bytes_at(paths[0], MIRROR)
+    paths[1].unlink()
+    r = subprocess.run([mounts.WERUNOS, 'fsck', '-y', '-o', 'degraded', str(paths[0])],
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert r.returncode == 4 and b'device-missing' in r.stdout, r.stderr
+    assert bytes_at(paths[0], MIRROR) == before
