@@ -5,7 +5,7 @@ the first run, the second finds nothing, and e2fsck has nothing to say.
 import shutil, struct, subprocess
 import pytest
 import mounts
-from test_fsck import BREAK, debugfs, e2fsck, fsck, orphan_file_ino, sound, word
+from test_fsck import BREAK, block_of, debugfs, e2fsck, fsck, ino_of, orphan_file_ino, sound, word
 
 CODES = {
     'super-checksum', 'super-primary', 'super-field', 'super-free-blocks', 'super-free-inodes', 'super-state', 'super-copy', 'super-copy-features',
@@ -47,6 +47,22 @@ MORE = [
     ('csum', 'resize-inode', lambda v: word(v, reserved_block(v) * 1024, '<I', 77)),
     ('plain', 'resize-inode', ['sif <7> block[IND] 0', 'sif <7> block[DIND] 0']),
     ('plain', 'resize-inode', ['sif <7> blocks 2']),
+    ('plain', 'group-metadata-overlap', lambda v: word(v, 2048 + 8, '<I', 3)),
+    ('plain', 'group-unused', lambda v: word(v, 2048 + 0x1c, '<H', 5)),
+    ('csum', 'group-unused', ['set_bg 0 itable_unused 500', 'set_bg 0 checksum calc']),
+    ('csum', 'super-field', ['ssv log_cluster_size 5']),
+    ('csum', 'super-field', ['ssv clusters_per_group 99']),
+    ('csum', 'super-field', ['ssv log_groups_per_flex 60']),
+    ('csum', 'super-field', ['ssv first_ino 20']),
+    ('csum', 'super-field', ['ssv rev_level 7']),
+    ('csum', 'super-field', ['ssv journal_inum 0']),
+    ('csum', 'super-field', ['ssv journal_uuid 12345678-1234-1234-1234-123456789abc']),
+    ('csum', 'super-primary', ['ssv inode_size 512']),
+    ('csum', 'super-primary', ['ssv inode_size 128']),
+    ('csum', 'journal', ['ssv journal_inum 12']),
+    ('csum', 'inode-reserved', ['sif <3> block[0] 1']),
+    ('csum', 'inode-reserved', ['sif <1> mode 040755']),
+    ('csum', 'orphan-file', lambda v: word(v, block_of(v, '<%d>' % orphan_file_ino(v)) * 1024, '<I', ino_of(v, 'file'))),
 ]
 CASES = [b for b in BREAK if b[1] in CODES] + MORE
 
@@ -91,3 +107,27 @@ def test_not_cleanly_unmounted(sound, tmp_path):
     assert mend(image).returncode == 0
     assert fsck(image)[:2] == (0, []) and e2fsck(image).returncode == 0
     assert struct.unpack('<H', image.read_bytes()[1024 + 0x3a:1024 + 0x3c])[0] == 1
+
+
+@pytest.mark.parametrize('how', [['ssv mmp_block 3'], None], ids=['place', 'content'])
+def test_mmp(tmp_path, how):
+    image = tmp_path / 'v.img'
+    with open(image, 'wb') as f:
+        f.truncate(8 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-O', 'none,has_journal,extent,64bit,filetype,metadata_csum,mmp', str(image))
+    if how:
+        debugfs(image, *how)
+    else:
+        word(image, struct.unpack('<Q', image.read_bytes()[1024 + 0x168:1024 + 0x170])[0] * 1024, '<I', 7)
+    assert 'mmp' in [c for c, _, _ in fsck(image)[1]]
+    assert '[mmp]' in assert_mended(image)
+
+
+def test_no_copy_at_the_usual_places(tmp_path):
+    """The damaged superblock itself says where groups begin."""
+    image = tmp_path / 'v.img'
+    with open(image, 'wb') as f:
+        f.truncate(8 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-g', '2048', '-O', 'none,filetype,sparse_super', str(image))
+    word(image, 1024 + 0x28, '<I', 0x8080)
+    assert '[super-primary]' in assert_mended(image)

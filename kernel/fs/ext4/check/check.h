@@ -422,6 +422,8 @@ void ck_desc_mend(struct ck *ck, u32 group);
 /* The group has no part that was never used; also where its descriptor could not say it. */
 void ck_group_all_used(struct ck *ck, u32 group);
 void ck_desc_all_used(struct ck *ck, u32 group, struct ext4_disk_group *desc);
+/* True: the inode table is where it was at first, as its inodes show, and not where the descriptor said. */
+bool ck_table_found(struct ck *ck, u32 group);
 /* That of the group gets another place, after the pass over the inodes. */
 void ck_move(struct ck *ck, u32 group, u8 what);
 void ck_groups_move(struct ck *ck);

@@ -397,8 +397,11 @@ static void check_dir(struct ck *ck, struct ck_dir *d)
 		check_inline(&s);
 	else
 		check_blocks(&s);
-	if (ck->opts->rebuild_dirs && ck_mends(ck) && !s.is_inline)
-		s.rebuild |= d->count > 0;
+	if (ck->opts->rebuild_dirs && ck_mends(ck) && !s.is_inline && !s.rebuild && d->count) {
+		/* What its map gives up is found by the next round. */
+		s.rebuild = true;
+		ck->sum->mended++;
+	}
 	/* What could not be read, or is to be found where the map is damaged, would be lost. */
 	if (s.rebuild && !d->partial && !s.unread && !ck->err && !ck_dir_rebuild(ck, d))
 		ck_not_mended(ck, CK_DIR_BLOCK, d->ino, "it cannot be written anew");

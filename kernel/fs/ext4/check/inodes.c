@@ -474,6 +474,32 @@ static bool is_needed(const struct ck *ck, u64 ino)
 	       (ino == le32_get(es->disk.usr_quota_inum) || ino == le32_get(es->disk.grp_quota_inum));
 }
 
+/* Of one that is in use by nobody. */
+static bool holds_something(const struct ck_inode *ci)
+{
+	static const u8 zeros[EXT4_IBLOCK_BYTES];
+
+	return ci->size_bytes || le32_get(ci->raw->size_hi) || le32_get(ci->raw->blocks_lo) ||
+	       memcmp(ci->raw->block, zeros, sizeof(zeros)) != 0;
+}
+
+/* The list of bad blocks is a map and nothing else. */
+static void check_bad_list(struct ck *ck, struct ck_inode *ci)
+{
+	struct ext4_disk_inode *raw = ci->raw, was = *raw;
+
+	if (!(ci->mode | le16_get(raw->uid_lo) | le16_get(raw->gid_lo) | le16_get(raw->links_count) |
+	      le32_get(raw->file_acl_lo) | (ci->flags & EXT4_FL_INLINE_DATA)) ||
+	    !ck_fix(ck, CK_INODE_RESERVED, ci->ino, "%s", "more than a list of blocks"))
+		return;
+	memset(raw, 0, EXT4_INODE_BYTES_OLD);
+	memcpy(raw->block, was.block, sizeof(raw->block));
+	raw->size_lo = was.size_lo;
+	raw->blocks_lo = was.blocks_lo;
+	raw->generation = was.generation;
+	ck_inode_set_flags(ci, ~EXT4_FL_EXTENTS, 0);
+}
+
 /* Below first_ino, and not the root. True: there is nothing more to it. */
 static bool check_reserved(struct ck *ck, struct ck_inode *ci)
 {
@@ -481,6 +507,8 @@ static bool check_reserved(struct ck *ck, struct ck_inode *ci)
 	bool journal = ci->ino == EXT4_INO_JOURNAL, resize = ci->ino == EXT4_INO_RESIZE;
 
 	if (ci->ino == EXT4_INO_BAD) {
+		if (!ck->again)
+			check_bad_list(ck, ci);
 		ck_map_walk(ck, ci);
 		return true;
 	}
@@ -488,8 +516,12 @@ static bool check_reserved(struct ck *ck, struct ck_inode *ci)
 		check_resize(ck, ci);
 		return true;
 	}
-	if (!ci->mode && !le16_get(ci->raw->links_count))
+	if (!ci->mode && !le16_get(ci->raw->links_count)) {
+		if (!ck->again && holds_something(ci) &&
+		    ck_fix(ck, CK_INODE_RESERVED, ci->ino, "%s", "not empty"))
+			ck_inode_forget(ck, ci);
 		return true;
+	}
 	if (!ck->again && (!S_ISREG(ci->mode) || resize || (journal && !ext4_journal_is_inside(es))) &&
 	    ck_fix(ck, CK_INODE_RESERVED, ci->ino, "%s", "")) {
 		if (!is_needed(ck, ci->ino)) {

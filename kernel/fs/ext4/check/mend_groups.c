@@ -85,6 +85,41 @@ void ck_desc_all_used(struct ck *ck, u32 group, struct ext4_disk_group *desc)
 	ck_group_all_used(ck, group);
 }
 
+/* How many of the first inodes of a table that begins there are in use and look like it. */
+static u32 inodes_at(struct ck *ck, u32 group, u64 table)
+{
+	const struct ext4_super *es = ck->es;
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	u64 first = (u64)group * es->inodes_per_group + 1;
+	u32 n = 0;
+
+	if (table >= es->blocks || !ck_read(ck, table, &bh))
+		return 0;
+	for (u32 i = 0; i < es->inodes_per_block; i++) {
+		const struct ext4_disk_inode *raw =
+			(const void *)((const u8 *)bh->data + (size_t)i * es->inode_bytes);
+
+		n += ext4_dirent_type(&(struct ext4_super){ .filetype = true }, le16_get(raw->mode)) &&
+		     le16_get(raw->links_count) && !le32_get(raw->dtime) &&
+		     (!es->metadata_csum || ext4_inode_sum_ok(es, first + i, raw));
+	}
+	return n;
+}
+
+bool ck_table_found(struct ck *ck, u32 group)
+{
+	struct ext4_group *g = &ck->es->group[group];
+	const struct ext4_group *made = groups_made(ck);
+
+	if (!made || made[group].inode_table == g->inode_table ||
+	    inodes_at(ck, group, made[group].inode_table) <= inodes_at(ck, group, g->inode_table))
+		return false;
+	g->inode_table = made[group].inode_table;
+	ck_group_put(ck, group);
+	ck->rest = true;
+	return true;
+}
+
 /* ---- elsewhere ---- */
 
 void ck_move(struct ck *ck, u32 group, u8 what)

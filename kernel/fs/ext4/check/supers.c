@@ -350,7 +350,8 @@ static void claim_meta(struct ck *ck, u32 group, u64 blk, u64 n, u8 what)
 					    [CK_MOVE_INODES] = "inode bitmap" };
 
 	if (blk && ck_claim(ck, ck_cluster(ck, blk), n) &&
-	    ck_fix(ck, CK_GROUP_META_TWICE, group, "%s, block %llu", name[what], (unsigned long long)blk))
+	    ck_fix(ck, CK_GROUP_META_TWICE, group, "%s, block %llu", name[what], (unsigned long long)blk) &&
+	    !(what == CK_MOVE_ITABLE && ck_table_found(ck, group)))
 		ck_move(ck, group, what);
 }
 
@@ -383,7 +384,7 @@ static void claim_groups(struct ck *ck)
 	}
 	for (u32 i = 0; i < es->groups && ck_goes_on(ck); i++)
 		claim_meta(ck, i, es->group[i].inode_table, es->itable_blocks, CK_MOVE_ITABLE);
-	for (u32 i = 0; i < es->groups && ck_goes_on(ck); i++) {
+	for (u32 i = 0; i < es->groups && ck_goes_on(ck) && !ck->rest; i++) {
 		claim_meta(ck, i, es->group[i].block_bitmap, 1, CK_MOVE_BLOCKS);
 		claim_meta(ck, i, es->group[i].inode_bitmap, 1, CK_MOVE_INODES);
 	}

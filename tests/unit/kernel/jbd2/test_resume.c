@@ -142,11 +142,42 @@ static void test_refused(void **state)
 	jt_free(&t);
 }
 
+/* A log that is made where another was has a number that none of the other's transactions has. */
+static void test_another_log(void **state)
+{
+	struct jbd2_recovery r;
+	struct jbd2 *j;
+	struct jt t = { 0 };
+	u8 sb[BLOCK] = { 0 };
+	u32 next;
+
+	(void)state;
+	jt_new(&t, &kinds[0], 80, 41);
+	for (u32 i = 0; i < 3; i++)
+		commit(&t, i + 1, 11);
+	jt_drop(&t);
+	jbd2_super_new(sb, BLOCK, 80, (const u8 *)"0123456789abcdef");
+	assert_int_equal(blkdev_write(t.mem, (u64)LOG_AT * BLOCK, sb, BLOCK, 0), 0);
+	assert_int_equal(jbd2_open(&t.where, NULL, &j), 0);
+	assert_int_equal(jbd2_sequence_behind(j, &next), 0);
+	assert_int_equal(next, 43 + 2);
+	assert_int_equal(jbd2_mark_empty(j, t.dev, next), 0);
+	jbd2_close(j);
+	jt_start(&t);
+	commit(&t, 7, 77);
+	jt_drop(&t);
+	recover(&t, &r);
+	assert_int_equal(r.end - r.first, 1);
+	assert_int_equal(jt_word(t.dev, 7), 77);
+	jt_free(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_kinds),
 					    cmocka_unit_test(test_all_of_the_log),
-					    cmocka_unit_test(test_refused) };
+					    cmocka_unit_test(test_refused),
+					    cmocka_unit_test(test_another_log) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
