@@ -333,3 +333,23 @@ def test_no_room_for_copies(tmp_path):
     code, said = mend(image)
     assert {n: content(image, n) for n in ('one', 'two')} == want
     assert code in (1, 4) and 'block-twice' in said
+
+
+def test_extent_that_is_too_long(tmp_path):
+    """What it had been, by the file's length, stays."""
+    image = tree_with(tmp_path, 'extents', one=1, two=3)
+    want = {n: content(image, n) for n in ('one', 'two')}
+    debugfs(image, 'sif one block[4] %d' % (32768 + 30000))
+    mends(image, 'extent-range')
+    assert {n: content(image, n) for n in ('one', 'two')} == want
+
+
+def test_value_that_is_not_aligned(sound, tmp_path):
+    image = copy(sound, 'csum', tmp_path)
+    at = inode_off(image, 'file') + 128 + 32 + 4
+    off = struct.unpack('<H', image.read_bytes()[at + 2:at + 4])[0]
+    word(image, at + 2, '<H', off - 2)
+    word(image, at + off - 2, '4s', b'1234')
+    debugfs(image, 'sif file mtime 20200101')
+    mends(image, 'xattr-list')
+    assert '1234' in debugfs(image, 'ea_get file user.one')

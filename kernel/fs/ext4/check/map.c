@@ -170,6 +170,20 @@ static bool __printf_like(4, 5)
 	return ck_fix(ck, code, ci->ino, "%s", text);
 }
 
+/* An extent that is too long, as far as the file's length and its count of blocks go: of these it had been. */
+static void save_beginning(struct ck *ck, const struct ck_inode *ci, u64 lblk, u64 pblk, u64 len)
+{
+	u32 bits = ck->es->block_bits;
+	u64 end = DIV_ROUND_UP(ci->size_bytes, 1ull << bits),
+	    all = ext4_inode_blocks_512(ck->es, ci->raw) >> (bits - 9);
+
+	if (lblk >= end)
+		return;
+	len = MIN(len, MIN(end - lblk, all));
+	if (len && ext4_blocks_ok(ck->es, pblk, len))
+		ck_run_add(ck, lblk, pblk, MIN(len, (u64)EXT4_EXTENT_INIT_MAX), false);
+}
+
 static void leaf(struct ck *ck, struct ck_inode *ci, struct frame *f)
 {
 	const struct ext4_disk_extent *e = (const void *)(f->h + 1);
@@ -193,6 +207,8 @@ static void leaf(struct ck *ck, struct ck_inode *ci, struct frame *f)
 				ck, ci, CK_EXTENT_RANGE, "%s, file block %llu, block %llu, length %llu",
 				bad ? bad : "it goes beyond what a file can have", (unsigned long long)lblk,
 				(unsigned long long)pblk, (unsigned long long)len);
+			if (ck_mends(ck) && !ck->again)
+				save_beginning(ck, ci, lblk, pblk, len);
 		} else {
 			run(ck, ci, lblk, pblk, len, ext4_extent_unwritten(&e[i]));
 		}

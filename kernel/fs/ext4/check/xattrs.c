@@ -291,18 +291,18 @@ static void again_block(struct ck *ck, struct ck_inode *ci, u64 blk)
 	ck_xattr_set_block(ck, ci, *at);
 }
 
-/* In a list that is right otherwise. */
-static bool has_nameless(const void *block, u32 bytes)
+/* What is wrong with a list that can be read all the same. */
+static const char *list_odd(const struct ext4_xattr_list *l)
 {
-	const struct ext4_xattr_list l = { .base = block,
-					   .first = sizeof(struct ext4_disk_xattr_header),
-					   .bytes = bytes };
 	const struct ext4_disk_xattr_entry *e = NULL;
 
-	while ((e = ext4_xattr_next(&l, e)))
-		if (!e->name_index)
-			return true;
-	return false;
+	while ((e = ext4_xattr_next(l, e))) {
+		if (l->first && !e->name_index)
+			return "an attribute whose name has no beginning";
+		if (!le32_get(e->value_inum) && le32_get(e->value_size) && le16_get(e->value_offs) % 4)
+			return "a value is not aligned";
+	}
+	return NULL;
 }
 
 static void in_block(struct ck *ck, struct ck_inode *ci, u64 blk)
@@ -325,8 +325,10 @@ static void in_block(struct ck *ck, struct ck_inode *ci, u64 blk)
 	if (!ck_read(ck, blk, &bh))
 		return;
 	bad = ext4_xattr_block_wrong(ck->es, blk, bh->data);
-	if (!bad && has_nameless(bh->data, bh->size_bytes))
-		bad = "an attribute whose name has no beginning";
+	l = (struct ext4_xattr_list){ .base = bh->data,
+				      .first = sizeof(struct ext4_disk_xattr_header),
+				      .bytes = bh->size_bytes };
+	bad = bad ? bad : list_odd(&l);
 	if (bad) {
 		if (ck_fix(ck, CK_XATTR_BLOCK, ci->ino, "block %llu: %s", (unsigned long long)blk, bad))
 			save_block(ck, ci, bh);
@@ -334,9 +336,6 @@ static void in_block(struct ck *ck, struct ck_inode *ci, u64 blk)
 	}
 	if (first)
 		*refs |= (u64)le32_get(((const struct ext4_disk_xattr_header *)bh->data)->refcount) << 32;
-	l = (struct ext4_xattr_list){ .base = bh->data,
-				      .first = sizeof(struct ext4_disk_xattr_header),
-				      .bytes = bh->size_bytes };
 	if (!check_list(ck, ci, &l, false, first, drop))
 		return;
 	if (ck_xattr_pack(ck, bh->data, l.first, l.bytes, drop))
@@ -352,6 +351,7 @@ static void in_inode(struct ck *ck, struct ck_inode *ci, const struct ext4_xattr
 	u8 *base = (u8 *)ci->raw + (l->base - (const u8 *)ci->raw);
 	u64 drop[CK_XATTR_WORDS];
 
+	bad = bad ? bad : list_odd(l);
 	if (bad && (ck->again || !ck_fix(ck, CK_XATTR_LIST, ci->ino, "%s", bad)))
 		return;
 	if (bad && needs_feature(ck, l)) {
