@@ -27,7 +27,7 @@ def options():
     ap.add_argument('--images', type=int, default=60)
     ap.add_argument('--fsck', choices=('werunos', 'e2fsck', 'find'), default='werunos')
     ap.add_argument('--base', help='this kind of volume alone')
-    ap.add_argument('--kinds', help='this metadata alone: superblock, descriptor, …', type=lambda s: s.split(','))
+    ap.add_argument('--kinds', help='this metadata alone: super, descriptor, bitmap, inode, extent, …', type=lambda s: s.split(','))
     ap.add_argument('--bases', help='where sound volumes lie, or are made')
     ap.add_argument('--work', help='where images are mended')
     ap.add_argument('--keep', help='where failing ones go')
@@ -193,12 +193,18 @@ def one(args):
                 os.unlink(path)
 
 
+def memory(jobs):
+    """Where nothing waits for a disk, if there is room; else None."""
+    room = shutil.disk_usage('/dev/shm').free if os.access('/dev/shm', os.W_OK) else 0
+    return '/dev/shm' if room > (256 + 128 * jobs) << 20 else None
+
+
 def main():
     o = options()
     if os.geteuid() and not o.bases:
         print('ok - corpus # SKIP not root: the kernel has to fill the volumes')
         return 0
-    with tempfile.TemporaryDirectory(dir=o.work) as work:
+    with tempfile.TemporaryDirectory(dir=o.work or memory(o.jobs)) as work:
         o.work, o.bases = work, o.bases or work
         for name in [o.base] if o.base else BASES:
             base(name, o.bases)
