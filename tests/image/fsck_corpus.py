@@ -6,9 +6,9 @@ Damaged ext4 volumes, made from sound ones by seed (corrupt_ext4.py), and what b
 e2fsck; every name and content that e2fsck -fy keeps is kept; undo gives the damaged image back. --fsck e2fsck lets e2fsck mend, which proves
 this program; --fsck find compares the verdicts of both and mends nothing. What fails is kept in --keep, as it was before.
 """
-import argparse, multiprocessing, os, re, shutil, subprocess, sys, tempfile
+import argparse, multiprocessing, os, re, shutil, struct, subprocess, sys, tempfile
 from corrupt_ext4 import corrupt, pieces
-from ext4_edit import DIR, Broken, Volume
+from ext4_edit import Broken, Volume
 from fsck_bases import BASES, base
 
 TIMEOUT_S = 60
@@ -27,7 +27,7 @@ def options():
     ap.add_argument('--images', type=int, default=60)
     ap.add_argument('--fsck', choices=('werunos', 'e2fsck', 'find'), default='werunos')
     ap.add_argument('--base', help='this kind of volume alone')
-    ap.add_argument('--kinds', help='this metadata alone: superblock, descriptor, …', type=lambda s: s.split(','))
+    ap.add_argument('--kinds', help='this metadata alone: super, descriptor, bitmap, inode, extent, …', type=lambda s: s.split(','))
     ap.add_argument('--bases', help='where sound volumes lie, or are made')
     ap.add_argument('--work', help='where images are mended')
     ap.add_argument('--keep', help='where failing ones go')
@@ -51,11 +51,19 @@ def e2fsck(image, *how):
     return run('e2fsck', *how, image)
 
 
-def tree_of(image):
+def readable(image):
+    """Its tree; None: it is damaged."""
     try:
         return Volume(image).tree()
-    except (Broken, IndexError, ValueError) as e:
-        raise Bad('cannot be read after the mending: %s' % e)
+    except (Broken, IndexError, ValueError, struct.error):
+        return None
+
+
+def tree_of(image):
+    tree = readable(image)
+    if tree is None:
+        raise Bad('cannot be read after the mending')
+    return tree
 
 
 def lost(before, ours, theirs):
@@ -84,10 +92,11 @@ def judge_names(before, image, broken):
         for _ in range(3):
             if e2fsck(copy, '-fy')[0] == 0:
                 break
-        if e2fsck(copy, '-fn')[0] == 0:
-            gone = lost(before, ours, tree_of(copy))
-            if gone:
-                raise Bad('%d names: %s' % (len(gone), '; '.join(gone[:4])))
+        # What it leaves damaged without saying so is no measure.
+        theirs = readable(copy) if e2fsck(copy, '-fn')[0] == 0 else None
+        gone = lost(before, ours, theirs or {})
+        if gone:
+            raise Bad('%d names: %s' % (len(gone), '; '.join(gone[:4])))
     finally:
         os.unlink(copy)
 
@@ -193,12 +202,18 @@ def one(args):
                 os.unlink(path)
 
 
+def memory(jobs):
+    """Where nothing waits for a disk, if there is room; else None."""
+    room = shutil.disk_usage('/dev/shm').free if os.access('/dev/shm', os.W_OK) else 0
+    return '/dev/shm' if room > (256 + 128 * jobs) << 20 else None
+
+
 def main():
     o = options()
     if os.geteuid() and not o.bases:
         print('ok - corpus # SKIP not root: the kernel has to fill the volumes')
         return 0
-    with tempfile.TemporaryDirectory(dir=o.work) as work:
+    with tempfile.TemporaryDirectory(dir=o.work or memory(o.jobs)) as work:
         o.work, o.bases = work, o.bases or work
         for name in [o.base] if o.base else BASES:
             base(name, o.bases)

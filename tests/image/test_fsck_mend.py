@@ -7,6 +7,7 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'interop'))
 import fsck_corpus
 from ext4_edit import Volume
+from fsck_bases import BASES, base
 from test_fsck import BASE, BREAK, debugfs, fsck, sound, super_words, word  # noqa: E402,F401
 import mounts
 
@@ -43,3 +44,18 @@ def test_mmp(tmp_path):
     mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-O', BASE + ',mmp,metadata_csum', str(image))
     word(image, super_words(image, 0x168, '<Q') * 1024, '<I', 7)
     mended(image, {})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='not root: the kernel has to fill the volumes')
+@pytest.mark.parametrize('name', BASES)
+def test_sound(tmp_path, name):
+    """Nothing is found on a sound volume, and nothing changed."""
+    image = base(name, str(tmp_path))
+    with open(image, 'rb') as f:
+        before = f.read()
+    assert fsck(image)[:2] == (0, [])
+    r = subprocess.run([mounts.WERUNOS, 'fsck', '-f', '-y', image], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert r.returncode == 0, r.stdout.decode(errors='replace')[-500:]
+    with open(image, 'rb') as f:
+        assert f.read() == before
+    os.unlink(image)
