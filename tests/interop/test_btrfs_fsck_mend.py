@@ -235,6 +235,20 @@ def test_a_log_outlives_the_superblock_that_named_it(logged, tmp_path):
         assert sorted(shown(root)) == ['before'] + ['late%d' % i for i in range(7)]
 
 
+def test_data_without_a_checksum_tree(logged, tmp_path):
+    """Its only block is bad in both copies: said, and nothing is concluded about data."""
+    mine = tmp_path / 'image'
+    mounts.run('cp', '--sparse=always', str(logged), str(mine))
+    v = Volume(mine)
+    assert not v.level(v.node(v.tree(7)))
+    for at in v.places(v.tree(7)):
+        v.f.seek(at + 200)
+        v.f.write(b'wrong')
+    v.close()
+    code, mended, left = mend([mine], '--check-data')
+    assert code == 4 and not mended and 'node-bad' in left and not [x for x in left if x.startswith('data')]
+
+
 # ---- the free space cache v1 ----
 
 CACHE_GENERATION, FREE_SPACE, EXTENT_DATA = 0x22b, (1 << 64) - 11, 108
