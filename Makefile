@@ -150,6 +150,7 @@ bench: deps ## speed, side by side with the kernel and fuse2fs (root; BENCH=opti
 	@tests/bench/btrfs.py $(BENCH) $(B)/werunos
 	@tests/bench/write.py $(BENCH) $(B)/werunos
 	@tests/bench/copies.py $(BENCH) $(B)/werunos
+	@tests/bench/fsck.py $(BENCH) $(B)/werunos
 
 # What answers for every checksum of ext4 with the stored one, so that hostile content reaches the parsers.
 ANY_SUM := $(foreach s,super group inode extent dir dx xattr mmp fc,-Wl,--wrap=ext4_csum_$(s)) \

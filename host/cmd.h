@@ -62,5 +62,6 @@ int cmd_label(int argc, char **argv);
 int cmd_uuid(int argc, char **argv);
 int cmd_mkfs(int argc, char **argv);
 int cmd_fsck(int argc, char **argv);
+int cmd_undo(int argc, char **argv);
 
 #endif

@@ -1,9 +1,11 @@
 /*
- * werunos fsck: what is wrong with a volume. The module finds it; here it is said, one line for each thing, or as JSON, and made
- * into fsck(8)'s exit codes: 0 sound, 4 errors are left, 8 it could not be checked, 16 wrong usage, 32 cancelled.
+ * werunos fsck: what is wrong with a volume, and mending it. The module finds and mends; here it is said, one line for each thing, or as
+ * JSON, asked for, and made into fsck(8)'s exit codes: 0 sound, 1 mended, 4 errors are left, 8 it could not be checked, 16 wrong
+ * usage, 32 cancelled.
  */
 #include "cmd.h"
 #include "mend.h"
+#include "undo.h"
 #include "number.h"
 
 #include "tool.h"
@@ -27,8 +29,11 @@ struct fsck {
 	struct tool_opts tool;
 	struct check_opts check;
 	struct check_summary sum;
-	bool mends, safe_only;
+	enum { MEND_NOTHING, MEND_SAFE, MEND_ASK, MEND_ALL } mends;
 	u64 mended;
+	const char *undo_file;
+	bool dry_run;
+	const struct source *src;
 	const char *source; /* the volume's name */
 	const char *type;
 	bool quiet;
@@ -82,6 +87,17 @@ static const char *const grade_word[CHECK_GRADES] = {
 	[CHECK_LOSS] = "loss",
 };
 
+static const char *why_left(const struct fsck *f, const struct check_record *r)
+{
+	if (!r->fix)
+		return "nothing here mends it";
+	if (f->mends == MEND_NOTHING)
+		return "only looked at";
+	if (f->mends == MEND_SAFE && !r->safe)
+		return "mending it is a decision";
+	return "it could not be mended";
+}
+
 static int say_json(struct fsck *f, const struct check_record *r, bool mended)
 {
 	struct doc *d = doc_new();
@@ -98,6 +114,8 @@ static int say_json(struct fsck *f, const struct check_record *r, bool mended)
 		doc_bytes(d, "name", r->name, strlen(r->name));
 	doc_bytes(d, "text", r->text, strlen(r->text));
 	doc_bool(d, "repaired", mended);
+	if (!mended)
+		doc_str(d, "why", why_left(f, r));
 	text_add(&t, "%s", f->said++ ? ",\n" : "\n");
 	doc_to_json(d, &t);
 	doc_free(d);
@@ -137,18 +155,41 @@ static int found(void *ctx, const struct check_record *r)
 	return f->quiet ? 0 : say_text(r, "");
 }
 
+/* 1: mend it, 0: leave it; -ECANCELED. "a" answers all that follows. */
+static int ask(struct fsck *f, const struct check_record *r)
+{
+	char line[16];
+	int err = say_text(r, "");
+
+	while (!err) {
+		printf("  %s? (y, n, a: yes to all, q: end without changes) ", r->fix);
+		fflush(stdout);
+		if (!fgets(line, sizeof(line), stdin) || line[0] == 'q')
+			return fail(-ECANCELED, "ended before anything was written");
+		if (line[0] == 'a')
+			f->mends = MEND_ALL;
+		if (line[0] == 'a' || line[0] == 'y')
+			return 1;
+		if (line[0] == 'n')
+			return 0;
+	}
+	return err;
+}
+
 static int mend(void *ctx, const struct check_record *r)
 {
 	struct fsck *f = ctx;
 	int err = 0;
 
-	if (f->safe_only && !r->safe)
+	if (f->mends == MEND_SAFE && !r->safe)
 		return 0;
 	bar_clear(f);
+	if (f->mends == MEND_ASK)
+		return ask(f, r);
 	if (f->tool.json)
 		err = say_json(f, r, true);
 	else if (!f->quiet)
-		err = say_text(r, " mended");
+		err = say_text(r, f->dry_run ? " would be mended" : " mended");
 	return err ? err : 1;
 }
 
@@ -176,11 +217,15 @@ static int summary_text(const struct fsck *f)
 		text_add(&t, "  extents      %llu\n", (unsigned long long)s->extents);
 		text_add(&t, "  blocks       %llu of %llu\n", (unsigned long long)s->blocks_used,
 			 (unsigned long long)s->blocks);
+		if (f->mended)
+			text_add(&t, "%s: %llu\n", f->dry_run ? "Would be mended" : "Mended",
+				 (unsigned long long)f->mended);
 		if (errors_of(s))
-			text_add(&t, "Problems found: %llu, by %llu of them content is lost or in doubt\n",
-				 (unsigned long long)errors_of(s), (unsigned long long)s->found[CHECK_LOSS]);
+			text_add(&t, "Problems %s: %llu, by %llu of them content is lost or in doubt\n",
+				 f->mends ? "left" : "found", (unsigned long long)errors_of(s),
+				 (unsigned long long)s->found[CHECK_LOSS]);
 		else
-			text_add(&t, "No problems found: filesystem is healthy\n");
+			text_add(&t, "No problems %s: filesystem is healthy\n", f->mended ? "left" : "found");
 		if (s->found[CHECK_HINT])
 			text_add(&t, "Hints: %llu\n", (unsigned long long)s->found[CHECK_HINT]);
 	}
@@ -203,6 +248,7 @@ static int summary_json(const struct fsck *f)
 	doc_str(d, "state", s->state);
 	doc_bool(d, "skipped", s->skipped);
 	doc_bool(d, "sound", !errors_of(s));
+	doc_u64(d, "repaired", f->mended);
 	for (u32 i = 0; i < CHECK_GRADES; i++)
 		doc_u64(d, grade_word[i], s->found[i]);
 	doc_u64(d, "block_bytes", s->block_bytes);
@@ -226,11 +272,18 @@ static int run_check(void *ctx, const struct fs_type *type, struct blkdev **devs
 {
 	struct fsck *f = ctx;
 
-	struct mending m = { .check = &f->check };
+	struct mending m = { .check = &f->check, .dry_run = f->dry_run, .undo_file = f->undo_file };
+	const char *name[UNDO_DEVICES_MAX];
 	int err;
 
+	if (n > UNDO_DEVICES_MAX)
+		return fail(-E2BIG, "%u devices are too many", n);
+	name[0] = f->src->name;
+	for (u32 i = 1; i < n; i++)
+		name[i] = f->src->more[i - 1].name;
+	m.name = name;
 	memset(&f->sum, 0, sizeof(f->sum));
-	if (!f->mends)
+	if (f->mends == MEND_NOTHING)
 		return type->check(devs, n, opts, &f->check, &f->sum);
 	err = mend_volume(&m, type, devs, n, opts);
 	f->sum = m.after;
@@ -251,6 +304,7 @@ static int check(struct fsck *f, struct volume *v, const struct fs_type *type)
 
 	if (!type->check)
 		return fail(-EOPNOTSUPP, "%s: a %s volume cannot be checked yet", v->src.name, type->name);
+	f->src = &v->src;
 	f->source = v->src.name;
 	f->type = type->name;
 	if (f->tool.json)
@@ -279,7 +333,7 @@ static int run(struct fsck *f, const char *operand)
 
 	sigaction(SIGINT, &act, NULL);
 	sigaction(SIGTERM, &act, NULL);
-	err = volume_source(&f->tool, operand, f->mends, &v);
+	err = volume_source(&f->tool, operand, f->mends != MEND_NOTHING && !f->dry_run, &v);
 	if (!err) {
 		err = source_probe(&v.src, &f->tool.mount, &type);
 		if (!err)
@@ -319,15 +373,27 @@ static int option(struct fsck *f, int opt, char **argv)
 		f->quiet = true;
 		return 0;
 	case 'y':
-		f->mends = true;
+		f->mends = MEND_ALL;
+		return 0;
+	case 'x':
+		f->mends = MAX(f->mends, MEND_ASK);
 		return 0;
 	case 'a':
-		f->mends = f->safe_only = true;
+		f->mends = MEND_SAFE;
+		return 0;
+	case 'D':
+		f->check.rebuild_dirs = true;
+		return 0;
+	case 'u':
+		f->undo_file = optarg;
+		return 0;
+	case 'r':
+		f->dry_run = true;
 		return 0;
 	case 'p':
 		/* "-p IMAGE" is fsck(8)'s way to ask for what is safe. */
 		if (!number_parse(optarg, UINT64_MAX, &v)) {
-			f->mends = f->safe_only = true;
+			f->mends = MEND_SAFE;
 			optind--;
 			return 0;
 		}
@@ -349,6 +415,29 @@ static int option(struct fsck *f, int opt, char **argv)
 	return tool_option(&f->tool, opt, argv) ? FSCK_USAGE : 0;
 }
 
+/* What fits together. 0, or the exit code. */
+static int mending_options(struct fsck *f)
+{
+	if (f->mends == MEND_NOTHING && (f->undo_file || f->check.rebuild_dirs || f->check.clear_log))
+		cli_usage("%s", "with -n, which is the default, nothing is written: -y, -p or --fix is "
+				"wanted as well");
+	else if (f->mends == MEND_ASK && (f->tool.json || f->quiet || !isatty(STDIN_FILENO)))
+		cli_usage(
+			"%s",
+			"--fix asks before each repair and needs a terminal for it: -y answers all with yes");
+	else if (f->dry_run && f->undo_file)
+		cli_usage("%s", "--dry-run writes nothing that could be undone");
+	else {
+		if (f->dry_run && f->mends == MEND_NOTHING)
+			f->mends = MEND_ALL;
+		if (f->mends != MEND_NOTHING)
+			f->check.mend = mend;
+		f->check.force |= f->mends > MEND_SAFE || f->check.rebuild_dirs;
+		return 0;
+	}
+	return FSCK_USAGE;
+}
+
 int cmd_fsck(int argc, char **argv)
 {
 	static const struct option options[] = { { "no-change", no_argument, NULL, 'n' },
@@ -356,8 +445,12 @@ int cmd_fsck(int argc, char **argv)
 						 { "check-data", no_argument, NULL, 'd' },
 						 { "clear-log", no_argument, NULL, OPT_CLEAR_LOG },
 						 { "quiet", no_argument, NULL, 'q' },
-						 { "fix", no_argument, NULL, 'y' },
+						 { "fix", no_argument, NULL, 'x' },
 						 { "yes", no_argument, NULL, 'y' },
+						 { "preen", no_argument, NULL, 'a' },
+						 { "rebuild-directories", no_argument, NULL, 'D' },
+						 { "undo", required_argument, NULL, 'u' },
+						 { "dry-run", no_argument, NULL, 'r' },
 						 { "superblock", required_argument, NULL, 'b' },
 						 { "block-size", required_argument, NULL, 'B' },
 						 TOOL_LONG };
@@ -366,7 +459,7 @@ int cmd_fsck(int argc, char **argv)
 
 	f = (struct fsck){ .check = { .found = found, .ctx = &f, .stop = &stop } };
 	tool_init(&f.tool);
-	while ((opt = getopt_long(argc, argv, "nfyab:B:q" TOOL_SHORT, options, NULL)) != -1)
+	while ((opt = getopt_long(argc, argv, "nfyaDb:B:q" TOOL_SHORT, options, NULL)) != -1)
 		if ((code = option(&f, opt, argv)))
 			return code;
 	if (argc - optind != 1) {
@@ -377,10 +470,9 @@ int cmd_fsck(int argc, char **argv)
 		cli_usage("%s", "-B says how large the blocks are that -b counts");
 		return FSCK_USAGE;
 	}
-	if (f.mends) {
-		f.check.mend = mend;
-		f.check.force |= !f.safe_only;
-	}
+	code = mending_options(&f);
+	if (code)
+		return code;
 	f.check.cache_bytes = f.tool.mount.cache_bytes;
 	f.bar = !f.quiet && !f.tool.json && isatty(STDERR_FILENO);
 	if (f.bar)

@@ -59,8 +59,13 @@ static const struct command commands[] = {
 	  "[--shrink]] TYPE IMAGE [SIZE]",
 	  "make a new volume, empty or with content", cmd_mkfs },
 	{ "fsck",
-	  "[-n] [-f] [-b SB [-B SIZE]] [--check-data] [--json] [--quiet] [-p N] [--device DEV …] IMAGE",
-	  "find what is wrong with a volume", cmd_fsck },
+	  "[-n | -p | -y | --fix] [-f] [-D] [--clear-log] [-b SB [-B SIZE]] [--undo FILE] [--dry-run] "
+	  "[--check-data] "
+	  "[--json] [--quiet] [-p N] "
+	  "[--device DEV …] IMAGE",
+	  "find what is wrong with a volume, and mend it", cmd_fsck },
+	{ "undo", "[--force] FILE [IMAGE …]", "put a volume back to what it was before fsck mended it",
+	  cmd_undo },
 	{ "help", "[COMMAND]", "show the commands, or how one is used", cmd_help },
 };
 

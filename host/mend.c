@@ -5,16 +5,36 @@
  *
  * A round (fs_type.check with check_opts.mend) mends what it finds and may leave what the next one finds. All of it happens in overlays in
  * memory, so that nothing is written before the result was looked at as a whole. Then the units of the overlays go to the devices, the one
- * with the first superblock last: until then it says, since settle, that the volume has to be checked.
+ * with the first superblock last: until then it says, since settle, that the volume has to be checked. Where the overlays would take too much
+ * memory they are written out in between, for the same reason without harm.
+ *
+ * With an undo file the old content of a unit is in it, durably, before the unit is written to. What settle is going to write is known from trying
+ * it on an overlay.
  */
 #include "mend.h"
+#include "undo.h"
 
 #include "lib/os.h"
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define ROUNDS_MAX 20u
 #define OUT_BYTES  (1u << 20) /* written at once */
+/* What the overlays may hold before they are written out in between, unless the caller gives more to the cache. */
+#define OVERLAY_BYTES (256ull << 20)
+
+struct job {
+	struct mending *m;
+	const struct fs_type *type;
+	struct blkdev **devs, **snap; /* of the volume, and what lies over them */
+	u32 n;
+	const struct mount_opts *mount;
+	struct undo *undo;
+	u64 limit_units;
+	bool full;  /* the overlays hold as much as they may: the rest waits for the next round */
+	bool wrote; /* the devices were written to, perhaps */
+};
 
 /* ---- writing out ---- */
 
@@ -40,9 +60,18 @@ static int write_range(struct blkdev *snap, struct blkdev *dev, u64 at, u64 len,
 	return err || !len ? err : blkdev_write(dev, at, buf, len, 0);
 }
 
-/* All but the unit at `super`. */
-static int write_units(struct blkdev *snap, struct blkdev *dev, u64 super, u8 *buf)
+static void progress(void *ctx, u32 pass, u32 passes, const char *name, u64 done, u64 all)
 {
+	const struct check_opts *o = ((struct job *)ctx)->m->check;
+
+	if (o->progress)
+		o->progress(o->ctx, pass, passes, name, done, all);
+}
+
+/* All but the unit at `super`. */
+static int write_units(struct job *j, u32 i, u64 super, u8 *buf)
+{
+	struct blkdev *snap = j->snap[i], *dev = j->devs[i];
 	u64 at = 0, len;
 	int err = 0;
 
@@ -53,6 +82,7 @@ static int write_units(struct blkdev *snap, struct blkdev *dev, u64 super, u8 *b
 		err = write_range(snap, dev, at, before, buf);
 		if (!err)
 			err = write_range(snap, dev, at + behind, len - behind, buf);
+		progress(j, i + 1, j->n, "writing what was mended", at + len, dev->size_bytes);
 	}
 	return err;
 }
@@ -64,101 +94,186 @@ static int write_super(struct blkdev *snap, struct blkdev *dev, u64 super, u8 *b
 	return write_range(snap, dev, super, MIN((u64)DEV_SNAP_UNIT_BYTES, dev->size_bytes - super), buf);
 }
 
-static int flush_all(struct blkdev **devs, u32 n)
+static int flush_all(const struct job *j)
 {
 	int err = 0;
 
-	for (u32 i = 0; i < n && !err; i++)
-		err = blkdev_flush(devs[i]);
+	for (u32 i = 0; i < j->n && !err; i++)
+		err = blkdev_flush(j->devs[i]);
 	return err;
 }
 
-static int write_out(const struct fs_type *type, struct blkdev **snap, struct blkdev **devs, u32 n)
+static int write_out(struct job *j)
 {
-	u64 super = ALIGN_DOWN(type->super_bytes, (u64)DEV_SNAP_UNIT_BYTES);
+	u64 super = ALIGN_DOWN(j->type->super_bytes, (u64)DEV_SNAP_UNIT_BYTES);
 	u8 *buf = os_alloc_aligned(4096, OUT_BYTES);
 	int err = buf ? 0 : fail(-ENOMEM, "no memory for mending");
 
-	for (u32 i = 0; i < n && !err; i++)
-		err = write_units(snap[i], devs[i], super, buf);
+	if (!err && j->undo)
+		err = undo_save(j->undo, j->snap, j->devs, j->n);
+	j->wrote |= !err;
+	for (u32 i = 0; i < j->n && !err; i++)
+		err = write_units(j, i, super, buf);
 	if (!err)
-		err = flush_all(devs, n);
-	for (u32 i = 0; i < n && !err; i++)
-		err = write_super(snap[i], devs[i], super, buf);
+		err = flush_all(j);
+	for (u32 i = 0; i < j->n && !err; i++)
+		err = write_super(j->snap[i], j->devs[i], super, buf);
 	if (!err)
-		err = flush_all(devs, n);
+		err = flush_all(j);
 	free(buf);
+	return err;
+}
+
+/* ---- overlays ---- */
+
+static void overlays_put(struct job *j)
+{
+	for (u32 i = 0; i < j->n; i++) {
+		blkdev_put(j->snap[i]);
+		j->snap[i] = NULL;
+	}
+}
+
+static int overlays_new(struct job *j)
+{
+	int err = 0;
+
+	for (u32 i = 0; i < j->n && !err; i++)
+		err = dev_snap_new(j->devs[i], &j->snap[i]);
 	return err;
 }
 
 /* ---- rounds ---- */
 
-static void put_all(struct blkdev **devs, u32 n)
+/* As check_opts.mend. */
+static int mend_one(void *ctx, const struct check_record *r)
 {
-	for (u32 i = 0; i < n; i++)
-		if (devs[i])
-			blkdev_put(devs[i]);
+	struct job *j = ctx;
+	u64 units = 0;
+	int said;
+
+	for (u32 i = 0; i < j->n; i++)
+		units += dev_snap_units(j->snap[i]);
+	j->full |= units > j->limit_units && !j->m->dry_run;
+	if (j->full)
+		return 0;
+	said = j->m->check->mend(j->m->check->ctx, r);
+	j->m->mended += said > 0;
+	return said;
 }
 
-static int rounds(struct mending *m, const struct fs_type *type, struct blkdev **snap, u32 n,
-		  const struct mount_opts *mount)
+static int rounds(struct job *j)
 {
-	struct check_opts opts = *m->check;
+	struct check_opts opts = *j->m->check;
 	struct check_summary sum = { .mended = 1 };
 	int err = 0;
 
 	opts.force = true;
 	opts.found = NULL;
-	for (u32 round = 0; !err && sum.mended && round < ROUNDS_MAX; round++) {
-		err = type->check(snap, n, mount, &opts, &sum);
-		m->mended += sum.mended;
+	opts.mend = mend_one;
+	opts.progress = progress;
+	opts.ctx = j;
+	for (u32 round = 0; !err && (sum.mended || j->full) && round < ROUNDS_MAX; round += !j->full) {
+		opts.rebuild_dirs &= !round;
+		if (j->full) {
+			err = write_out(j);
+			overlays_put(j);
+			j->full = false;
+			if (!err)
+				err = overlays_new(j);
+		}
+		if (!err)
+			err = j->type->check(j->snap, j->n, j->mount, &opts, &sum);
 	}
 	if (err)
 		return err;
+	opts = *j->m->check;
+	opts.force = true;
+	opts.rebuild_dirs = false;
 	opts.mend = NULL;
-	opts.found = m->check->found;
-	return type->check(snap, n, mount, &opts, &m->after);
+	return j->type->check(j->snap, j->n, j->mount, &opts, &j->m->after);
 }
 
-static int on_overlays(struct mending *m, const struct fs_type *type, struct blkdev **devs, u32 n,
-		       const struct mount_opts *mount)
-{
-	struct blkdev **snap = calloc(n, sizeof(*snap));
-	int err = snap ? 0 : fail(-ENOMEM, "no memory for mending");
+/* ---- the volume, before rounds ---- */
 
-	if (!err && !m->dry_run && type->settle)
-		err = type->settle(devs, n, mount);
-	for (u32 i = 0; i < n && !err; i++)
-		err = dev_snap_new(devs[i], &snap[i]);
-	if (!err && m->dry_run && type->settle)
-		err = type->settle(snap, n, mount);
+/* On overlays that are thrown away: to know what it will write. */
+static int save_for_settle(struct job *j)
+{
+	int err = overlays_new(j);
+
 	if (!err)
-		err = rounds(m, type, snap, n, mount);
+		err = j->type->settle(j->snap, j->n, j->mount);
+	if (!err)
+		err = undo_save(j->undo, j->snap, j->devs, j->n);
+	overlays_put(j);
+	return err;
+}
+
+static int settle(struct job *j)
+{
+	int err = 0;
+
+	if (!j->type->settle)
+		return overlays_new(j);
+	if (!j->m->dry_run) {
+		if (j->undo)
+			err = save_for_settle(j);
+		j->wrote |= !err;
+		if (!err)
+			err = j->type->settle(j->devs, j->n, j->mount);
+	}
+	if (!err)
+		err = overlays_new(j);
+	if (!err && j->m->dry_run)
+		err = j->type->settle(j->snap, j->n, j->mount);
+	return err;
+}
+
+static int work(struct job *j)
+{
+	const struct mending *m = j->m;
+	int err = 0;
+
+	if (m->undo_file && !m->dry_run)
+		err = undo_create(m->undo_file, m->name, j->devs, j->n, &j->undo);
+	if (!err)
+		err = settle(j);
+	if (!err)
+		err = rounds(j);
 	if (!err && !m->dry_run)
-		err = write_out(type, snap, devs, n);
-	if (snap)
-		put_all(snap, n);
-	free(snap);
+		err = write_out(j);
+	if (!err && j->undo)
+		err = undo_finish(j->undo, j->devs);
+	if (err && j->undo && !j->wrote)
+		unlink(m->undo_file);
+	undo_close(j->undo);
+	overlays_put(j);
 	return err;
 }
 
 int mend_volume(struct mending *m, const struct fs_type *type, struct blkdev **devs, u32 n,
 		const struct mount_opts *mount)
 {
+	struct job j = { .m = m, .type = type, .devs = devs, .n = n, .mount = mount };
 	struct check_opts look = *m->check;
+	u64 found = 0;
 	int err;
 
 	m->mended = 0;
+	j.limit_units = MAX(m->check->cache_bytes, OVERLAY_BYTES) / DEV_SNAP_UNIT_BYTES;
 	look.mend = NULL;
 	look.found = NULL;
+	look.rebuild_dirs = false;
 	err = type->check(devs, n, mount, &look, &m->before);
-	if (err)
-		return err;
 	m->after = m->before;
-	if (m->before.skipped)
-		return 0;
 	for (u32 i = 0; i < CHECK_GRADES; i++)
-		if (m->before.found[i])
-			return on_overlays(m, type, devs, n, mount);
-	return m->before.replayed ? on_overlays(m, type, devs, n, mount) : 0;
+		found += m->before.found[i];
+	if (err || m->before.skipped || (!found && !m->before.replayed && !m->check->rebuild_dirs))
+		return err;
+	j.snap = calloc(n, sizeof(*j.snap));
+	if (!j.snap)
+		return fail(-ENOMEM, "no memory for mending");
+	err = work(&j);
+	free(j.snap);
+	return err;
 }

@@ -7,7 +7,9 @@
 struct mending {
 	/* `mend` says what is mended, `found` is told what is left, once, at the end. */
 	const struct check_opts *check;
-	bool dry_run; /* nothing is written */
+	bool dry_run;            /* nothing is written */
+	const char *undo_file;   /* what is overwritten goes there before; NULL: nowhere */
+	const char *const *name; /* of the devices, for the undo file */
 	/* Results: */
 	u64 mended;
 	struct check_summary before,

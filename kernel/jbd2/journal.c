@@ -16,6 +16,7 @@
 	(JBD2_INCOMPAT_REVOKE | JBD2_INCOMPAT_64BIT | JBD2_INCOMPAT_ASYNC_COMMIT | JBD2_INCOMPAT_CSUM_V2 | \
 	 JBD2_INCOMPAT_CSUM_V3 | JBD2_INCOMPAT_FAST_COMMIT)
 
+#define SCAN_BYTES     (1u << 20)
 #define LOG_BLOCKS_MIN 1024u /* beside a fast-commit area */
 
 /* Finds the piece of the device that holds the log's blocks from lblk on, at most *count of them. */
@@ -350,6 +351,30 @@ int jbd2_fc_read(struct jbd2 *j, u64 index, void *buf)
 	if (index >= j->info.fc_count)
 		return fail(-EINVAL, "the fast-commit area has no block %llu", (unsigned long long)index);
 	return jbd2_read(j, j->info.fc_first + index, 1, buf);
+}
+
+int jbd2_sequence_behind(struct jbd2 *j, u32 *next)
+{
+	u32 most = 0, batch = MAX(SCAN_BYTES / j->info.block_bytes, 1u);
+	u8 *buf = malloc((size_t)batch * j->info.block_bytes);
+	int err = buf ? 0 : fail(-ENOMEM, "no memory for reading a journal");
+
+	for (u64 at = 1; at < j->info.blocks && !err; at += batch) {
+		u32 n = (u32)MIN((u64)batch, j->info.blocks - at);
+
+		err = jbd2_read(j, at, n, buf);
+		for (u32 i = 0; i < n && !err; i++) {
+			const struct jbd2_disk_header *h =
+				(const void *)(buf + (size_t)i * j->info.block_bytes);
+
+			if (be32_get(h->magic) == JBD2_MAGIC)
+				most = MAX(most, be32_get(h->sequence));
+		}
+	}
+	free(buf);
+	/* Two on: the last one may have been unfinished. Numbers that wrap around are met again after 2^32 transactions only. */
+	*next = most < UINT32_MAX - 2 ? most + 2 : 1;
+	return err;
 }
 
 void jbd2_super_new(void *super, u32 block_bytes, u32 blocks, const u8 uuid[16])

@@ -377,14 +377,14 @@ struct check_record {
 	const char *name;   /* the object as people call it: a path, a tree's name; NULL: nothing is known */
 	const char *text;   /* what is wrong, as a sentence without its full stop */
 	enum check_grade grade;
-	/* For check_opts.mend alone: */
-	const char *fix; /* what would mend it, as a question without its mark: "set the number" */
+	const char *fix; /* what would mend it, as a question without its mark; NULL: nothing here does */
 	bool safe;       /* that can lose nothing, and needs no question */
 };
 
 struct check_opts {
-	bool force; /* also a volume that says that it is sound */
-	bool data;  /* every byte that has a checksum, of every copy */
+	bool force;        /* also a volume that says that it is sound */
+	bool data;         /* every byte that has a checksum, of every copy */
+	bool rebuild_dirs; /* every directory is written anew, with mend: in this round */
 	bool clear_log; /* with mend: a log that waits for the next writer may be dropped, with what was synced into it */
 	u64 cache_bytes; /* of metadata; what a check keeps of its own is bounded by the module, a few bytes for each inode and block */
 	/* Not 0 ends the check with that. */

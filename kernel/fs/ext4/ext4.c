@@ -55,6 +55,13 @@ static int check_volume(struct blkdev **devs, u32 n, const struct mount_opts *mo
 	return err ? err : ext4_check(&ext4_fs_type, devs[0], mount, opts, out);
 }
 
+static int settle(struct blkdev **devs, u32 n, const struct mount_opts *mount)
+{
+	int err = ext4_one_device(n);
+
+	return err ? err : ext4_settle(&ext4_fs_type, devs[0], mount);
+}
+
 const struct fs_type ext4_fs_type = {
 	.name = "ext4",
 
@@ -65,4 +72,6 @@ const struct fs_type ext4_fs_type = {
 	.relabel = ext4_relabel,
 	.format = ext4_format,
 	.check = check_volume,
+	.settle = settle,
+	.super_bytes = EXT4_SUPER_OFF,
 };

@@ -400,6 +400,8 @@ bool ext4_extent_sum_ok(const struct ext4_super *es, u32 seed, const void *node,
 /* A block of a directory whose seed it is; first: block 0. A block of attributes. NULL, or what is wrong. */
 const char *ext4_dir_block_wrong(const struct ext4_super *es, u32 seed, const void *data, bool first);
 const char *ext4_xattr_block_wrong(const struct ext4_super *es, u64 blk, const void *data);
+/* Sets the checksum of a directory block, which has a place for one. Only with metadata_csum. */
+void ext4_dir_seal(const struct ext4_super *es, u32 seed, void *data, bool first);
 /* A list of attributes. Value offsets count from `base`; names and values lie before base + bytes. NULL, or what is wrong. */
 const char *ext4_xattr_list_wrong(const struct ext4_super *es, const u8 *base, u32 first, u32 bytes);
 
@@ -887,6 +889,8 @@ void ext4_rdev_put(u32 major, u32 minor, u8 *block);
 
 /* ---- orphan.c: inodes to be finished after a crash ---- */
 
+#define EXT4_ORPHAN_BLOCKS_MAX 512u /* of the orphan file */
+
 /* What is on the list or in the file already stays; what is on neither is no error. EXT4_CREDITS_ORPHAN and EXT4_CREDITS_INODE. */
 int ext4_orphan_add(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 int ext4_orphan_del(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
@@ -1139,6 +1143,8 @@ bool ext4_journal_is_inside(const struct ext4_super *es);
 bool ext4_journal_is_here(const struct ext4_super *es);
 /* dev is to be where the volume's journal lies: checks that it does, and keeps it. -EINVAL: it does not. */
 int ext4_journal_use_dev(struct ext4_super *es, struct blkdev *dev) __must_check;
+/* The superblock's copy of the journal inode's map and size. */
+void ext4_journal_backup(struct ext4_disk_super *d, const u8 *block, u64 size_bytes);
 /* ei is memory for its inode, which is used when the journal is inside, and must outlive the journal. */
 int ext4_journal_open(struct ext4_super *es, struct ext4_inode *ei, struct jbd2 **out) __must_check;
 /*
@@ -1180,6 +1186,10 @@ int ext4_options_check(const char *fs_opts) __must_check;
 /* The first copy of the superblock that can be believed; its place. On error *out has what was read last, or zeros. */
 int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_disk_super *out,
 		 u64 *off_bytes) __must_check;
+/* The nth good copy, from 0 on, of those where mke2fs puts the first when nobody asks for other groups. -EINVAL: there is none. */
+int ext4_sb_copy(struct blkdev *dev, u32 nth, struct ext4_disk_super *out, u64 *off_bytes) __must_check;
+/* They are of one volume, and say the same of all that stays as it is while a volume is in use. */
+bool ext4_sb_same_volume(const struct ext4_disk_super *a, const struct ext4_disk_super *b);
 /* -EINVAL for another number of devices than one. */
 int ext4_one_device(u32 n) __must_check;
 /* Numbers whose fields depend on revision and features. */
@@ -1221,6 +1231,8 @@ int ext4_dump(struct blkdev **devs, u32 n, const struct mount_opts *opts, u32 wo
 /* fs_type.check */
 int ext4_check(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount,
 	       const struct check_opts *opts, struct check_summary *out);
+/* fs_type.settle */
+int ext4_settle(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount);
 
 /* ---- ext4.c: all that is seen outside ---- */
 

@@ -14,6 +14,7 @@
 
 #define SUPER_WORDS_MAP \
 	15u /* words of the superblock's copy that are i_block; then size, high half and low half */
+#define BACKUP_BLOCKS 1u /* jnl_backup_type */
 
 /* The inode as the superblock remembers it. */
 static int inode_from_copy(struct ext4_super *es, struct ext4_inode *ei)
@@ -23,7 +24,7 @@ static int inode_from_copy(struct ext4_super *es, struct ext4_inode *ei)
 	u64 size = le32_get(d->jnl_blocks[16]) | (u64)le32_get(d->jnl_blocks[15]) << 32;
 	const char *bad = NULL;
 
-	if (d->jnl_backup_type != 1 || !size)
+	if (d->jnl_backup_type != BACKUP_BLOCKS || !size)
 		return -EUCLEAN;
 	memcpy(ei->block, d->jnl_blocks, SUPER_WORDS_MAP * sizeof(le32));
 	ei->flags = le16_get(h->magic) == EXT4_EXTENT_MAGIC ? EXT4_FL_EXTENTS : 0;
@@ -36,6 +37,14 @@ static int inode_from_copy(struct ext4_super *es, struct ext4_inode *ei)
 		bad = ext4_extent_node_wrong(es, ei->vfs.ino, ei->block, EXT4_IBLOCK_BYTES,
 					     le16_get(h->depth));
 	return bad || size >> es->block_bits > es->blocks ? -EUCLEAN : 0;
+}
+
+void ext4_journal_backup(struct ext4_disk_super *d, const u8 *block, u64 size_bytes)
+{
+	d->jnl_backup_type = BACKUP_BLOCKS;
+	memcpy(d->jnl_blocks, block, SUPER_WORDS_MAP * sizeof(le32));
+	d->jnl_blocks[SUPER_WORDS_MAP] = le32_put((u32)(size_bytes >> 32));
+	d->jnl_blocks[SUPER_WORDS_MAP + 1] = le32_put((u32)size_bytes);
 }
 
 static int inode_get(struct ext4_super *es, struct ext4_inode *ei)

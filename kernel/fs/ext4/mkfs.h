@@ -80,6 +80,15 @@ int ext4_mkfs_parse(const struct format_opts *in, u32 sector_bytes, struct ext4_
 int ext4_mkfs_layout(struct ext4_mkfs_plan *plan) __must_check;
 /* All the rest of the plan, the superblock's counts included. -ENOSPC, as -EINVAL: it does not fit. */
 int ext4_mkfs_place(struct ext4_mkfs_plan *plan) __must_check;
+/* The size of a journal, or an orphan file, that nobody gave one. 0: the volume is too small for a journal. */
+u32 ext4_mkfs_journal_blocks(u64 blocks);
+u32 ext4_mkfs_orphan_blocks(u64 blocks);
+/*
+ * Parts of ext4_mkfs_place, for a volume that is there. Where its tables lay when it was made with this superblock: plan->es->group, plan->used; both
+ * are empty before. And blocks that plan->used does not have for the journal or the orphan file, whose ino and blocks are given.
+ */
+int ext4_mkfs_place_tables(struct ext4_mkfs_plan *plan) __must_check;
+int ext4_mkfs_place_log(struct ext4_mkfs_plan *plan, struct ext4_mkfs_file *file) __must_check;
 /* A plan, both of the above; ended by ext4_mkfs_free, also on error. */
 int ext4_mkfs_plan(const struct ext4_mkfs_opts *opts, struct ext4_mkfs_plan *out) __must_check;
 void ext4_mkfs_free(struct ext4_mkfs_plan *plan);

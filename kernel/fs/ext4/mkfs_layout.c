@@ -13,7 +13,6 @@
 #include <stdlib.h>
 
 #define ORPHAN_BLOCKS_MIN  32u
-#define ORPHAN_BLOCKS_MAX  512u
 #define JOURNAL_BLOCKS_MIN 1024u
 #define JOURNAL_BLOCKS_MAX 10240000u
 #define GROUP_SPARE        50u /* blocks that the last group must have besides its tables */
@@ -25,7 +24,6 @@
 #define MOUNT_ACL          0x8u
 #define CIPHER_AES_256_XTS 1u /* encrypt_algos */
 #define CIPHER_AES_256_CTS 4u
-#define JNL_BACKUP_BLOCKS  1u
 
 /* The numbers while they settle. */
 struct rounds {
@@ -345,7 +343,7 @@ static void put_rest(const struct rounds *r)
 
 /* ---- journal and orphan file ---- */
 
-static u32 journal_by_size(u64 blocks)
+u32 ext4_mkfs_journal_blocks(u64 blocks)
 {
 	static const struct {
 		u64 below;
@@ -364,7 +362,7 @@ static u32 journal_by_size(u64 blocks)
 
 static int journal_size(const struct rounds *r, struct ext4_mkfs_plan *plan)
 {
-	u64 n = journal_by_size(r->blocks);
+	u64 n = ext4_mkfs_journal_blocks(r->blocks);
 
 	plan->journal_blocks = 0;
 	if (!compat(r, EXT4_COMPAT_HAS_JOURNAL))
@@ -383,15 +381,18 @@ static int journal_size(const struct rounds *r, struct ext4_mkfs_plan *plan)
 	return 0;
 }
 
+u32 ext4_mkfs_orphan_blocks(u64 blocks)
+{
+	return (u32)MIN(MAX(blocks / 4096, (u64)ORPHAN_BLOCKS_MIN), (u64)EXT4_ORPHAN_BLOCKS_MAX);
+}
+
 static u32 orphan_size(const struct rounds *r)
 {
-	u64 n = r->blocks / 4096;
+	u32 n = ext4_mkfs_orphan_blocks(r->blocks);
 
 	if (r->o->orphan_file_bytes)
 		n = DIV_ROUND_UP(r->o->orphan_file_bytes, r->block);
-	else
-		n = MIN(MAX(n, (u64)ORPHAN_BLOCKS_MIN), (u64)ORPHAN_BLOCKS_MAX);
-	return (u32)ALIGN_UP(n, (u64)r->ratio);
+	return ALIGN_UP(n, r->ratio);
 }
 
 /* Whoever has no journal has no orphan file, and none has one who is too small. */
@@ -407,7 +408,6 @@ static int log_files(struct rounds *r, struct ext4_mkfs_plan *plan)
 	plan->orphan_blocks = compat(r, EXT4_COMPAT_ORPHAN_FILE) ? orphan_size(r) : 0;
 	if (plan->journal_blocks) {
 		d->journal_inum = le32_put(EXT4_INO_JOURNAL);
-		d->jnl_backup_type = JNL_BACKUP_BLOCKS;
 	}
 	return 0;
 }

@@ -206,7 +206,7 @@ static int place_bases(struct ext4_mkfs_plan *p, u64 last, u32 *done)
 	return err;
 }
 
-static int place_tables(struct ext4_mkfs_plan *p)
+int ext4_mkfs_place_tables(struct ext4_mkfs_plan *p)
 {
 	struct ext4_super *es = p->es;
 	u32 bits = MIN((u32)es->disk.log_groups_per_flex, 31u), done = 0;
@@ -498,6 +498,11 @@ static u32 lost_found_blocks(u32 block)
 	return n;
 }
 
+int ext4_mkfs_place_log(struct ext4_mkfs_plan *p, struct ext4_mkfs_file *f)
+{
+	return f->ino == EXT4_INO_JOURNAL ? place_journal(p, f) : grow(p, f, 0);
+}
+
 static int place_resize(struct ext4_mkfs_plan *p)
 {
 	const struct ext4_super *es = p->es;
@@ -524,9 +529,9 @@ static int place_files(struct ext4_mkfs_plan *p)
 	if (!err)
 		err = place_resize(p);
 	if (!err && p->journal_blocks)
-		err = place_journal(p, &p->journal);
+		err = ext4_mkfs_place_log(p, &p->journal);
 	if (!err && p->orphan_blocks)
-		err = grow(p, &p->orphans, 0);
+		err = ext4_mkfs_place_log(p, &p->orphans);
 	return err;
 }
 
@@ -569,13 +574,8 @@ static void counts(struct ext4_mkfs_plan *p)
 	d->overhead_clusters = le32_put((u32)es->overhead_clusters);
 	if (p->orphan_blocks)
 		d->orphan_file_inum = le32_put(p->orphans.ino);
-	if (p->journal_blocks) {
-		u64 size = (u64)p->journal_blocks << es->block_bits;
-
-		memcpy(d->jnl_blocks, p->journal.block, sizeof(p->journal.block));
-		d->jnl_blocks[15] = le32_put((u32)(size >> 32));
-		d->jnl_blocks[16] = le32_put((u32)size);
-	}
+	if (p->journal_blocks)
+		ext4_journal_backup(d, p->journal.block, (u64)p->journal_blocks << es->block_bits);
 }
 
 int ext4_mkfs_place(struct ext4_mkfs_plan *p)
@@ -586,7 +586,7 @@ int ext4_mkfs_place(struct ext4_mkfs_plan *p)
 	es->group = calloc(es->groups, sizeof(*es->group));
 	if (!es->group)
 		return fail(-ENOMEM, "no memory for %u group descriptors", es->groups);
-	err = place_tables(p);
+	err = ext4_mkfs_place_tables(p);
 	if (!err)
 		err = place_files(p);
 	if (!err)

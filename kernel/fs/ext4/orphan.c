@@ -21,8 +21,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define FILE_BLOCKS_MAX 512u
-
 struct ext4_orphan_file {
 	struct bh_ctx ctx;
 	u32 places; /* in a block */
@@ -133,8 +131,8 @@ static int load_file(struct ext4_super *es)
 		return err == -ESTALE ? corrupt(&es->vfs.health, "inode", ino,
 						"is to be the orphan file, but is free")
 				      : err;
-	n = (u32)MIN(ext4_size(ei) >> bits, (u64)FILE_BLOCKS_MAX + 1);
-	if (!is_reg(&ei->vfs) || ei->flags & EXT4_FL_INLINE_DATA || n > FILE_BLOCKS_MAX ||
+	n = (u32)MIN(ext4_size(ei) >> bits, (u64)EXT4_ORPHAN_BLOCKS_MAX + 1);
+	if (!is_reg(&ei->vfs) || ei->flags & EXT4_FL_INLINE_DATA || n > EXT4_ORPHAN_BLOCKS_MAX ||
 	    ext4_size(ei) != (u64)n << bits)
 		return corrupt(&es->vfs.health, "inode", ino, "cannot be the orphan file");
 	es->orphan_file = calloc(1, sizeof(*es->orphan_file) + n * sizeof(es->orphan_file->block[0]));

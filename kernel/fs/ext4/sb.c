@@ -168,8 +168,7 @@ static int copy_at(struct blkdev *dev, u64 blk, u32 bits, struct ext4_disk_super
 	return err;
 }
 
-/* Where mke2fs puts the first copies when nobody asked for other groups. */
-static int copy_search(struct blkdev *dev, struct ext4_disk_super *out, u64 *off)
+int ext4_sb_copy(struct blkdev *dev, u32 nth, struct ext4_disk_super *out, u64 *off)
 {
 	static const u32 group[] = { 1, 3, 5, 7, 9, 25 };
 
@@ -177,7 +176,7 @@ static int copy_search(struct blkdev *dev, struct ext4_disk_super *out, u64 *off
 		for (u32 i = 0; i < ARRAY_SIZE(group); i++) {
 			u64 blk = ((u64)group[i] << (bits + 3)) + (bits == EXT4_BLOCK_BITS_MIN);
 
-			if (!copy_at(dev, blk, bits, out)) {
+			if (!copy_at(dev, blk, bits, out) && !nth--) {
 				*off = blk << bits;
 				return 0;
 			}
@@ -185,10 +184,34 @@ static int copy_search(struct blkdev *dev, struct ext4_disk_super *out, u64 *off
 	return -EINVAL;
 }
 
+/* Where they are by what a damaged one still says of groups. */
+static int copy_behind(struct blkdev *dev, const struct ext4_disk_super *damaged, struct ext4_disk_super *out,
+		       u64 *off)
+{
+	const u32 group[] = {
+		1, 3, 5, 7, le32_get(damaged->backup_bgs[0]), le32_get(damaged->backup_bgs[1])
+	};
+	u32 bits = EXT4_BLOCK_BITS_MIN + le32_get(damaged->log_block_size);
+
+	if (le16_get(damaged->magic) != EXT4_MAGIC ||
+	    le32_get(damaged->log_block_size) > EXT4_BLOCK_BITS_MAX || bits > EXT4_BLOCK_BITS_MAX)
+		return -EINVAL;
+	for (u32 i = 0; i < ARRAY_SIZE(group); i++) {
+		u64 blk = le32_get(damaged->first_data_block) +
+			  (u64)group[i] * le32_get(damaged->blocks_per_group);
+
+		if (group[i] && !copy_at(dev, blk, bits, out)) {
+			*off = blk << bits;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
 /* ---- a superblock that was written by half ---- */
 
 /* Numbers that stay as long as nobody resizes or tunes the volume: they are the same in every copy. */
-static bool same_volume(const struct ext4_disk_super *a, const struct ext4_disk_super *b)
+bool ext4_sb_same_volume(const struct ext4_disk_super *a, const struct ext4_disk_super *b)
 {
 	const u32 compat = EXT4_COMPAT_EXT_ATTR, incompat = EXT4_INCOMPAT_RECOVER,
 		  ro_compat = EXT4_RO_COMPAT_LARGE_FILE | EXT4_RO_COMPAT_ORPHAN_PRESENT;
@@ -226,7 +249,7 @@ static bool half_written(struct blkdev *dev, struct ext4_disk_super *out)
 
 		if (group[i] && blk < ext4_sb_blocks(d) &&
 		    !copy_at(dev, blk, EXT4_BLOCK_BITS_MIN + le32_get(d->log_block_size), &copy) &&
-		    same_volume(d, &copy)) {
+		    ext4_sb_same_volume(d, &copy)) {
 			*out = mended;
 			return true;
 		}
@@ -259,7 +282,7 @@ int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_
 	snprintf(why, sizeof(why), "%s", err_text());
 	if (half_written(dev, out))
 		return 0;
-	if (copy_search(dev, &copy, off))
+	if (ext4_sb_copy(dev, 0, &copy, off) && copy_behind(dev, out, &copy, off))
 		return fail(err, "%s", why);
 	*out = copy;
 	return 0;

@@ -224,28 +224,30 @@ static int verify_dir(const struct buffer_head *bh, const void *data, const stru
 	return bad ? wrong(bh, ctx->v[0], bad) : 0;
 }
 
-static void seal_dir(const struct buffer_head *bh, void *data)
+void ext4_dir_seal(const struct ext4_super *es, u32 seed, void *data, bool first)
 {
-	struct ext4_super *es = ext4_bh_super(bh);
+	u32 tail = ext4_dir_tail_off(data, ext4_block_bytes(es));
 	struct ext4_dx dx;
-	u32 seed, tail;
 
-	if (!es->metadata_csum)
-		return;
-	seed = ext4_csum_inode_seed(es, (u32)bh->ctx.v[0], (u32)bh->ctx.v[1]);
-	if (ext4_dx_parse(es, data, bh->ctx.v[2], &dx)) {
+	if (ext4_dx_parse(es, data, first, &dx)) {
 		struct ext4_disk_dx_tail *t =
 			(void *)((u8 *)data + dx.entries_off + dx.limit * sizeof(*dx.entry));
 
 		t->checksum = le32_put(ext4_csum_dx(seed, data, dx.entries_off, dx.count, t));
-		return;
-	}
-	tail = ext4_dir_tail_off(data, bh->size_bytes);
-	if (tail) {
+	} else if (tail) {
 		struct ext4_disk_dir_tail *t = (void *)((u8 *)data + tail);
 
 		t->checksum = le32_put(ext4_csum_dir(seed, data, tail));
 	}
+}
+
+static void seal_dir(const struct buffer_head *bh, void *data)
+{
+	struct ext4_super *es = ext4_bh_super(bh);
+
+	if (es->metadata_csum)
+		ext4_dir_seal(es, ext4_csum_inode_seed(es, (u32)bh->ctx.v[0], (u32)bh->ctx.v[1]), data,
+			      bh->ctx.v[2]);
 }
 
 /* ---- extended attributes ---- */

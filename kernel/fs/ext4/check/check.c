@@ -22,11 +22,15 @@ static int run(struct ck *ck)
 		ck->sum->skipped = true;
 		return 0;
 	}
-	for (u32 i = 0; i < ARRAY_SIZE(pass) && ck_goes_on(ck); i++) {
+	for (u32 i = 0; i < ARRAY_SIZE(pass) && ck_goes_on(ck) && !ck->rest; i++) {
 		ck->pass = i + 1;
 		pass[i](ck);
+		if (pass[i] == ck_inodes)
+			ck_own_make(ck);
 		if (pass[i] == ck_links)
 			ck_find_names(ck);
+		if (ck->stale)
+			break;
 	}
 	return ck->err;
 }
@@ -47,5 +51,7 @@ int ext4_check(const struct fs_type *type, struct blkdev *dev, const struct moun
 
 		err = err ? err : end;
 	}
+	if (!err && ck.finish_orphans)
+		err = ck_finish_orphans(type, dev, mount);
 	return err;
 }

@@ -62,6 +62,11 @@
 	  "make the orphan file anew")                                                                       \
 	X(JOURNAL, "journal", "superblock", LOSS, "the journal cannot be used", ASK,                         \
 	  "make the journal anew, without what it may still hold")                                           \
+	X(JOURNAL_INODE, "journal-inode", "inode", WRONG,                                                    \
+	  "the journal's inode is damaged, the superblock's copy was used", SAFE,                            \
+	  "write it as the copy has it")                                                                     \
+	X(JOURNAL_COPY, "journal-copy", "superblock", HINT, "its copy of the journal's inode is old", SAFE,  \
+	  "write the copy anew")                                                                             \
 	X(JOURNAL_NEEDED, "journal-needed", "superblock", LOSS,                                              \
 	  "the latest changes are in a journal that lies elsewhere", ASK, "go on without them")              \
 	X(JOURNAL_ERROR, "journal-error", "superblock", HINT, "the journal noted an error", SAFE,            \
@@ -74,6 +79,8 @@
 	  "write the descriptor anew")                                                                       \
 	X(GROUP_COPY, "group-copy", "group", WRONG, "a copy of the descriptor says otherwise", SAFE,         \
 	  "write the copy anew")                                                                             \
+	X(GROUP_UNUSED, "group-unused", "group", WRONG,                                                      \
+	  "what it says of parts that were never used cannot be", SAFE, "count them as used")                \
 	X(GROUP_META_TWICE, "group-metadata-overlap", "group", LOSS,                                         \
 	  "its bitmaps or its inode table lie on metadata", ASK, "move it to free blocks")                   \
 	X(GROUP_FREE_BLOCKS, "group-free-blocks", "group", WRONG, "the number of free blocks is wrong",      \
@@ -82,16 +89,18 @@
 	  SAFE, "set the number")                                                                            \
 	X(GROUP_DIRS, "group-directories", "group", WRONG, "the number of directories is wrong", SAFE,       \
 	  "set the number")                                                                                  \
+	X(GROUP_BEYOND, "group-inodes-beyond", "group", LOSS,                                                \
+	  "inodes that are in use lie where it says that none are", SAFE, "look at these too")               \
 	X(BLOCK_BITMAP_SUM, "block-bitmap-checksum", "group", WRONG, "wrong checksum of the block bitmap",   \
 	  SAFE, "write the bitmap as it has to be")                                                          \
 	X(INODE_BITMAP_SUM, "inode-bitmap-checksum", "group", WRONG, "wrong checksum of the inode bitmap",   \
 	  SAFE, "write the bitmap as it has to be")                                                          \
 	X(BLOCK_BITMAP_LACKS, "block-bitmap-lacks", "group", LOSS, "blocks that are in use count as free",   \
-	  ASK, "count them as used")                                                                         \
+	  SAFE, "count them as used")                                                                        \
 	X(BLOCK_BITMAP_MORE, "block-bitmap-more", "group", WRONG, "blocks that nobody uses count as used",   \
 	  SAFE, "count them as free")                                                                        \
 	X(INODE_BITMAP_LACKS, "inode-bitmap-lacks", "group", LOSS, "inodes that are in use count as free",   \
-	  ASK, "count them as used")                                                                         \
+	  SAFE, "count them as used")                                                                        \
 	X(INODE_BITMAP_MORE, "inode-bitmap-more", "group", WRONG, "inodes that are free count as used",      \
 	  SAFE, "count them as free")                                                                        \
 	X(BITMAP_END, "bitmap-end", "group", WRONG, "the end of a bitmap is not filled up", SAFE,            \
@@ -101,6 +110,8 @@
 	X(INODE_SUM, "inode-checksum", "inode", WRONG, "wrong checksum", ASK,                                \
 	  "keep what it says and compute the checksum anew")                                                 \
 	X(INODE_MODE, "inode-mode", "inode", LOSS, "unknown type", ASK, "clear the inode")                   \
+	X(INODE_IS_DIR, "inode-is-directory", "inode", LOSS,                                                 \
+	  "its type is not that of the directory it holds", ASK, "make it a directory")                      \
 	X(INODE_DTIME, "inode-dtime", "inode", WRONG, "a time of deletion that cannot be", SAFE, "clear it") \
 	X(INODE_RESERVED, "inode-reserved", "inode", WRONG, "a reserved inode is not what it has to be",     \
 	  ASK, "make it what it has to be")                                                                  \
@@ -109,7 +120,8 @@
 	X(INODE_TIME, "inode-time", "inode", WRONG, "a time that cannot be", SAFE,                           \
 	  "set it to what it can be")                                                                        \
 	X(INODE_FIELD, "inode-field", "inode", WRONG, "a field that must be zero is not", SAFE, "clear it")  \
-	X(INODE_FLAGS, "inode-flags", "inode", WRONG, "flags that it cannot have", ASK, "clear them")        \
+	X(INODE_FLAGS, "inode-flags", "inode", WRONG, "flags that it cannot have", ASK,                      \
+	  "make flags, content and features agree")                                                          \
 	X(INODE_SIZE, "inode-size", "inode", WRONG, "the size is not that of its blocks", ASK,               \
 	  "set the size to what its blocks say")                                                             \
 	X(INODE_BLOCKS, "inode-blocks", "inode", WRONG, "the number of blocks is wrong", SAFE,               \
@@ -120,7 +132,7 @@
 	X(INLINE_DATA, "inline-data", "inode", LOSS, "the inline data is damaged", ASK,                      \
 	  "keep what can be read")                                                                           \
 	X(ENCRYPT, "encryption", "inode", LOSS, "encrypted, but without a right encryption context", ASK,    \
-	  "clear the inode")                                                                                 \
+	  "clear the flag, or the inode whose context is damaged")                                           \
 	X(EXTENT_HEAD, "extent-header", "inode", LOSS, "a node of the extent tree is damaged", ASK,          \
 	  "build the tree anew from what can be read")                                                       \
 	X(EXTENT_SUM, "extent-checksum", "inode", WRONG, "wrong checksum of a node of the extent tree", ASK, \
@@ -136,6 +148,8 @@
 	  "count them as written, where they hold names")                                                    \
 	X(BLOCK_TWICE, "block-twice", "inode", LOSS, "claims blocks that something else claims", ASK,        \
 	  "give it its own copies")                                                                          \
+	X(BLOCK_ASKEW, "block-askew", "inode", WRONG, "clusters of the file are none of the volume", ASK,    \
+	  "copy it to clusters of its own")                                                                  \
 	X(XATTR_BLOCK, "xattr-block", "inode", LOSS, "the block of attributes is damaged", ASK,              \
 	  "keep the attributes that can be read")                                                            \
 	X(XATTR_LIST, "xattr-list", "inode", LOSS, "the attributes in the inode are damaged", ASK,           \
@@ -181,6 +195,8 @@
 	  "build the index anew")                                                                            \
 	X(LOST_FOUND, "lost-found", "inode", WRONG, "lost+found is not a directory", ASK,                    \
 	  "make the directory lost+found")                                                                   \
+	X(LOST_MISSING, "lost-found-missing", "inode", HINT, "there is no directory lost+found", SAFE,       \
+	  "make it")                                                                                         \
 	X(UNCONNECTED, "directory-unconnected", "inode", LOSS,                                               \
 	  "no way leads from the root to the directory", ASK, "give it a name in lost+found")                \
 	X(NO_NAME, "inode-no-name", "inode", LOSS, "in use, but without a name", ASK,                        \
@@ -231,7 +247,15 @@ struct ck_dir {
 	u32 parent;                 /* the directory in which its name was found; 0: none */
 	u32 first, count;           /* of its blocks */
 	u64 size_bytes;
-	bool partial; /* not all of its blocks are known */
+	bool partial; /* something is wrong with its map: not all of its blocks are known */
+	bool holes;   /* some of the blocks that are not there never were */
+};
+
+/* A piece of a map that is built anew. */
+struct ck_run {
+	u64 pblk;
+	u32 lblk, len; /* blocks */
+	bool unwritten;
 };
 
 /* A finding about an inode that waits for the inode's name. */
@@ -247,16 +271,27 @@ struct ck {
 	const struct check_opts *opts;
 	struct check_summary *sum;
 	int err;
-	bool again; /* inodes are gone through once more, for those with blocks that are claimed twice */
-	bool any_twice;
-	bool replayed;   /* the journal, in memory */
-	bool asked_copy; /* the superblock is the copy that was asked for */
+	bool again;     /* inodes are gone through once more, for those with blocks that are claimed twice */
+	bool any_twice; /* or askew */
+	char journal_why[300]; /* the journal cannot be applied; "": it can */
+	bool replayed;         /* the journal, in memory */
+	bool asked_copy;       /* the superblock is the copy that was asked for */
+	bool stale;            /* what was mended makes what is known wrong: the round ends with this pass */
 	bool names_known;
 	u32 looked; /* blocks in which names were looked for */
 	u32 pass;
 	bool (*path)(struct ck *ck, u64 ino, struct text *out); /* how names are found: path.c */
 	struct ck_bits used, twice;
-	struct ck_ino **ino; /* [groups][inodes_per_group] NULL: none in use */
+	/* For mending: */
+	bool rest;               /* what comes after is left to the next round */
+	bool finish_orphans;     /* after the round */
+	u32 own;                 /* CK_OWN_* that are to be made in free blocks */
+	u8 *move;                /* [groups] CK_MOVE_* that are to get free blocks; NULL: none */
+	struct ext4_group *made; /* [groups] where their tables were at first; NULL: not known yet */
+	u64 journal_blocks;      /* that the journal had; 0: not known */
+	u64 resize_blk;          /* the map of the resize inode has a block; 0: none */
+	u64 too_many;            /* clusters in a row that were not found; 0: all were */
+	struct ck_ino **ino;     /* [groups][inodes_per_group] NULL: none in use */
 	struct ck_dir *dir;
 	u32 dirs, dir_room;
 	struct ck_dirblk *blk;
@@ -264,9 +299,23 @@ struct ck {
 	struct ck_map dir_of; /* inode → index of dir, from 1 */
 	struct ck_map parent; /* inode that is wanted → a directory with its name */
 	struct ck_map xattr;  /* block of attributes → inodes that have it */
+	struct ck_map policy; /* encrypted inode → its policy, where that is another than `usual` */
+	u64 usual;            /* policy: that of the first encrypted inode; 0: none yet */
+	struct ck_map moved;  /* block of attributes that is claimed twice → where it is now */
 	struct ck_map ea;     /* inode with a value → attributes that have it */
 	struct ck_wait *wait;
 	u32 waits, wait_room;
+	/* While the map of one inode is mended: */
+	struct ck_run *run;
+	u32 runs, run_room;
+	u64 *node; /* blocks of its tree that are its own */
+	u32 nodes, node_room;
+	struct ck_bits kept; /* of those that are claimed twice: they stay with who claimed them */
+	u64 *fresh;          /* of these, what the inode under way got */
+	u32 freshes, fresh_room;
+	bool names_mended; /* something was mended in directories */
+	u32 lost;          /* lost+found, once something was put there; else 0 */
+	u32 lost_at;       /* its block in which the search for room begins */
 };
 
 /* ---- report.c ---- */
@@ -320,6 +369,110 @@ bool ck_read(struct ck *ck, u64 blk, struct buffer_head **out) __must_check;
 /* Writes the block as its buffer has it, which the caller changed while mending. Checksums inside are the caller's. */
 void ck_put(struct ck *ck, struct buffer_head *bh);
 
+/* ---- groups.c ---- */
+
+/* How many inodes at the group's start may be in use, as its descriptor has it. */
+u32 ck_slots_ready(const struct ext4_super *es, u32 group);
+/* The inode is behind those, but looks as if it were in use. */
+bool ck_ino_hidden(struct ck *ck, u64 ino);
+
+/*
+ * n clusters in a row that nobody has, from `goal` on where there are any, claimed; counted as ck_claim does. What is used has to be known: after
+ * the pass over the inodes. -ENOSPC: there are none.
+ */
+int ck_alloc(struct ck *ck, u64 goal, u64 n, u64 *first) __must_check;
+/* The same in [from, end). */
+int ck_alloc_within(struct ck *ck, u64 from, u64 end, u64 n, u64 *first) __must_check;
+/*
+ * The number of a free inode, from `goal_group` on, which is CK_USED now. Its slot holds what was there; the caller writes all of it. After the pass
+ * over the inodes. -ENOSPC: there is none.
+ */
+int ck_alloc_ino(struct ck *ck, u32 goal_group, bool is_dir, u64 *ino) __must_check;
+/* The first of a group's descriptors, as es->group has it. */
+void ck_group_put(struct ck *ck, u32 group);
+/* The bitmap of the group's blocks, or inodes: `bits` (NULL: none is set), its end filled up; its sum, its descriptor; it is no longer said to be unwritten. */
+void ck_bitmap_put(struct ck *ck, u32 group, bool blocks, const u8 *bits);
+
+/* ---- mend_super.c ---- */
+
+/* es->disk, to where the first superblock is. */
+void ck_super_put(struct ck *ck);
+/* The first superblock's checksum, as it lies there, is right; or it cannot be read, which was said. */
+bool ck_super_sum_ok(struct ck *ck);
+/*
+ * Sizes that never change are others in the copies, where mkfs puts these: in two of them, or in one, and what follows from the first superblock's
+ * makes no sense. *copy: one of them.
+ */
+bool ck_super_sizes_differ(struct ck *ck, struct ext4_disk_super *copy);
+void ck_super_take_sizes(struct ck *ck, const struct ext4_disk_super *copy);
+void ck_super_copy_put(struct ck *ck, u64 blk);
+void ck_super_reserved(struct ck *ck, u64 blocks);
+void ck_super_counts(struct ck *ck, u64 free_blocks, u64 free_inodes);
+/* The end of a round of mending: a volume in which nothing was found is called sound. */
+void ck_super_end(struct ck *ck);
+
+/* ---- mend_groups.c ---- */
+
+#define CK_MOVE_ITABLE 0x1u
+#define CK_MOVE_BLOCKS 0x2u
+#define CK_MOVE_INODES 0x4u
+
+/* The descriptor anew: as es->group has it from a copy, or with what can be known. */
+void ck_desc_mend(struct ck *ck, u32 group);
+/* The group has no part that was never used; also where its descriptor could not say it. */
+void ck_group_all_used(struct ck *ck, u32 group);
+void ck_desc_all_used(struct ck *ck, u32 group, struct ext4_disk_group *desc);
+/* That of the group gets another place, after the pass over the inodes. */
+void ck_move(struct ck *ck, u32 group, u8 what);
+void ck_groups_move(struct ck *ck);
+
+/* ---- mend_own.c ---- */
+
+#define CK_OWN_JOURNAL 0x1u
+#define CK_OWN_ORPHANS 0x2u
+#define CK_OWN_MMP     0x4u
+#define CK_OWN_RESIZE  0x8u
+
+/* The journal without transactions, in the blocks that it has; where that cannot be, elsewhere. */
+void ck_journal_empty(struct ck *ck);
+/* The same, once all of it was applied that can be. */
+void ck_journal_salvage(struct ck *ck, struct jbd2 *journal);
+/* The error that it notes is the superblock's now. */
+void ck_journal_forgive(struct ck *ck, struct jbd2 *journal);
+/* The volume needs no recovery. */
+void ck_journal_done(struct ck *ck);
+/* It is looked for in the inode in which journals are: what the superblock named is none. */
+void ck_journal_usual(struct ck *ck);
+/* Its inode as the superblock has it. */
+void ck_journal_inode(struct ck *ck, const struct ext4_inode *copy);
+/* Another journal, elsewhere. */
+void ck_journal_give_up(struct ck *ck);
+void ck_orphan_list_empty(struct ck *ck);
+/* The superblock no longer says that there may be any in the file. */
+void ck_orphans_done(struct ck *ck);
+/* The orphan file without orphans, in its blocks or elsewhere. */
+void ck_orphan_file_empty(struct ck *ck);
+/* The block against two mounts, where the superblock says. */
+void ck_mmp_put(struct ck *ck);
+/* What the resize inode has. */
+u64 ck_resize_clusters(const struct ext4_super *es);
+/* A reserved inode that is nothing. */
+void ck_reserved_clear(struct ck *ck, u32 ino);
+/* After the pass over the inodes: what is to be made in free blocks. */
+void ck_own_make(struct ck *ck);
+
+/* ---- settle.c ---- */
+
+/*
+ * What a mount does first: the journal is applied to the device, fast commits included, and orphans are finished. With `orphans` also where there is
+ * nothing but these. The volume is opened by nobody. -EUCLEAN, -EIO and others: it is damaged; -EBUSY.
+ */
+int ck_mount_once(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount,
+		  bool orphans) __must_check;
+/* Orphans are finished, or, where that cannot be, forgotten. */
+int ck_finish_orphans(const struct fs_type *type, struct blkdev *dev,
+		      const struct mount_opts *mount) __must_check;
+
 /* ---- path.c ---- */
 
 /* After all directories: what waited for names is said. */
@@ -327,12 +480,13 @@ void ck_find_names(struct ck *ck);
 /* The inode's path. False: it is not known. */
 bool ck_path(struct ck *ck, u64 ino, struct text *out);
 
-/* ---- map.c ---- */
+/* ---- mend_inode.c ---- */
 
 /* An inode that is being checked. */
 struct ck_inode {
 	u64 ino;
-	const struct ext4_disk_inode *raw; /* es->inode_bytes */
+	struct ext4_disk_inode *raw; /* es->inode_bytes, a copy */
+	bool changed;                /* raw is to be written: ck_inode_put */
 	u32 mode, flags, seed;
 	u64 size_bytes;
 	bool is_dir;
@@ -343,21 +497,124 @@ struct ck_inode {
 	u64 next_lblk;    /* for directories: up to here there is no hole */
 	u64 twice, first_twice;
 	bool bad;           /* something is wrong with the map */
-	bool crypt_context; /* it has one that can be right */
+	bool holes;         /* of a directory */
+	bool unwritten;     /* some blocks of a directory */
+	bool crypt_attr;    /* it has an encryption context */
+	bool crypt_context; /* and that can be right */
+	bool rebuild;       /* its tree is to be built anew, from ck->run */
+	bool unread;        /* a part of its tree was not gone into, but is not to be lost */
+	/* ck->again: */
+	bool clone;   /* what is not its own is copied, now */
+	bool realign; /* all of it is copied, to where clusters of the file are clusters of the volume */
+	bool no_room; /* for copies */
+	u64 foreign;  /* clusters that stay with somebody else */
+	u64 copy_of, copy_at; /* the cluster that was copied last, and where to */
+	bool askew;           /* a cluster of the file is none of the volume */
 };
+/* Seals what is in ci->raw, and writes it. */
+void ck_inode_put(struct ck *ck, struct ck_inode *ci);
+/* The inode is in use no more, its content forgotten. */
+void ck_inode_forget(struct ck *ck, struct ck_inode *ci);
+void ck_inode_set_flags(struct ck_inode *ci, u32 clear, u32 set);
+void ck_inode_set_size(struct ck_inode *ci, u64 size_bytes);
+void ck_inode_set_blocks(const struct ck *ck, struct ck_inode *ci, u64 blocks_512);
+/* The volume has these features from now on. */
+void ck_feature_set(struct ck *ck, u32 incompat, u32 ro_compat);
+/* Something that was to be mended could not be: why is said. */
+void ck_not_mended(struct ck *ck, enum ck_code code, u64 nr, const char *why);
+
+/* ---- mend_map.c ---- */
+
+/* Adds to ck->run what the inode's tree will have. */
+void ck_run_add(struct ck *ck, u64 lblk, u64 pblk, u64 len, bool unwritten);
+/*
+ * The header of a node of `bytes` bytes, `depth` levels above the leaves (EXT4_EXTENT_DEPTH_MAX + 1: any), is damaged: makes it what
+ * the entries behind it say, in memory. False: they say nothing.
+ */
+bool ck_head_save(struct ck *ck, const struct ck_inode *ci, struct ext4_disk_extent_header *h, u32 bytes,
+		  u32 depth);
+/* Sets the checksum of a node of the inode's tree. */
+void ck_extent_seal(const struct ck *ck, const struct ck_inode *ci, void *node);
+/* Builds the inode's tree anew of ck->run, in ck->node and where these are too few in free blocks. False: there are none. */
+bool ck_tree_build(struct ck *ck, struct ck_inode *ci);
+/* A copy of the block, in a cluster of the inode's own, as the lblk-th of the file. 0: there is no room, which ci->no_room says from now on. */
+u64 ck_copy(struct ck *ck, struct ck_inode *ci, u64 lblk, u64 blk);
+/* Of n clusters, those that are claimed twice: they stay with who asks first. How many stay with somebody else. */
+u64 ck_keep(struct ck *ck, u64 from, u64 n);
+/* What stayed with the inode under way since ck->freshes was 0, is asked for once more. */
+void ck_keep_again(struct ck *ck);
+
+/* ---- mend_root.c ---- */
+
+/* After all inodes: a root directory with nothing in it; its block is the last of ck->blk. False: there is no room. */
+bool ck_root_make(struct ck *ck);
+
+/* ---- map.c ---- */
+
 /* Goes through the inode's map, and claims what it maps to. */
 void ck_map_walk(struct ck *ck, struct ck_inode *ci);
 /* Claims one block of the inode's. False: somebody had it. */
 bool ck_take(struct ck *ck, struct ck_inode *ci, u64 blk);
 
+/* ---- mend_xattrs.c ---- */
+
+#define CK_XATTR_WORDS (65536 / 16 / 64) /* a bit for each entry that a list may have */
+
+/*
+ * The list of attributes in [base + first, base + bytes) is put together anew, of those entries that can be read, without those whose bits are set in
+ * `drop` (NULL: none). Returns how many are left.
+ */
+u32 ck_xattr_pack(struct ck *ck, u8 *base, u32 first, u32 bytes, const u64 *drop);
+/* The inode has inline data, but not the attribute that goes with it: it gets an empty one, in memory. False: there is no room. */
+bool ck_inline_attr_add(struct ck *ck, struct ck_inode *ci);
+/* The block of attributes is sealed, and written. */
+void ck_xattr_put(struct ck *ck, struct buffer_head *bh);
+void ck_xattr_set_block(const struct ck *ck, struct ck_inode *ci, u64 blk);
+
 /* ---- xattrs.c ---- */
 
 /* The inode's attributes. Adds what they take to ci->clusters. */
 void ck_xattrs(struct ck *ck, struct ck_inode *ci, u64 xattr_blk);
+/* The list of attributes in the inode. False: it has none. */
+bool ck_ibody(const struct ck *ck, const struct ck_inode *ci, struct ext4_xattr_list *l);
 /* The value of the attribute system.data: its length, -1: there is none. */
 s64 ck_inline_more(struct ck *ck, const struct ck_inode *ci, const u8 **value);
+/* Of an encrypted inode: 0 when it is one of which nothing is known. */
+u64 ck_policy(const struct ck *ck, u64 ino);
 /* After all inodes: reference counts. */
 void ck_xattrs_end(struct ck *ck);
+
+/* ---- mend_dir.c: directories that change ---- */
+
+#define CK_INLINE_PARENT 4u /* bytes of "..", before the names of a directory that lies in its inode */
+
+/* A copy of the inode, to be changed and put back; ci->raw is what is returned, and freed by the caller. NULL: it cannot be had. */
+void *ck_inode_load(struct ck *ck, u64 ino, struct ck_inode *ci);
+/* A block of the directory, which was changed: its checksum, onto the device. */
+void ck_dir_put(struct ck *ck, const struct ck_dir *d, u32 lblk, struct buffer_head *bh);
+/* Names there have a hash behind them: encrypted, and without regard to case. */
+bool ck_stores_hash(const struct ck_dir *d);
+/* The shortest record for a name of this length. */
+u32 ck_name_bytes(const struct ck_dir *d, u32 name_len);
+/*
+ * Where names stand that can be read in what may be damaged: len bytes, a multiple of 4; off has room for len / EXT4_DIRENT_MIN + 1. How many. The
+ * length of a name is set right where its record is too short for it.
+ */
+u32 ck_dir_names(struct ck *ck, const struct ck_dir *d, void *base, u32 len, u32 *off);
+/* A record of the name `from`, whose ck_name_bytes can be read. */
+void ck_record_put(const struct ck_dir *d, void *to, u32 rec_len, const struct ext4_disk_dirent *from);
+/* len bytes become a chain of records, of the names that can be read. */
+bool ck_region_repack(struct ck *ck, const struct ck_dir *d, void *base, u32 len);
+/* What ".." says; 0: it is not there. */
+u32 ck_get_dotdot(struct ck *ck, const struct ck_dir *d);
+/* For these: false: it could not be done. ".." becomes ino. */
+bool ck_set_dotdot(struct ck *ck, const struct ck_dir *d, u32 ino);
+/* All names of ino in the directory go. */
+bool ck_drop_name(struct ck *ck, const struct ck_dir *d, u32 ino);
+/* The directory lies in its inode no more. The caller gives it blocks, and puts it. */
+void ck_inline_drop(struct ck *ck, struct ck_inode *ci);
+/* The directory has the blocks 0 to count - 1, those that it had and free ones; holes are filled. The caller writes the new ones, and puts ci. */
+bool ck_dir_set_blocks(struct ck *ck, struct ck_dir *d, struct ck_inode *ci, u32 count);
 
 /* ---- the passes ---- */
 
@@ -375,10 +632,40 @@ struct ck_leaf {
 /* The hash of a name in this directory; version: as its root has it. False: there is none. */
 bool ck_name_hash(struct ck *ck, const struct ck_dir *d, u32 version, const struct ext4_disk_dirent *de,
 		  u32 rec_len, u32 *hash);
-/* The root of the index; *version is that of its hash. False: it is damaged, which was said. */
-bool ck_htree_root(struct ck *ck, const struct ck_dir *d, const void *block, u32 *version);
-/* The index leads to each of the d->count leaves once, and to those names that it should. */
-void ck_htree(struct ck *ck, const struct ck_dir *d, struct ck_leaf *leaf);
+/* The root of the index; *version is that of its hash. False: it is damaged, which was said; *rebuild: or is to be mended. */
+bool ck_htree_root(struct ck *ck, const struct ck_dir *d, const void *block, u32 *version, bool *rebuild);
+/* How many entries an index has room for, when they begin at entries_off. */
+u32 ck_dx_limit(const struct ck *ck, const struct ck_dir *d, u32 entries_off);
+/* The index leads to each of the d->count leaves once, and to those names that it should. True: it is to be built anew. */
+bool ck_htree(struct ck *ck, const struct ck_dir *d, struct ck_leaf *leaf);
+
+/* ---- rehash.c ---- */
+
+/* Names that are one in this directory have one key. */
+u64 ck_name_key(const struct ck_dir *d, const char *name, u32 len);
+bool ck_name_same(const struct ck_dir *d, const struct ext4_disk_dirent *a, const struct ext4_disk_dirent *b);
+/* The directory, all of whose blocks are known, is written anew. False: it could not be. */
+bool ck_dir_rebuild(struct ck *ck, struct ck_dir *d);
+
+/* ---- lost.c ---- */
+
+#define CK_LOST_NAME "lost+found"
+static inline bool ck_is_lost_found(const struct ext4_disk_dirent *de)
+{
+	return de->name_len == sizeof(CK_LOST_NAME) - 1 &&
+	       !memcmp(ext4_dirent_name(de), CK_LOST_NAME, sizeof(CK_LOST_NAME) - 1);
+}
+/* Nothing in the root is called so. */
+bool ck_lost_missing(struct ck *ck);
+/* The directory; made when there is none that can be used. NULL: it cannot be had. */
+struct ck_dir *ck_lost_found(struct ck *ck);
+/* ino gets a name there; links follow. ck->dir may move. */
+bool ck_connect(struct ck *ck, u64 ino);
+/* ".." of the directory becomes parent; links follow. */
+bool ck_move_dotdot(struct ck *ck, struct ck_dir *d, u32 parent);
+/* After the last one. */
+void ck_lost_end(struct ck *ck);
+
 void ck_dirs(struct ck *ck);
 void ck_links(struct ck *ck);
 void ck_bitmaps(struct ck *ck);

@@ -32,14 +32,13 @@ bool ck_name_hash(struct ck *ck, const struct ck_dir *d, u32 version, const stru
 	return true;
 }
 
-bool ck_htree_root(struct ck *ck, const struct ck_dir *d, const void *block, u32 *version)
+bool ck_htree_root(struct ck *ck, const struct ck_dir *d, const void *block, u32 *version, bool *rebuild)
 {
 	const char *bad = NULL;
 	struct ext4_dx dx;
-	struct ext4_hash h;
 
 	if (!ext4_dx_parse(ck->es, block, true, &dx)) {
-		ck_say(ck, CK_HTREE_ROOT, d->ino, "%s", "the first block is none");
+		*rebuild |= ck_fix(ck, CK_HTREE_ROOT, d->ino, "%s", "the first block is none");
 		return false;
 	}
 	*version = ext4_hash_version(ck->es, dx.info->hash_version);
@@ -47,12 +46,19 @@ bool ck_htree_root(struct ck *ck, const struct ck_dir *d, const void *block, u32
 		bad = "unknown flags";
 	else if (dx.info->indirect_levels >= ext4_dx_levels_max(ck->es))
 		bad = "too many levels";
-	else if (!(d->flags & EXT4_FL_ENCRYPT && d->flags & EXT4_FL_CASEFOLD) &&
-		 ext4_name_hash(ck->es, *version, "a", 1, &h))
+	else if (ck_stores_hash(d) ? dx.info->hash_version != EXT4_HASH_SIPHASH
+				   : dx.info->hash_version > EXT4_HASH_TEA)
 		bad = "an unknown hash";
 	if (bad)
-		ck_say(ck, CK_HTREE_ROOT, d->ino, "%s", bad);
+		*rebuild |= ck_fix(ck, CK_HTREE_ROOT, d->ino, "%s", bad);
 	return !bad;
+}
+
+/* Where names have their hash behind them, nodes do without the last place. */
+u32 ck_dx_limit(const struct ck *ck, const struct ck_dir *d, u32 entries_off)
+{
+	return ext4_dx_limit(ck->es, entries_off) -
+	       (entries_off == EXT4_DX_NODE_ENTRIES && ck_stores_hash(d));
 }
 
 struct frame {
@@ -64,53 +70,59 @@ struct frame {
 
 /* The block that an entry leads to; NULL: none that can be. */
 static struct ck_leaf *lead(struct ck *ck, const struct ck_dir *d, struct ck_leaf *leaf, u32 lblk,
-			    bool want_index)
+			    bool want_index, bool *rebuild)
 {
 	if (!lblk || lblk >= d->count) {
-		ck_say(ck, CK_HTREE_NODE, d->ino, "it leads to block %u, which the directory does not have",
-		       lblk);
+		*rebuild |= ck_fix(ck, CK_HTREE_NODE, d->ino,
+				   "it leads to block %u, which the directory does not have", lblk);
 		return NULL;
 	}
 	if (leaf[lblk].is_led_to) {
-		ck_say(ck, CK_HTREE_REF, d->ino, "twice to block %u", lblk);
+		*rebuild |= ck_fix(ck, CK_HTREE_REF, d->ino, "twice to block %u", lblk);
 		return NULL;
 	}
 	leaf[lblk].is_led_to = true;
 	if (leaf[lblk].is_index != want_index) {
-		ck_say(ck, CK_HTREE_NODE, d->ino, "block %u is %s", lblk,
-		       want_index ? "a leaf, but should be a node" : "a node, but should be a leaf");
+		*rebuild |=
+			ck_fix(ck, CK_HTREE_NODE, d->ino, "block %u is %s", lblk,
+			       want_index ? "a leaf, but should be a node" : "a node, but should be a leaf");
 		return NULL;
 	}
 	return &leaf[lblk];
 }
 
-static void check_leaf(struct ck *ck, const struct ck_dir *d, const struct ck_leaf *l, u32 lblk, u32 low,
+static bool check_leaf(struct ck *ck, const struct ck_dir *d, const struct ck_leaf *l, u32 lblk, u32 low,
 		       u32 high)
 {
 	u32 last = high & 1 ? high & ~1u : high - 1;
 
 	if (l->low > l->high || (l->low >= (low & ~1u) && (!high || l->high <= last)))
-		return;
-	ck_say(ck, CK_HTREE_HASH, d->ino, "block %u", lblk);
+		return false;
+	return ck_fix(ck, CK_HTREE_HASH, d->ino, "block %u", lblk);
 }
 
-static bool open_node(struct ck *ck, const struct ck_dir *d, u32 lblk, struct frame *f)
+static bool open_node(struct ck *ck, const struct ck_dir *d, u32 lblk, struct frame *f, bool *rebuild)
 {
 	if (!ck_read(ck, ck->blk[d->first + lblk].pblk, &f->bh))
 		return false;
-	if (ext4_dx_parse(ck->es, f->bh->data, !lblk, &f->dx))
+	if (ext4_dx_parse(ck->es, f->bh->data, !lblk, &f->dx)) {
+		if (f->dx.limit != ck_dx_limit(ck, d, f->dx.entries_off))
+			*rebuild |= ck_fix(ck, CK_HTREE_NODE, d->ino, "block %u has %u places", lblk,
+					   f->dx.limit);
 		return true;
+	}
 	bh_put(take(f->bh));
 	return false;
 }
 
-void ck_htree(struct ck *ck, const struct ck_dir *d, struct ck_leaf *leaf)
+bool ck_htree(struct ck *ck, const struct ck_dir *d, struct ck_leaf *leaf)
 {
 	struct frame frame[EXT4_DX_LEVELS_MAX] = { { 0 } };
 	u32 level = 0, levels;
+	bool rebuild = false;
 
-	if (!open_node(ck, d, 0, &frame[0]))
-		return;
+	if (!open_node(ck, d, 0, &frame[0], &rebuild))
+		return false;
 	levels = frame[0].dx.info->indirect_levels + 1u;
 	leaf[0].is_led_to = true;
 	for (;;) {
@@ -128,22 +140,24 @@ void ck_htree(struct ck *ck, const struct ck_dir *d, struct ck_leaf *leaf)
 		lblk = le32_get(f->dx.entry[i].lblk) & LBLK_MASK;
 		low = i ? le32_get(f->dx.entry[i].hash) : f->low;
 		high = i + 1 < f->dx.count ? le32_get(f->dx.entry[i + 1].hash) : f->high;
-		to = lead(ck, d, leaf, lblk, level + 1 < levels);
-		if (low < f->low || (f->high && low >= f->high + (f->high & 1)))
-			ck_say(ck, CK_HTREE_NODE, d->ino, "hashes out of order in a node at level %u", level);
+		to = lead(ck, d, leaf, lblk, level + 1 < levels, &rebuild);
+		if (low < f->low || (i && !low) || (f->high && low >= f->high + (f->high & 1)))
+			rebuild |= ck_fix(ck, CK_HTREE_NODE, d->ino,
+					  "hashes out of order in a node at level %u", level);
 		if (!to)
 			continue;
 		if (level + 1 == levels) {
-			check_leaf(ck, d, to, lblk, low, high);
+			rebuild |= check_leaf(ck, d, to, lblk, low, high);
 			continue;
 		}
 		frame[level + 1] = (struct frame){ .low = low, .high = high };
-		if (open_node(ck, d, lblk, &frame[level + 1]))
+		if (open_node(ck, d, lblk, &frame[level + 1], &rebuild))
 			level++;
 	}
 	for (u32 i = 0; i < d->count && ck_goes_on(ck); i++)
 		if (!leaf[i].is_led_to) {
-			ck_say(ck, CK_HTREE_REF, d->ino, "not to block %u", i);
+			rebuild |= ck_fix(ck, CK_HTREE_REF, d->ino, "not to block %u", i);
 			break;
 		}
+	return rebuild;
 }

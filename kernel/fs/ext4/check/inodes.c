@@ -28,34 +28,118 @@ static bool time_wrong(const struct ck *ck, const struct ext4_disk_inode *raw, l
 	       (le32_get(*extra) & EPOCH_MASK) == EPOCH_MASK;
 }
 
-static void check_fields(struct ck *ck, const struct ck_inode *ci)
+/* Where attributes begin behind the members, that is where these end; else as usual. */
+static u32 usual_extra(const struct ck *ck, const struct ck_inode *ci)
 {
-	const struct ext4_disk_inode *raw = ci->raw;
-	const struct ext4_super *es = ck->es;
-	u32 extra = extra_of(ck, raw);
+	u32 room = ck->es->inode_bytes - EXT4_INODE_BYTES_OLD, want = le16_get(ck->es->disk.want_extra_isize);
 
-	if (es->inode_bytes > EXT4_INODE_BYTES_OLD &&
-	    (extra % 4 || extra > es->inode_bytes - EXT4_INODE_BYTES_OLD || (extra && extra < 4)))
-		ck_say(ck, CK_INODE_EXTRA, ci->ino, "%u", extra);
-	else if (time_wrong(ck, raw, raw->atime, &raw->atime_extra) ||
-		 time_wrong(ck, raw, raw->ctime, &raw->ctime_extra) ||
-		 time_wrong(ck, raw, raw->mtime, &raw->mtime_extra))
-		ck_say(ck, CK_INODE_TIME, ci->ino, "%s", "");
-	if (le32_get(raw->obso_faddr))
-		ck_say(ck, CK_INODE_FIELD, ci->ino, "%s", "faddr");
-	if (!ext4_has_ro_compat(es, EXT4_RO_COMPAT_HUGE_FILE) && le16_get(raw->blocks_hi))
-		ck_say(ck, CK_INODE_FIELD, ci->ino, "%s", "the high half of blocks");
-	if (!ext4_has_incompat(es, EXT4_INCOMPAT_64BIT) && le16_get(raw->file_acl_hi))
-		ck_say(ck, CK_INODE_FIELD, ci->ino, "%s", "the high half of file_acl");
-	if (!ext4_has_compat(es, EXT4_COMPAT_EXT_ATTR) && le32_get(raw->file_acl_lo))
-		ck_say(ck, CK_INODE_FIELD, ci->ino, "%s", "file_acl, where the volume has no attributes");
-	if (ci->is_dir && !ext4_has_incompat(es, EXT4_INCOMPAT_LARGEDIR) && le32_get(raw->size_hi))
-		ck_say(ck, CK_INODE_FIELD, ci->ino, "%s", "the high half of size");
+	for (u32 at = 4; at + sizeof(le32) <= room; at += 4)
+		if (le32_get(*(const le32 *)((const u8 *)ci->raw + EXT4_INODE_BYTES_OLD + at)) ==
+		    EXT4_XATTR_MAGIC)
+			return at;
+	if (want < 4 || want > room || want % 4)
+		want = (u32)sizeof(struct ext4_disk_inode) - EXT4_INODE_BYTES_OLD;
+	return MIN(want, room);
 }
 
-static void check_flags(struct ck *ck, const struct ck_inode *ci)
+static bool extra_wrong(const struct ck *ck, const struct ck_inode *ci)
 {
 	const struct ext4_super *es = ck->es;
+	u32 extra = extra_of(ck, ci->raw);
+
+	return es->inode_bytes > EXT4_INODE_BYTES_OLD &&
+	       (extra % 4 || extra > es->inode_bytes - EXT4_INODE_BYTES_OLD || (extra && extra < 4));
+}
+
+static void check_extra(struct ck *ck, struct ck_inode *ci)
+{
+	struct ext4_disk_inode *raw = ci->raw;
+	const struct {
+		le32 *sec, *extra;
+	} time[] = { { &raw->atime, &raw->atime_extra },
+		     { &raw->ctime, &raw->ctime_extra },
+		     { &raw->mtime, &raw->mtime_extra } };
+	bool bad = false;
+
+	if (extra_wrong(ck, ci)) {
+		if (!ck_fix(ck, CK_INODE_EXTRA, ci->ino, "%u", extra_of(ck, raw)))
+			return;
+		raw->extra_isize = le16_put((u16)usual_extra(ck, ci));
+		ci->changed = true;
+	}
+	for (u32 i = 0; i < ARRAY_SIZE(time); i++)
+		bad |= time_wrong(ck, raw, *time[i].sec, time[i].extra);
+	if (!bad || !ck_fix(ck, CK_INODE_TIME, ci->ino, "%s", ""))
+		return;
+	for (u32 i = 0; i < ARRAY_SIZE(time); i++)
+		if (time_wrong(ck, raw, *time[i].sec, time[i].extra))
+			*time[i].extra = le32_put(le32_get(*time[i].extra) & ~EPOCH_MASK);
+	ci->changed = true;
+}
+
+static void check_fields(struct ck *ck, struct ck_inode *ci)
+{
+	struct ext4_disk_inode *raw = ci->raw;
+	const struct ext4_super *es = ck->es;
+	const struct {
+		bool must_be_zero;
+		void *at;
+		u32 bytes;
+		const char *name;
+	} field[] = {
+		{ true, &raw->obso_faddr, sizeof(raw->obso_faddr), "faddr" },
+		{ !ext4_has_ro_compat(es, EXT4_RO_COMPAT_HUGE_FILE), &raw->blocks_hi, sizeof(raw->blocks_hi),
+		  "the high half of blocks" },
+		{ !ext4_has_incompat(es, EXT4_INCOMPAT_64BIT), &raw->file_acl_hi, sizeof(raw->file_acl_hi),
+		  "the high half of file_acl" },
+		{ !ext4_has_compat(es, EXT4_COMPAT_EXT_ATTR), &raw->file_acl_lo, sizeof(raw->file_acl_lo),
+		  "file_acl, where the volume has no attributes" },
+		{ ci->is_dir && !ext4_has_incompat(es, EXT4_INCOMPAT_LARGEDIR), &raw->size_hi,
+		  sizeof(raw->size_hi), "the high half of size" },
+	};
+	static const u8 zeros[sizeof(le32)];
+
+	check_extra(ck, ci);
+	for (u32 i = 0; i < ARRAY_SIZE(field); i++) {
+		if (!field[i].must_be_zero || !memcmp(field[i].at, zeros, field[i].bytes) ||
+		    !ck_fix(ck, CK_INODE_FIELD, ci->ino, "%s", field[i].name))
+			continue;
+		memset(field[i].at, 0, field[i].bytes);
+		ci->changed = true;
+	}
+}
+
+static bool has_extents_head(const struct ck *ck, const struct ck_inode *ci)
+{
+	const struct ext4_disk_extent_header *h = (const void *)ci->raw->block;
+
+	return le16_get(h->depth) <= EXT4_EXTENT_DEPTH_MAX &&
+	       !ext4_extent_head_wrong(ck->es, h, EXT4_IBLOCK_BYTES, le16_get(h->depth));
+}
+
+static bool has_extent_root(const struct ck *ck, const struct ck_inode *ci)
+{
+	return ext4_has_incompat(ck->es, EXT4_INCOMPAT_EXTENTS) && has_extents_head(ck, ci);
+}
+
+/* Of an inode that says both: which one it is not. */
+static u32 not_inline_or_not_extents(struct ck *ck, const struct ck_inode *ci)
+{
+	const u8 *value;
+
+	if (has_extent_root(ck, ci))
+		return EXT4_FL_INLINE_DATA;
+	return ck_inline_more(ck, ci, &value) >= 0 || ci->size_bytes <= EXT4_IBLOCK_BYTES
+		       ? EXT4_FL_EXTENTS
+		       : EXT4_FL_INLINE_DATA;
+}
+
+static void check_flags(struct ck *ck, struct ck_inode *ci)
+{
+	const struct ext4_super *es = ck->es;
+	bool content = S_ISDIR(ci->mode) || S_ISREG(ci->mode) || S_ISLNK(ci->mode),
+	     both = ci->flags & EXT4_FL_INLINE_DATA && ci->flags & EXT4_FL_EXTENTS && content;
+	const u8 *value;
 	const struct {
 		u32 flag;
 		bool wrong;
@@ -65,9 +149,8 @@ static void check_flags(struct ck *ck, const struct ck_inode *ci)
 		  "extents, which the volume does not have" },
 		{ EXT4_FL_INLINE_DATA, !ext4_has_incompat(es, EXT4_INCOMPAT_INLINE_DATA),
 		  "inline data, which the volume does not have" },
-		{ EXT4_FL_INLINE_DATA, ci->flags & EXT4_FL_EXTENTS, "both inline data and extents" },
-		{ EXT4_FL_INLINE_DATA, !S_ISDIR(ci->mode) && !S_ISREG(ci->mode) && !S_ISLNK(ci->mode),
-		  "inline data, but it has no content" },
+		{ both ? not_inline_or_not_extents(ck, ci) : 0, both, "both inline data and extents" },
+		{ EXT4_FL_INLINE_DATA, !content, "inline data, but it has no content" },
 		{ EXT4_FL_INDEX, !ext4_has_compat(es, EXT4_COMPAT_DIR_INDEX),
 		  "a hashed directory, which the volume does not have" },
 		{ EXT4_FL_INDEX, !ci->is_dir, "a hashed directory, but it is none" },
@@ -83,38 +166,45 @@ static void check_flags(struct ck *ck, const struct ck_inode *ci)
 		  "huge file, which the volume does not have" },
 	};
 
-	for (u32 i = 0; i < ARRAY_SIZE(rule); i++)
-		if (ci->flags & rule[i].flag && rule[i].wrong)
-			ck_say(ck, CK_INODE_FLAGS, ci->ino, "%s", rule[i].what);
+	for (u32 i = 0; i < ARRAY_SIZE(rule); i++) {
+		if (!(ci->flags & rule[i].flag) || !rule[i].wrong ||
+		    !ck_fix(ck, CK_INODE_FLAGS, ci->ino, "%s", rule[i].what))
+			continue;
+		/* Where the content is what the flag says, it is the volume's feature that was lost. */
+		if (i == 0 && has_extents_head(ck, ci))
+			ck_feature_set(ck, EXT4_INCOMPAT_EXTENTS, 0);
+		else if (i == 1 && content && ck_inline_more(ck, ci, &value) >= 0)
+			ck_feature_set(ck, EXT4_INCOMPAT_INLINE_DATA, 0);
+		else
+			ck_inode_set_flags(ci, rule[i].flag, 0);
+	}
 }
 
 /* ---- content ---- */
 
-static bool has_extent_root(const struct ck *ck, const struct ck_inode *ci)
+static void check_special(struct ck *ck, struct ck_inode *ci)
 {
-	const struct ext4_disk_extent_header *h = (const void *)ci->raw->block;
-
-	return ext4_has_incompat(ck->es, EXT4_INCOMPAT_EXTENTS) &&
-	       le16_get(h->depth) <= EXT4_EXTENT_DEPTH_MAX &&
-	       !ext4_extent_head_wrong(ck->es, h, EXT4_IBLOCK_BYTES, le16_get(h->depth));
-}
-
-static void check_special(struct ck *ck, const struct ck_inode *ci)
-{
-	const u8 *p = ci->raw->block;
+	const u32 flags = EXT4_FL_IMMUTABLE | EXT4_FL_APPEND | EXT4_FL_INDEX | EXT4_FL_EXTENTS;
 	u32 used = S_ISCHR(ci->mode) || S_ISBLK(ci->mode) ? 2 * sizeof(le32) : 0;
+	u8 *p = ci->raw->block;
 
-	if (ci->flags & (EXT4_FL_IMMUTABLE | EXT4_FL_APPEND | EXT4_FL_INDEX | EXT4_FL_EXTENTS))
-		ck_say(ck, CK_INODE_SPECIAL, ci->ino, "%s", "flags");
-	if (ci->size_bytes)
-		ck_say(ck, CK_INODE_SPECIAL, ci->ino, "%s", "its size is not 0");
-	for (u32 i = used; i < EXT4_IBLOCK_BYTES; i++)
-		if (p[i]) {
-			ck_say(ck, CK_INODE_SPECIAL, ci->ino, "%s", "something where others have a map");
-			break;
+	if (ci->flags & flags && ck_fix(ck, CK_INODE_SPECIAL, ci->ino, "%s", "flags"))
+		ck_inode_set_flags(ci, flags, 0);
+	if ((ci->size_bytes || le32_get(ci->raw->size_hi)) &&
+	    ck_fix(ck, CK_INODE_SPECIAL, ci->ino, "%s", "its size is not 0"))
+		ck_inode_set_size(ci, 0);
+	for (u32 i = used; i < EXT4_IBLOCK_BYTES; i++) {
+		if (!p[i])
+			continue;
+		if (ck_fix(ck, CK_INODE_SPECIAL, ci->ino, "%s", "something where others have a map")) {
+			memset(p + used, 0, EXT4_IBLOCK_BYTES - used);
+			ci->changed = true;
 		}
+		break;
+	}
 }
 
+/* By its blocks, or, as e2fsck has it, by its length, when that is the text's. */
 static bool is_fast_symlink(const struct ck *ck, const struct ck_inode *ci)
 {
 	u64 xattr =
@@ -123,64 +213,106 @@ static bool is_fast_symlink(const struct ck *ck, const struct ck_inode *ci)
 	return S_ISLNK(ci->mode) && ci->size_bytes < EXT4_IBLOCK_BYTES &&
 	       !(ci->flags & (EXT4_FL_INLINE_DATA | EXT4_FL_EXTENTS)) &&
 	       (ext4_has_incompat(ck->es, EXT4_INCOMPAT_EA_INODE) ||
-		ext4_inode_blocks_512(ck->es, ci->raw) <= xattr);
+		ext4_inode_blocks_512(ck->es, ci->raw) <= xattr ||
+		(ci->size_bytes &&
+		 strnlen((const char *)ci->raw->block, EXT4_IBLOCK_BYTES) == ci->size_bytes));
+}
+
+/* Its text, and the room for it; NULL: there is none. */
+static const char *symlink_text(struct ck *ck, const struct ck_inode *ci, struct buffer_head **bh, u64 *room)
+{
+	const struct ext4_disk_extent *e = (const void *)(ci->raw->block + 12);
+	u64 blk =
+		ci->flags & EXT4_FL_EXTENTS ? ext4_extent_start(e) : le32_get(*(const le32 *)ci->raw->block);
+
+	if (is_fast_symlink(ck, ci)) {
+		*room = EXT4_IBLOCK_BYTES;
+		return (const char *)ci->raw->block;
+	}
+	if (!ck_read(ck, blk, bh))
+		return NULL;
+	*room = (*bh)->size_bytes;
+	return (*bh)->data;
 }
 
 static void check_symlink(struct ck *ck, struct ck_inode *ci)
 {
+	const u32 flags = EXT4_FL_IMMUTABLE | EXT4_FL_APPEND;
 	scoped(bh_putp) struct buffer_head *bh = NULL;
-	const char *bad = NULL, *text = (const char *)ci->raw->block;
-	u64 room = EXT4_IBLOCK_BYTES;
+	const char *bad = NULL, *text;
+	u64 room, len;
 
 	if (ci->flags & (EXT4_FL_INLINE_DATA | EXT4_FL_ENCRYPT))
 		return;
 	if (!is_fast_symlink(ck, ci)) {
-		const struct ext4_disk_extent *e = (const void *)(ci->raw->block + 12);
-		u64 blk = ci->flags & EXT4_FL_EXTENTS ? ext4_extent_start(e)
-						      : le32_get(*(const le32 *)ci->raw->block);
-
 		if (ci->bad)
 			return;
 		if (ci->last_lblk) {
-			ck_say(ck, CK_SYMLINK, ci->ino, "%s", "not one block");
+			if (ck_fix(ck, CK_SYMLINK, ci->ino, "%s", "not one block"))
+				ck_inode_forget(ck, ci);
 			return;
 		}
-		if (!ck_read(ck, blk, &bh))
-			return;
-		text = bh->data;
-		room = bh->size_bytes;
 	}
+	text = symlink_text(ck, ci, &bh, &room);
+	if (!text)
+		return;
+	len = strnlen(text, room);
 	if (!ci->size_bytes)
 		bad = "it is empty";
 	else if (ci->size_bytes >= room)
 		bad = "it is too long";
-	else if (strnlen(text, room) != ci->size_bytes)
+	else if (len != ci->size_bytes)
 		bad = "its length is not that of its text";
-	if (ci->flags & (EXT4_FL_IMMUTABLE | EXT4_FL_APPEND))
+	if (ci->flags & flags)
 		bad = "flags that it cannot have";
-	if (bad)
-		ck_say(ck, CK_SYMLINK, ci->ino, "%s", bad);
+	if (!bad || !ck_fix(ck, CK_SYMLINK, ci->ino, "%s", bad))
+		return;
+	if (!len || len >= room) {
+		ck_inode_forget(ck, ci);
+		return;
+	}
+	ck_inode_set_flags(ci, flags, 0);
+	ck_inode_set_size(ci, len);
 }
 
-static void check_inline(struct ck *ck, const struct ck_inode *ci)
+static void check_inline(struct ck *ck, struct ck_inode *ci)
 {
 	const u8 *value;
 	s64 more = ck_inline_more(ck, ci, &value);
 	u64 room = EXT4_IBLOCK_BYTES + (u64)MAX(more, (s64)0);
+	bool mend = false;
 
-	if (more < 0 && ci->size_bytes > EXT4_IBLOCK_BYTES)
-		ck_say(ck, CK_INLINE_DATA, ci->ino, "%s", "a part of it is missing");
+	if (more < 0)
+		mend = ck_fix(ck, CK_INLINE_DATA, ci->ino, "%s", "its attribute is missing");
 	else if (ci->is_dir ? ci->size_bytes != room : ci->size_bytes > room)
-		ck_say(ck, CK_INLINE_DATA, ci->ino, "size %llu, there is room for %llu",
-		       (unsigned long long)ci->size_bytes, (unsigned long long)room);
+		mend = ck_fix(ck, CK_INLINE_DATA, ci->ino, "size %llu, there is room for %llu",
+			      (unsigned long long)ci->size_bytes, (unsigned long long)room);
+	if (!mend)
+		return;
+	if (more >= 0 || ck_inline_attr_add(ck, ci)) {
+		ck_inode_set_size(ci, more >= 0 || ci->is_dir ? room : MIN(ci->size_bytes, room));
+		return;
+	}
+	/* There is no room for what it needs. */
+	if (ext4_has_incompat(ck->es, EXT4_INCOMPAT_EXTENTS)) {
+		ext4_extent_root_init(ci->raw->block);
+		ck_inode_set_flags(ci, EXT4_FL_INLINE_DATA, EXT4_FL_EXTENTS);
+	} else {
+		memset(ci->raw->block, 0, EXT4_IBLOCK_BYTES);
+		ck_inode_set_flags(ci, EXT4_FL_INLINE_DATA, 0);
+	}
+	ck_inode_set_size(ci, 0);
 }
 
-static void check_size(struct ck *ck, const struct ck_inode *ci)
+static void check_size(struct ck *ck, struct ck_inode *ci)
 {
 	const struct ext4_super *es = ck->es;
 	u64 blocks = DIV_ROUND_UP(ci->size_bytes, (u64)ext4_block_bytes(es)), end = (u64)(ci->last_lblk + 1);
-	bool bad = false;
+	bool bad = false, large_file = false;
 
+	/* That a directory has no block at all is told by who goes through its blocks. */
+	if (ci->is_dir)
+		end = MAX(end, 1ull);
 	if (ci->is_dir)
 		bad = blocks > end || ci->size_bytes % ext4_block_bytes(es) ||
 		      end - blocks > es->disk.prealloc_dir_blocks;
@@ -188,21 +320,25 @@ static void check_size(struct ck *ck, const struct ck_inode *ci)
 		bad = (ci->last_written >= 0 && !(ci->flags & EXT4_FL_VERITY) &&
 		       ci->size_bytes < (u64)ci->last_written << es->block_bits) ||
 		      blocks > ext4_file_blocks_max(es, ci->flags & EXT4_FL_EXTENTS);
-	if (bad)
-		ck_say(ck, CK_INODE_SIZE, ci->ino, "size %llu, its blocks end at %llu",
-		       (unsigned long long)ci->size_bytes, (unsigned long long)(end << es->block_bits));
+	if (bad && ck_fix(ck, CK_INODE_SIZE, ci->ino, "size %llu, its blocks end at %llu",
+			  (unsigned long long)ci->size_bytes, (unsigned long long)(end << es->block_bits)))
+		ck_inode_set_size(ci, (ci->is_dir ? end : (u64)(ci->last_written + 1)) << es->block_bits);
 	if (S_ISREG(ci->mode) && ci->size_bytes >> 31 && !ext4_has_ro_compat(es, EXT4_RO_COMPAT_LARGE_FILE))
-		ck_say(ck, CK_INODE_SIZE, ci->ino, "%s", "longer than files are where large_file is not set");
+		large_file = ck_fix(ck, CK_INODE_SIZE, ci->ino, "%s",
+				    "longer than files are where large_file is not set");
+	if (large_file)
+		ck_feature_set(ck, 0, EXT4_RO_COMPAT_LARGE_FILE);
 }
 
-static void check_block_count(struct ck *ck, const struct ck_inode *ci)
+static void check_block_count(struct ck *ck, struct ck_inode *ci)
 {
 	u64 want = ci->clusters << (ck->es->cluster_bits + ck->es->block_bits - 9),
 	    says = ext4_inode_blocks_512(ck->es, ci->raw);
 
-	if (want != says && !ci->bad)
-		ck_say(ck, CK_INODE_BLOCKS, ci->ino, "%llu, there are %llu", (unsigned long long)says,
-		       (unsigned long long)want);
+	if (want != says && !ci->bad && !ci->rebuild &&
+	    ck_fix(ck, CK_INODE_BLOCKS, ci->ino, "%llu, there are %llu", (unsigned long long)says,
+		   (unsigned long long)want))
+		ck_inode_set_blocks(ck, ci, want);
 }
 
 static void remember_dir(struct ck *ck, const struct ck_inode *ci, u32 first)
@@ -220,34 +356,52 @@ static void remember_dir(struct ck *ck, const struct ck_inode *ci, u32 first)
 					       .first = first,
 					       .count = ck->blks - first,
 					       .size_bytes = ci->size_bytes,
-					       .partial = ci->bad };
+					       .partial = ci->bad || ci->rebuild || ci->unwritten,
+					       .holes = ci->holes };
 	*at = ck->dirs;
 	ck->sum->directories++;
 }
 
 /* ---- the inode that has the room for more descriptors: lib/ext2fs/res_gdt.c of e2fsprogs ---- */
 
-static void resize_block(struct ck *ck, u64 gdt_blk)
+/* True: the block points to those in the copies, or it cannot be read, which was said. */
+static bool resize_block_ok(struct ck *ck, u64 gdt_blk)
 {
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	u32 per = ext4_block_bytes(ck->es) / (u32)sizeof(le32);
 	const le32 *ptr;
+	bool more = true;
 
 	if (!ck_read(ck, gdt_blk, &bh))
-		return;
+		return true;
 	ptr = bh->data;
-	for (u32 copy = 1, i = 0; i < per; copy++, i++) {
-		u64 super = ext4_super_copy_blk(ck->es, copy);
-		u64 want = super ? super + gdt_blk - ck->es->super_blk : 0;
+	for (u32 i = 0; i < per; i++) {
+		u64 super = more ? ext4_super_copy_blk(ck->es, i + 1) : 0;
 
-		if (le32_get(ptr[i]) != (u32)want && (super || le32_get(ptr[i]))) {
-			ck_say(ck, CK_RESIZE, EXT4_INO_RESIZE, "block %llu, copy %u",
-			       (unsigned long long)gdt_blk, copy);
-			return;
-		}
-		if (!super)
-			return;
+		more = super;
+
+		if (le32_get(ptr[i]) != (u32)(super ? super + gdt_blk - ck->es->super_blk : 0))
+			return false;
 	}
+	return true;
+}
+
+static const char *resize_inode_wrong(const struct ck *ck, const struct ck_inode *ci, u64 dind)
+{
+	const struct ext4_super *es = ck->es;
+	const le32 *root = (const void *)ci->raw->block;
+
+	for (u32 i = 0; i < EXT4_NDIR + 3; i++)
+		if ((i != EXT4_NDIR + 1) == !!le32_get(root[i]))
+			return "its pointers";
+	if (!S_ISREG(ci->mode) || ci->flags & EXT4_FL_EXTENTS)
+		return "not a file of pointers";
+	if (!ext4_blocks_ok(es, dind, 1))
+		return "its map lies where none can";
+	if (ext4_inode_blocks_512(es, ci->raw) != ck_resize_clusters(es)
+							  << (es->cluster_bits + es->block_bits - 9))
+		return "its number of blocks";
+	return NULL;
 }
 
 static void check_resize(struct ck *ck, struct ck_inode *ci)
@@ -255,35 +409,28 @@ static void check_resize(struct ck *ck, struct ck_inode *ci)
 	const struct ext4_super *es = ck->es;
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	u32 per = ext4_block_bytes(es) / (u32)sizeof(le32), reserved = le16_get(es->disk.reserved_gdt_blocks);
-	const le32 *root = (const void *)ci->raw->block, *ptr;
-	u64 dind = le32_get(root[EXT4_NDIR + 1]);
+	u64 dind = le32_get(((const le32 *)(const void *)ci->raw->block)[EXT4_NDIR + 1]);
+	const char *bad = resize_inode_wrong(ck, ci, dind);
 
 	if (!dind && !reserved)
 		return;
-	for (u32 i = 0; i < EXT4_NDIR + 3; i++)
-		if ((i != EXT4_NDIR + 1) == !!le32_get(root[i])) {
-			ck_say(ck, CK_RESIZE, ci->ino, "pointer %u", i);
-			return;
-		}
-	if (!S_ISREG(ci->mode) || dind <= es->first_data_blk || dind >= es->blocks) {
-		ck_say(ck, CK_RESIZE, ci->ino, "%s", "not a file");
+	if (ext4_blocks_ok(es, dind, 1) && ck_take(ck, ci, dind))
+		ck->resize_blk = dind;
+	if (ck->again)
 		return;
-	}
-	if (!ck_take(ck, ci, dind) || !ck_read(ck, dind, &bh))
+	if (!bad && ck->resize_blk && !ck_read(ck, dind, &bh))
 		return;
-	ptr = bh->data;
-	for (u32 i = 0; i < reserved && ck_goes_on(ck) && !ck->again; i++) {
-		u64 blk = es->super_blk + 1 + es->gdt_blocks + i;
+	for (u32 i = 0; bh && i < per && ck_goes_on(ck) && !bad; i++) {
+		u32 nth = (i + per - es->gdt_blocks % per) % per;
+		u64 blk = nth < reserved ? es->super_blk + 1 + es->gdt_blocks + nth : 0;
 
-		u32 says = le32_get(ptr[(es->gdt_blocks + i) % per]);
-
-		if (says != blk) {
-			ck_say(ck, CK_RESIZE, ci->ino, "%u, block %llu is wanted", says,
-			       (unsigned long long)blk);
-			return;
-		}
-		resize_block(ck, blk);
+		if (le32_get(((const le32 *)bh->data)[i]) != blk)
+			bad = "not the blocks that are kept";
+		else if (blk && !resize_block_ok(ck, blk))
+			bad = "those of a copy";
 	}
+	if (bad && ck_fix(ck, CK_RESIZE, ci->ino, "%s", bad))
+		ck->own |= CK_OWN_RESIZE;
 }
 
 /* ---- one inode ---- */
@@ -296,22 +443,35 @@ static void check_content(struct ck *ck, struct ck_inode *ci)
 		if (!ck->again)
 			check_inline(ck, ci);
 	} else if (S_ISREG(ci->mode) || ci->is_dir || (S_ISLNK(ci->mode) && !is_fast_symlink(ck, ci))) {
-		if (!(ci->flags & EXT4_FL_EXTENTS) && has_extent_root(ck, ci) && !ck->again)
-			ck_say(ck, CK_INODE_FLAGS, ci->ino, "%s",
-			       "a map of extents, but the flag says that it is none");
+		if (!(ci->flags & EXT4_FL_EXTENTS) && has_extent_root(ck, ci) && !ck->again &&
+		    ck_fix(ck, CK_INODE_FLAGS, ci->ino, "%s",
+			   "a map of extents, but the flag says that it is none"))
+			ck_inode_set_flags(ci, 0, EXT4_FL_EXTENTS);
 		ck_map_walk(ck, ci);
-		if (!ck->again && !ci->bad)
+		if (!ck->again && !ci->bad && !ci->rebuild)
 			check_size(ck, ci);
 	} else if (!S_ISLNK(ci->mode) && !ck->again) {
 		check_special(ck, ci);
 	}
 	if (ck->again)
 		return;
-	if (S_ISLNK(ci->mode))
-		check_symlink(ck, ci);
 	if (ci->is_dir)
 		remember_dir(ck, ci, first);
-	check_block_count(ck, ci);
+	if (S_ISLNK(ci->mode))
+		check_symlink(ck, ci);
+	if (le16_get(ci->raw->mode))
+		check_block_count(ck, ci);
+}
+
+/* A reserved inode that is in use on this volume. */
+static bool is_needed(const struct ck *ck, u64 ino)
+{
+	const struct ext4_super *es = ck->es;
+
+	if (ino == EXT4_INO_JOURNAL)
+		return ext4_journal_is_inside(es);
+	return ext4_has_ro_compat(es, EXT4_RO_COMPAT_QUOTA) &&
+	       (ino == le32_get(es->disk.usr_quota_inum) || ino == le32_get(es->disk.grp_quota_inum));
 }
 
 /* Below first_ino, and not the root. True: there is nothing more to it. */
@@ -330,41 +490,136 @@ static bool check_reserved(struct ck *ck, struct ck_inode *ci)
 	}
 	if (!ci->mode && !le16_get(ci->raw->links_count))
 		return true;
-	if (!ck->again && (!S_ISREG(ci->mode) || resize || (journal && !ext4_journal_is_inside(es))))
-		ck_say(ck, CK_INODE_RESERVED, ci->ino, "%s", "");
+	if (!ck->again && (!S_ISREG(ci->mode) || resize || (journal && !ext4_journal_is_inside(es))) &&
+	    ck_fix(ck, CK_INODE_RESERVED, ci->ino, "%s", "")) {
+		if (!is_needed(ck, ci->ino)) {
+			ck_inode_forget(ck, ci);
+			return true;
+		}
+		ci->mode = S_IFREG | 0600;
+		ci->raw->mode = le16_put((u16)ci->mode);
+		ci->raw->links_count = le16_put(1);
+		ci->changed = true;
+		ci->is_dir = false;
+	}
 	return !S_ISREG(ci->mode);
+}
+
+/* The first block of its map, whatever type the inode says. 0: none that can be. */
+static u64 first_block(const struct ck *ck, const struct ck_inode *ci)
+{
+	const struct ext4_disk_extent_header *h = (const void *)ci->raw->block;
+	const le32 *ptr = (const void *)ci->raw->block;
+	u64 blk = le32_get(ptr[0]);
+
+	if (has_extent_root(ck, ci)) {
+		if (le16_get(h->depth) || !le16_get(h->entries))
+			return 0;
+		blk = ext4_extent_start((const void *)(h + 1));
+	} else {
+		for (u32 i = 0; i < EXT4_NDIR + 3; i++)
+			if (le32_get(ptr[i]) && !ext4_blocks_ok(ck->es, le32_get(ptr[i]), 1))
+				return 0;
+	}
+	return ext4_blocks_ok(ck->es, blk, 1) ? blk : 0;
+}
+
+/* Inline data that begins as a directory's: its parent, and an entry. Devices have none. */
+static bool holds_inline_dir(struct ck *ck, const struct ck_inode *ci)
+{
+	const u8 *value, *p = ci->raw->block;
+	const struct ext4_disk_dirent *de = (const void *)(p + sizeof(le32));
+	u32 parent = le32_get(*(const le32 *)p), first = le32_get(de->inode);
+	s64 more = ck_inline_more(ck, ci, &value);
+
+	return more >= 0 && !(more % 4) && ext4_ino_public(ck->es, parent) &&
+	       (!first || (first != EXT4_INO_ROOT && ext4_ino_public(ck->es, first))) &&
+	       le16_get(de->rec_len) >= ext4_dirent_bytes(1) &&
+	       le16_get(de->rec_len) <= EXT4_IBLOCK_BYTES - sizeof(le32);
+}
+
+/* What it holds begins as a directory's first block does. */
+static bool holds_dir(struct ck *ck, const struct ck_inode *ci)
+{
+	u32 bytes = ext4_block_bytes(ck->es), first, second;
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	u64 blk = first_block(ck, ci);
+	const struct ext4_disk_dirent *de;
+
+	if (ci->flags & EXT4_FL_INLINE_DATA)
+		return ext4_has_incompat(ck->es, EXT4_INCOMPAT_INLINE_DATA) && holds_inline_dir(ck, ci);
+	if (!blk || !ck_read(ck, blk, &bh))
+		return false;
+	de = bh->data;
+	first = ext4_rec_len(de->rec_len, bytes);
+	if (le32_get(de->inode) != ci->ino || de->name_len != 1 || ext4_dirent_name(de)[0] != '.' ||
+	    first < ext4_dirent_bytes(1) || first % 4 || first > bytes - ext4_dirent_bytes(2))
+		return false;
+	de = (const void *)((const u8 *)bh->data + first);
+	second = ext4_rec_len(de->rec_len, bytes);
+	return de->name_len == 2 && !memcmp(ext4_dirent_name(de), "..", 2) && second <= bytes - first &&
+	       second >= ext4_dirent_bytes(2) && !(second % 4);
+}
+
+/* Another type than that of a file with content, or the root: may be a directory that lost its type. False: there is nothing more to it. */
+static bool check_type(struct ck *ck, struct ck_inode *ci, struct ck_ino *in)
+{
+	bool known = ext4_dirent_type(&(struct ext4_super){ .filetype = true }, ci->mode),
+	     content = S_ISREG(ci->mode) || S_ISLNK(ci->mode) || ci->is_dir;
+
+	if (!ci->is_dir && (!content || ci->ino == EXT4_INO_ROOT) && holds_dir(ck, ci) &&
+	    ck_fix(ck, CK_INODE_IS_DIR, ci->ino, "mode %o", ci->mode)) {
+		ci->mode = S_IFDIR | (ci->mode & 07777);
+		ci->raw->mode = le16_put((u16)ci->mode);
+		ci->is_dir = ci->changed = true;
+		in->kind = S_IFDIR >> 12;
+		return true;
+	}
+	if (known)
+		return true;
+	if (ck_fix(ck, CK_INODE_MODE, ci->ino, "mode %o", ci->mode))
+		ck_inode_forget(ck, ci);
+	return false;
 }
 
 /* It is in use: mode, links or a place in the list of orphans say so. */
 static void check_used(struct ck *ck, struct ck_inode *ci, struct ck_ino *in)
 {
 	const struct ext4_super *es = ck->es;
-	u32 kind = ci->mode & S_IFMT;
-	u64 xattr = le32_get(ci->raw->file_acl_lo);
+	u64 xattr;
 
-	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
-		xattr |= (u64)le16_get(ci->raw->file_acl_hi) << 32;
 	in->flags |= CK_USED | (ci->flags & EXT4_FL_ENCRYPT ? CK_CRYPT : 0) |
 		     (ci->flags & EXT4_FL_EA_INODE ? CK_EA : 0);
 	in->links = le16_get(ci->raw->links_count);
-	in->kind = (u8)(kind >> 12);
+	in->kind = (u8)((ci->mode & S_IFMT) >> 12);
 	if (!ck->again) {
 		ck->sum->inodes++;
+		if ((ci->ino >= es->first_ino || ci->ino == EXT4_INO_ROOT) && !check_type(ck, ci, in))
+			return;
 		check_fields(ck, ci);
 		check_flags(ck, ci);
-		if (le32_get(ci->raw->dtime) && !(in->flags & CK_ORPHAN))
-			ck_say(ck, CK_INODE_DTIME, ci->ino, "%s", "it is in use");
+		if (le32_get(ci->raw->dtime) && !(in->flags & CK_ORPHAN) &&
+		    ck_fix(ck, CK_INODE_DTIME, ci->ino, "%s", "it is in use")) {
+			ci->raw->dtime = le32_put(0);
+			ci->changed = true;
+		}
 	}
 	if (ci->ino < es->first_ino && ci->ino != EXT4_INO_ROOT && check_reserved(ck, ci))
 		return;
-	if (!ck->again && !ext4_dirent_type(&(struct ext4_super){ .filetype = true }, ci->mode)) {
-		ck_say(ck, CK_INODE_MODE, ci->ino, "mode %o", ci->mode);
-		return;
-	}
+	xattr = le32_get(ci->raw->file_acl_lo);
+	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
+		xattr |= (u64)le16_get(ci->raw->file_acl_hi) << 32;
 	ck_xattrs(ck, ci, xattr);
+	if (!ck->again && ci->flags & EXT4_FL_ENCRYPT && !ci->crypt_context &&
+	    ck_fix(ck, CK_ENCRYPT, ci->ino, "%s", ci->crypt_attr ? "it is damaged" : "it has none")) {
+		if (ci->crypt_attr) {
+			ck_inode_forget(ck, ci);
+			return;
+		}
+		ck_inode_set_flags(ci, EXT4_FL_ENCRYPT, 0);
+		in->flags &= (u8)~CK_CRYPT;
+	}
 	check_content(ck, ci);
-	if (!ck->again && ci->flags & EXT4_FL_ENCRYPT && !ci->crypt_context)
-		ck_say(ck, CK_ENCRYPT, ci->ino, "%s", "");
 }
 
 static bool all_zero(const struct ext4_disk_inode *raw, u32 bytes)
@@ -374,7 +629,78 @@ static bool all_zero(const struct ext4_disk_inode *raw, u32 bytes)
 	return !p[0] && !memcmp(p, p + 1, bytes - 1);
 }
 
-static void check_inode(struct ck *ck, u64 ino, const struct ext4_disk_inode *raw)
+/* With a wrong checksum: it is bytes of something else. */
+static bool is_garbage(const struct ck *ck, const struct ck_inode *ci)
+{
+	const struct ext4_super *es = ck->es;
+	const u32 known = EXT4_FL_USER_VISIBLE | EXT4_FL_IMAGIC | EXT4_FL_HUGE_FILE | EXT4_FL_EA_INODE;
+	u32 doubts = 0;
+
+	doubts += !ext4_dirent_type(&(struct ext4_super){ .filetype = true }, ci->mode);
+	doubts += extra_wrong(ck, ci);
+	doubts += !!(ci->flags & ~known);
+	doubts += !!le32_get(ci->raw->obso_faddr);
+	doubts += ext4_inode_blocks_512(es, ci->raw) >> (es->block_bits - 9) > es->blocks;
+	doubts += ci->flags & EXT4_FL_EXTENTS && !has_extent_root(ck, ci);
+	return doubts > 1 && ci->ino >= es->first_ino;
+}
+
+/* True: there is nothing more to the inode. */
+static bool check_sum(struct ck *ck, struct ck_inode *ci)
+{
+	if (ck->again || !ck->es->metadata_csum || ext4_inode_sum_ok(ck->es, ci->ino, ci->raw) ||
+	    !ck_fix(ck, CK_INODE_SUM, ci->ino, "%s", ""))
+		return false;
+	ci->changed = true;
+	if (!is_garbage(ck, ci))
+		return false;
+	ck_inode_forget(ck, ci);
+	return true;
+}
+
+/* In no directory, as far as the inode knows. */
+static void check_deleted(struct ck *ck, struct ck_inode *ci)
+{
+	if (ck->again || !ci->mode || le32_get(ci->raw->dtime) ||
+	    !ck_fix(ck, CK_INODE_DTIME, ci->ino, "%s", "deleted, but without one"))
+		return;
+	ci->raw->dtime = le32_put((u32)super_now(&ck->es->vfs).sec);
+	ci->changed = true;
+}
+
+/* Blocks that are claimed twice were counted. */
+static void check_twice(struct ck *ck, const struct ck_inode *ci, struct ck_ino *in)
+{
+	struct ck_inode own = { .ino = ci->ino,
+				.raw = ci->raw,
+				.mode = ci->mode,
+				.flags = ci->flags,
+				.size_bytes = ci->size_bytes,
+				.is_dir = ci->is_dir,
+				.seed = ci->seed,
+				.clone = true,
+				.realign = ci->askew && !ci->bad };
+
+	bool mend = false;
+
+	/* What stays with it is said of the others. */
+	if (ci->askew && !ci->bad)
+		mend = ck_fix(ck, CK_BLOCK_ASKEW, ci->ino, "%s", "");
+	else if (ci->twice && (!ck_mends(ck) || ci->foreign))
+		mend = ck_fix(ck, CK_BLOCK_TWICE, ci->ino, "%llu clusters, the first with block %llu",
+			      (unsigned long long)ci->twice, (unsigned long long)ci->first_twice);
+	if (!mend)
+		return;
+	ck_keep_again(ck);
+	check_used(ck, &own, in);
+	if (own.changed)
+		ck_inode_put(ck, &own);
+	if (own.no_room)
+		ck_not_mended(ck, ci->askew ? CK_BLOCK_ASKEW : CK_BLOCK_TWICE, ci->ino,
+			      "there is no room for copies");
+}
+
+static void check_inode(struct ck *ck, u64 ino, struct ext4_disk_inode *raw)
 {
 	const struct ext4_super *es = ck->es;
 	struct ck_inode ci = { .ino = ino,
@@ -387,11 +713,8 @@ static void check_inode(struct ck *ck, u64 ino, const struct ext4_disk_inode *ra
 
 	if (!reserved && all_zero(raw, es->inode_bytes))
 		return;
-	if (!ck->again && es->metadata_csum && !ext4_inode_sum_ok(es, ino, raw))
-		ck_say(ck, CK_INODE_SUM, ino, "%s", "");
-	if (!reserved && !le16_get(raw->links_count) && !(in && in->flags & CK_ORPHAN)) {
-		if (!ck->again && ci.mode && !le32_get(raw->dtime))
-			ck_say(ck, CK_INODE_DTIME, ino, "%s", "deleted, but without one");
+	if (check_sum(ck, &ci)) {
+		ck_inode_put(ck, &ci);
 		return;
 	}
 	ci.is_dir = S_ISDIR(ci.mode);
@@ -399,27 +722,48 @@ static void check_inode(struct ck *ck, u64 ino, const struct ext4_disk_inode *ra
 		ci.size_bytes |= (u64)le32_get(raw->size_hi) << 32;
 	if (es->metadata_csum)
 		ci.seed = ext4_csum_inode_seed(es, (u32)ino, le32_get(raw->generation));
-	in = ck_ino_make(ck, ino);
-	if (!in)
-		return;
-	check_used(ck, &ci, in);
-	if (ck->again && ci.twice)
-		ck_say(ck, CK_BLOCK_TWICE, ino, "%llu clusters, the first with block %llu",
-		       (unsigned long long)ci.twice, (unsigned long long)ci.first_twice);
+	if (!reserved && !le16_get(raw->links_count) && !(in && in->flags & CK_ORPHAN)) {
+		check_deleted(ck, &ci);
+	} else {
+		in = ck_ino_make(ck, ino);
+		ck->freshes = 0;
+		if (in)
+			check_used(ck, &ci, in);
+		if (in && ck->again && (ci.twice || ci.askew))
+			check_twice(ck, &ci, in);
+	}
+	if (ci.changed)
+		ck_inode_put(ck, &ci);
 }
 
 /* ---- all of them ---- */
 
-/* How many inodes at the group's start may be in use, as its descriptor has it. */
-static u32 used_inodes(const struct ext4_super *es, u32 group)
+/* The bitmap knows of inodes behind those that the descriptor says to be in order: then it is the descriptor that is wrong. */
+static void check_unused(struct ck *ck, u32 group)
 {
-	const struct ext4_group *g = &es->group[group];
+	const struct ext4_super *es = ck->es;
+	struct ext4_group *g = &es->group[group];
+	u32 used = ck_slots_ready(es, group), top = es->inodes_per_group,
+	    mask = es->desc_bytes >= EXT4_DESC_BYTES_64BIT ? ~0u : 0xffff;
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	const u8 *bits;
 
-	if (g->bad || !es->desc_csum)
-		return es->inodes_per_group;
-	if (g->flags & EXT4_GROUP_INODE_UNINIT)
-		return 0;
-	return es->inodes_per_group - MIN(g->itable_unused, es->inodes_per_group);
+	/* Where nothing is in use the bitmap may never have been written; but the root is in use. */
+	if (used == top || !g->inode_bitmap || (group && g->flags & EXT4_GROUP_INODE_UNINIT) ||
+	    !ck_read(ck, g->inode_bitmap, &bh))
+		return;
+	bits = bh->data;
+	if (es->metadata_csum ? (ext4_csum_bitmap(es, bits, top) & mask) != g->inode_bitmap_csum
+			      : !(g->flags & EXT4_GROUP_INODE_ZEROED))
+		return;
+	while (top && !(bits[(top - 1) / 8] >> (top - 1) % 8 & 1))
+		top--;
+	if (top <= used ||
+	    !ck_fix(ck, CK_GROUP_BEYOND, group, "from %u on, the bitmap has the first %u", used, top))
+		return;
+	g->itable_unused = es->inodes_per_group - top;
+	g->flags &= (u16)~EXT4_GROUP_INODE_UNINIT;
+	ck_group_put(ck, group);
 }
 
 /* n blocks of the group's table from `at` on, whose first inode is ino. */
@@ -439,28 +783,31 @@ static void piece(struct ck *ck, u64 at, u32 n, u64 ino, u32 used, u8 *buf)
 		}
 	}
 	for (u32 i = 0; i < count && ck_goes_on(ck); i++)
-		check_inode(ck, ino + i, (const void *)(buf + (size_t)i * es->inode_bytes));
+		check_inode(ck, ino + i, (void *)(buf + (size_t)i * es->inode_bytes));
 }
 
 static void group(struct ck *ck, u32 g, u8 *buf)
 {
 	const struct ext4_super *es = ck->es;
 	u64 table = es->group[g].inode_table, first = (u64)g * es->inodes_per_group + 1;
-	u32 used = used_inodes(es, g), blocks = DIV_ROUND_UP(used, es->inodes_per_block);
-	u32 step = MAX(PIECE_BYTES >> es->block_bits, 1u);
+	u32 step = MAX(PIECE_BYTES >> es->block_bits, 1u), used, blocks;
 
 	if (!table)
 		return;
+	if (!ck->again)
+		check_unused(ck, g);
+	used = ck_slots_ready(es, g);
+	blocks = DIV_ROUND_UP(used, es->inodes_per_block);
 	for (u32 at = 0; at < blocks && ck_goes_on(ck); at += step) {
 		u32 n = MIN(step, blocks - at), done = at * es->inodes_per_block;
 
 		if (at + n < blocks)
 			blkdev_will_need(ck->dev, (table + at + n) << es->block_bits,
 					 (u64)MIN(step, blocks - at - n) << es->block_bits);
-		else if (g + 1 < es->groups && used_inodes(es, g + 1) && es->group[g + 1].inode_table)
+		else if (g + 1 < es->groups && ck_slots_ready(es, g + 1) && es->group[g + 1].inode_table)
 			blkdev_will_need(
 				ck->dev, es->group[g + 1].inode_table << es->block_bits,
-				MIN((u64)used_inodes(es, g + 1) * es->inode_bytes, (u64)PIECE_BYTES));
+				MIN((u64)ck_slots_ready(es, g + 1) * es->inode_bytes, (u64)PIECE_BYTES));
 		piece(ck, table + at, n, first + done, used - done, buf);
 	}
 }
@@ -480,18 +827,31 @@ static void all_groups(struct ck *ck, const char *name)
 	free(buf);
 }
 
+static void make_root(struct ck *ck)
+{
+	struct ext4_disk_inode raw = { .generation = le32_put(0) };
+	struct ck_inode ci = { .ino = EXT4_INO_ROOT, .raw = &raw, .size_bytes = ext4_block_bytes(ck->es) };
+	u32 first = ck->blks;
+
+	if (ck_root_make(ck))
+		remember_dir(ck, &ci, first);
+	else
+		ck_not_mended(ck, CK_ROOT, EXT4_INO_ROOT, "there is no room for it");
+}
+
 void ck_inodes(struct ck *ck)
 {
 	const struct ck_ino *root;
 
 	all_groups(ck, "inodes and blocks");
 	ck_xattrs_end(ck);
+	if (ck->any_twice && !ext4_has_ro_compat(ck->es, EXT4_RO_COMPAT_SHARED_BLOCKS)) {
+		ck->again = true;
+		all_groups(ck, "blocks claimed twice");
+		ck->again = false;
+	}
 	root = ck_ino(ck, EXT4_INO_ROOT);
-	if (!ck->err && (!root || root->kind != S_IFDIR >> 12))
-		ck_say(ck, CK_ROOT, EXT4_INO_ROOT, "%s", "");
-	if (!ck->any_twice || ext4_has_ro_compat(ck->es, EXT4_RO_COMPAT_SHARED_BLOCKS))
-		return;
-	ck->again = true;
-	all_groups(ck, "blocks claimed twice");
-	ck->again = false;
+	if (!ck->err && (!root || root->kind != S_IFDIR >> 12) &&
+	    ck_fix(ck, CK_ROOT, EXT4_INO_ROOT, "%s", ""))
+		make_root(ck);
 }

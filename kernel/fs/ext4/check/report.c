@@ -64,25 +64,9 @@ void ck_progress(struct ck *ck, const char *name, u64 done, u64 all)
 		ck->opts->progress(ck->opts->ctx, ck->pass, PASSES, name, done, all);
 }
 
-static void emit(struct ck *ck, enum ck_code code, u64 nr, const char *text)
-{
-	const struct row *row = &rows[code];
-	struct text path = { 0 };
-	struct check_record r = {
-		.code = row->code, .object = row->object, .nr = nr, .text = text, .grade = row->grade
-	};
-	int err;
-
-	if (ck->names_known && !strcmp(row->object, "inode") && ck->path(ck, nr, &path))
-		r.name = text_str(&path);
-	ck->sum->found[row->grade]++;
-	err = ck->opts->found ? ck->opts->found(ck->opts->ctx, &r) : 0;
-	if (err && !ck->err)
-		ck->err = err;
-	text_free(&path);
-}
-
-static bool ask(struct ck *ck, enum ck_code code, u64 nr, const char *text)
+/* To who asked, with the object's path where it is known: to be told, or (mend) to be asked. What that returned. */
+static int pass_on(struct ck *ck, enum ck_code code, u64 nr, const char *text,
+		   int (*to)(void *ctx, const struct check_record *r))
 {
 	const struct row *row = &rows[code];
 	struct text path = { 0 };
@@ -91,14 +75,30 @@ static bool ask(struct ck *ck, enum ck_code code, u64 nr, const char *text)
 				  .nr = nr,
 				  .text = text,
 				  .grade = row->grade,
-				  .fix = row->fix,
+				  .fix = row->mending == MEND_NEVER ? NULL : row->fix,
 				  .safe = row->mending == MEND_SAFE };
 	int said;
 
 	if (ck->names_known && !strcmp(row->object, "inode") && ck->path(ck, nr, &path))
 		r.name = text_str(&path);
-	said = ck->opts->mend(ck->opts->ctx, &r);
+	said = to ? to(ck->opts->ctx, &r) : 0;
 	text_free(&path);
+	return said;
+}
+
+static void emit(struct ck *ck, enum ck_code code, u64 nr, const char *text)
+{
+	int err = pass_on(ck, code, nr, text, ck->opts->found);
+
+	ck->sum->found[rows[code].grade]++;
+	if (err && !ck->err)
+		ck->err = err;
+}
+
+static bool ask(struct ck *ck, enum ck_code code, u64 nr, const char *text)
+{
+	int said = pass_on(ck, code, nr, text, ck->opts->mend);
+
 	if (said < 0 && !ck->err)
 		ck->err = said;
 	ck->sum->mended += said > 0;

@@ -31,17 +31,27 @@ void ck_seen_free(struct ck *ck)
 			free(ck->used.group[i]);
 		if (ck->twice.group)
 			free(ck->twice.group[i]);
+		if (ck->kept.group)
+			free(ck->kept.group[i]);
 		if (ck->ino)
 			free(ck->ino[i]);
 	}
 	free(ck->used.group);
 	free(ck->twice.group);
+	free(ck->kept.group);
 	free(ck->ino);
+	free(ck->move);
+	free(ck->made);
 	free(ck->dir);
 	free(ck->blk);
 	map_free(&ck->dir_of);
 	map_free(&ck->parent);
 	map_free(&ck->xattr);
+	map_free(&ck->moved);
+	map_free(&ck->policy);
+	free(ck->run);
+	free(ck->node);
+	free(ck->fresh);
 	map_free(&ck->ea);
 	for (u32 i = 0; i < ck->waits; i++)
 		free(ck->wait[i].text);

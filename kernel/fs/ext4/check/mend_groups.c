@@ -1,0 +1,166 @@
+/*
+ * Descriptors that cannot be believed, and bitmaps and inode tables that lie where something else does.
+ *
+ * What a damaged descriptor no longer tells is where it was when the volume was made. Where that is taken, or the volume grew since, bitmaps
+ * get free blocks, once it is known which are: a bitmap is written anew anyway. An inode table keeps its content when it moves; one whose place
+ * nobody knows is lost, and gets an empty one.
+ */
+#include "check.h"
+
+#include "../mkfs.h"
+#include "lib/scope.h"
+#include <errno.h>
+#include <stdlib.h>
+
+/* ---- where they were ---- */
+
+/* Where the volume's groups had their tables when it was made. NULL: no memory, or no such volume can be made. */
+static const struct ext4_group *groups_made(struct ck *ck)
+{
+	struct ext4_mkfs_plan p = { .es = calloc(1, sizeof(*p.es)) };
+
+	if (ck->made)
+		return ck->made;
+	if (!p.es)
+		return NULL;
+	p.es->disk = ck->es->disk;
+	ext4_sb_fill(p.es);
+	p.opts.stride = le16_get(p.es->disk.raid_stride);
+	p.es->group = calloc(p.es->groups, sizeof(*p.es->group));
+	if (p.es->group && !ext4_mkfs_place_tables(&p))
+		ck->made = take(p.es->group);
+	ext4_mkfs_free(&p);
+	return ck->made;
+}
+
+/* *at is that place, if nothing has it and nothing is known. False: it is not known either. */
+static bool place_made(const struct ck *ck, u64 *at, u64 made, u64 blocks)
+{
+	if (!*at && made && !ext4_zone_meets(&ck->es->zone, made, blocks))
+		*at = made;
+	return *at;
+}
+
+void ck_desc_mend(struct ck *ck, u32 group)
+{
+	struct ext4_super *es = ck->es;
+	struct ext4_group *g = &es->group[group];
+	const struct ext4_group *made = g->bad ? groups_made(ck) : NULL;
+
+	if (g->bad) {
+		u64 itable = made ? made[group].inode_table : 0;
+
+		if (!place_made(ck, &g->inode_table, itable, es->itable_blocks))
+			ck_move(ck, group, CK_MOVE_ITABLE);
+		if (!place_made(ck, &g->block_bitmap, made ? made[group].block_bitmap : 0, 1))
+			ck_move(ck, group, CK_MOVE_BLOCKS);
+		if (!place_made(ck, &g->inode_bitmap, made ? made[group].inode_bitmap : 0, 1))
+			ck_move(ck, group, CK_MOVE_INODES);
+		if (ck->move && ck->move[group])
+			return;
+		g->bad = false;
+	}
+	ck_group_put(ck, group);
+	ck->rest = true;
+}
+
+void ck_group_all_used(struct ck *ck, u32 group)
+{
+	struct ext4_group *g = &ck->es->group[group];
+
+	g->flags &= (u16) ~(EXT4_GROUP_BLOCK_UNINIT | EXT4_GROUP_INODE_UNINIT);
+	g->itable_unused = 0;
+	ck_group_put(ck, group);
+}
+
+void ck_desc_all_used(struct ck *ck, u32 group, struct ext4_disk_group *desc)
+{
+	const u16 uninit = EXT4_GROUP_BLOCK_UNINIT | EXT4_GROUP_INODE_UNINIT;
+
+	/* Without the features whose these are, they are not what es->group has. */
+	desc->flags = le16_put(le16_get(desc->flags) & (u16)~uninit);
+	desc->itable_unused_lo = le16_put(0);
+	if (ck->es->desc_bytes >= EXT4_DESC_BYTES_64BIT)
+		desc->itable_unused_hi = le16_put(0);
+	ck_group_all_used(ck, group);
+}
+
+/* ---- elsewhere ---- */
+
+void ck_move(struct ck *ck, u32 group, u8 what)
+{
+	if (!ck->move)
+		ck->move = calloc(ck->es->groups, 1);
+	if (ck->move)
+		ck->move[group] |= what;
+	else
+		ck_no_memory(ck);
+}
+
+static bool new_place(struct ck *ck, u32 group, u64 blocks, u64 *blk)
+{
+	const struct ext4_super *es = ck->es;
+	u64 first, start = ck_cluster(ck, ext4_group_start(es, group)),
+		   n = DIV_ROUND_UP(blocks, 1ull << es->cluster_bits);
+	u64 end = start + DIV_ROUND_UP(ext4_group_blocks(es, group), 1u << es->cluster_bits);
+	int err;
+
+	/* Without flex_bg a group has all of its own. */
+	if (ext4_has_incompat(es, EXT4_INCOMPAT_FLEX_BG))
+		err = ck_alloc(ck, start, n, &first);
+	else
+		err = ck_alloc_within(ck, start, end, n, &first);
+	if (!err)
+		*blk = es->first_data_blk + (first << es->cluster_bits);
+	else
+		ck_say(ck, CK_GROUP_META_TWICE, group, "%s", err_text());
+	return !err;
+}
+
+/* The table with what it holds, from 0: with nothing. */
+static void copy_table(struct ck *ck, u64 from, u64 to)
+{
+	for (u32 i = 0; i < ck->es->itable_blocks && ck_goes_on(ck); i++) {
+		scoped(bh_putp) struct buffer_head *old = NULL, *bh = NULL;
+
+		if (!ck_read(ck, to + i, &bh) || (from && !ck_read(ck, from + i, &old)))
+			continue;
+		if (old)
+			memcpy(bh->data, old->data, bh->size_bytes);
+		else
+			memset(bh->data, 0, bh->size_bytes);
+		ck_put(ck, bh);
+	}
+}
+
+static void move_one(struct ck *ck, u32 group)
+{
+	struct ext4_super *es = ck->es;
+	struct ext4_group *g = &es->group[group];
+	u8 what = ck->move[group];
+	u64 blk;
+
+	if (what & CK_MOVE_ITABLE && new_place(ck, group, es->itable_blocks, &blk)) {
+		copy_table(ck, g->inode_table, blk);
+		if (!g->inode_table && es->desc_csum)
+			g->flags |= EXT4_GROUP_INODE_ZEROED;
+		g->inode_table = blk;
+	}
+	if (what & CK_MOVE_BLOCKS && new_place(ck, group, 1, &blk))
+		g->block_bitmap = blk;
+	if (what & CK_MOVE_INODES && new_place(ck, group, 1, &blk))
+		g->inode_bitmap = blk;
+	if (!g->inode_table || !g->block_bitmap || !g->inode_bitmap)
+		return;
+	g->bad = false;
+	g->flags &= (u16) ~(EXT4_GROUP_BLOCK_UNINIT | EXT4_GROUP_INODE_UNINIT);
+	ck_group_put(ck, group);
+}
+
+void ck_groups_move(struct ck *ck)
+{
+	for (u32 i = 0; ck->move && i < ck->es->groups && ck_goes_on(ck); i++)
+		if (ck->move[i])
+			move_one(ck, i);
+	ck->rest = ck->rest || ck->move;
+}

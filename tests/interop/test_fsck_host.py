@@ -1,0 +1,241 @@
+"""
+werunos fsck as a command that mends: exit codes, questions, rehearsals, undo files, and what is left when it is killed meanwhile. What it mends
+is tested elsewhere; here it is always the same volume with a handful of damages.
+"""
+import hashlib, json, os, pty, re, subprocess, time
+import pytest
+import mounts
+
+FEATURES = 'none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,extra_isize,metadata_csum'
+SAFE = ['set_inode_field /one links_count 7', 'set_inode_field /sub links_count 9']
+# A file loses its name, and another one its checksum.
+NOT_SAFE = ['unlink /sub/lost', 'set_inode_field /two checksum 0x1234']
+
+
+def make(path, commands, mib=16):
+    src = path.parent / 'src'
+    (src / 'sub').mkdir(parents=True, exist_ok=True)
+    for name in ('one', 'two', 'sub/lost', 'sub/kept'):
+        (src / name).write_bytes(name.encode() * 3000)
+    path.unlink(missing_ok=True)
+    with open(path, 'wb') as f:
+        f.truncate(mib << 20)
+    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', '-O', FEATURES, '-d', str(src), str(path))
+    mounts.run('debugfs', '-w', '-f', '-', str(path), input=('\n'.join(commands) + '\n').encode())
+    return path
+
+
+def werunos(*args, **kw):
+    r = subprocess.run([mounts.WERUNOS, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120, **kw)
+    assert 'Sanitizer' not in r.stderr and 'runtime error' not in r.stderr, r.stderr
+    return r
+
+
+def fsck(*args, **kw):
+    return werunos('fsck', *args, **kw)
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def clean(path):
+    r = subprocess.run(['e2fsck', '-fn', str(path)], stdout=subprocess.PIPE, text=True)
+    assert r.returncode == 0, r.stdout
+    assert fsck('-f', path).returncode == 0
+
+
+@pytest.fixture
+def image(tmp_path):
+    return make(tmp_path / 'a.img', SAFE + NOT_SAFE)
+
+
+def test_mending(image):
+    before = digest(image)
+    r = fsck('-f', image)
+    assert r.returncode == 4 and 'mended' not in r.stdout and digest(image) == before
+    r = fsck('-y', image)
+    assert r.returncode == 1 and re.search(r'number of links is wrong: 7, .* \[links\] mended', r.stdout), r.stdout
+    assert re.search(r'^Mended: [4-9]', r.stdout, re.M) and 'No problems left: filesystem is healthy' in r.stdout
+    clean(image)
+    ls = werunos('ls', f'{image}:/lost+found').stdout.split()
+    assert len(ls) == 1 and werunos('cat', f'{image}:/lost+found/{ls[0]}').stdout == 'sub/lost' * 3000
+    assert werunos('cat', f'{image}:/two').stdout == 'two' * 3000
+    r = fsck('-y', image)
+    assert (r.returncode, r.stderr) == (0, '') and 'mended' not in r.stdout
+
+
+def test_only_what_is_safe(image, tmp_path):
+    r = fsck('-p', '-f', image)
+    assert r.returncode == 4 and '[links] mended' in r.stdout and '[inode-no-name]' in r.stdout, r.stdout
+    assert '[inode-no-name] mended' not in r.stdout
+    assert fsck('-y', image).returncode == 1
+    clean(image)
+    safe = make(tmp_path / 'b.img', SAFE)
+    # It says that it is sound, and -p believes that.
+    r = fsck('-p', safe)
+    assert r.returncode == 0 and 'Not looked at' in r.stdout
+    r = fsck('-p', '-f', safe)
+    assert r.returncode == 1, r.stdout
+    clean(safe)
+
+
+def test_rehearsal(image):
+    before, times = digest(image), os.stat(image)
+    r = fsck('--dry-run', image)
+    assert r.returncode == 1 and '[links] would be mended' in r.stdout and 'Would be mended: ' in r.stdout, r.stdout
+    assert digest(image) == before and os.stat(image).st_mtime_ns == times.st_mtime_ns
+    # Also of what cannot be written.
+    os.chmod(image, 0o444)
+    try:
+        r = fsck('--dry-run', '-p', '-f', image)
+        assert r.returncode == 4 and digest(image) == before
+    finally:
+        os.chmod(image, 0o644)
+
+
+def test_json(image):
+    r = fsck('-f', '--json', image)
+    assert {f['why'] for f in json.loads(r.stdout)['found']} == {'only looked at'}
+    r = fsck('--dry-run', '-p', '-f', '--json', image)
+    assert {(f['code'], f.get('why')) for f in json.loads(r.stdout)['found']} >= {
+        ('links', None), ('inode-no-name', 'mending it is a decision')}
+    r = fsck('-y', '--json', image)
+    said = json.loads(r.stdout)
+    assert r.returncode == 1 and all(f['repaired'] for f in said['found']) and said['summary']['sound']
+    assert said['summary']['repaired'] == len(said['found']) >= 4
+    assert {'links', 'inode-no-name', 'inode-checksum'} <= {f['code'] for f in said['found']}
+
+
+def asked(image, answers):
+    """fsck --fix with a terminal; what it said, and its exit code."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(mounts.WERUNOS, ['werunos', 'fsck', '--fix', str(image)])
+    said, end = b'', time.monotonic() + 60
+    try:
+        while time.monotonic() < end:
+            try:
+                more = os.read(fd, 65536)
+            except OSError:
+                break
+            if not more:
+                break
+            said += more
+            if answers and said.rstrip().endswith(b'without changes)'):
+                os.write(fd, answers.pop(0).encode() + b'\n')
+    finally:
+        os.close(fd)
+    _, status = os.waitpid(pid, 0)
+    return said.decode(errors='replace'), os.waitstatus_to_exitcode(status)
+
+
+def test_questions(image, tmp_path):
+    said, code = asked(image, ['q'])
+    assert code == 32 and 'mended' not in said
+    said, code = asked(make(tmp_path / 'b.img', SAFE + NOT_SAFE), ['a'])
+    assert code == 1 and said.count('?') == 1 and 'No problems left' in said, said
+    clean(tmp_path / 'b.img')
+    said, code = asked(make(tmp_path / 'c.img', SAFE + NOT_SAFE), ['n'] * 40)
+    assert code == 4 and said.count('without changes)') >= 4, said
+    said, code = asked(make(tmp_path / 'd.img', SAFE + NOT_SAFE), ['y'] * 40)
+    assert code == 1, said
+    clean(tmp_path / 'd.img')
+
+
+def test_undo(image, tmp_path):
+    before, undo = digest(image), tmp_path / 'undo'
+    assert fsck('-y', '--undo', undo, image).returncode == 1
+    clean(image)
+    # A file that is there is not overwritten.
+    saved = digest(undo)
+    r = fsck('-y', '-f', '--undo', undo, make(tmp_path / 'b.img', SAFE))
+    assert r.returncode == 8 and str(undo) in r.stderr and digest(undo) == saved
+    r = werunos('undo', undo)
+    assert (r.returncode, r.stderr) == (0, '') and 'put back' in r.stdout and digest(image) == before
+    # Once more is no harm.
+    assert werunos('undo', undo, image).returncode == 0 and digest(image) == before
+    assert fsck('-y', image).returncode == 1 and digest(image) != before
+    clean(image)
+
+
+def test_undo_refuses(image, tmp_path):
+    before, undo = digest(image), tmp_path / 'undo'
+    other = make(tmp_path / 'b.img', SAFE + NOT_SAFE)
+    assert fsck('-y', '--undo', undo, image).returncode == 1
+    mended = digest(image)
+    # Another volume, another size, no undo file, a damaged one.
+    r = werunos('undo', undo, other)
+    assert r.returncode == 1 and '--force' in r.stderr, r.stderr
+    small = make(tmp_path / 'c.img', SAFE, mib=8)
+    r = werunos('undo', undo, small)
+    assert r.returncode == 1 and 'size' in r.stderr
+    r = werunos('undo', image)
+    assert r.returncode == 1 and 'no undo file' in r.stderr
+    data = bytearray(undo.read_bytes())
+    for at in (20, 5000, len(data) // 2, len(data) - 30):
+        bad = bytearray(data)
+        bad[at] ^= 1
+        (tmp_path / 'bad').write_bytes(bad)
+        r = werunos('undo', tmp_path / 'bad', image)
+        assert r.returncode == 1 and digest(image) == mended, (at, r.stdout, r.stderr)
+    # Written to since.
+    m = tmp_path / 'm'
+    m.mkdir()
+    if os.geteuid() == 0:
+        with mounts.kernel(image, m):
+            (m / 'new').write_text('new')
+        r = werunos('undo', undo)
+        assert r.returncode == 1 and 'written to since' in r.stderr
+        r = werunos('undo', '--force', undo)
+        assert r.returncode == 0
+    else:
+        assert werunos('undo', undo).returncode == 0 and digest(image) == before
+    assert werunos('undo').returncode == 64
+
+
+def test_no_room_for_the_undo_file(image, tmp_path):
+    if os.geteuid():
+        pytest.skip('not root')
+    before = digest(image)
+    small = tmp_path / 'small'
+    small.mkdir()
+    mounts.run('mount', '-t', 'tmpfs', '-o', 'size=4k', 'none', str(small))
+    try:
+        r = fsck('-y', '--undo', small / 'u', image)
+        assert r.returncode == 8 and 'undo file' in r.stderr and digest(image) == before, (r.stdout, r.stderr)
+        assert not os.listdir(small)
+    finally:
+        mounts.unmount(small)
+
+
+def test_killed(image, tmp_path):
+    """At each write in turn: the next fsck goes on from there, or undo gives back what was."""
+    good = image.read_bytes()
+    killed = 0
+    for n in range(1, 40):
+        image.write_bytes(good)
+        (tmp_path / 'u').unlink(missing_ok=True)
+        r = subprocess.run(['strace', '-f', '-o', '/dev/null', '-e', 'trace=pwritev2,pwrite64,pwritev', '-e',
+                            'inject=pwritev2,pwrite64,pwritev:signal=KILL:when=%d' % n, mounts.WERUNOS, 'fsck', '-y', '--undo',
+                            str(tmp_path / 'u'), str(image)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if r.returncode in (0, 1):
+            break
+        killed += 1
+        if n % 2 and (tmp_path / 'u').stat().st_size > 64:
+            r = werunos('undo', tmp_path / 'u', image)
+            assert r.returncode == 0 and image.read_bytes() == good, (n, r.stderr)
+        r = fsck('-y', image)
+        assert r.returncode in (0, 1), (n, r.stdout, r.stderr)
+        clean(image)
+        assert werunos('cat', f'{image}:/two').stdout == 'two' * 3000
+    assert killed >= 4
+
+
+def test_bad_usage(image):
+    before = digest(image)
+    for args, words in ((['--fix'], 'terminal'), (['--undo', 'x'], 'nothing is written'), (['-D'], 'nothing is written'), (['--clear-log'], 'nothing is written'),
+                        (['--dry-run', '-y', '--undo', 'x'], '--dry-run')):
+        r = fsck(*args, image, stdin=subprocess.DEVNULL)
+        assert r.returncode == 16 and words in r.stderr, (args, r.returncode, r.stderr)
+    assert digest(image) == before and not os.path.exists('x')
