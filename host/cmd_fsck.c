@@ -7,7 +7,9 @@
 #include "mend.h"
 #include "undo.h"
 #include "number.h"
+#include "seen.h"
 
+#include "lib/crc.h"
 #include "tool.h"
 #include <errno.h>
 #include <signal.h>
@@ -31,6 +33,7 @@ struct fsck {
 	struct check_summary sum;
 	enum { MEND_NOTHING, MEND_SAFE, MEND_ASK, MEND_ALL } mends;
 	u64 mended;
+	struct seen refused; /* answered with no: a later round finds them again */
 	const char *undo_file;
 	bool dry_run;
 	const struct source *src;
@@ -155,23 +158,41 @@ static int found(void *ctx, const struct check_record *r)
 	return f->quiet ? 0 : say_text(r, "");
 }
 
+static u64 refusal_key(const struct check_record *r)
+{
+	u32 sum = crc32c(~0u, r->code, strlen(r->code));
+
+	return ((u64)crc32c(sum, r->text, strlen(r->text)) << 32 | (u32)r->nr) + 1;
+}
+
+static int refuse(struct fsck *f, const struct check_record *r)
+{
+	int err = seen_add(&f->refused, refusal_key(r));
+
+	return err == -ENOMEM ? fail(err, "no memory for the answers") : 0;
+}
+
 /* 1: mend it, 0: leave it; -ECANCELED. "a" answers all that follows. */
 static int ask(struct fsck *f, const struct check_record *r)
 {
 	char line[16];
-	int err = say_text(r, "");
+	int err = 0;
+
+	if (seen_has(&f->refused, refusal_key(r)))
+		return 0;
+	err = say_text(r, "");
 
 	while (!err) {
-		printf("  %s? (y, n, a: yes to all, q: end without changes) ", r->fix);
+		printf("  %s? (y, n, a: yes to all, q: end without mending) ", r->fix);
 		fflush(stdout);
 		if (!fgets(line, sizeof(line), stdin) || line[0] == 'q')
-			return fail(-ECANCELED, "ended before anything was written");
+			return fail(-ECANCELED, "ended by request");
 		if (line[0] == 'a')
 			f->mends = MEND_ALL;
 		if (line[0] == 'a' || line[0] == 'y')
 			return 1;
 		if (line[0] == 'n')
-			return 0;
+			return refuse(f, r);
 	}
 	return err;
 }
@@ -340,6 +361,7 @@ static int run(struct fsck *f, const char *operand)
 			err = check(f, &v, type);
 		volume_close(&v);
 	}
+	seen_free(&f->refused);
 	if (err == -ECANCELED)
 		return FSCK_CANCELLED;
 	if (err) {

@@ -21,8 +21,9 @@
 
 #define ROUNDS_MAX 20u
 #define OUT_BYTES  (1u << 20) /* written at once */
-/* What the overlays may hold before they are written out in between, unless the caller gives more to the cache. */
-#define OVERLAY_BYTES (256ull << 20)
+/* What the overlays may hold before they are written out in between, if the caller does not say what the cache may. */
+#define OVERLAY_BYTES     (256ull << 20)
+#define OVERLAY_MIN_BYTES (256ull << 10)
 
 struct job {
 	struct mending *m;
@@ -162,6 +163,16 @@ static int mend_one(void *ctx, const struct check_record *r)
 	return said;
 }
 
+/* Those that end because the overlays are full have no more to do than what the devices hold. */
+static u64 rounds_max(const struct job *j)
+{
+	u64 units = 0;
+
+	for (u32 i = 0; i < j->n; i++)
+		units += j->devs[i]->size_bytes / DEV_SNAP_UNIT_BYTES;
+	return ROUNDS_MAX + units / j->limit_units;
+}
+
 static int rounds(struct job *j)
 {
 	struct check_opts opts = *j->m->check;
@@ -173,7 +184,7 @@ static int rounds(struct job *j)
 	opts.mend = mend_one;
 	opts.progress = progress;
 	opts.ctx = j;
-	for (u32 round = 0; !err && (sum.mended || j->full) && round < ROUNDS_MAX; round += !j->full) {
+	for (u64 round = 0; !err && (sum.mended || j->full) && round < rounds_max(j); round++) {
 		opts.rebuild_dirs &= !round;
 		if (j->full) {
 			err = write_out(j);
@@ -260,7 +271,9 @@ int mend_volume(struct mending *m, const struct fs_type *type, struct blkdev **d
 	int err;
 
 	m->mended = 0;
-	j.limit_units = MAX(m->check->cache_bytes, OVERLAY_BYTES) / DEV_SNAP_UNIT_BYTES;
+	j.limit_units =
+		MAX(m->check->cache_bytes ? m->check->cache_bytes : OVERLAY_BYTES, OVERLAY_MIN_BYTES) /
+		DEV_SNAP_UNIT_BYTES;
 	look.mend = NULL;
 	look.found = NULL;
 	look.rebuild_dirs = false;
