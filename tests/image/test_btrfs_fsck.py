@@ -262,6 +262,17 @@ def test_wrong_in_one_place(base, tmp_path, code):
     mine.unlink()
 
 
+def test_a_tree_that_is_too_high(base, tmp_path):
+    """A root item that is not sound is used by nobody, however many trees were walked since it was met."""
+    mine = tmp_path / 'image'
+    mounts.run('cp', '--sparse=always', '--reflink=auto', str(base[0]), str(mine))
+    v = Volume(mine)
+    v.edit(1, key(7, ROOT_ITEM), put('<B', 0xee, 48))
+    v.close()
+    result, found = fsck(mine, '--check-data')
+    assert result == 4 and 'item-bad' in [c for c, _ in found], found
+
+
 def test_random_bytes(base, tmp_path):
     """Each ends with an answer in time; what is changed in a node of files, and is no padding, is mostly found."""
     image, _ = base

@@ -235,6 +235,93 @@ def test_a_log_outlives_the_superblock_that_named_it(logged, tmp_path):
         assert sorted(shown(root)) == ['before'] + ['late%d' % i for i in range(7)]
 
 
+def test_data_without_a_checksum_tree(logged, tmp_path):
+    """Its only block is bad in both copies: said, and nothing is concluded about data."""
+    mine = tmp_path / 'image'
+    mounts.run('cp', '--sparse=always', str(logged), str(mine))
+    v = Volume(mine)
+    assert not v.level(v.node(v.tree(7)))
+    for at in v.places(v.tree(7)):
+        v.f.seek(at + 200)
+        v.f.write(b'wrong')
+    v.close()
+    code, mended, left = mend([mine], '--check-data')
+    assert code == 4 and not mended and 'node-bad' in left and not [x for x in left if x.startswith('data')]
+
+
+# ---- the free space cache v1 ----
+
+CACHE_GENERATION, FREE_SPACE, EXTENT_DATA = 0x22b, (1 << 64) - 11, 108
+
+
+def cache_extents(v):
+    """For each block group that has a file with its free space: where the file's bytes lie."""
+    out, files = {}, {}
+    for leaf in v.leaves(v.root):
+        for key, off, _ in v.items(leaf):
+            if key[:2] == (FREE_SPACE, 0):
+                files[struct.unpack_from('<Q', leaf, off)[0]] = key[2]
+            if key[1] == EXTENT_DATA and key[2] == 0:
+                out[key[0]] = struct.unpack_from('<Q', leaf, off + 21)[0]
+    return {group: out[ino] for ino, group in files.items() if ino in out}
+
+
+def move_free_space(v, seal):
+    """The second piece of free space is said to begin 4 KiB earlier, where something lies."""
+    for group, logical in cache_extents(v).items():
+        data = v.read_at(v.places(logical)[0], 65536)
+        crcs = data[:64]
+        pages = next((n for n in range(1, 17) if struct.unpack_from('<I', crcs)[0] == crc32c(data[n * 4:4096])), 0)
+        if not pages:
+            continue
+        at = pages * 4 + 8 + 17
+        off, length, kind = struct.unpack_from('<QQB', data, at)
+        assert kind == 1 and off > group + 4096
+        struct.pack_into('<Q', data, at, off - 4096)
+        if seal:
+            struct.pack_into('<I', data, 0, crc32c(data[pages * 4:4096]))
+        for place in v.places(logical):
+            v.f.seek(place)
+            v.f.write(data[:4096])
+        return
+    raise KeyError('no cache')
+
+
+@pytest.mark.parametrize('seal', [True, False])
+def test_a_cache_of_free_space(tmp_path, seal):
+    """One that would be believed and is wrong is not believed any more; one with a bad checksum would not be anyway."""
+    mine, k = tmp_path / 'image', tmp_path / 'k'
+    k.mkdir()
+    with open(mine, 'wb') as f:
+        # The kernel makes no cache of a block group below 100 MiB.
+        f.truncate(3 << 30)
+    mounts.run('mkfs.btrfs', '-q', '-f', '-m', 'dup', '-d', 'single', '-O', 'no-holes', '-R', '^free-space-tree', str(mine))
+    with kernel([mine], k, 'space_cache=v1') as root:
+        for i in range(300):
+            with open('%s/f%03d' % (root, i), 'wb') as f:
+                f.write(words(5000 + i * 37, i + 1))
+        btrfs('filesystem', 'sync', root)
+        for i in range(0, 300, 7):
+            os.unlink('%s/f%03d' % (root, i))
+        btrfs('filesystem', 'sync', root)
+        files = shown(root)
+    assert fsck([mine], '--check-data')[:2] == (0, [])
+    v = Volume(mine)
+    move_free_space(v, seal)
+    v.close()
+    assert referee([mine]) != seal
+    code, mended, left = mend([mine])
+    assert (code, mended, left) == ((1, ['space-cache'], []) if seal else (0, [], []))
+    generation, cache = (struct.unpack_from('<Q', bytes_at(mine, FIRST), at)[0] for at in (GENERATION, CACHE_GENERATION))
+    assert (generation != cache) == seal and cache
+    all_is_well([mine], files, k)
+    with kernel([mine], k, 'space_cache=v1') as root:
+        with open(root + '/more', 'wb') as f:
+            f.write(words(3000000, 5))
+        files = shown(root)
+    all_is_well([mine], files, k)
+
+
 # ---- several devices ----
 
 DEVICES_OF = {
@@ -283,6 +370,22 @@ def test_superblocks_of_several_devices(tmp_path):
     assert code == 1 and sorted(set(mended)) == ['superblock-bad', 'superblock-differs'] and not left
     assert [[bytes_at(p, off) for off in (FIRST, MIRROR)] for p in paths] == before
     all_is_well(paths, files, tmp_path / 'k')
+
+
+def test_a_device_whose_superblocks_are_gone(tmp_path):
+    """The first: who names a copy has it back. All of them: nobody can tell which device it is, and nothing is written."""
+    paths, files, _ = volume(tmp_path, 'raid1c3')
+    put_at(paths[1], FIRST, bytes(4096))
+    code, mended, left = mend(paths, '--sb', '1')
+    assert code == 1 and mended == ['superblock-bad'] and not left
+    all_is_well(paths, files, tmp_path / 'k')
+    for off in (FIRST, MIRROR):
+        put_at(paths[1], off, b'noise' * 800)
+    before = [bytes_at(p, 0, MIRROR + MIB) for p in paths]
+    extra = [w for p in paths[1:] for w in ('--device', str(p))]
+    r = subprocess.run([mounts.WERUNOS, 'fsck', '-y', *extra, str(paths[0])], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert r.returncode == 8 and b'1.img' in r.stderr, r.stderr
+    assert [bytes_at(p, 0, MIRROR + MIB) for p in paths] == before
 
 
 def test_a_missing_device_keeps_from_mending(tmp_path):

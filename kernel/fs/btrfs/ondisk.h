@@ -530,6 +530,14 @@ struct btrfs_disk_free_space_header {
 };
 DISK_SIZE(struct btrfs_disk_free_space_header, 41);
 
+/* In the file that the header names. */
+struct btrfs_disk_free_space_entry {
+	le64 off_bytes; /* 0x00 logical */
+	le64 len_bytes; /* 0x08 free; of a bitmap, in all of it */
+	u8 type;        /* 0x10 1: an extent, 2: a bitmap */
+};
+DISK_SIZE(struct btrfs_disk_free_space_entry, 17);
+
 struct btrfs_disk_qgroup_status {
 	le64 version; /* 0x00 */
 	le64 generation;

@@ -42,6 +42,7 @@ static void run(struct ck *c)
 	btrfs_ck_devices(c);
 	btrfs_ck_csums(c);
 	btrfs_ck_free_space(c);
+	btrfs_ck_space_cache(c);
 	btrfs_ck_uuids(c);
 	btrfs_ck_pass(c, "files", nodes);
 	btrfs_ck_files(c);

@@ -60,6 +60,7 @@
 	X(GROUP_CHUNK, "group-chunk", WRONG, "a block group is not as its chunk")                            \
 	X(GROUP_USED, "group-used", WRONG, "a block group counts its used bytes wrong")                      \
 	X(FREE_SPACE, "free-space", WRONG, "the free space tree is not what the extents leave")              \
+	X(SPACE_CACHE, "space-cache", WRONG, "the cache of free space is not what the extents leave")        \
 	X(FREE_STALE, "free-space-stale", HINT, "the free space tree has a block group that is gone")        \
 	X(ROOT_REF, "subvolume-reference", WRONG, "a subvolume's references disagree")                       \
 	X(ROOT_NAME, "subvolume-name", WRONG, "a subvolume has no entry where its references say")           \
@@ -105,6 +106,7 @@
 	X(SUPER_ABSENT, SAFE, "write the copy anew")                              \
 	X(SUPER_VALUE, ASK, "set it to what the trees say")                       \
 	X(ERROR_FLAG, SAFE, "forget it, since all is sound")                      \
+	X(SPACE_CACHE, SAFE, "have it made anew by the next writer")              \
 	X(LOG, ASK, "drop it, and with it what was synced after the last commit") \
 	X(NODE_COPY, SAFE, "write it anew from the good copy")                    \
 	X(DATA_COPY, SAFE, "write it anew from the good copy")
@@ -355,6 +357,9 @@ void btrfs_ck_extents(struct ck *c);
 void btrfs_ck_references(struct ck *c);
 void btrfs_ck_groups(struct ck *c);
 void btrfs_ck_free_space(struct ck *c);
+/* What extents leave of a piece of the volume. */
+int btrfs_ck_gaps(struct ck *c, u64 start, u64 len_bytes, struct ck_ranges *out) __must_check;
+void btrfs_ck_space_cache(struct ck *c);
 void btrfs_ck_csums(struct ck *c);
 void btrfs_ck_csums_alone(struct ck *c);
 void btrfs_ck_files(struct ck *c);

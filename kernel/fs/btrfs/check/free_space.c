@@ -12,10 +12,9 @@ struct state {
 	struct ck_ranges free;
 };
 
-/* What extents leave of a block group. */
-static void gaps(struct ck *c, const struct state *s, struct ck_ranges *out)
+int btrfs_ck_gaps(struct ck *c, u64 start, u64 len_bytes, struct ck_ranges *out)
 {
-	u64 at = s->start, end = s->start + s->len_bytes, i = btrfs_ck_extent_from(c, s->start);
+	u64 at = start, end = start + len_bytes, i = btrfs_ck_extent_from(c, start);
 	int err = 0;
 
 	for (; i < c->extents && c->extent[i].bytenr < end && !err; i++) {
@@ -27,8 +26,7 @@ static void gaps(struct ck *c, const struct state *s, struct ck_ranges *out)
 	}
 	if (!err && at < end)
 		err = btrfs_ck_range_add(out, at, end);
-	if (err)
-		btrfs_ck_oom(c);
+	return err;
 }
 
 static void end_group(struct ck *c, struct state *s)
@@ -38,7 +36,8 @@ static void end_group(struct ck *c, struct state *s)
 
 	if (!s->len_bytes)
 		return;
-	gaps(c, s, &want);
+	if (btrfs_ck_gaps(c, s->start, s->len_bytes, &want))
+		btrfs_ck_oom(c);
 	btrfs_ck_range_sort(&s->free);
 	at = btrfs_ck_range_differ(&want, &s->free);
 	if (at != ~0ull)

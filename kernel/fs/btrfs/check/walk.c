@@ -502,7 +502,6 @@ bool btrfs_ck_walk(struct ck *c, struct ck_walk *w)
 		return true;
 	/* Each round takes children of the lowest frame; the root stands for those of a frame above it. */
 	for (u32 n = 1; !c->err;) {
-		atomic_store(&c->bs->bad_items, false);
 		fetch(c, want, n, w);
 		for (u32 i = 0; i < n; i++)
 			enter(c, w, frame, &want[i]);
