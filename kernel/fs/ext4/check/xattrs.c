@@ -301,6 +301,8 @@ static const char *list_odd(const struct ext4_xattr_list *l)
 			return "an attribute whose name has no beginning";
 		if (!le32_get(e->value_inum) && le32_get(e->value_size) && le16_get(e->value_offs) % 4)
 			return "a value is not aligned";
+		if (!le32_get(e->value_inum) && le16_get(e->value_offs) > l->bytes)
+			return "a value that is empty lies outside its room";
 	}
 	return NULL;
 }
