@@ -40,7 +40,7 @@ int tool_option(struct tool_opts *o, int opt, char **argv)
 	u64 v;
 
 	switch (opt) {
-	case 'D':
+	case 'V':
 		if (o->device_count == TOOL_DEVICES_MAX)
 			return cli_usage("more than %u devices", TOOL_DEVICES_MAX);
 		o->device[o->device_count++] = optarg;

@@ -26,7 +26,7 @@ struct tool_opts {
 		{ "offset", required_argument, NULL, 'O' }, { "sb", required_argument, NULL, 'S' },          \
 		{ "norecovery", no_argument, NULL, 'N' }, { "cache", required_argument, NULL, 'C' },         \
 		{ "options", required_argument, NULL, 'o' }, { "generation", required_argument, NULL, 'G' }, \
-		{ "device", required_argument, NULL, 'D' },                                                  \
+		{ "device", required_argument, NULL, 'V' },                                                  \
 	{                                                                                                    \
 		NULL, 0, NULL, 0                                                                             \
 	}
