@@ -20,10 +20,12 @@ plan() {
 	[ "$1" = fast ] || job house 120 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/house
 	plan_conform "$1"
 	[ "$1" = fast ] || job interop 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop --ignore-glob='*/test_btrfs*' \
-		--ignore-glob='*/test_fsck.py' --ignore-glob='*/test_cp.py' --ignore-glob='*/test_unpack.py' --ignore-glob='*/test_from*.py' --ignore-glob='*/test_mkfs.py' --ignore-glob='*/test_edit.py'
+		--ignore-glob='*/test_fsck*.py' --ignore-glob='*/test_cp.py' --ignore-glob='*/test_unpack.py' --ignore-glob='*/test_from*.py' --ignore-glob='*/test_mkfs.py' --ignore-glob='*/test_edit.py'
 	[ "$1" = fast ] || job interop/copies 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_{cp,unpack,mkfs,edit}.py
 	[ "$1" = fast ] || job interop/from 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py tests/interop/test_from_places.py
 	[ "$1" = fast ] || job interop/fsck 200 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py
+	[ "$1" = fast ] || job interop/fsck_mend 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck_mend_{super,inodes,dirs}.py \
+		tests/interop/test_fsck_host.py
 	[ "$1" = fast ] || plan_fsck "$1"
 	[ "$1" = fast ] || job interop/btrfs 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs{,_devices,_files,_life,_trees}.py
 	[ "$1" = fast ] || job interop/btrfs_fsck 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_fsck.py
@@ -110,14 +112,15 @@ plan_conform() {
 # Volumes with one damage of each kind, the fixtures, and volumes with many damages by seed: mended, and judged by e2fsck.
 plan_fsck() {
 	local corpus=tests/image/fsck_corpus.py fresh=${SEED:-$((EPOCHSECONDS % 1000000))}
-	job image/fsck_mend 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_mend.py tests/image/test_fsck_fixtures.py
-	job image/fsck_corpus 200 "$py" "$corpus" --seed "$fresh" --images 60 "$B/werunos"
-	job image/fsck_find 100 "$py" "$corpus" --seed "$fresh" --images 150 --fsck find "$B/werunos"
-	job asan/fsck_corpus 300 "$py" "$corpus" --seed "$fresh" --images 15 build/asan/werunos
+	job image/fsck_fixtures 200 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_fixtures.py -k "mended or there"
+	job image/fsck_corpus 200 "$py" "$corpus" --seed "$fresh" --images 40 --least 85 "$B/werunos"
+	job image/fsck_find 100 "$py" "$corpus" --seed "$fresh" --images 90 --fsck find --least 95 "$B/werunos"
+	job asan/fsck_corpus 300 "$py" "$corpus" --seed "$fresh" --images 15 --least 70 build/asan/werunos
 	[ "$1" = long ] || return 0
-	job image/fsck_corpus_all 3600 "$py" "$corpus" --images 2000 "$B/werunos"
-	job image/fsck_find_all 1800 "$py" "$corpus" --images 4000 --fsck find "$B/werunos"
-	job asan/fsck_corpus_all 3600 "$py" "$corpus" --seed "$fresh" --images 300 build/asan/werunos
+	job image/fsck_mend 900 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_mend.py tests/image/test_fsck_fixtures.py
+	job image/fsck_corpus_all 3600 "$py" "$corpus" --images 2000 --least 95 "$B/werunos"
+	job image/fsck_find_all 1800 "$py" "$corpus" --images 4000 --fsck find --least 98 "$B/werunos"
+	job asan/fsck_corpus_all 3600 "$py" "$corpus" --seed "$fresh" --images 300 --least 95 build/asan/werunos
 	job asan/fsck_mend 1800 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_mend.py tests/image/test_fsck_fixtures.py
 	job image/fsck_large 1800 "$py" tests/image/fsck_large.py "$B/werunos"
 }

@@ -52,7 +52,8 @@ static void straighten(struct ck *ck, const struct ck_inode *ci)
 	u32 n = 0, mask = (1u << ck->es->cluster_bits) - 1;
 	u64 end = 0;
 
-	qsort(ck->run, ck->runs, sizeof(*ck->run), run_compare);
+	if (ck->runs)
+		qsort(ck->run, ck->runs, sizeof(*ck->run), run_compare);
 	for (u32 i = 0; i < ck->runs; i++) {
 		struct ck_run r = ck->run[i];
 		u64 cut = end > r.lblk ? end - r.lblk : 0;
