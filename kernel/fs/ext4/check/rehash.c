@@ -227,7 +227,8 @@ static void hash_all(struct rehash *r)
 	for (u32 i = 0; i < r->n; i++)
 		if (!ck_name_hash(r->ck, r->d, version, record(r, i), record_bytes(r, i), &r->e[i].hash))
 			r->e[i].hash = 0;
-	qsort(r->e, r->n, sizeof(*r->e), by_hash);
+	if (r->n)
+		qsort(r->e, r->n, sizeof(*r->e), by_hash);
 }
 
 /* Which entries go into which leaf, of `fill` bytes; the first has `top` bytes less. */
