@@ -259,3 +259,25 @@ def test_bad_usage(image):
         r = fsck(*args, image, stdin=subprocess.DEVNULL)
         assert r.returncode == 16 and words in r.stderr, (args, r.returncode, r.stderr)
     assert digest(image) == before and not os.path.exists('x')
+
+
+@pytest.mark.parametrize('at,bit,name', [(0x464, 31, 'ro_compat-0x80000000'), (0x464, 14, 'shared_blocks'), (0x464, 7, 'has_snapshot'),
+                                         (0x45c, 30, 'compat-0x40000000'), (0x460, 30, 'incompat-0x40000000')])
+def test_unknown_features(tmp_path, at, bit, name):
+    """What is right on such a volume is not known: it is looked at, at most, and nothing is mended."""
+    path = tmp_path / 'a.img'
+    with open(path, 'wb') as f:
+        f.truncate(8 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', '-O', FEATURES.replace('metadata_csum', 'uninit_bg'), str(path))
+    with open(path, 'r+b') as f:
+        f.seek(at)
+        word = int.from_bytes(f.read(4), 'little') | 1 << bit
+        f.seek(at)
+        f.write(word.to_bytes(4, 'little'))
+        f.seek(0x40c)
+        f.write((3).to_bytes(4, 'little'))
+    before = digest(path)
+    for how in (['-y'], ['-p', '-f'], ['-y', '--undo', tmp_path / 'u'], ['--dry-run']):
+        r = fsck(*how, path)
+        assert r.returncode == 8 and name in r.stderr and digest(path) == before, (how, r.stdout, r.stderr)
+    assert not (tmp_path / 'u').exists()

@@ -246,6 +246,8 @@ void ext4_feature_doc(const struct ext4_disk_super *d, struct doc *out);
 int ext4_feature_check(const struct ext4_disk_super *d) __must_check;
 /* The names of those that keep it from being written. */
 void ext4_feature_unwritable(const struct ext4_disk_super *d, struct text *out);
+/* -EOPNOTSUPP: what some of its features mean for what is right is not known, so it is not mended; they are named. */
+int ext4_feature_mendable(const struct ext4_disk_super *d) __must_check;
 /* The names of all set bits. */
 void ext4_feature_names(const struct ext4_disk_super *d, struct text *out);
 /* "name,^name,…": sets and clears; "none" clears all. -EINVAL: no such name. */

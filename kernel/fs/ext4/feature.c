@@ -166,6 +166,30 @@ void ext4_feature_unwritable(const struct ext4_disk_super *d, struct text *out)
 		}
 }
 
+int ext4_feature_mendable(const struct ext4_disk_super *d)
+{
+	/* They let blocks be used in ways that a check would take for damage. */
+	static const u32 own_ways[] = {
+		[EXT4_COMPAT] = EXT4_COMPAT_EXCLUDE_INODE | EXT4_COMPAT_EXCLUDE_BITMAP,
+		[EXT4_INCOMPAT] = 0,
+		[EXT4_RO_COMPAT] =
+			EXT4_RO_COMPAT_HAS_SNAPSHOT | EXT4_RO_COMPAT_REPLICA | EXT4_RO_COMPAT_SHARED_BLOCKS,
+	};
+	struct text t = { 0 };
+	int err = 0;
+
+	for (int set = EXT4_COMPAT; set <= EXT4_RO_COMPAT; set++)
+		for (u32 bit = 1; bit; bit <<= 1)
+			if (feature_bits(d, set) & bit && (own_ways[set] & bit || !feature_find(set, bit)))
+				text_add_feature(&t, set, bit);
+	if (t.len_bytes || t.oom)
+		err = fail(-EOPNOTSUPP,
+			   "the volume uses features that are not known well enough to mend it: %s",
+			   text_str(&t));
+	text_free(&t);
+	return err;
+}
+
 void ext4_feature_names(const struct ext4_disk_super *d, struct text *out)
 {
 	for (int set = EXT4_COMPAT; set <= EXT4_RO_COMPAT; set++)

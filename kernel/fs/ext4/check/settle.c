@@ -141,7 +141,8 @@ int ext4_settle(const struct fs_type *type, struct blkdev *dev, const struct mou
 	err = still_open(&s, type, dev, mount);
 	if (err)
 		return err == -EBUSY || err == -ENOMEM ? err : 0;
-	if (!s.ck.es->from_copy && ck_super_sum_ok(&s.ck)) {
+	s.ck.err = ext4_feature_mendable(&s.ck.es->disk);
+	if (!s.ck.err && !s.ck.es->from_copy && ck_super_sum_ok(&s.ck)) {
 		struct ext4_disk_super *d = &s.ck.es->disk;
 
 		settle_mmp(&s.ck);

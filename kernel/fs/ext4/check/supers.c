@@ -92,6 +92,8 @@ int ck_open(struct ck *ck, const struct fs_type *type, struct blkdev *dev, const
 	}
 	if (err)
 		return err;
+	if (ck_mends(ck) && (err = ext4_feature_mendable(&ck->es->disk)))
+		return err;
 	ck->dev = ck->es->vfs.dev;
 	ck->replayed = ck->sum->replayed = ck->dev != dev;
 	err = ck_seen_new(ck);
