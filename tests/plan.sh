@@ -15,26 +15,26 @@ plan() {
 		t=${t#./} t=${t%.c}
 		job "unit/$t" 60 "$B/tests/unit/$t"
 	done
-	[ "$1" = fast ] || job demo 120 bash -c 'tests/demo.sh "$WERUNOS" && echo "ok - make demo"'
+	[ "$1" = fast ] || job demo 240 bash -c 'tests/demo.sh "$WERUNOS" && echo "ok - make demo"'
 	[ "$1" = fast ] || job fuse 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/fuse
-	[ "$1" = fast ] || job house 120 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/house
+	[ "$1" = fast ] || job house 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/house
 	plan_conform "$1"
-	[ "$1" = fast ] || job interop 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop --ignore-glob='*/test_btrfs*' \
+	[ "$1" = fast ] || job interop 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop --ignore-glob='*/test_btrfs*' \
 		--ignore-glob='*/test_fsck*.py' --ignore-glob='*/test_cp.py' --ignore-glob='*/test_unpack.py' --ignore-glob='*/test_from*.py' --ignore-glob='*/test_mkfs.py' --ignore-glob='*/test_edit.py'
 	[ "$1" = fast ] || job interop/copies 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_{cp,unpack,mkfs,edit}.py
 	[ "$1" = fast ] || job interop/from 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py tests/interop/test_from_places.py
-	[ "$1" = fast ] || job interop/fsck 200 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py
+	[ "$1" = fast ] || job interop/fsck 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py
 	[ "$1" = fast ] || job interop/fsck_mend 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck_mend_{super,inodes,dirs}.py \
 		tests/interop/test_fsck_host.py
 	[ "$1" = fast ] || plan_fsck "$1"
 	[ "$1" = fast ] || job interop/btrfs 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs{,_devices,_files,_life,_trees}.py
 	[ "$1" = fast ] || job interop/btrfs_fsck 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_fsck.py
-	[ "$1" = fast ] || job interop/btrfs_fsck_mend 200 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_fsck_mend.py
+	[ "$1" = fast ] || job interop/btrfs_fsck_mend 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_fsck_mend.py
 	# Under ASan and UBSan: `make check` builds these tools so as well.
-	[ "$1" = fast ] || job image 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_hostile.py
-	[ "$1" = fast ] || job image/fsck 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py -k "fixtures or broken"
-	[ "$1" = fast ] || job image/btrfs 300 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_btrfs_hostile.py
-	[ "$1" = fast ] || job image/btrfs_fsck 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_btrfs_fsck.py
+	[ "$1" = fast ] || job image 400 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_hostile.py
+	[ "$1" = fast ] || job image/fsck 400 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py -k "fixtures or broken"
+	[ "$1" = fast ] || job image/btrfs 400 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_btrfs_hostile.py
+	[ "$1" = fast ] || job image/btrfs_fsck 400 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_btrfs_fsck.py
 	[ "$1" = fast ] || job image/tar 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_unpack.py -k "hostile or random or broken"
 	plan_model "$1"
 	plan_bytes "$1"
@@ -112,9 +112,9 @@ plan_conform() {
 # Volumes with one damage of each kind, the fixtures, and volumes with many damages by seed: mended, and judged by e2fsck.
 plan_fsck() {
 	local corpus=tests/image/fsck_corpus.py fresh=${SEED:-$((EPOCHSECONDS % 1000000))}
-	job image/fsck_fixtures 200 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_fixtures.py -k "mended or there"
-	job image/fsck_corpus 200 "$py" "$corpus" --seed "$fresh" --images 40 --least 85 "$B/werunos"
-	job image/fsck_find 100 "$py" "$corpus" --seed "$fresh" --images 90 --fsck find --least 95 "$B/werunos"
+	job image/fsck_fixtures 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_fixtures.py -k "mended or there"
+	job image/fsck_corpus 400 "$py" "$corpus" --seed "$fresh" --images 40 --least 85 "$B/werunos"
+	job image/fsck_find 300 "$py" "$corpus" --seed "$fresh" --images 90 --fsck find --least 95 "$B/werunos"
 	job asan/fsck_corpus 300 "$py" "$corpus" --seed "$fresh" --images 15 --least 70 build/asan/werunos
 	[ "$1" = long ] || return 0
 	job image/fsck_mend 900 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_mend.py tests/image/test_fsck_fixtures.py
@@ -138,11 +138,11 @@ plan_crash() {
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states "$states" --others "$others"
 	done
 	for tooth in revoke orphan gate; do
-		job "crash/without-$tooth" 60 env CRASH_TOOTH="$tooth" "$B/tests/crash/crash_teeth" --volume 1k --work mixed \
+		job "crash/without-$tooth" 150 env CRASH_TOOTH="$tooth" "$B/tests/crash/crash_teeth" --volume 1k --work mixed \
 			--states 1000 --others 0 --expect-failure
 	done
-	job crash/without-flush 60 "$crash" --volume 1k --work mixed --states 100 --no-flush --expect-failure
-	job crash/without-journal 60 "$crash" --volume no-journal --work mixed --states 100 --expect-failure
+	job crash/without-flush 150 "$crash" --volume 1k --work mixed --states 100 --no-flush --expect-failure
+	job crash/without-journal 150 "$crash" --volume no-journal --work mixed --states 100 --expect-failure
 }
 
 # Random operations against the kernel. Fixed seeds and one that changes: SEED=N runs that one alone.
