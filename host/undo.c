@@ -80,6 +80,21 @@ struct undo {
 	u64 buf_bytes;
 };
 
+static int add_unit(struct undo_unit **unit, u64 *units, u64 *room, const struct undo_unit *one)
+{
+	if (*units == *room) {
+		u64 more = MAX(2 * *room, (u64)256);
+		struct undo_unit *to = reallocarray(*unit, more, sizeof(*to));
+
+		if (!to)
+			return fail(-ENOMEM, "no memory for an undo file");
+		*unit = to;
+		*room = more;
+	}
+	(*unit)[(*units)++] = *one;
+	return 0;
+}
+
 /* ---- the file's bytes ---- */
 
 static int file_failed(const char *file, const char *what)
@@ -192,21 +207,6 @@ int undo_create(const char *file, const char *const *name, struct blkdev **devs,
 	return err;
 }
 
-static int remember(struct undo *u, const struct undo_unit *unit)
-{
-	if (u->units == u->room) {
-		u64 room = MAX(2 * u->room, (u64)256);
-		struct undo_unit *more = reallocarray(u->unit, room, sizeof(*more));
-
-		if (!more)
-			return fail(-ENOMEM, "no memory for an undo file");
-		u->unit = more;
-		u->room = room;
-	}
-	u->unit[u->units++] = *unit;
-	return 0;
-}
-
 static int save_unit(struct undo *u, struct blkdev *dev, u32 device, u64 off)
 {
 	u32 len = (u32)MIN((u64)UNIT_BYTES, dev->size_bytes - off);
@@ -223,7 +223,8 @@ static int save_unit(struct undo *u, struct blkdev *dev, u32 device, u64 off)
 		return err;
 	r.sum = le32_put(record_sum(&r, at + sizeof(r)));
 	memcpy(at, &r, sizeof(r));
-	err = remember(u, &(struct undo_unit){ .device = device, .off_bytes = off, .len_bytes = len });
+	err = add_unit(&u->unit, &u->units, &u->room,
+		       &(struct undo_unit){ .device = device, .off_bytes = off, .len_bytes = len });
 	u->buf_bytes += sizeof(r) + len;
 	if (!err && u->buf_bytes > (BATCH_UNITS - 1) * (UNIT_BYTES + sizeof(r)))
 		err = put_batch(u);
@@ -382,21 +383,6 @@ static u64 trailer_at(const struct undo_plan *p, const char *file, u64 size)
 	return MIN(le64_get(end.trailer_bytes), size);
 }
 
-static int add_unit(struct undo_plan *p, u64 *room, const struct undo_unit *unit)
-{
-	if (p->units == *room) {
-		u64 more = MAX(2 * *room, (u64)256);
-		struct undo_unit *to = reallocarray(p->unit, more, sizeof(*to));
-
-		if (!to)
-			return fail(-ENOMEM, "no memory for an undo file");
-		p->unit = to;
-		*room = more;
-	}
-	p->unit[p->units++] = *unit;
-	return 0;
-}
-
 /* The record at `at`. -ENODATA: it is incomplete or damaged. */
 static int read_record(struct undo_plan *p, const char *file, u64 at, u64 *room, u8 *buf, u64 *len)
 {
@@ -419,7 +405,7 @@ static int read_record(struct undo_plan *p, const char *file, u64 at, u64 *room,
 	    unit.len_bytes > p->size_bytes[unit.device] - unit.off_bytes)
 		return -ENODATA;
 	*len = sizeof(r) + unit.len_bytes;
-	return add_unit(p, room, &unit);
+	return add_unit(&p->unit, &p->units, room, &unit);
 }
 
 static int read_trailer(struct undo_plan *p, const char *file, u64 at)
