@@ -3,23 +3,14 @@ A small editor for btrfs volumes on one device, for tests that want a volume to 
 them, and makes the checksums right again (crc32c only).
 """
 import struct
-
-TABLE = []
-for i in range(256):
-    c = i
-    for _ in range(8):
-        c = (c >> 1) ^ (0x82f63b78 if c & 1 else 0)
-    TABLE.append(c)
+from crc32c import crc32c
 
 HEADER, ITEM, PTR = 101, 25, 33
 ROOT_ITEM, CHUNK_ITEM, DIR_ITEM, DIR_INDEX, INODE_ITEM, EXTENT_DATA = 132, 228, 84, 96, 1, 108
 
 
-def crc32c(data):
-    c = 0xffffffff
-    for b in data:
-        c = (c >> 8) ^ TABLE[(c ^ b) & 255]
-    return c ^ 0xffffffff
+def checksum(data):
+    return crc32c(0xffffffff, data) ^ 0xffffffff
 
 
 class Volume:
@@ -62,14 +53,14 @@ class Volume:
 
     def write(self, logical, node, copies=None):
         """All copies, or those named; the checksum is made right."""
-        struct.pack_into('<I', node, 0, crc32c(node[32:]))
+        struct.pack_into('<I', node, 0, checksum(node[32:]))
         for i, at in enumerate(self.places(logical)):
             if copies is None or i in copies:
                 self.f.seek(at)
                 self.f.write(node)
 
     def write_super(self):
-        struct.pack_into('<I', self.super, 0, crc32c(self.super[32:]))
+        struct.pack_into('<I', self.super, 0, checksum(self.super[32:]))
         self.f.seek(65536)
         self.f.write(self.super)
         # Its copies would be as good.

@@ -4,13 +4,7 @@ changes fields of it, and makes its checksum right again; and lists what names a
 tests. The format is described in the kernel's Documentation/filesystems/ext4/.
 """
 import hashlib, struct
-
-TABLE = []
-for i in range(256):
-    c = i
-    for _ in range(8):
-        c = (c >> 1) ^ (0x82f63b78 if c & 1 else 0)
-    TABLE.append(c)
+from crc32c import crc32c
 
 HAS_JOURNAL = 0x4
 ORPHAN_FILE = 0x1000
@@ -20,13 +14,6 @@ FL_INDEX, FL_EXTENTS, FL_EA_INODE, FL_INLINE, FL_ENCRYPT = 0x1000, 0x80000, 0x20
 EXTENT_MAGIC = 0xf30a
 DIR, FILE, LINK = 4, 8, 10
 BLOCK_UNINIT, INODE_UNINIT = 2, 1
-
-
-def crc32c(seed, data):
-    c = seed
-    for b in data:
-        c = (c >> 8) ^ TABLE[(c ^ b) & 255]
-    return c
 
 
 def crc16(seed, data):

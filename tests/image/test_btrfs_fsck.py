@@ -7,7 +7,7 @@ import pytest
 import sys
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'interop'))
 import mounts  # noqa: E402
-from btrfs_edit import EXTENT_DATA, DIR_INDEX, DIR_ITEM, INODE_ITEM, ROOT_ITEM, HEADER, PTR, Volume, crc32c  # noqa: E402
+from btrfs_edit import EXTENT_DATA, DIR_INDEX, DIR_ITEM, INODE_ITEM, ROOT_ITEM, HEADER, PTR, Volume, checksum  # noqa: E402
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason='not root: the kernel has to mount the images')
 
@@ -73,7 +73,7 @@ def mirror(v, change, seal=True):
     d = v.read_at(64 * MIB, 4096)
     change(d)
     if seal:
-        struct.pack_into('<I', d, 0, crc32c(d[32:]))
+        struct.pack_into('<I', d, 0, checksum(d[32:]))
     v.f.seek(64 * MIB)
     v.f.write(d)
 
@@ -82,7 +82,7 @@ def of_super(fmt, at, more):
     def change(v, n):
         add(fmt, at, more)(v.super)
         mirror(v, add(fmt, at, more))
-        struct.pack_into('<I', v.super, 0, crc32c(v.super[32:]))
+        struct.pack_into('<I', v.super, 0, checksum(v.super[32:]))
         v.f.seek(65536)
         v.f.write(v.super)
     return change

@@ -9,7 +9,7 @@ from test_btrfs import btrfs, kernel, one, pytestmark, words, work  # noqa: F401
 from test_btrfs_devices import noise_over, stamped
 from test_btrfs_fsck import fsck, referee
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'image'))
-from btrfs_edit import INODE_ITEM, Volume, crc32c  # noqa: E402
+from btrfs_edit import INODE_ITEM, Volume, checksum  # noqa: E402
 
 FIRST, MIRROR, MIB = 65536, 64 << 20, 1 << 20
 GENERATION, LOG_ROOT, TOTAL, USED, DEVICES, ROOT_LEVEL, CHUNK_LEVEL, LABEL = 0x48, 0x60, 0x70, 0x78, 0x88, 0xc6, 0xc7, 0x12b
@@ -54,7 +54,7 @@ def change(path, at, fmt, more, places=(FIRST, MIRROR), seal=True):
         d = bytearray(bytes_at(path, off))
         struct.pack_into(fmt, d, at, struct.unpack_from(fmt, d, at)[0] + more & (1 << 8 * struct.calcsize(fmt)) - 1)
         if seal:
-            struct.pack_into('<I', d, 0, crc32c(d[32:]))
+            struct.pack_into('<I', d, 0, checksum(d[32:]))
         put_at(path, off, d)
 
 
@@ -271,7 +271,7 @@ def move_free_space(v, seal):
     for group, logical in cache_extents(v).items():
         data = v.read_at(v.places(logical)[0], 65536)
         crcs = data[:64]
-        pages = next((n for n in range(1, 17) if struct.unpack_from('<I', crcs)[0] == crc32c(data[n * 4:4096])), 0)
+        pages = next((n for n in range(1, 17) if struct.unpack_from('<I', crcs)[0] == checksum(data[n * 4:4096])), 0)
         if not pages:
             continue
         at = pages * 4 + 8 + 17
@@ -279,7 +279,7 @@ def move_free_space(v, seal):
         assert kind == 1 and off > group + 4096
         struct.pack_into('<Q', data, at, off - 4096)
         if seal:
-            struct.pack_into('<I', data, 0, crc32c(data[pages * 4:4096]))
+            struct.pack_into('<I', data, 0, checksum(data[pages * 4:4096]))
         for place in v.places(logical):
             v.f.seek(place)
             v.f.write(data[:4096])
