@@ -110,6 +110,8 @@ const void *req_body(void);
 
 /* attach.c: a mounted FUSE descriptor. */
 int attach(const struct adapter_opts *opts, int *fd) __must_check;
+/* Lets the kernel read far ahead on the mount at dir, where we may (root). Asks the mount: while it is served. */
+void mount_read_ahead(const char *dir);
 
 extern const struct fuse_lowlevel_ops adapter_ops; /* ops.c */
 

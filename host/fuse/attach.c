@@ -6,19 +6,30 @@
  */
 #include "adapter.h"
 
+#include "lib/log.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define FUSERMOUNT "fusermount3"
 #define COMMFD     "_FUSE_COMMFD"
+
+/*
+ * By itself the kernel asks a FUSE mount for 128 KiB ahead of a reader, so that one request at a time is on its
+ * way. 4 MiB is what it takes for its own btrfs.
+ */
+#define READ_AHEAD_KIB 4096u
 
 static const struct {
 	unsigned long flag;
@@ -207,6 +218,37 @@ int attach(const struct adapter_opts *opts, int *fd)
 			return err;
 	}
 	return attach_by_fusermount(opts, fd);
+}
+
+/* Of the mount that fd, opened in it, shows: its knob in path. */
+static bool find_read_ahead(int fd, char *path, size_t size)
+{
+	struct statfs fs;
+	struct stat st;
+
+	/* The first asks us, and so comes after the kernel's own limit, which it sets with INIT's reply. */
+	if (fstatfs(fd, &fs) < 0 || fs.f_type != FUSE_SUPER_MAGIC || fstat(fd, &st) < 0)
+		return false;
+	snprintf(path, size, "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev), minor(st.st_dev));
+	return true;
+}
+
+void mount_read_ahead(const char *dir)
+{
+	int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	char path[64];
+	bool found;
+
+	if (fd < 0)
+		return;
+	found = find_read_ahead(fd, path, sizeof(path));
+	close(fd);
+	fd = found ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+	if (fd < 0)
+		return;
+	if (dprintf(fd, "%u", READ_AHEAD_KIB) < 0)
+		log_debug("%s: %s", path, strerror(errno));
+	close(fd);
 }
 
 /* The mount is not ours any more, or never was: as wished. */

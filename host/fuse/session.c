@@ -395,6 +395,7 @@ static void control(struct adapter *a, int signal_fd, void (*ready)(void *ctx), 
 		if (poll(p, ARRAY_SIZE(p), -1) < 0)
 			continue;
 		if (p[2].revents && p[2].fd >= 0) {
+			mount_read_ahead(a->opts.dir);
 			if (ready)
 				ready(ctx);
 			p[2].fd = -1;

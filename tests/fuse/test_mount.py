@@ -153,6 +153,14 @@ def test_flags_reach_the_kernel(tmp):
         assert {"sync", "dirsync"} <= set(mounts()[str(tmp / "m")][3] + mounts()[str(tmp / "m")][2])
 
 
+def test_reads_far_ahead_where_it_may(tmp):
+    need_root()
+    with foreground("memfs:16M", tmp / "m"):
+        dev = os.stat(tmp / "m").st_dev
+        knob = f"/sys/class/bdi/{os.major(dev)}:{os.minor(dev)}/read_ahead_kb"
+        wait_for(lambda: int(open(knob).read()) == (4096 if os.access(knob, os.W_OK) else 128))
+
+
 def test_owner_and_masks(tmp):
     need_root()
     with foreground("memfs:16M", tmp / "m", "-o", "uid=77,gid=78,fmask=0137,dmask=027"):
