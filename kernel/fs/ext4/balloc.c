@@ -169,7 +169,9 @@ static int reserve(struct ext4_super *es, u64 goal, u32 want, u32 extra, u32 fla
 		u32 got = ext4_space_claim(b, need + extra, floor), n = 0;
 		int err = got ? ext4_space_get(es, goal, got, blk, &n) : -ENOSPC;
 
-		*len = n << es->cluster_bits;
+		/* Who tries again still knows what he wants. */
+		if (!err)
+			*len = n << es->cluster_bits;
 		if (err != -ENOSPC)
 			return err;
 		if (dropped || !drop_windows(es))
