@@ -21,7 +21,7 @@ ext4_volume() {
 	nodirindex) echo "-O ${ext4_base/dir_index,/},metadata_csum" ;;
 	orphan_list) echo "-b 1024 -g 1024 -O $ext4_base,metadata_csum,metadata_csum_seed" ;; # many small groups
 	sparse2) echo "-O ${ext4_base/sparse_super,/},sparse_super2,metadata_csum -E num_backup_sb=2" ;;
-	clusters) echo "-i 32768 -C 65536 -O $ext4_base,metadata_csum,metadata_csum_seed,orphan_file,bigalloc" ;;
+	clusters) echo "-b 4096 -g 256 -i 32768 -C 65536 -O $ext4_base,metadata_csum,metadata_csum_seed,orphan_file,bigalloc" ;;
 	clusters_1k) echo "-b 1024 -C 16384 -i 32768 -O ${ext4_base/flex_bg,/},metadata_csum,bigalloc" ;;
 	clusters_2k) echo "-b 2048 -C 8192 -i 32768 -O ${ext4_base/64bit,/},resize_inode,uninit_bg,bigalloc" ;;
 	clusters_large) echo "-b 4096 -C 131072 -i 32768 -O $ext4_base,metadata_csum,inline_data,bigalloc" ;;
