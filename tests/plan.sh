@@ -88,7 +88,7 @@ plan_long() {
 ext4_kinds() {
 	case $1 in
 	fast) echo default ;;
-	all) echo default old 1k ext3 nojournal inline ;;
+	all) echo default old 1k ext3 nojournal inline clusters 64k ;;
 	long) echo "$ext4_volumes" ;;
 	esac
 }
@@ -134,8 +134,16 @@ plan_crash() {
 		job "crash/log/without-$tooth" 60 "$crash" --log --tooth "$tooth" --states 1500
 	done
 	[ "$1" = fast ] && return
+	if [ "$1" = long ]; then
+		for volume in clusters-4k 64k; do
+			job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states $((states / 4)) --others "$others"
+		done
+	fi
 	for volume in 4k 1k ext3 orphan-file; do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states "$states" --others "$others"
+	done
+	for volume in clusters 8k; do
+		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states $((states / 2)) --others "$others"
 	done
 	for tooth in revoke orphan gate; do
 		job "crash/without-$tooth" 150 env CRASH_TOOTH="$tooth" "$B/tests/crash/crash_teeth" --volume 1k --work mixed \
@@ -164,6 +172,11 @@ plan_model() {
 	for target in $(ext4_kinds "$1"); do
 		# The kernel's volume is of the same kind, since times, sizes and limits depend on it; but it does not write inline data well.
 		oracle=${target/inline/default}
+		# And it mounts none whose blocks are longer than a page.
+		case $target in
+		64k_pointers) oracle=ext3 ;;
+		8k | 16k | 32k | 64k*) oracle=default ;;
+		esac
 		job "model/vfs:ext4/$target/$fresh" 200 tests/with.sh "image:$(ext4_volume "$target")" \
 			tests/with.sh "ext4:$(ext4_volume "$oracle")" \
 			"$model" --oracle dir:@ext4 --target vfs:ext4:@image --seed "$fresh" --ops 2500 --runs 4
@@ -190,7 +203,8 @@ plan_bytes() {
 	done
 	[ "$1" = fast ] && return
 	for t in $(ext4_kinds "$1"); do
-		[ "$t" = nojournal ] || job "failing/ext4/$t" 200 tests/with.sh "image:-S 32M $(ext4_volume "$t")" "$B/tests/tools/failing" @image "$fresh" \
+		case $t in *nojournal | 16k | 32k | 64k*) continue ;; esac # no journal, or too small for one
+		job "failing/ext4/$t" 200 tests/with.sh "image:-S 32M $(ext4_volume "$t")" "$B/tests/tools/failing" @image "$fresh" \
 			1 2 3 5 8 13 21 34 55 $((fresh % 97)) $((fresh % 199))
 	done
 	for o in defaults writeback noopen; do

@@ -283,12 +283,15 @@ static int unpack(struct inode *inode)
 	return err;
 }
 
-/* What begins behind the tail's block makes that an ordinary block first. Locks: lock W. */
-static int make_way(struct inode *inode, u64 off_bytes)
+/* What begins behind the tail's block, or before it and meets its unit, makes that an ordinary block first. Locks: lock W. */
+static int make_way(struct inode *inode, u64 off_bytes, u64 len_bytes)
 {
+	u64 bs = inode->sb->block_bytes, unit = MAX((u64)inode->sb->unit_bytes, bs);
 	const struct tail *t = inode->tail;
+	bool behind = t && off_bytes >= t->off_bytes + bs,
+	     beside = t && off_bytes < t->off_bytes && off_bytes + len_bytes > ALIGN_DOWN(t->off_bytes, unit);
 
-	return t && off_bytes >= t->off_bytes + inode->sb->block_bytes ? tail_flush(inode) : 0;
+	return behind || (beside && unit > bs) ? tail_flush(inode) : 0;
 }
 
 static int write_check(struct inode *inode, u64 *off_bytes, u64 *len_bytes, u32 flags)
@@ -341,7 +344,7 @@ int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes
 	if (!err)
 		err = unpack(inode);
 	if (!err)
-		err = make_way(inode, off_bytes);
+		err = make_way(inode, off_bytes, len_bytes);
 	if (!err) {
 		rw_read_lock(&inode->map_lock);
 		err = zero_old_tail(inode, off_bytes);

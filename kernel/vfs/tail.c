@@ -56,7 +56,7 @@ int tail_begin(struct inode *inode, u64 off_bytes, u8 *block, u64 end)
 	t->off_bytes = off_bytes;
 	t->block = block;
 	mutex_lock(&inode->attr);
-	inode->tail_512 = t->m.flags & MAP_NEW ? block_bytes(inode) / 512 : 0;
+	inode->tail_512 = t->m.flags & MAP_NEW ? MAX(inode->sb->unit_bytes, block_bytes(inode)) / 512 : 0;
 	mutex_unlock(&inode->attr);
 	rw_write_lock(&inode->map_lock);
 	atomic_store(&inode->tail_from, atomic_load(&inode->size_bytes));

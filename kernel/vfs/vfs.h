@@ -173,7 +173,7 @@ enum map_kind {
 	MAP_ENCODED,   /* inode_ops.decode makes the bytes */
 };
 
-#define MAP_NEW    0x1u  /* alloc: the blocks are not part of the file until commit */
+#define MAP_NEW    0x1u  /* alloc: space that the file does not have was set aside for them */
 #define MAP_LAST   0x2u  /* nothing but hole follows */
 #define MAP_COSTLY 0x8u  /* ENCODED: making the bytes takes longer than reading what they are made from */
 #define MAP_PLAIN  0x10u /* ENCODED: the bytes are as they lie on dev, and are checked */
@@ -271,12 +271,12 @@ struct inode_ops {
 	/* inode->is_packed: the file's bytes lie where they cannot be changed. Afterwards they do not: asked before the first write, truncate or
 	 * fallocate. Locks: lock W, map_lock W. */
 	int (*unpack)(struct inode *inode);
-	/* Where to write [off, off + len): block-aligned. One MAP_DATA mapping from off on, perhaps shorter. MAP_NEW: not part of the file yet. Locks: lock W, map_lock R. */
+	/* Where to write [off, off + len): block-aligned. One MAP_DATA mapping from off on, perhaps shorter. Locks: lock W, map_lock R. */
 	int (*alloc)(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out);
 	/*
 	 * The bytes of an alloc are on the device: make the mapping part of the file, and the file at least size_bytes long
-	 * (inode_grow). Between alloc and commit or abort of a MAP_NEW mapping seconds may go by, and other changes of the file that
-	 * do not meet its range; no lock is held all the time. What commit needs was set aside by alloc: no -ENOSPC.
+	 * (inode_grow). Between alloc and commit or abort seconds may go by, and other changes of the file that
+	 * do not meet its units of space; no lock is held all the time. What commit needs was set aside by alloc: no -ENOSPC.
 	 */
 	int (*commit)(struct inode *inode, const struct mapping *m, u64 size_bytes);
 	/* An alloc whose write failed. */
@@ -489,10 +489,11 @@ struct super_block {
 	const struct fs_type *type;  /* [const] */
 	const struct super_ops *ops; /* [const] */
 	struct health health;
-	struct blkdev *dev;      /* [const] the first device; referenced by the module */
-	struct bcache *cache;    /* [const] owned by the module */
-	u64 root_ino;            /* [const] */
-	u32 block_bytes;         /* [const] allocation unit of files */
+	struct blkdev *dev;   /* [const] the first device; referenced by the module */
+	struct bcache *cache; /* [const] owned by the module */
+	u64 root_ino;         /* [const] */
+	u32 block_bytes;      /* [const] unit of maps of files */
+	u32 unit_bytes; /* [const] files have space in units of this: a block, or where those are shared by neighbouring blocks, several. 0: a block */
 	u64 size_max_bytes;      /* [const] longest file */
 	u32 name_max;            /* [const] */
 	u32 time_gran_ns;        /* [const] times are multiples of it */

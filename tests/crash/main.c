@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct options {
 	const char *volume, *work, *keep;
@@ -79,6 +80,14 @@ static bool super_is_torn(const u8 *image)
 	       ext4_csum_super(d) != le32_get(d->checksum);
 }
 
+/* No kernel mounts a volume whose blocks are longer than its pages. */
+static bool kernel_can(const struct judge *j)
+{
+	const struct ext4_disk_super *d = (const void *)(j->image + EXT4_SUPER_OFF);
+
+	return j->can_mount && 1024u << le32_get(d->log_block_size) <= (u32)sysconf(_SC_PAGESIZE);
+}
+
 /* A state, by one judge or by all. */
 static char *judge_state(const struct options *o, struct replay *p, struct judge *j, struct model *m,
 			 const struct state *s, bool all)
@@ -102,7 +111,7 @@ static char *judge_state(const struct options *o, struct replay *p, struct judge
 		replay_make(p, s, j->image);
 		wrong = judge_e2fsck(j);
 	}
-	if (!wrong && all && j->can_mount) {
+	if (!wrong && all && kernel_can(j)) {
 		replay_make(p, s, j->image);
 		wrong = judge_kernel(j, m, s->cut);
 	}

@@ -33,6 +33,26 @@ static const struct volume table[] = {
 	  "-b 1024 -I 128 -O none,has_journal,dir_index,filetype,ext_attr,sparse_super,large_file -J size=1 "
 	  "-N 1024",
 	  12 << 20, false },
+	{ "clusters",
+	  "-b 1024 -C 8192 -g 256 -O "
+	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
+	  "large_file,huge_file,dir_nlink,extra_isize,bigalloc -J size=1 -N 2048",
+	  12 << 20, false },
+	{ "clusters-4k",
+	  "-b 4096 -C 16384 -g 512 -O "
+	  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,filetype,ext_"
+	  "attr,sparse_super,large_file,huge_file,dir_nlink,extra_isize,bigalloc -J size=4 -N 2048",
+	  24 << 20, false },
+	{ "8k",
+	  "-b 8192 -g 1024 -O "
+	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
+	  "large_file,huge_file,dir_nlink,extra_isize -J size=8 -N 2048",
+	  32 << 20, false },
+	{ "64k",
+	  "-b 65536 -g 512 -O "
+	  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,filetype,ext_"
+	  "attr,sparse_super,large_file,huge_file,dir_nlink,extra_isize -J size=64 -N 2048",
+	  160 << 20, false },
 	{ "no-journal",
 	  "-b 1024 -O "
 	  "none,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_file,huge_"

@@ -8,13 +8,14 @@ import pytest
 from mounting import foreground, need_tools, run, scratch
 
 
-@pytest.fixture(params=["", "-b 1024", "-b 4096 -N 200"])
+@pytest.fixture(params=["-O ^orphan_file", "-O ^orphan_file -b 1024", "-O ^orphan_file -b 4096 -N 200",
+                        "-O ^orphan_file,bigalloc -C 16384", "-O ^orphan_file -b 16384"])
 def image(request):
     need_tools("mke2fs", "e2fsck")
     with scratch() as path:
         (path / "m").mkdir()
         subprocess.run(["truncate", "-s", "24M", path / "img"], check=True)
-        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^orphan_file", *request.param.split(), path / "img"],
+        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", *request.param.split(), path / "img"],
                        check=True)
         yield path
 

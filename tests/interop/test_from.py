@@ -401,7 +401,6 @@ def test_hostile_archives_touch_nothing_else(place, tmp_path):
     (['ext4', 'NEW', '--platform', 'linux/amd64', '--from', 'SRC'], 'layout'),
     (['btrfs', 'NEW', '--from', 'SRC'], 'btrfs volumes cannot be made yet'),
     (['-O', 'extent,speed', 'ext4', 'NEW', '--from', 'SRC'], 'no feature "speed"'),
-    (['-O', 'bigalloc', 'ext4', 'NEW', '--from', 'SRC'], 'bigalloc'),
 ])
 def test_refused(place, args, says):
     full_tree(place / 'SRC', 3)

@@ -190,7 +190,7 @@ def test_the_kernel_writes(work, name):
 
 
 @need_root
-@pytest.mark.parametrize('name', [n for n in WRITTEN if n != 'bigalloc'])
+@pytest.mark.parametrize('name', WRITTEN)
 def test_we_write(work, name):
     size, args = SAME[name]
     ours(*args, 'ext4', work / 'a.img', size)

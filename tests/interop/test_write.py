@@ -9,8 +9,11 @@ import manifest, mounts
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason='not root: the kernel has to mount the images')
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ALL = subprocess.run(['bash', '-c', '. tests/features.sh; echo $ext4_volumes'], cwd=TOP, capture_output=True, text=True).stdout.split()
+# Blocks longer than a page: the kernel does not mount such volumes.
+LONG_BLOCKS = [k for k in ALL if k in ('8k', '16k', '32k') or k.startswith('64k')]
 # The kernel's own writing of inline data has crashed it (6.18): such volumes it only reads.
-KINDS = [k for k in ALL if k != 'inline'] if os.environ.get('LONG') else ['default', '1k', 'ext3', 'nojournal', 'uninit']
+KINDS = [k for k in ALL if k not in LONG_BLOCKS + ['inline', 'clusters_large']] if os.environ.get('LONG') else \
+    ['default', '1k', 'ext3', 'nojournal', 'uninit', 'clusters']
 
 
 def make(path, kind, mib=256):
@@ -117,11 +120,12 @@ def test_written_by_turns(tmp_path, kind):
         same(before, seen(root))
 
 
-def test_inline(tmp_path):
+@pytest.mark.parametrize('kind', ['inline', 'clusters_large'])
+def test_inline(tmp_path, kind):
     """As above, the kernel reading only."""
-    image, d = make(tmp_path / 'img', 'inline'), tmp_path / 'd'
+    image, d = make(tmp_path / 'img', kind), tmp_path / 'd'
     d.mkdir()
-    r = random.Random('inline')
+    r = random.Random(kind)
     for turn in range(3):
         with mounts.werunos(image, d) as root:
             work(root, r, 250)
@@ -131,7 +135,32 @@ def test_inline(tmp_path):
             same(before, seen(root))
 
 
-@pytest.mark.parametrize('kind', [k for k in KINDS if k != 'nojournal'][:4])
+def told(root):
+    """What rdump keeps."""
+    out = manifest.take(root, holes=False)
+    return {p: [d.get(k) for k in ('type', 'mode', 'uid', 'gid', 'content', 'target')] for p, d in out.items() if p != '.'}
+
+
+@pytest.mark.parametrize('kind', LONG_BLOCKS if os.environ.get('LONG') else ['64k'])
+def test_long_blocks(tmp_path, kind):
+    """debugfs shows what we wrote, where the kernel cannot."""
+    image, d, out = make(tmp_path / 'img', kind, 512), tmp_path / 'd', tmp_path / 'out'
+    d.mkdir()
+    r = random.Random(kind)
+    for turn in range(2):
+        with mounts.werunos(image, d) as root:
+            if not turn:
+                many_names(root, 3000)
+            work(root, r, 250)
+            before = told(root)
+        fsck(image)
+        out.mkdir()
+        mounts.run('debugfs', '-R', 'rdump / %s' % out, str(image))
+        assert before == told(str(out))
+        shutil.rmtree(out)
+
+
+@pytest.mark.parametrize('kind', [k for k in KINDS if k not in ('nojournal', 'clusters_nojournal')][:5])
 def test_killed(tmp_path, kind):
     """SIGKILL is a crash: what was synced before is all there, and e2fsck only replays and clears orphans."""
     image, d = make(tmp_path / 'img', kind), tmp_path / 'd'

@@ -6,11 +6,14 @@
  *   - ext4_data_reserve does it for a file that is written. Who appends gets more than he asked for: the rest is the file's
  *     window, from which he is served the next time, so that files that grow at the same time do not mix. It grows with the file.
  *   - ext4_blocks_promise counts blocks without choosing any.
+ *   - Below this file space is counted in clusters: what is asked for in blocks is rounded up to them, and what is given back is the
+ *     clusters in which blocks lie. A file's blocks have in their clusters the places that they have in the file's.
  *
  * Invariants
  *  1. A window's blocks are reserved like any others; it belongs to one inode and goes before that does.
  *  2. No -ENOSPC while a window holds blocks.
  *  3. A piece that is handed out lies in one group.
+ *  4. A window begins and ends with a cluster. What its owner leaves of his last cluster is not in the window: it is found by the map.
  */
 #include "balloc.h"
 
@@ -31,7 +34,7 @@ struct window {
 	struct list link;
 	u64 ino;
 	u64 lblk, pblk;
-	u32 len;
+	u32 len; /* in blocks */
 };
 
 /* ---- windows ---- */
@@ -119,13 +122,19 @@ static bool drop_windows(struct ext4_super *es)
 
 /* ---- reserving ---- */
 
+/* How many blocks of its cluster lie before blk; of the volume or of a file. */
+static u32 cluster_part(const struct ext4_super *es, u64 blk)
+{
+	return (u32)blk & ((1u << es->cluster_bits) - 1);
+}
+
 u64 ext4_kept_root(const struct ext4_super *es)
 {
 	u64 n = le32_get(es->disk.r_blocks_count_lo);
 
 	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
 		n |= (u64)le32_get(es->disk.r_blocks_count_hi) << 32;
-	return MIN(n, es->blocks);
+	return ALIGN_DOWN(MIN(n, es->blocks), 1ull << es->cluster_bits);
 }
 
 u64 ext4_kept_meta(const struct ext4_super *es)
@@ -147,17 +156,22 @@ static int no_space(const struct ext4_super *es)
 	return fail(-ENOSPC, "%s is full", es->vfs.health.name);
 }
 
-/* Up to want + extra blocks, extra only where there is plenty. */
+/* The clusters of `want` blocks, up to those of `extra` more where there is plenty. *blk begins one, *len is of whole ones. */
 static int reserve(struct ext4_super *es, u64 goal, u32 want, u32 extra, u32 flags, u64 *blk, u32 *len)
 {
+	u32 need = (u32)ext4_clusters_of(es, 0, want);
 	struct ext4_balloc *b = es->balloc;
 	u64 floor = floor_for(b, flags);
 	bool dropped = false;
 
+	extra >>= es->cluster_bits;
 	for (;;) {
-		u32 got = ext4_space_claim(b, want + extra, floor);
-		int err = got ? ext4_space_get(es, goal, got, blk, len) : -ENOSPC;
+		u32 got = ext4_space_claim(b, need + extra, floor), n = 0;
+		int err = got ? ext4_space_get(es, goal, got, blk, &n) : -ENOSPC;
 
+		/* Who tries again still knows what he wants. */
+		if (!err)
+			*len = n << es->cluster_bits;
 		if (err != -ENOSPC)
 			return err;
 		if (dropped || !drop_windows(es))
@@ -169,7 +183,14 @@ static int reserve(struct ext4_super *es, u64 goal, u32 want, u32 extra, u32 fla
 
 int ext4_blocks_reserve(struct ext4_super *es, u64 goal, u32 want, u32 flags, u64 *blk, u32 *len)
 {
-	return reserve(es, goal, want, 0, flags, blk, len);
+	u32 before = cluster_part(es, goal);
+	int err = reserve(es, goal, before + want, 0, flags, blk, len);
+
+	if (err)
+		return err;
+	*blk += before;
+	*len = MIN(*len - before, want);
+	return 0;
 }
 
 void ext4_blocks_unreserve(struct ext4_super *es, u64 blk, u32 len)
@@ -201,7 +222,8 @@ void ext4_blocks_unpromise(struct ext4_super *es, u32 n)
 int ext4_block_new(struct ext4_handle *h, u64 goal, u64 *blk)
 {
 	u32 len;
-	int err = ext4_blocks_reserve(h->es, goal, 1, EXT4_RESERVE_META, blk, &len);
+	int err =
+		ext4_blocks_reserve(h->es, goal - cluster_part(h->es, goal), 1, EXT4_RESERVE_META, blk, &len);
 
 	if (err)
 		return err;
@@ -227,7 +249,7 @@ static u32 window_len(const struct ext4_inode *ei, u64 lblk, u32 want)
 		return 1;
 	while (n < bytes && n < WINDOW_MAX_BYTES)
 		n *= 2;
-	return avail > 0 ? (u32)MIN(n >> es->block_bits, (u64)avail / WINDOW_PART) : 0;
+	return avail > 0 ? (u32)MIN(n >> es->block_bits, ((u64)avail << es->cluster_bits) / WINDOW_PART) : 0;
 }
 
 static bool same_group(const struct ext4_super *es, u64 a, u64 b)
@@ -236,7 +258,7 @@ static bool same_group(const struct ext4_super *es, u64 a, u64 b)
 	       (b - es->first_data_blk) / es->blocks_per_group;
 }
 
-/* A window for the inode, that begins where lblk is wanted. *w is NULL or an empty one. */
+/* A window for the inode, that begins where lblk, which begins a cluster, is wanted. *w is NULL or an empty one. */
 static int window_new(struct ext4_inode *ei, u64 lblk, u64 goal, u32 want, struct window **w)
 {
 	struct ext4_super *es = ext4_inode_super(ei);
@@ -256,9 +278,10 @@ static int window_new(struct ext4_inode *ei, u64 lblk, u64 goal, u32 want, struc
 	return 0;
 }
 
-static u32 serve(struct window *w, u32 want)
+/* Whole clusters. */
+static u32 serve(const struct ext4_super *es, struct window *w, u32 want)
 {
-	u32 n = MIN(want, w->len);
+	u32 n = MIN(ALIGN_UP(want, 1u << es->cluster_bits), w->len);
 
 	w->lblk += n;
 	w->pblk += n;
@@ -270,30 +293,34 @@ int ext4_data_reserve(struct ext4_inode *ei, u64 lblk, u64 goal, u32 want, u64 *
 {
 	struct ext4_super *es = ext4_inode_super(ei);
 	struct window *w = window_take(es, ei->vfs.ino);
+	u32 before = cluster_part(es, lblk), need = before + want;
+	u64 first = lblk - before;
 	int err = 0;
 
-	if (w && w->lblk != lblk) {
+	if (w && w->lblk != first) {
 		/* A write elsewhere does not take the appending writer's window away. */
-		if (lblk < w->lblk) {
+		if (first < w->lblk) {
 			window_put(es, w);
-			return reserve(es, goal, want, 0, 0, blk, len);
+			return ext4_blocks_reserve(es, goal, want, 0, blk, len);
 		}
 		window_free(es, w);
 		w = NULL;
 	}
 	if (!w)
-		err = window_new(ei, lblk, goal, want, &w);
+		err = window_new(ei, first, goal, need, &w);
 	if (err) {
 		free(w);
 		return err;
 	}
 	*blk = w->pblk;
-	*len = serve(w, want);
+	*len = serve(es, w, need);
 	/* Where it goes on without a gap the piece is made longer. */
-	if (*len < want && !window_new(ei, lblk + *len, *blk + *len, want - *len, &w) &&
+	if (*len < need && !window_new(ei, first + *len, *blk + *len, need - *len, &w) &&
 	    w->pblk == *blk + *len && same_group(es, w->pblk, *blk))
-		*len += serve(w, want - *len);
+		*len += serve(es, w, need - *len);
 	window_put(es, w);
+	*blk += before;
+	*len = MIN(*len - before, want);
 	return 0;
 }
 
@@ -303,7 +330,7 @@ u64 ext4_blocks_avail(struct ext4_super *es)
 {
 	s64 n = atomic_load(&es->balloc->avail) - (s64)es->balloc->kept_meta;
 
-	return n > 0 ? (u64)n : 0;
+	return n > 0 ? (u64)n << es->cluster_bits : 0;
 }
 
 bool ext4_blocks_pending(struct ext4_super *es)
@@ -344,9 +371,11 @@ int ext4_balloc_open(struct ext4_super *es)
 	if (!b)
 		return fail(-ENOMEM, "no memory for the allocator");
 	es->balloc = b;
-	b->kept_root = ext4_kept_root(es);
+	b->kept_root = ext4_kept_root(es) >> es->cluster_bits;
 	/* What does not fit into a fresh volume is made anew elsewhere: it may be filled to the brim. */
-	b->kept_meta = es->fresh ? MIN(ext4_kept_meta(es), (u64)KEPT_META_FRESH) : ext4_kept_meta(es);
+	b->kept_meta = ext4_kept_meta(es) >> es->cluster_bits;
+	if (es->fresh)
+		b->kept_meta = MIN(b->kept_meta, (u64)KEPT_META_FRESH);
 	for (u32 i = 0; i < EXT4_WINDOW_LISTS; i++) {
 		mutex_init(&b->window[i].lock, RANK_LEAF);
 		list_init(&b->window[i].list);

@@ -5,8 +5,10 @@
  *                                              └───────ext4_space_put───► free
  * Reserved and waiting blocks are known in memory alone: on the volume a reserved one is free still, a waiting one already.
  *
- * `avail` counts blocks that are free and that nobody has claimed: who wants blocks claims them there first, and then finds
+ * `avail` counts what is free and nobody has claimed: who wants blocks claims them there first, and then finds
  * that many in the groups. What is promised is claimed and not looked for.
+ *
+ * All numbers here are of clusters, and all bits; places on the volume are blocks.
  */
 #ifndef BALLOC_H
 #define BALLOC_H
@@ -15,7 +17,7 @@
 
 /* A group's space. */
 struct ext4_space {
-	u64 *busy; /* [group lock] a bit for each block that cannot be had; NULL: as the bitmap on the volume says */
+	u64 *busy; /* [group lock] a bit for each that cannot be had; NULL: as the bitmap on the volume says */
 	_Atomic u32 free;    /* [group lock to change] that can be had */
 	_Atomic u32 longest; /* [group lock to change] no run of free ones is longer */
 	u32 held;            /* [group lock] reserved, or waiting */
@@ -49,15 +51,15 @@ struct ext4_balloc {
 
 int ext4_space_open(struct ext4_super *es) __must_check;
 void ext4_space_close(struct ext4_super *es);
-/* Claims up to n blocks; `floor` of all must be left. What it got. */
+/* Claims up to n; `floor` of all must be left. What it got. */
 u32 ext4_space_claim(struct ext4_balloc *b, u32 n, u64 floor);
 void ext4_space_unclaim(struct ext4_balloc *b, u64 n);
 /*
- * Finds 1 to n of n claimed blocks, in one piece in one group; the rest of the claim is given back. -ENOSPC, everything given
- * back: there are none, after all.
+ * Finds 1 to n of n claimed, in one piece in one group; the rest of the claim is given back. *blk begins a cluster. -ENOSPC,
+ * everything given back: there are none, after all.
  */
 int ext4_space_get(struct ext4_super *es, u64 goal, u32 n, u64 *blk, u32 *len) __must_check;
-/* The same backwards. */
-void ext4_space_put(struct ext4_super *es, u64 blk, u32 len);
+/* The same backwards: the clusters of these blocks. */
+void ext4_space_put(struct ext4_super *es, u64 blk, u32 blocks);
 
 #endif

@@ -210,6 +210,18 @@ static inline u32 ext4_group_blocks(const struct ext4_super *es, u32 group)
 	return (u32)MIN((u64)es->blocks_per_group, es->blocks - ext4_group_start(es, group));
 }
 
+/* Its clusters. A volume that is written ends with a whole one. */
+static inline u32 ext4_group_clusters(const struct ext4_super *es, u32 group)
+{
+	return DIV_ROUND_UP(ext4_group_blocks(es, group), 1u << es->cluster_bits);
+}
+
+/* How many clusters the blocks [blk, blk + len) lie in; likewise of a file. */
+static inline u64 ext4_clusters_of(const struct ext4_super *es, u64 blk, u64 len)
+{
+	return len ? ((blk + len - 1) >> es->cluster_bits) - (blk >> es->cluster_bits) + 1 : 0;
+}
+
 static inline u32 ext4_ino_group(const struct ext4_super *es, u64 ino)
 {
 	return (u32)((ino - 1) / es->inodes_per_group);
@@ -475,6 +487,16 @@ u32 ext4_extent_up_to(const struct ext4_disk_extent *e, u32 n, u64 lblk);
 int ext4_extent_map(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
 int ext4_indirect_map(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
 int ext4_map_blocks(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out) __must_check;
+
+/* ---- cluster.c: where a cluster is more than one block, a file's blocks that lie in one cluster share it ---- */
+
+/* The place of lblk, a hole, in a cluster that the file has; 0: the file has none there. -EUCLEAN: its map makes no sense there. Locks: tree R, for both. */
+int ext4_cluster_find(struct ext4_inode *ei, u64 lblk, u64 *pblk) __must_check;
+/*
+ * Of the blocks [lblk, lblk + len), all of one kind and in one piece, those whose clusters have no other blocks of the file: [*from, *to), none
+ * where both are the same.
+ */
+int ext4_cluster_own(struct ext4_inode *ei, u64 lblk, u64 len, u64 *from, u64 *to) __must_check;
 
 /* ---- verity.c: content checked by a hash tree ---- */
 
@@ -819,22 +841,27 @@ int ext4_group_change(struct ext4_handle *h, u32 group) __must_check;
 /* jbd2_ops.precommit, and at each ext4_end without a journal: bitmap sums, descriptors, the superblock's counters. */
 int ext4_precommit(void *es, struct jbd2_handle *jh);
 
-/* ---- mballoc.c, balloc.c: blocks ---- */
+/*
+ * ---- mballoc.c, balloc.c: blocks ----
+ *
+ * Space is had in clusters. Who asks speaks of blocks, and means the clusters that they lie in: those of [blk, blk + len) are taken, given back and
+ * freed whole.
+ */
 
 int ext4_balloc_open(struct ext4_super *es) __must_check;
 void ext4_balloc_close(struct ext4_super *es);
-/* Blocks that only the superuser may have; and those that are kept so that data once accepted always finds its metadata. */
+/* Blocks that only the superuser may have; and those that are kept so that data once accepted always finds its metadata. Whole clusters. */
 u64 ext4_kept_root(const struct ext4_super *es);
 u64 ext4_kept_meta(const struct ext4_super *es);
 #define EXT4_RESERVE_META 0x1u /* metadata: may use what is kept back for it */
 /*
  * Reserves 1 to `want` blocks in one piece, in memory, at `goal` if that is free, else near it, the longest piece that is not far.
- * -ENOSPC. Not part of any handle. Locks: none of rank ALLOC.
+ * It begins where in a cluster the goal does. -ENOSPC. Not part of any handle. Locks: none of rank ALLOC.
  */
 int ext4_blocks_reserve(struct ext4_super *es, u64 goal, u32 want, u32 flags, u64 *blk,
 			u32 *len) __must_check;
 /*
- * For file data at lblk, which is a hole: 1 to `want` blocks in one piece, from the inode's window when it goes on there, else near goal. An
+ * For file data at lblk, which is a hole, as are its cluster and those of `want` blocks: 1 to `want` blocks in one piece, from the inode's window when it goes on there, else near goal. An
  * appending writer gets a window, blocks reserved behind what he asked for, so that files written at the same time stay in one
  * piece each. Locks: vfs.lock W.
  */
@@ -845,14 +872,15 @@ void ext4_window_drop(struct ext4_inode *ei);
 void ext4_blocks_unreserve(struct ext4_super *es, u64 blk, u32 len);
 /* Reserved blocks become taken, on the volume too. At most EXT4_CREDITS_GROUP for each group they lie in; a reserved piece lies in one. */
 int ext4_blocks_take(struct ext4_handle *h, u64 blk, u32 len) __must_check;
-/* Blocks of a file become free, for others when the handle's transaction is durable. metadata: each is forgotten too (costs revokes). */
+/* Blocks of a file, and all in their clusters, become free, for others when the handle's transaction is durable. metadata: each of the blocks is
+ * forgotten too (costs revokes). */
 int ext4_blocks_free(struct ext4_handle *h, u64 blk, u32 len, bool metadata) __must_check;
 /* One block of metadata near goal: reserve and take. */
 int ext4_block_new(struct ext4_handle *h, u64 goal, u64 *blk) __must_check;
 /* Blocks that can be had: free, without what is reserved, kept back, or waiting for a commit. */
 u64 ext4_blocks_avail(struct ext4_super *es);
 /*
- * Counts n blocks as had without choosing any: for those of the map that something accepted now may need later. -ENOSPC. Given back
+ * Counts n blocks, in clusters of their own, as had without choosing any: for those of the map that something accepted now may need later. -ENOSPC. Given back
  * right before they are really taken.
  */
 int ext4_blocks_promise(struct ext4_super *es, u32 n, u32 flags) __must_check;
@@ -870,8 +898,8 @@ void ext4_committed(void *es, u32 tid);
 int ext4_inode_write(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 /* The same over the whole slot, for an inode whose number was just taken. */
 int ext4_inode_write_new(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
-/* Adds blocks (or, negative, takes them away) to what the inode counts. In memory. */
-void ext4_inode_add_blocks(struct ext4_inode *ei, s64 blocks);
+/* Adds clusters (or, negative, takes them away) to what the inode counts. In memory. */
+void ext4_inode_add_clusters(struct ext4_inode *ei, s64 clusters);
 /* The slot of any inode, joined. Its bytes change under the buffer's lock, which ext4_inode_slot_done, setting the checksum, gives up. */
 int ext4_inode_slot(struct ext4_handle *h, u64 ino, struct buffer_head **bh,
 		    struct ext4_disk_inode **raw) __must_check;
@@ -1010,7 +1038,7 @@ int ext4_inline_take_out(struct ext4_handle *h, struct ext4_inode *ei, u8 **data
 
 /* ---- map_edit.c: maps that change ---- */
 
-/* Where the file's block lblk would best lie. Locks: takes tree R. */
+/* Where the file's block lblk would best lie; in its cluster where lblk lies in one of the file. Locks: takes tree R. */
 u64 ext4_goal(struct ext4_inode *ei, u64 lblk);
 
 /* The range, a hole, becomes mapped to pblk. Locks: tree W. The inode's block count is brought along, the inode is not written. */

@@ -374,7 +374,7 @@ static void put(struct ext4_handle *h, struct path *p, struct ext4_fresh *f, u32
 	}
 	entry_insert(&p->level[k], at, &e);
 	changed(h, &p->level[k]);
-	ext4_inode_add_blocks(p->ei, f->count);
+	ext4_inode_add_clusters(p->ei, f->count);
 }
 
 /* ---- inserting ---- */
@@ -467,6 +467,7 @@ int ext4_extent_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u
 {
 	struct ext4_disk_extent e;
 	struct path p;
+	u64 from, to;
 	int err;
 
 	if (!len || len > (unwritten ? EXT4_EXTENT_UNWRITTEN_MAX : EXT4_EXTENT_INIT_MAX) ||
@@ -474,12 +475,15 @@ int ext4_extent_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u
 		return fail(-EFBIG, "inode %llu: %u blocks from block %llu on are more than can be mapped",
 			    (unsigned long long)ei->vfs.ino, len, (unsigned long long)lblk);
 	e = make_extent(lblk, len, pblk, unwritten);
+	err = ext4_cluster_own(ei, lblk, len, &from, &to);
+	if (err)
+		return err;
 	err = find(ei, lblk, &p);
 	if (!err)
 		err = insert(h, &p, &e);
 	path_put(&p);
 	if (!err)
-		ext4_inode_add_blocks(ei, len);
+		ext4_inode_add_clusters(ei, (s64)ext4_clusters_of(h->es, from, to - from));
 	return err;
 }
 
@@ -656,6 +660,32 @@ static void take_out(struct ext4_handle *h, struct path *p, u32 top)
 	changed(h, n);
 }
 
+/* What the extent had is free, but for clusters that other blocks of the file lie in too. *clusters: how many it had alone. */
+static int free_extent(struct ext4_handle *h, struct path *p, struct ext4_cut *c,
+		       const struct ext4_disk_extent *gone, u64 *clusters)
+{
+	u64 start = le32_get(gone->lblk), pblk = ext4_extent_start(gone), from, to;
+	int err = ext4_cluster_own(p->ei, start, ext4_extent_len(gone), &from, &to);
+
+	if (err)
+		return err;
+	*clusters = ext4_clusters_of(h->es, from, to - from);
+	/* Clusters that are none of the file's are left alone. */
+	if (((start ^ pblk) & ((1ull << h->es->cluster_bits) - 1)) != 0) {
+		c->bad++;
+		(void)!bad_tree(p->ei, "an extent lies across clusters");
+		return 0;
+	}
+	if (from < to)
+		err = ext4_cut_free(h, c, pblk + (from - start), (u32)(to - from), c->metadata);
+	if (err || !c->metadata)
+		return err;
+	for (u64 at = start; at < end_of(gone) && !err; at++)
+		if (at < from || at >= to)
+			err = ext4_forget(h, pblk + (at - start));
+	return err ? ext4_abort(h->es, err) : 0;
+}
+
 /* The path's last extent goes, from `start` on. */
 static int cut_extent(struct ext4_handle *h, struct path *p, struct ext4_cut *c, u64 start)
 {
@@ -663,10 +693,11 @@ static int cut_extent(struct ext4_handle *h, struct path *p, struct ext4_cut *c,
 	struct ext4_disk_extent *e = entry(leaf, leaf->at - 1), gone = part(e, start, end_of(e));
 	bool whole = start == le32_get(e->lblk);
 	u32 top = whole ? level_that_stays(p, p->depth) : p->depth;
+	u64 clusters;
 	int err = join(h, p, top);
 
 	if (!err)
-		err = ext4_cut_free(h, c, ext4_extent_start(&gone), (u32)ext4_extent_len(&gone), c->metadata);
+		err = free_extent(h, p, c, &gone, &clusters);
 	if (err)
 		return err;
 	err = free_nodes(h, p, c, top);
@@ -679,7 +710,7 @@ static int cut_extent(struct ext4_handle *h, struct path *p, struct ext4_cut *c,
 		*e = part(e, le32_get(e->lblk), start);
 		changed(h, leaf);
 	}
-	ext4_inode_add_blocks(p->ei, -(s64)(ext4_extent_len(&gone) + p->depth - top));
+	ext4_inode_add_clusters(p->ei, -(s64)(clusters + p->depth - top));
 	return 0;
 }
 
@@ -694,7 +725,7 @@ static int drop_leaf(struct ext4_handle *h, struct path *p, struct ext4_cut *c)
 	if (err)
 		return err;
 	take_out(h, p, top);
-	ext4_inode_add_blocks(p->ei, -(s64)(p->depth - top));
+	ext4_inode_add_clusters(p->ei, -(s64)(p->depth - top));
 	return 0;
 }
 
@@ -766,7 +797,7 @@ static int shrink_once(struct ext4_handle *h, struct ext4_inode *ei)
 	set_entries(&root, count);
 	root.hdr->max = le16_put((u16)room);
 	root.hdr->depth = le16_put((u16)(depth - 1));
-	ext4_inode_add_blocks(ei, -1);
+	ext4_inode_add_clusters(ei, -1);
 	return 1;
 }
 

@@ -309,9 +309,10 @@ static void load_batch(struct ext4_super *es, u32 i, u32 n, u32 *bad, u32 *backu
 static u32 clusters_counted(const struct ext4_super *es, u32 group)
 {
 	const struct ext4_group *g = &es->group[group];
-	u32 max = DIV_ROUND_UP(ext4_group_blocks(es, group), 1u << es->cluster_bits);
 
-	return g->bad || g->blocks_out || g->free_clusters > max ? 0 : g->free_clusters;
+	return g->bad || g->blocks_out || g->free_clusters > ext4_group_clusters(es, group)
+		       ? 0
+		       : g->free_clusters;
 }
 
 static u32 inodes_counted(const struct ext4_super *es, u32 group)

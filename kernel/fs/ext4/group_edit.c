@@ -53,15 +53,16 @@ static void set_bits(u8 *bitmap, u64 from, u64 end)
 static void make_block_bitmap(const struct ext4_super *es, u32 group, u8 *bitmap)
 {
 	u64 start = ext4_group_start(es, group), blocks = ext4_group_blocks(es, group);
+	u32 bits = es->cluster_bits;
 
 	for (u32 i = 0; i < es->zone.count; i++) {
 		u64 from = MAX(es->zone.range[i].start, start),
 		    end = MIN(es->zone.range[i].end, start + blocks);
 
 		if (from < end)
-			set_bits(bitmap, from - start, end - start);
+			set_bits(bitmap, (from - start) >> bits, ((end - 1 - start) >> bits) + 1);
 	}
-	set_bits(bitmap, blocks, 8ull * ext4_block_bytes(es));
+	set_bits(bitmap, ext4_group_clusters(es, group), 8ull * ext4_block_bytes(es));
 }
 
 static void make_inode_bitmap(const struct ext4_super *es, u32 group, u8 *bitmap)
@@ -197,7 +198,7 @@ static int fill_desc(struct ext4_super *es, u32 group)
 static void fill_counts(struct ext4_super *es)
 {
 	const struct ext4_group_edit *edit = es->group_edit;
-	u64 blocks = edit->free_clusters;
+	u64 blocks = edit->free_clusters << es->cluster_bits;
 	struct ext4_disk_super *d = ext4_super_lock(es);
 
 	d->free_blocks_count_lo = le32_put((u32)blocks);

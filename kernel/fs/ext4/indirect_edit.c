@@ -156,7 +156,7 @@ static int insert(struct ext4_handle *h, struct ext4_inode *ei, struct path *p, 
 	}
 	if (!err) {
 		link_up(h, p, &f, len, pblk);
-		ext4_inode_add_blocks(ei, (s64)len + missing);
+		ext4_inode_add_clusters(ei, (s64)len + missing);
 	}
 	ext4_fresh_done(&f);
 	return err;
@@ -303,7 +303,7 @@ static int cut_step(struct ext4_handle *h, struct ext4_inode *ei, struct path *p
 			return err;
 		memset(&at->ptr[s.lo], 0, (s.hi - s.lo + 1) * sizeof(le32));
 		changed(h, at);
-		ext4_inode_add_blocks(ei, -(s64)(s.blocks + p->have - s.top));
+		ext4_inode_add_clusters(ei, -(s64)(s.blocks + p->have - s.top));
 	}
 	c->to = to;
 	return 0;

@@ -53,7 +53,7 @@ static void make_mapped(struct ext4_super *es, struct ext4_inode *ei)
 	ei->vfs.blocks_512 = 0;
 	mutex_unlock(&ei->vfs.attr);
 	if (ei->xattr_blk)
-		ext4_inode_add_blocks(ei, 1);
+		ext4_inode_add_clusters(ei, 1);
 }
 
 int ext4_inline_take_out(struct ext4_handle *h, struct ext4_inode *ei, u8 **data, u32 *len)

@@ -277,9 +277,10 @@ int ext4_inode_set_dtime(struct ext4_handle *h, u64 ino, u32 dtime)
 	return 0;
 }
 
-void ext4_inode_add_blocks(struct ext4_inode *ei, s64 blocks)
+void ext4_inode_add_clusters(struct ext4_inode *ei, s64 clusters)
 {
-	s64 sectors = blocks * (s64)(1u << (ext4_inode_super(ei)->block_bits - 9));
+	const struct ext4_super *es = ext4_inode_super(ei);
+	s64 sectors = clusters * (s64)(1ull << (es->cluster_bits + es->block_bits - 9));
 	struct inode *inode = &ei->vfs;
 
 	mutex_lock(&inode->attr);

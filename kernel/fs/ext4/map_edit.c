@@ -54,7 +54,8 @@ static int end_change(struct ext4_handle *h, struct ext4_inode *ei, int err)
 u64 ext4_goal(struct ext4_inode *ei, u64 lblk)
 {
 	struct ext4_super *es = ext4_inode_super(ei);
-	u64 goal = ext4_group_start(es, ext4_ino_group(es, ei->vfs.ino)), before = lblk;
+	u64 goal = ext4_group_start(es, ext4_ino_group(es, ei->vfs.ino)), before = lblk,
+	    mask = (1ull << es->cluster_bits) - 1;
 	struct ext4_run run;
 	int err = 0;
 
@@ -73,7 +74,7 @@ u64 ext4_goal(struct ext4_inode *ei, u64 lblk)
 	rw_read_unlock(&ei->tree);
 	if (err)
 		err_clear();
-	return goal < es->blocks ? goal : 0;
+	return (goal < es->blocks ? goal & ~mask : 0) | (lblk & mask);
 }
 
 /* ---- one map ---- */
@@ -91,15 +92,55 @@ static u32 piece_max(const struct ext4_inode *ei, u64 lblk)
 	return has_extents(ei) ? EXT4_EXTENT_UNWRITTEN_MAX : ext4_indirect_piece(ei, lblk);
 }
 
-/* Reserved blocks become part of the map. They stay reserved when that fails with nothing done. */
-static int insert_reserved(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk,
-			   bool unwritten)
+/*
+ * Of the hole [lblk, lblk + *len), where a part at its beginning may have a place in a cluster that the file has: *len is of that part, which
+ * lies at *pblk; or *pblk is 0, and none of *len blocks has such a place.
+ */
+static int find_own(struct ext4_inode *ei, u64 lblk, u32 *len, u64 *pblk)
+{
+	struct ext4_super *es = ext4_inode_super(ei);
+	u64 mask = (1ull << es->cluster_bits) - 1, end = lblk + *len, last = 0;
+	int err;
+
+	*pblk = 0;
+	if (!mask)
+		return 0;
+	if (!has_extents(ei))
+		return corrupt(&es->vfs.health, "inode", ei->vfs.ino,
+			       "is mapped by pointers, on a volume with clusters");
+	rw_read_lock(&ei->tree);
+	err = ext4_cluster_find(ei, lblk, pblk);
+	if (!err && !*pblk && end & mask)
+		err = ext4_cluster_find(ei, end - 1, &last);
+	rw_read_unlock(&ei->tree);
+	if (*pblk)
+		*len = (u32)MIN((u64)*len, (lblk | mask) + 1 - lblk);
+	else if (last)
+		*len = (u32)((end & ~mask) - lblk);
+	return err;
+}
+
+/* A place for a hole's blocks, outside of any window. *fresh: it was reserved, and is not in a cluster that the file has. */
+static int place(struct ext4_inode *ei, u64 lblk, u32 want, u32 flags, u64 *pblk, u32 *len, bool *fresh)
+{
+	int err = find_own(ei, lblk, &want, pblk);
+
+	*len = want;
+	*fresh = !*pblk;
+	if (err || *pblk)
+		return err;
+	return ext4_blocks_reserve(ext4_inode_super(ei), ext4_goal(ei, lblk), want, flags, pblk, len);
+}
+
+/* Blocks become part of the map, fresh: reserved ones, which are taken. They stay reserved when that fails with nothing done. */
+static int insert_placed(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk,
+			 bool unwritten, bool fresh)
 {
 	int err;
 
 	rw_write_lock(&ei->tree);
 	err = ext4_map_insert(h, ei, lblk, len, pblk, unwritten);
-	if (!err) {
+	if (!err && fresh) {
 		err = ext4_blocks_take(h, pblk, len);
 		if (err)
 			err = ext4_abort(h->es, err);
@@ -112,16 +153,17 @@ int ext4_map_new_block(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, c
 		       const struct bh_ctx *ctx, struct buffer_head **out)
 {
 	struct buffer_head *bh;
+	bool fresh;
 	u32 len;
 	u64 blk;
-	int err = ext4_blocks_reserve(h->es, ext4_goal(ei, lblk), 1, 0, &blk, &len);
+	int err = place(ei, lblk, 1, 0, &blk, &len, &fresh);
 
 	if (err)
 		return err;
 	err = bh_get_new(h->es->vfs.dev, blk, ops, ctx, &bh);
 	if (err)
 		goto unreserve;
-	err = insert_reserved(h, ei, lblk, 1, blk, false);
+	err = insert_placed(h, ei, lblk, 1, blk, false, fresh);
 	if (err)
 		goto put;
 	err = ext4_access(h, bh);
@@ -134,7 +176,8 @@ int ext4_map_new_block(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, c
 put:
 	bh_put(bh);
 unreserve:
-	ext4_blocks_unreserve(h->es, blk, 1);
+	if (fresh)
+		ext4_blocks_unreserve(h->es, blk, 1);
 	return err;
 }
 
@@ -150,7 +193,7 @@ static int swap_in(struct ext4_handle *h, struct ext4_inode *ei, u64 pblk)
 	if (err)
 		return err;
 	free(data);
-	err = pblk ? insert_reserved(h, ei, 0, 1, pblk, false) : 0;
+	err = pblk ? insert_placed(h, ei, 0, 1, pblk, false, true) : 0;
 	return err ? ext4_abort(h->es, err) : 0;
 }
 
@@ -232,19 +275,26 @@ static int look(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *run)
 #define PROMISED 1
 
 /* A place for a hole's blocks, and what the map will need for them. */
-static int reserve(struct ext4_inode *ei, u64 lblk, u32 want, u64 *pblk, u32 *len, u32 *promised)
+static int reserve(struct ext4_inode *ei, u64 lblk, u32 want, u64 *pblk, u32 *len, bool *fresh, u32 *promised)
 {
 	struct ext4_super *es = ext4_inode_super(ei);
 	int err;
+
+	want = MIN(want, piece_max(ei, lblk));
+	err = find_own(ei, lblk, &want, pblk);
+	if (err)
+		return err;
+	*len = want;
+	*fresh = !*pblk;
 
 	rw_read_lock(&ei->tree);
 	err = has_extents(ei) ? ext4_extent_need(ei, lblk, promised) : ext4_indirect_need(ei, lblk, promised);
 	rw_read_unlock(&ei->tree);
 	if (!err && *promised)
 		err = ext4_blocks_promise(es, *promised, EXT4_RESERVE_META);
-	if (err)
+	if (err || !*fresh)
 		return err;
-	err = ext4_data_reserve(ei, lblk, ext4_goal(ei, lblk), MIN(want, piece_max(ei, lblk)), pblk, len);
+	err = ext4_data_reserve(ei, lblk, ext4_goal(ei, lblk), want, pblk, len);
 	if (err && *promised)
 		ext4_blocks_unpromise(es, *promised);
 	return err;
@@ -262,7 +312,7 @@ int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping
 	struct ext4_super *es = ext4_inode_super(ei);
 	u64 lblk = off_bytes >> es->block_bits, pblk;
 	u32 len = (u32)MIN(len_bytes >> es->block_bits, (u64)EXT4_EXTENT_UNWRITTEN_MAX), promised = 0;
-	bool tried = false;
+	bool tried = false, fresh = false;
 	struct ext4_run run;
 	int err;
 
@@ -277,13 +327,13 @@ int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping
 	pblk = run.pblk + (lblk - run.lblk);
 	if (!run.pblk) {
 		do
-			err = reserve(ei, lblk, len, &pblk, &len, &promised);
+			err = reserve(ei, lblk, len, &pblk, &len, &fresh, &promised);
 		while (ext4_retry(es, err, &tried));
 		if (err)
 			return err;
 	}
 	*out = (struct mapping){ .kind = MAP_DATA,
-				 .flags = run.pblk ? 0 : MAP_NEW,
+				 .flags = fresh ? MAP_NEW : 0,
 				 .off_bytes = lblk << es->block_bits,
 				 .len_bytes = (u64)len << es->block_bits,
 				 .dev = inode->sb->dev,
@@ -315,7 +365,7 @@ static int commit_map(struct ext4_handle *h, struct ext4_inode *ei, const struct
 
 	switch (m->fs_private[WHAT]) {
 	case IS_NEW:
-		err = insert_reserved(h, ei, lblk, len, m->dev_off_bytes >> bits, false);
+		err = insert_placed(h, ei, lblk, len, m->dev_off_bytes >> bits, false, m->flags & MAP_NEW);
 		break;
 	case IS_UNWRITTEN:
 		rw_write_lock(&ei->tree);
@@ -374,8 +424,8 @@ int ext4_commit(struct inode *inode, const struct mapping *m, u64 size_bytes)
 
 /* ---- promising ---- */
 
-/* What is reserved becomes an unwritten part of the file. */
-static int promise(struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk)
+/* What has its place becomes an unwritten part of the file. */
+static int promise(struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk, bool fresh)
 {
 	struct ext4_handle h;
 	int err = ext4_begin(ext4_inode_super(ei),
@@ -383,7 +433,7 @@ static int promise(struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk)
 
 	if (err)
 		return err;
-	err = insert_reserved(&h, ei, lblk, len, pblk, true);
+	err = insert_placed(&h, ei, lblk, len, pblk, true, fresh);
 	if (!err)
 		inode_touch(&ei->vfs, ATTR_MTIME | ATTR_CTIME);
 	atomic_store(&ei->data_tid, h.jh.tid);
@@ -396,6 +446,7 @@ static int prealloc_step(struct ext4_inode *ei, u64 *lblk, u64 end)
 	struct ext4_super *es = ext4_inode_super(ei);
 	struct ext4_run run;
 	u64 pblk, run_end;
+	bool fresh;
 	u32 len;
 	int err = look(ei, *lblk, end - *lblk, &run);
 
@@ -406,15 +457,14 @@ static int prealloc_step(struct ext4_inode *ei, u64 *lblk, u64 end)
 		*lblk = run_end;
 		return 0;
 	}
-	err = ext4_blocks_reserve(es, ext4_goal(ei, *lblk),
-				  (u32)MIN(MIN(run_end, end) - *lblk, (u64)EXT4_EXTENT_UNWRITTEN_MAX), 0,
-				  &pblk, &len);
+	err = place(ei, *lblk, (u32)MIN(MIN(run_end, end) - *lblk, (u64)EXT4_EXTENT_UNWRITTEN_MAX), 0, &pblk,
+		    &len, &fresh);
 	if (err)
 		return err;
-	err = promise(ei, *lblk, len, pblk);
-	if (err)
+	err = promise(ei, *lblk, len, pblk, fresh);
+	if (err && fresh)
 		ext4_blocks_unreserve(es, pblk, len);
-	else
+	else if (!err)
 		*lblk += len;
 	return err;
 }
@@ -481,6 +531,11 @@ static int next_step(struct cutting *c)
 /* Locks: tree W, for these two. */
 static int cut_begin(struct cutting *c)
 {
+	struct ext4_super *es = ext4_inode_super(c->ei);
+
+	if (es->cluster_bits && !has_extents(c->ei))
+		return corrupt(&es->vfs.health, "inode", c->ei->vfs.ino,
+			       "is mapped by pointers, on a volume with clusters");
 	return has_extents(c->ei) ? ext4_extent_split(&c->h, c->ei, c->cut.to) : 0;
 }
 

@@ -34,7 +34,7 @@
 struct freed {
 	struct list link;
 	u32 tid, group;
-	u32 at, len; /* in the group */
+	u32 at, len; /* in the group, in clusters */
 };
 
 /* ---- bits ---- */
@@ -109,7 +109,7 @@ static u32 now_s(void)
 
 static u32 map_words(const struct ext4_super *es)
 {
-	return DIV_ROUND_UP(es->blocks_per_group, 64u);
+	return DIV_ROUND_UP(es->clusters_per_group, 64u);
 }
 
 static int broken(struct ext4_super *es, u32 group, const char *why)
@@ -134,17 +134,21 @@ static bool rests(const struct ext4_space *s)
 }
 
 /* What the zone has of the group becomes busy. False: some of it was free. */
-static bool lay_zone(const struct ext4_zone *z, u64 start, u64 end, u64 *map)
+static bool lay_zone(const struct ext4_super *es, const struct ext4_zone *z, u32 group, u64 *map)
 {
+	u64 start = ext4_group_start(es, group), end = start + ext4_group_blocks(es, group);
 	bool all = true;
 
 	for (u32 i = 0; i < z->count; i++) {
 		u64 from = MAX(z->range[i].start, start), to = MIN(z->range[i].end, end);
+		u32 first, last;
 
 		if (from >= to)
 			continue;
-		all = all && find_bit(map, (u32)(from - start), (u32)(to - start), false) == to - start;
-		change_bits(map, (u32)(from - start), (u32)(to - from), true);
+		first = (u32)((from - start) >> es->cluster_bits);
+		last = (u32)((to - 1 - start) >> es->cluster_bits);
+		all = all && find_bit(map, first, last + 1, false) == last + 1;
+		change_bits(map, first, last + 1 - first, true);
 	}
 	return all;
 }
@@ -162,7 +166,7 @@ static u32 count_free(const u64 *map, u32 words)
 static int load(struct ext4_super *es, u32 group)
 {
 	struct ext4_space *s = &es->balloc->space[group];
-	u64 start = ext4_group_start(es, group), blocks = ext4_group_blocks(es, group);
+	u32 clusters = ext4_group_clusters(es, group);
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	scoped(freep) u64 *map = NULL;
 	int err;
@@ -180,13 +184,12 @@ static int load(struct ext4_super *es, u32 group)
 	atomic_store(&s->rest_until_s, err == -EIO ? now_s() + REST_S : 0);
 	if (err)
 		return err;
-	for (u32 i = 0; i < es->blocks_per_group / 8; i++)
+	for (u32 i = 0; i < DIV_ROUND_UP(es->clusters_per_group, 8u); i++)
 		map[i / 8] |= (u64)((const u8 *)bh->data)[i] << i % 8 * 8;
-	change_bits(map, (u32)blocks, map_words(es) * 64 - (u32)blocks, true);
+	change_bits(map, clusters, map_words(es) * 64 - clusters, true);
 	if (count_free(map, map_words(es)) != es->group[group].free_clusters)
 		return broken(es, group, "its descriptor and its block bitmap disagree on what is free");
-	if (!lay_zone(&es->zone, start, start + blocks, map) ||
-	    !lay_zone(&es->journal_zone, start, start + blocks, map))
+	if (!lay_zone(es, &es->zone, group, map) || !lay_zone(es, &es->journal_zone, group, map))
 		return broken(es, group, "its block bitmap has blocks of metadata as free");
 	s->busy = take(map);
 	atomic_fetch_add(&es->balloc->loaded, 1);
@@ -256,22 +259,22 @@ static bool scan(const u64 *map, u32 from, u32 last, u32 end, u32 want, struct p
 }
 
 /*
- * A piece of `need` to `want` blocks; at the goal, if that is free, of any length. A goal at the group's start means anywhere: then the
+ * A piece of `need` to `want`; at the goal, if that is free, of any length. A goal at the group's start means anywhere: then the
  * search begins where the last one ended, or where something was freed since. Locks: the group's.
  */
-static bool pick(struct ext4_space *s, u32 blocks, u32 goal, u32 need, u32 want, struct piece *out)
+static bool pick(struct ext4_space *s, u32 all, u32 goal, u32 need, u32 want, struct piece *out)
 {
 	struct piece best = { 0, 0 };
 	bool anywhere = goal == NO_GOAL || !goal;
 	u32 from = anywhere ? s->next : goal;
 
 	if (goal != NO_GOAL && find_bit(s->busy, goal, goal + 1, false) == goal) {
-		*out = (struct piece){ goal, find_bit(s->busy, goal, MIN(blocks, goal + want), true) - goal };
+		*out = (struct piece){ goal, find_bit(s->busy, goal, MIN(all, goal + want), true) - goal };
 		return true;
 	}
 	if (atomic_load(&s->longest) < need)
 		return false;
-	if (!scan(s->busy, from, blocks, blocks, want, &best) && !scan(s->busy, 0, from, blocks, want, &best))
+	if (!scan(s->busy, from, all, all, want, &best) && !scan(s->busy, 0, from, all, want, &best))
 		atomic_store(&s->longest, best.len);
 	if (best.len < need)
 		return false;
@@ -318,7 +321,7 @@ static int get_in_group(struct ext4_super *es, u32 group, u32 goal, u32 need, u3
 		if (err)
 			return err == -EUCLEAN || err == -EIO ? 0 : err;
 	}
-	if (!pick(s, ext4_group_blocks(es, group), goal, need, want, out))
+	if (!pick(s, ext4_group_clusters(es, group), goal, need, want, out))
 		return 0;
 	reserve(s, out);
 	return 1;
@@ -333,12 +336,13 @@ static int get_round(struct ext4_super *es, u64 goal, u32 need, u32 want, u64 *b
 		u32 group = (u32)(((u64)first + i) % es->groups);
 		u64 start = ext4_group_start(es, group);
 		struct piece p = { 0, 0 };
-		int got = get_in_group(es, group, i ? NO_GOAL : (u32)(goal - start), need, want, &loads, &p);
+		u32 at = i ? NO_GOAL : (u32)((goal - start) >> es->cluster_bits);
+		int got = get_in_group(es, group, at, need, want, &loads, &p);
 
 		if (got < 0)
 			return got;
 		if (got) {
-			*blk = start + p.at;
+			*blk = start + ((u64)p.at << es->cluster_bits);
 			*len = p.len;
 			return 1;
 		}
@@ -350,8 +354,8 @@ int ext4_space_get(struct ext4_super *es, u64 goal, u32 n, u64 *blk, u32 *len)
 {
 	int got = 0;
 
-	ext4_space_unclaim(es->balloc, n - MIN(n, es->blocks_per_group));
-	n = MIN(n, es->blocks_per_group);
+	ext4_space_unclaim(es->balloc, n - MIN(n, es->clusters_per_group));
+	n = MIN(n, es->clusters_per_group);
 	if (goal < es->first_data_blk || goal >= es->blocks)
 		goal = es->first_data_blk;
 	for (u32 round = 0; round < ROUNDS_MAX && !got; round++)
@@ -369,13 +373,21 @@ int ext4_space_get(struct ext4_super *es, u64 goal, u32 n, u64 *blk, u32 *len)
 
 /* ---- reserved, taken, freed ---- */
 
-/* The part of [blk, blk + len) in blk's group. */
+/* The clusters of the part of [blk, blk + len) in blk's group; how many blocks that part has. */
 static u32 group_part(const struct ext4_super *es, u64 blk, u32 len, u32 *group, struct piece *p)
 {
+	u32 at;
+
 	*group = (u32)((blk - es->first_data_blk) / es->blocks_per_group);
-	p->at = (u32)(blk - ext4_group_start(es, *group));
-	p->len = MIN(len, es->blocks_per_group - p->at);
-	return p->len;
+	at = (u32)(blk - ext4_group_start(es, *group));
+	len = MIN(len, es->blocks_per_group - at);
+	*p = (struct piece){ at >> es->cluster_bits, (u32)ext4_clusters_of(es, at, len) };
+	return len;
+}
+
+static u64 piece_blk(const struct ext4_super *es, u32 group, u32 at)
+{
+	return ext4_group_start(es, group) + ((u64)at << es->cluster_bits);
 }
 
 /* Held blocks are free in memory again. Locks: the group's. */
@@ -390,13 +402,13 @@ static void release(struct ext4_super *es, u32 group, const struct piece *p)
 	ext4_space_unclaim(es->balloc, p->len);
 }
 
-void ext4_space_put(struct ext4_super *es, u64 blk, u32 len)
+void ext4_space_put(struct ext4_super *es, u64 blk, u32 blocks)
 {
+	u32 group, n;
 	struct piece p;
-	u32 group;
 
-	for (; len; blk += p.len, len -= p.len) {
-		group_part(es, blk, len, &group, &p);
+	for (; blocks; blk += n, blocks -= n) {
+		n = group_part(es, blk, blocks, &group, &p);
 		mutex_guard(&es->group_lock[group]);
 		release(es, group, &p);
 	}
@@ -425,7 +437,7 @@ static int take_part(struct ext4_handle *h, u32 group, const struct piece *p)
 		return err;
 	if (!s->busy || find_bit(s->busy, p->at, p->at + p->len, false) != p->at + p->len ||
 	    !disk_bits_are(bh->data, p->at, p->len, false))
-		return corrupt(&es->vfs.health, "block", ext4_group_start(es, group) + p->at,
+		return corrupt(&es->vfs.health, "block", piece_blk(es, group, p->at),
 			       "is to be taken, but was taken already or not reserved");
 	change_disk_bits(bh->data, p->at, p->len, true);
 	ext4_dirty(h, bh);
@@ -437,13 +449,13 @@ static int take_part(struct ext4_handle *h, u32 group, const struct piece *p)
 
 int ext4_blocks_take(struct ext4_handle *h, u64 blk, u32 len)
 {
+	u32 group, n;
 	struct piece p;
-	u32 group;
 
-	for (; len; blk += p.len, len -= p.len) {
+	for (; len; blk += n, len -= n) {
 		int err;
 
-		group_part(h->es, blk, len, &group, &p);
+		n = group_part(h->es, blk, len, &group, &p);
 		err = take_part(h, group, &p);
 		if (err)
 			return err;
@@ -478,11 +490,11 @@ static int forget(struct ext4_handle *h, u64 blk, u32 len)
 	return err;
 }
 
-static int free_part(struct ext4_handle *h, u32 group, const struct piece *p, bool metadata)
+/* The clusters of the blocks [blk, blk + len). */
+static int free_part(struct ext4_handle *h, u32 group, const struct piece *p, u64 blk, u32 len, bool metadata)
 {
 	struct ext4_super *es = h->es;
 	struct ext4_space *s = &es->balloc->space[group];
-	u64 blk = ext4_group_start(es, group) + p->at;
 	scoped(freep) struct freed *fresh = malloc(sizeof(*fresh));
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	int err;
@@ -496,19 +508,19 @@ static int free_part(struct ext4_handle *h, u32 group, const struct piece *p, bo
 	if (err == -EIO)
 		err = corrupt(&es->vfs.health, "block", blk,
 			      "of %u that are freed: they stay taken, since their bitmap could not be read",
-			      p->len);
+			      len);
 	/* What lies there can be given up, but not be given back before the volume is repaired. */
 	if (err == -EUCLEAN)
-		return metadata ? forget(h, blk, p->len) : 0;
+		return metadata ? forget(h, blk, len) : 0;
 	if (!err)
 		err = join_group(h, group, &bh);
 	if (err)
 		return err;
 	if (!disk_bits_are(bh->data, p->at, p->len, true))
 		return corrupt(&es->vfs.health, "block", blk, "of %u that are freed: some are free already",
-			       p->len);
+			       len);
 	if (metadata)
-		err = forget(h, blk, p->len);
+		err = forget(h, blk, len);
 	if (err)
 		return err;
 	change_disk_bits(bh->data, p->at, p->len, false);
@@ -522,17 +534,19 @@ static int free_part(struct ext4_handle *h, u32 group, const struct piece *p, bo
 int ext4_blocks_free(struct ext4_handle *h, u64 blk, u32 len, bool metadata)
 {
 	struct ext4_super *es = h->es;
+	u64 mask = (1ull << es->cluster_bits) - 1;
+	u32 group, n;
 	struct piece p;
-	u32 group;
 
-	if (!ext4_blocks_ok_for(es, 0, blk, len))
+	if (!len || blk + len > es->blocks ||
+	    !ext4_blocks_ok_for(es, 0, blk & ~mask, ((blk + len + mask) & ~mask) - (blk & ~mask)))
 		return corrupt(&es->vfs.health, "block", blk, "of %u that are freed: not all are a file's",
 			       len);
-	for (; len; blk += p.len, len -= p.len) {
+	for (; len; blk += n, len -= n) {
 		int err;
 
-		group_part(es, blk, len, &group, &p);
-		err = free_part(h, group, &p, metadata);
+		n = group_part(es, blk, len, &group, &p);
+		err = free_part(h, group, &p, blk, n, metadata);
 		if (err)
 			return err;
 	}
@@ -555,10 +569,11 @@ static void take_durable(struct ext4_balloc *b, u32 tid, struct list *out)
 
 static void discard(struct ext4_super *es, const struct freed *f)
 {
-	u64 blk = ext4_group_start(es, f->group) + f->at;
+	u32 unit = es->cluster_bits + es->block_bits;
 
 	/* It is a hint. */
-	if (blkdev_discard(es->vfs.dev, blk << es->block_bits, (u64)f->len << es->block_bits))
+	if (blkdev_discard(es->vfs.dev, piece_blk(es, f->group, f->at) << es->block_bits,
+			   (u64)f->len << unit))
 		err_clear();
 }
 
@@ -616,15 +631,15 @@ static int trim_next(struct ext4_super *es, u32 group, u32 *at, u32 end, u32 lea
 
 static int trim_group(struct ext4_super *es, u32 group, u32 at, u32 end, u32 least, u64 *trimmed)
 {
-	u64 start = ext4_group_start(es, group);
 	struct piece p = { 0, 0 };
 	int got;
 
 	while ((got = trim_next(es, group, &at, end, least, &p)) > 0) {
-		u64 bytes = (u64)p.len << es->block_bits;
-		int err = blkdev_discard(es->vfs.dev, (start + p.at) << es->block_bits, bytes);
+		u64 blk = piece_blk(es, group, p.at), blocks = (u64)p.len << es->cluster_bits,
+		    bytes = blocks << es->block_bits;
+		int err = blkdev_discard(es->vfs.dev, blk << es->block_bits, bytes);
 
-		ext4_space_put(es, start + p.at, p.len);
+		ext4_space_put(es, blk, (u32)blocks);
 		if (err)
 			return err;
 		*trimmed += bytes;
@@ -635,16 +650,17 @@ static int trim_group(struct ext4_super *es, u32 group, u32 at, u32 end, u32 lea
 int ext4_trim(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes, u64 *trimmed_bytes)
 {
 	struct ext4_super *es = ext4_super(sb);
-	u64 bytes = es->blocks << es->block_bits, from = MIN(off_bytes, bytes) >> es->block_bits,
-	    end = (off_bytes < bytes ? off_bytes + MIN(len_bytes, bytes - off_bytes) : bytes) >>
-		  es->block_bits;
+	u32 bits = es->cluster_bits + es->block_bits;
+	u64 bytes = es->blocks << es->block_bits, from = MIN(off_bytes, bytes) >> bits,
+	    end = (off_bytes < bytes ? off_bytes + MIN(len_bytes, bytes - off_bytes) : bytes) >> bits;
 	u32 least = (u32)MAX(
-		MIN(DIV_ROUND_UP(MIN(min_bytes, bytes), sb->block_bytes), (u64)es->blocks_per_group + 1),
+		MIN(DIV_ROUND_UP(MIN(min_bytes, bytes), 1ull << bits), (u64)es->clusters_per_group + 1),
 		1ull);
 	int err = 0;
 
 	for (u32 group = 0; group < es->groups && !err; group++) {
-		u64 start = ext4_group_start(es, group), stop = start + ext4_group_blocks(es, group);
+		u64 start = ext4_group_start(es, group) >> es->cluster_bits,
+		    stop = start + ext4_group_clusters(es, group);
 
 		if (from < stop && end > start)
 			err = trim_group(es, group, (u32)(MAX(from, start) - start),
@@ -658,7 +674,7 @@ int ext4_trim(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_byte
 int ext4_space_open(struct ext4_super *es)
 {
 	struct ext4_balloc *b = es->balloc;
-	s64 free_blocks = 0;
+	s64 all = 0;
 
 	b->space = calloc(es->groups, sizeof(*b->space));
 	if (!b->space)
@@ -666,13 +682,13 @@ int ext4_space_open(struct ext4_super *es)
 	for (u32 i = 0; i < es->groups; i++) {
 		u32 n = es->group[i].bad ? 0 : es->group[i].free_clusters;
 
-		if (n > ext4_group_blocks(es, i))
+		if (n > ext4_group_clusters(es, i))
 			n = 0; /* found out when the bitmap is looked at */
 		atomic_init(&b->space[i].free, n);
 		atomic_init(&b->space[i].longest, n);
-		free_blocks += n;
+		all += n;
 	}
-	atomic_init(&b->avail, free_blocks);
+	atomic_init(&b->avail, all);
 	list_init(&b->freed);
 	mutex_init(&b->freed_lock, RANK_LEAF);
 	b->loaded_max = MAX(BUSY_BYTES_MAX / (map_words(es) * (u32)sizeof(u64)), 16u);

@@ -16,9 +16,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define BLOCK_BITS_WRITE_MAX 12u
-#define COMMIT_S_MAX         300u
-#define BATCH_COMMIT_MS      300000u /* what fills a quarter of the log is committed before */
+#define COMMIT_S_MAX    300u
+#define BATCH_COMMIT_MS 300000u /* what fills a quarter of the log is committed before */
 
 /* ---- may it be written? ---- */
 
@@ -32,9 +31,10 @@ bool ext4_write_refused(const struct ext4_super *es, struct text *why)
 	ext4_feature_unwritable(&es->disk, &names);
 	if (names.len_bytes)
 		text_add(why, "not written yet by this program: volumes with %s", text_str(&names));
-	else if (es->block_bits > BLOCK_BITS_WRITE_MAX)
-		text_add(why, "not written yet by this program: volumes with blocks of %u bytes",
-			 ext4_block_bytes(es));
+	else if (es->cluster_bits && !ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS))
+		text_add(why, "it has bigalloc without extent: check it first");
+	else if (es->blocks & ((1u << es->cluster_bits) - 1))
+		text_add(why, "its last cluster is not a whole one");
 	else if (es->vfs.dev->sector_bytes > ext4_block_bytes(es))
 		text_add(why, "the device's sectors of %u bytes are longer than the volume's blocks",
 			 es->vfs.dev->sector_bytes);
@@ -318,17 +318,19 @@ static int take_block(struct ext4_super *es, struct jbd2_handle *h, u64 blk, con
 /* Every block that the overlay has and in which it differs. */
 static int take_blocks(struct ext4_super *es, struct jbd2_handle *h, struct blkdev *overlay, u32 *count)
 {
-	u32 bytes = ext4_block_bytes(es);
-	u8 unit[DEV_SNAP_UNIT_BYTES];
-	int err = 0;
+	u32 bytes = ext4_block_bytes(es), span = MAX(bytes, DEV_SNAP_UNIT_BYTES);
+	scoped(freep) u8 *piece = malloc(span);
+	int err = piece ? 0 : fail(-ENOMEM, "no memory for blocks");
 
 	*count = 0;
-	for (u64 off = 0; !err && (off = dev_snap_next(overlay, off)) != ~0ull; off += sizeof(unit)) {
-		u64 len = MIN((u64)sizeof(unit), overlay->size_bytes - off);
+	for (u64 off = 0; !err && (off = dev_snap_next(overlay, off)) != ~0ull; off += span) {
+		u64 len;
 
-		err = blkdev_read(overlay, off, unit, len);
+		off = ALIGN_DOWN(off, (u64)span);
+		len = MIN((u64)span, overlay->size_bytes - off);
+		err = blkdev_read(overlay, off, piece, len);
 		for (u64 at = 0; !err && at + bytes <= len; at += bytes)
-			err = take_block(es, h, (off + at) >> es->block_bits, unit + at, count);
+			err = take_block(es, h, (off + at) >> es->block_bits, piece + at, count);
 	}
 	return err;
 }

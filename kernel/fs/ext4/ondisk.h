@@ -105,7 +105,7 @@ struct ext4_disk_super {
 	le32 inodes_count;         /* 0x000 */
 	le32 blocks_count_lo;      /* 0x004 */
 	le32 r_blocks_count_lo;    /* 0x008 for the super-user only */
-	le32 free_blocks_count_lo; /* 0x00c clusters with bigalloc */
+	le32 free_blocks_count_lo; /* 0x00c blocks, also where space is had in clusters */
 	le32 free_inodes_count;    /* 0x010 */
 	le32 first_data_block;     /* 0x014 1 with 1 KiB blocks, else 0 */
 	le32 log_block_size;       /* 0x018 block = 1024 << n */

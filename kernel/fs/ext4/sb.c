@@ -335,6 +335,7 @@ static void fill_geometry(struct ext4_super *es)
 	es->gdt_blocks = DIV_ROUND_UP(es->groups, es->descs_per_block);
 	es->vfs.root_ino = EXT4_INO_ROOT;
 	es->vfs.block_bytes = block;
+	es->vfs.unit_bytes = block << es->cluster_bits;
 	es->vfs.size_max_bytes = ext4_file_blocks_max(es, ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS))
 				 << es->block_bits;
 	es->vfs.time_gran_ns = es->inode_bytes > EXT4_INODE_BYTES_OLD ? 1 : 1000000000u;

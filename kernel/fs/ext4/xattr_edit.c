@@ -406,7 +406,7 @@ static int replace(struct ext4_handle *h, struct ext4_inode *ei, struct buffer_h
 			return ext4_abort(es, err);
 	}
 	ei->xattr_blk = blk;
-	ext4_inode_add_blocks(ei, (s64)(blk != 0) - (old != NULL));
+	ext4_inode_add_clusters(ei, (s64)(blk != 0) - (old != NULL));
 	return 0;
 }
 
@@ -504,7 +504,7 @@ int ext4_xattr_drop(struct ext4_handle *h, struct ext4_inode *ei)
 	if (err && err != -ENODATA && err != -EUCLEAN)
 		return err;
 	if (ei->xattr_blk)
-		ext4_inode_add_blocks(ei, -1);
+		ext4_inode_add_clusters(ei, -1);
 	ei->xattr_blk = 0;
 	return 0;
 }

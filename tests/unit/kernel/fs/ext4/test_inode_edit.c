@@ -276,11 +276,11 @@ static void test_add_blocks(void **state)
 	open_volume();
 	ei = load(INO_FILE);
 	ei->vfs.blocks_512 = 10;
-	ext4_inode_add_blocks(ei, 3);
+	ext4_inode_add_clusters(ei, 3);
 	assert_int_equal(ei->vfs.blocks_512, 16);
-	ext4_inode_add_blocks(ei, -8);
+	ext4_inode_add_clusters(ei, -8);
 	assert_int_equal(ei->vfs.blocks_512, 0);
-	ext4_inode_add_blocks(ei, -1);
+	ext4_inode_add_clusters(ei, -1);
 	assert_int_equal(ei->vfs.blocks_512, 0);
 	mutex_fini(&ei->vfs.attr);
 	ext4_inode_free(ei);

@@ -168,6 +168,18 @@ static void bytes_nojournal(void **state)
 	bytes_on("-t ext2 -b 4096", 32);
 }
 
+static void bytes_clusters(void **state)
+{
+	(void)state;
+	bytes_on("-t ext4 -b 4096 -C 65536 -O has_journal,metadata_csum,bigalloc", 64);
+}
+
+static void bytes_64k(void **state)
+{
+	(void)state;
+	bytes_on("-t ext4 -b 65536 -O has_journal,metadata_csum -J size=64", 256);
+}
+
 /* ---- out of the inode ---- */
 
 static const u32 small[] = { 0, 1, 59, 60, 61, 100, 152 };
@@ -507,6 +519,8 @@ int main(void)
 		cmocka_unit_test_teardown(bytes_1k, vol_clean),
 		cmocka_unit_test_teardown(bytes_pointers, vol_clean),
 		cmocka_unit_test_teardown(bytes_nojournal, vol_clean),
+		cmocka_unit_test_teardown(bytes_clusters, vol_clean),
+		cmocka_unit_test_teardown(bytes_64k, vol_clean),
 		cmocka_unit_test_teardown(out_of_inode, vol_clean),
 		cmocka_unit_test_teardown(few_pieces, vol_clean),
 		cmocka_unit_test_teardown(full, vol_clean),
