@@ -162,15 +162,18 @@ int ext4_evict_inode(struct inode *inode)
 	/* It stays an orphan on the volume. */
 	if (es->vfs.rdonly || health_state(&es->vfs.health) >= HEALTH_ABORTED)
 		return 0;
+	err = has_map(ei) || ext4_has_incompat(es, EXT4_INCOMPAT_EA_INODE) ? note(es, ei) : 0;
+	if (err)
+		return err;
 	if (has_map(ei)) {
-		err = note(es, ei);
-		if (err)
-			return err;
 		inode_set_size(inode, 0);
 		err = ext4_map_cut(ei, 0);
 		if (err)
 			return err;
 	}
+	err = ext4_xattr_shed(ei);
+	if (err)
+		return err;
 	err = ext4_begin(es,
 			 EXT4_CREDITS_INODE + EXT4_CREDITS_ORPHAN + EXT4_CREDITS_GROUP + EXT4_CREDITS_XATTR,
 			 1, &h);
@@ -194,7 +197,7 @@ static int load(struct ext4_super *es, struct inode *inode)
 
 	if (err)
 		return err == -ESTALE ? not_orphan(es, inode->ino, "it was never used") : err;
-	if (ei->flags & EXT4_FL_EA_INODE)
+	if (ei->flags & EXT4_FL_EA_INODE && inode->nlink)
 		return not_orphan(es, inode->ino, "it holds an attribute's value");
 	es->set_ops(inode);
 	return 0;

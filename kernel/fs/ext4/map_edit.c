@@ -525,7 +525,7 @@ static int cut(struct cutting *c, bool touch)
 	bool open = true;
 	int err;
 
-	c->cut.metadata = !is_reg(&ei->vfs);
+	c->cut.metadata = !is_reg(&ei->vfs) || ei->is_value;
 	c->cut.max = c->cut.metadata ? CUT_METADATA_MAX : UINT32_MAX;
 	err = ext4_begin(ext4_inode_super(ei), CREDITS_STEP, revokes_of(c), &c->h);
 	if (err)

@@ -158,6 +158,7 @@ static int create_once(struct ext4_inode *dir, const struct name *name, const st
 	struct ext4_handle h;
 	int err;
 
+	credits += ext4_acl_credits(es, what->acl) + ext4_acl_credits(es, what->default_acl);
 	if (name)
 		credits += EXT4_CREDITS_DIR_ADD;
 	if (S_ISDIR(what->mode))
