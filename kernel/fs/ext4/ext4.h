@@ -646,6 +646,7 @@ int ext4_inline_dir_get(struct ext4_inode *dir, struct ext4_inline_dir *out) __m
 /* ---- htree.c ---- */
 
 #define EXT4_DX_LEVELS_MAX 3u
+#define EXT4_DX_LBLK_MASK  0x0fffffffu /* of an entry: its block; the rest is kept for other use */
 
 /* A way through the index, from the root to a leaf. */
 struct ext4_dx_path {
@@ -744,7 +745,7 @@ struct ext4_handle {
 /* An extent or pointer goes in: at most the path, and a split on every level with its new block's group. */
 #define EXT4_CREDITS_INSERT (2 * EXT4_EXTENT_DEPTH_MAX + EXT4_EXTENT_DEPTH_MAX * EXT4_CREDITS_GROUP)
 /* A name goes in: leaf, index blocks, a split on each of them with its new block, and its place in the map. */
-#define EXT4_CREDITS_DIR_ADD (8u + 3 * EXT4_CREDITS_GROUP + EXT4_CREDITS_INSERT)
+#define EXT4_CREDITS_DIR_ADD (8u + 4 * EXT4_CREDITS_GROUP + EXT4_CREDITS_INSERT)
 #define EXT4_CREDITS_DIR_DEL 2u
 #define EXT4_CREDITS_XATTR   (3u + 2 * EXT4_CREDITS_GROUP)
 

@@ -313,6 +313,10 @@ static void test_full(void **state)
 			u32 i = rnd(FILES), n = rnd(NAMES), v = 3 + rnd(VALUES - 3);
 			int err;
 
+			if (k % 3 == 0) {
+				assert_int_equal(removed(i, n, false), model[i][n] == -1 ? -ENODATA : 0);
+				model[i][n] = -1;
+			}
 			value[v][0]++;
 			for (u32 f = 0; f < FILES; f++)
 				for (u32 a = 0; a < NAMES; a++)
