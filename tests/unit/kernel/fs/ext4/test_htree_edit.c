@@ -145,7 +145,8 @@ static void three_levels(void **state)
 	vol_fsck();
 	if (vol_kernel_can()) {
 		vol_kernel("img", "rw");
-		run("cd %s/mnt/d && test $(ls -U | wc -l) = %u && seq -f kernel-%%0200g 1 3000 | xargs touch && "
+		run("cd %s/mnt/d && test $(ls -U | wc -l) = %u && seq -f kernel-%%0200g 1 3000 | xargs touch "
+		    "&& "
 		    "seq -f kernel-%%0200g 1 3000 | xargs rm --",
 		    vol_dir, m.present);
 		vol_kernel_end();
