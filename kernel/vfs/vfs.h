@@ -498,6 +498,7 @@ struct super_block {
 	u32 time_gran_ns;        /* [const] times are multiples of it */
 	bool rdonly;             /* [const] */
 	bool has_acl, has_xattr; /* [const] */
+	bool folds_case;         /* [const] a directory without names may become I_NO_DCACHE */
 	const char *
 		xattr_prefix; /* [const] of attributes that are the file system's own, "btrfs."; NULL: none */
 	char notice[256];     /* [const] what the user should know about this mount, "" nothing */
@@ -526,7 +527,7 @@ struct inode {
 	struct super_block *sb; /* [const] */
 	u64 ino;                /* [const] */
 	u32 generation;         /* [const] [read_inode] */
-	u32 iflags;             /* [const] [read_inode] I_* */
+	_Atomic u32 iflags;     /* [read_inode] [lock W to add some] I_* */
 	const struct inode_ops
 		*ops;       /* [const] [read_inode] NULL members: -EPERM, -EOPNOTSUPP, -ENOTDIR … as fits */
 	struct rwlock lock; /* rank DIR or INODE */

@@ -21,8 +21,9 @@ static int check_change(const struct ext4_inode *dir)
 
 	if (dir->flags & EXT4_FL_ENCRYPT)
 		return fail(-ENOKEY, "directory %llu is encrypted, and its key is not known", ino);
-	if (dir->flags & EXT4_FL_CASEFOLD)
-		return fail(-EOPNOTSUPP, "directory %llu does not regard case: it cannot be changed", ino);
+	if (dir->flags & EXT4_FL_CASEFOLD && !ext4_dir_folds(dir))
+		return fail(-EUCLEAN, "directory %llu is not to regard case, which the volume does not know",
+			    ino);
 	if (atomic_load_explicit(&dir->holes_in_dir, memory_order_relaxed) ||
 	    atomic_load_explicit(&dir->index_bad, memory_order_relaxed) ||
 	    (dir->flags & EXT4_FL_INDEX && !ext4_dir_is_indexed(dir) && es->metadata_csum))
@@ -115,6 +116,9 @@ int ext4_dir_add(struct ext4_handle *h, struct ext4_inode *dir, const struct nam
 
 	if (err)
 		return err;
+	if (ext4_dir_name_refused(dir, name))
+		return fail(-EINVAL, "directory %llu has no names that are not UTF-8",
+			    (unsigned long long)dir->vfs.ino);
 	if (dir->flags & EXT4_FL_INLINE_DATA)
 		err = ext4_inline_dir_move(h, dir);
 	if (err)

@@ -569,6 +569,13 @@ u32 ext4_xattr_hash(const char *name, u32 name_len, const void *value, u32 bytes
 
 /* The name as it is compared and hashed where case does not matter. False: it is not UTF-8 and means only itself. */
 bool ext4_casefold(const char *name, u32 len, char folded[EXT4_FOLD_MAX], u32 *folded_len);
+/* In this directory case does not matter, and what its names are is known. */
+bool ext4_dir_folds(const struct ext4_inode *dir);
+/* ext4_name_hash of a name in this directory. */
+int ext4_dir_hash(const struct ext4_inode *dir, u32 version, const char *name, u32 len,
+		  struct ext4_hash *out) __must_check;
+/* The volume is strict, and the directory may have no such name. */
+bool ext4_dir_name_refused(const struct ext4_inode *dir, const struct name *name);
 
 /* ---- nokey.c ---- */
 

@@ -461,7 +461,7 @@ static void refused(void **state)
 	static const struct {
 		u32 flag;
 		int err;
-	} what[] = { { EXT4_FL_ENCRYPT, -ENOKEY }, { EXT4_FL_CASEFOLD, -EOPNOTSUPP } };
+	} what[] = { { EXT4_FL_ENCRYPT, -ENOKEY }, { EXT4_FL_CASEFOLD, -EUCLEAN } };
 
 	(void)state;
 	start("-t ext4 -b 1024", 24);
