@@ -288,6 +288,8 @@ struct inode_ops {
 	/* The file is size_bytes long (inode_set_size). When that is shorter than before, unmap(end, ~0) of what lies beyond follows,
 	 * and the module sees to it that a crash in between completes it. Locks: lock W, map_lock W. */
 	int (*set_size)(struct inode *inode, u64 size_bytes);
+	/* Whether content may be read (`write`: changed) at all, when a file is opened or changed by its path. NULL: yes. Locks: none. */
+	int (*may_open)(const struct inode *inode, bool write);
 	/* A writer has closed it: what was set aside for more of it may be given back. Others may be writing still. NULL: nothing to do.
 	 * Locks: none. */
 	void (*closed)(struct inode *inode);

@@ -2,7 +2,7 @@
  * Directories that change: a name goes in, goes, or comes to mean another inode.
  *
  *   - Who calls knows what is there: names that are added are not, names that are taken or changed are.
- *   - A directory that was found damaged is not changed: -EUCLEAN. Neither is one whose names are encrypted.
+ *   - A directory that was found damaged is not changed: -EUCLEAN.
  *   - A plain directory is filled from ei->room_at on: where the last name found room, or one went since. So a directory
  *     that grows is not looked through for each name; what is left before is looked for when the disk is full.
  *   - A directory of one block that is full becomes hashed where the volume has dir_index. A longer one never does.
@@ -19,8 +19,6 @@ static int check_change(const struct ext4_inode *dir)
 	struct ext4_super *es = ext4_inode_super(dir);
 	unsigned long long ino = dir->vfs.ino;
 
-	if (dir->flags & EXT4_FL_ENCRYPT)
-		return fail(-ENOKEY, "directory %llu is encrypted, and its key is not known", ino);
 	if (dir->flags & EXT4_FL_CASEFOLD && !ext4_dir_folds(dir))
 		return fail(-EUCLEAN, "directory %llu is not to regard case, which the volume does not know",
 			    ino);

@@ -55,7 +55,7 @@ static const struct feature features[] = {
 	{ EXT4_INCOMPAT, EXT4_INCOMPAT_CSUM_SEED, WRITE, "metadata_csum_seed" },
 	{ EXT4_INCOMPAT, EXT4_INCOMPAT_LARGEDIR, WRITE, "large_dir" },
 	{ EXT4_INCOMPAT, EXT4_INCOMPAT_INLINE_DATA, WRITE, "inline_data" },
-	{ EXT4_INCOMPAT, EXT4_INCOMPAT_ENCRYPT, READ, "encrypt" },
+	{ EXT4_INCOMPAT, EXT4_INCOMPAT_ENCRYPT, WRITE, "encrypt" },
 	{ EXT4_INCOMPAT, EXT4_INCOMPAT_CASEFOLD, WRITE, "casefold" },
 	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_SPARSE_SUPER, WRITE, "sparse_super" },
 	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_LARGE_FILE, WRITE, "large_file" },
@@ -72,7 +72,7 @@ static const struct feature features[] = {
 	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_READONLY, READ, "read-only" },
 	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_PROJECT, READ, "project" },
 	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_SHARED_BLOCKS, READ, "shared_blocks" },
-	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_VERITY, READ, "verity" },
+	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_VERITY, WRITE, "verity" },
 	{ EXT4_RO_COMPAT, EXT4_RO_COMPAT_ORPHAN_PRESENT, WRITE, "orphan_present" },
 };
 

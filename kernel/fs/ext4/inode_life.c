@@ -264,7 +264,8 @@ static int cut(struct ext4_super *es, struct ext4_inode *ei)
 	struct ext4_handle h;
 	int err = 0;
 
-	if (is_reg(&ei->vfs) && has_map(ei))
+	/* A verity file has its hash tree there. */
+	if (is_reg(&ei->vfs) && has_map(ei) && !(ei->flags & EXT4_FL_VERITY))
 		err = ext4_map_cut(ei, end);
 	if (!err)
 		err = ext4_begin(es, EXT4_CREDITS_INODE + EXT4_CREDITS_ORPHAN, 0, &h);

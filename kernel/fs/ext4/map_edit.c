@@ -197,8 +197,6 @@ int ext4_unpack(struct inode *inode)
 	u32 len;
 	int err = 0;
 
-	if (ei->flags & EXT4_FL_ENCRYPT)
-		return fail(-ENOKEY, "inode %llu is encrypted", (unsigned long long)inode->ino);
 	if (ext4_size(ei) > ext4_block_bytes(es))
 		return corrupt(&es->vfs.health, "inode", inode->ino, "inline data longer than a block");
 	if (ext4_size(ei))
@@ -266,8 +264,6 @@ int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping
 	struct ext4_run run;
 	int err;
 
-	if (ei->flags & EXT4_FL_ENCRYPT)
-		return fail(-ENOKEY, "inode %llu is encrypted", (unsigned long long)inode->ino);
 	if (lblk + len > ext4_file_blocks_max(es, has_extents(ei)))
 		return fail(-EFBIG, "inode %llu cannot be that long", (unsigned long long)inode->ino);
 	err = look(ei, lblk, len, &run);
