@@ -117,10 +117,13 @@ int ext4_dir_add(struct ext4_handle *h, struct ext4_inode *dir, const struct nam
 	if (ext4_dir_name_refused(dir, name))
 		return fail(-EINVAL, "directory %llu has no names that are not UTF-8",
 			    (unsigned long long)dir->vfs.ino);
-	if (dir->flags & EXT4_FL_INLINE_DATA)
-		err = ext4_inline_dir_move(h, dir);
+	if (dir->flags & EXT4_FL_INLINE_DATA) {
+		err = ext4_inline_dir_add(h, dir, name, (u32)ino, type);
+		if (!err)
+			err = ext4_inline_dir_move(h, dir);
+	}
 	if (err)
-		return err;
+		return MIN(err, 0);
 	if (ext4_dir_is_indexed(dir))
 		return ext4_htree_add(h, dir, name, (u32)ino, type);
 	if (dir->flags & EXT4_FL_INDEX)

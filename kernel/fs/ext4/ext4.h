@@ -323,7 +323,9 @@ static inline u32 ext4_leaf_bytes(const struct ext4_super *es)
 void ext4_leaf_top(const struct ext4_super *es, void *block, u32 ino, u32 parent);
 /* A leaf without entries. */
 void ext4_leaf_init(const struct ext4_super *es, void *block);
-/* The first record with `need` bytes to spare. *bad: as ext4_dirent_next. */
+/* The first record with `need` bytes to spare, of a region or a leaf. *bad: as ext4_dirent_next. */
+bool ext4_region_room(const struct ext4_super *es, const void *base, u32 len, u32 need, u32 *off,
+		      const char **bad);
 bool ext4_leaf_room(const struct ext4_super *es, const void *block, u32 need, u32 *off, const char **bad);
 /* Into the room of the record at off. */
 void ext4_leaf_add(const struct ext4_super *es, void *block, u32 off, const struct name *name, u32 ino,
@@ -1047,6 +1049,9 @@ u32 ext4_xattr_credits(const struct ext4_super *es, u32 len);
  * when the inode has inline data; or nobody else knows the inode. */
 int ext4_xattr_set(struct ext4_handle *h, struct ext4_inode *ei, u32 index, const char *name, u32 name_len,
 		   const void *value, u32 len, u32 flags) __must_check;
+/* The longest value that this attribute could have in the inode itself; 0: not even its name fits. */
+int ext4_xattr_room(struct ext4_inode *ei, u32 index, const char *name, u32 name_len,
+		    u32 *bytes) __must_check;
 /* Values in inodes of their own go, in as many handles as that takes. Not within a handle. */
 int ext4_xattr_shed(struct ext4_inode *ei) __must_check;
 /* All attributes outside of the inode go: before it is freed; values, but for a few, were shed before. 1 revoke. The inode is not written. */
@@ -1116,6 +1121,9 @@ int ext4_htree_add(struct ext4_handle *h, struct ext4_inode *dir, const struct n
 /* What stands there means another inode; ino 0: it goes. */
 int ext4_inline_dir_change(struct ext4_handle *h, struct ext4_inode *dir, const struct ext4_place *at,
 			   u32 ino, u8 type) __must_check;
+/* A name that is not there, where the inode has room for it; for the second region it may get what it needs. 1: added. 0: no room. */
+int ext4_inline_dir_add(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name, u32 ino,
+			u8 type) __must_check;
 /* To a block. Costs as a map insert, and EXT4_CREDITS_GROUP. */
 int ext4_inline_dir_move(struct ext4_handle *h, struct ext4_inode *dir) __must_check;
 

@@ -630,6 +630,20 @@ int ext4_xattr_set(struct ext4_handle *h, struct ext4_inode *ei, u32 index, cons
 	return err ? ext4_abort(h->es, err) : 0;
 }
 
+int ext4_xattr_room(struct ext4_inode *ei, u32 index, const char *name, u32 name_len, u32 *bytes)
+{
+	const struct attr want = { .index = (u8)index, .name_len = (u8)name_len, .name = name };
+	scoped(edit_end) struct edit e = { 0 };
+	u32 need = (u32)sizeof(le32) + entry_bytes(&want);
+	int err = edit_begin(ei, &e);
+
+	for (u32 i = 0; i < e.body.n; i++)
+		if (compare(&e.body.a[i], &want))
+			need += entry_bytes(&e.body.a[i]) + value_bytes(&e.body.a[i]);
+	*bytes = !err && e.body.room > need ? ALIGN_DOWN(e.body.room - need, VALUE_PAD) : 0;
+	return err;
+}
+
 static void shed_from(struct edit *e, struct attrs *l)
 {
 	for (u32 i = l->n; i-- && e->gone_count < SHED_STEP;)

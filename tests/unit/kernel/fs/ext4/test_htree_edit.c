@@ -126,7 +126,7 @@ static void full_index(void **state)
 static void three_levels(void **state)
 {
 	struct dirmodel m;
-	u32 n = 60000;
+	u32 n = 42000;
 
 	(void)state;
 	rnd_seed();
@@ -134,9 +134,9 @@ static void three_levels(void **state)
 	m.name_of = long_name;
 	fill(&m, 0, n);
 	assert_int_equal(levels(&m), 3);
-	for (u32 i = 0; i < n; i += 3)
+	for (u32 i = 0; i < n; i += 10)
 		model_must(&m, MODEL_DEL, i, 0);
-	for (u32 i = 0; i < n; i += 6)
+	for (u32 i = 0; i < n; i += 20)
 		model_must(&m, MODEL_ADD, i, 1);
 	model_check(&m, 500);
 	model_settle(&m);

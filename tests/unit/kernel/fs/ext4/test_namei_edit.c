@@ -355,7 +355,7 @@ static void inside_inodes(void **state)
 	}
 	assert_int_equal(make("p/i/new", S_IFREG | 0644), 0);
 	dir = get("p/i");
-	assert_false(ext4_inode(dir)->flags & EXT4_FL_INLINE_DATA);
+	assert_true(ext4_inode(dir)->flags & EXT4_FL_INLINE_DATA);
 	vfs_iput(dir);
 	for (u32 i = 0; i < inside; i++) {
 		snprintf(path, sizeof(path), "p/i/e%u", i);
@@ -363,6 +363,9 @@ static void inside_inodes(void **state)
 	}
 	assert_int_equal(parent_of("p/i"), ino_of("p"));
 	fill("p/i", 0, 100);
+	dir = get("p/i");
+	assert_false(ext4_inode(dir)->flags & EXT4_FL_INLINE_DATA);
+	vfs_iput(dir);
 	end();
 }
 
