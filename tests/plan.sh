@@ -139,7 +139,7 @@ plan_crash() {
 			job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states $((states / 4)) --others "$others"
 		done
 	fi
-	for volume in 4k 1k ext3 orphan-file; do
+	for volume in 4k 1k ext3 orphan-file ea-inode; do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states "$states" --others "$others"
 	done
 	for volume in clusters 8k; do
@@ -181,6 +181,8 @@ plan_model() {
 			tests/with.sh "ext4:$(ext4_volume "$oracle")" \
 			"$model" --oracle dir:@ext4 --target vfs:ext4:@image --seed "$fresh" --ops 2500 --runs 4
 	done
+	job "model/vfs:ext4/ea_inode/$fresh" 200 tests/with.sh "image:$(ext4_volume ea_inode)" tests/with.sh "ext4:$(ext4_volume ea_inode)" \
+		"$model" --oracle dir:@ext4 --target vfs:ext4:@image --seed "$fresh" --ops 2500 --runs 2 --values 65536
 	for seed in ${SEED:-1 "$fresh"}; do
 		job "model/mount:ext4/$seed" 300 tests/with.sh "image:$(ext4_volume default)" tests/with.sh ext4 \
 			tests/with.sh werunos:@image "$model" --oracle dir:@ext4 --target dir:@werunos --seed "$seed" --ops 2500 --runs 8

@@ -119,7 +119,7 @@ void reply_entry(fuse_req_t req, struct inode *dir, struct inode *inode, struct 
 
 void reply_no_entry(fuse_req_t req, struct inode *dir)
 {
-	struct fuse_entry_param e = { .entry_timeout = name_timeout(dir) };
+	struct fuse_entry_param e = { .entry_timeout = dir->sb->folds_case ? 0 : name_timeout(dir) };
 
 	if (e.entry_timeout == 0)
 		reply_err(req, -ENOENT);

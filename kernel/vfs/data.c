@@ -321,6 +321,14 @@ static u64 padding(const struct inode *inode, u64 off_bytes, u64 len_bytes, u32 
 	return ALIGN_UP(end, bs) - end;
 }
 
+/* Of a file whose module cannot change its content. */
+static int why_not(const struct inode *inode)
+{
+	int err = inode->ops->may_open ? inode->ops->may_open(inode, true) : 0;
+
+	return err ? err : -EOPNOTSUPP;
+}
+
 int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes, u32 flags, u64 *done)
 {
 	int err = vfs_check_writable(inode->sb);
@@ -332,7 +340,7 @@ int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes
 	if (!is_reg(inode))
 		return is_dir(inode) ? -EISDIR : -EINVAL;
 	if (!inode->ops->alloc)
-		return -EOPNOTSUPP;
+		return why_not(inode);
 	if (!len_bytes)
 		return 0;
 	rw_write_lock(&inode->lock);
@@ -406,7 +414,7 @@ static int change_check(struct inode *inode)
 		return err;
 	if (!is_reg(inode))
 		return is_dir(inode) ? -EISDIR : -EINVAL;
-	return inode->ops->set_size && inode->ops->unmap ? 0 : -EOPNOTSUPP;
+	return inode->ops->set_size && inode->ops->unmap ? 0 : why_not(inode);
 }
 
 int vfs_truncate(struct inode *inode, u64 size_bytes)

@@ -97,16 +97,16 @@ int vfs_may_open(const struct inode *inode, u32 flags)
 		return -EISDIR;
 	if (flags & O_DIRECTORY && !is_dir(inode) && (flags & O_TMPFILE) != O_TMPFILE)
 		return -ENOTDIR;
-	if (!wants_write(flags))
-		return 0;
-	if (is_dir(inode))
-		return -EISDIR;
-	if (inode->sb->rdonly)
-		return -EROFS;
-	if (inode->flags & INO_IMMUTABLE ||
-	    (inode->flags & INO_APPEND && (!(flags & O_APPEND) || flags & O_TRUNC)))
-		return -EPERM;
-	return 0;
+	if (wants_write(flags)) {
+		if (is_dir(inode))
+			return -EISDIR;
+		if (inode->sb->rdonly)
+			return -EROFS;
+		if (inode->flags & INO_IMMUTABLE ||
+		    (inode->flags & INO_APPEND && (!(flags & O_APPEND) || flags & O_TRUNC)))
+			return -EPERM;
+	}
+	return inode->ops->may_open ? inode->ops->may_open(inode, wants_write(flags)) : 0;
 }
 
 int vfs_open(struct super_block *sb, struct inode *start, const char *path, u32 flags, u32 mode,

@@ -288,6 +288,8 @@ struct inode_ops {
 	/* The file is size_bytes long (inode_set_size). When that is shorter than before, unmap(end, ~0) of what lies beyond follows,
 	 * and the module sees to it that a crash in between completes it. Locks: lock W, map_lock W. */
 	int (*set_size)(struct inode *inode, u64 size_bytes);
+	/* Whether content may be read (`write`: changed) at all, when a file is opened or changed by its path. NULL: yes. Locks: none. */
+	int (*may_open)(const struct inode *inode, bool write);
 	/* A writer has closed it: what was set aside for more of it may be given back. Others may be writing still. NULL: nothing to do.
 	 * Locks: none. */
 	void (*closed)(struct inode *inode);
@@ -499,6 +501,7 @@ struct super_block {
 	u32 time_gran_ns;        /* [const] times are multiples of it */
 	bool rdonly;             /* [const] */
 	bool has_acl, has_xattr; /* [const] */
+	bool folds_case;         /* [const] a directory without names may become I_NO_DCACHE */
 	const char *
 		xattr_prefix; /* [const] of attributes that are the file system's own, "btrfs."; NULL: none */
 	char notice[256];     /* [const] what the user should know about this mount, "" nothing */
@@ -527,7 +530,7 @@ struct inode {
 	struct super_block *sb; /* [const] */
 	u64 ino;                /* [const] */
 	u32 generation;         /* [const] [read_inode] */
-	u32 iflags;             /* [const] [read_inode] I_* */
+	_Atomic u32 iflags;     /* [read_inode] [lock W to add some] I_* */
 	const struct inode_ops
 		*ops;       /* [const] [read_inode] NULL members: -EPERM, -EOPNOTSUPP, -ENOTDIR … as fits */
 	struct rwlock lock; /* rank DIR or INODE */

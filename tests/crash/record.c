@@ -53,6 +53,12 @@ static const struct volume table[] = {
 	  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,filetype,ext_"
 	  "attr,sparse_super,large_file,huge_file,dir_nlink,extra_isize -J size=64 -N 2048",
 	  160 << 20, false },
+	{ "ea-inode",
+	  "-b 1024 -O "
+	  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,large_dir,"
+	  "filetype,"
+	  "ext_attr,ea_inode,sparse_super,large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 1024",
+	  12 << 20, false },
 	{ "no-journal",
 	  "-b 1024 -O "
 	  "none,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_file,huge_"

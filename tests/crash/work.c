@@ -211,7 +211,8 @@ static void big_unlink(struct run *r, u64 *seed)
 
 static void xattrs(struct run *r, u64 *seed)
 {
-	u32 most = strcmp(r->volume->name, "4k") ? 500 : 3000;
+	bool outside = !strcmp(r->volume->name, "ea-inode");
+	u32 most = outside ? 20000 : !strcmp(r->volume->name, "4k") ? 3000 : 500;
 	char path[64], name[32];
 
 	for (u32 i = 0; i < 120; i++) {
@@ -229,7 +230,7 @@ static void xattrs(struct run *r, u64 *seed)
 		} else if (once_in(seed, 12)) {
 			w_unlink(r, path);
 		} else {
-			/* At most one large value, which needs the block outside of the inode. */
+			/* At most one large value, which needs the block outside of the inode; or values in inodes. */
 			bool large = once_in(seed, 2);
 
 			snprintf(name, sizeof(name), "user.%s",

@@ -124,3 +124,64 @@ def test_encrypted_files_are_refused(tree, tmp_path):
             (d / 'size-4096').read_bytes()
         assert e.value.errno == 126  # ENOKEY
         assert (d / 'size-100').read_bytes() == (tree / 'size-100').read_bytes()
+
+
+def test_names_without_regard_to_case_change(tmp_path):
+    """Through a mount, whose kernel knows names as bytes: it never shows what another spelling took away."""
+    image, d = tmp_path / 'img', tmp_path / 'm'
+    d.mkdir()
+    with open(image, 'wb') as f:
+        f.truncate(32 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', '-O', EXT4 + ',has_journal,casefold', '-E', 'encoding=utf8-12.1', '-b', '4096', str(image))
+    with mounts.werunos(image, d):
+        (d / 'fold').mkdir()
+        assert not (d / 'fold' / 'readme').exists()
+        mounts.run('chattr', '+F', str(d / 'fold'))
+        (d / 'fold' / 'README').write_bytes(b'1')
+        assert (d / 'fold' / 'readme').read_bytes() == b'1'
+        assert (d / 'fold' / 'ReadMe').stat().st_ino == (d / 'fold' / 'README').stat().st_ino
+        with pytest.raises(FileExistsError):
+            os.close(os.open(d / 'fold' / 'Readme', os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        with pytest.raises(FileExistsError):
+            (d / 'fold' / 'READme').mkdir()
+        (d / 'fold' / 'rEADME').unlink()
+        for n in ['README', 'readme', 'ReadMe', 'rEADME']:
+            assert not (d / 'fold' / n).exists(), n
+        for i in range(2000):
+            (d / 'fold' / ('A Rather Long Name %d' % i)).write_bytes(b'%d' % i)
+        for i in range(0, 2000, 2):
+            os.rename(d / 'fold' / ('a rather long name %d' % i), d / 'fold' / ('Moved %d' % i))
+        (d / 'fold' / 'Sub').mkdir()
+        (d / 'fold' / 'sub' / 'X').write_bytes(b'below')
+        assert (d / 'fold' / 'SUB' / 'x').read_bytes() == b'below'
+        for i in range(2000):
+            name = 'moved %d' if i % 2 == 0 else 'A RATHER LONG NAME %d'
+            assert (d / 'fold' / (name % i)).read_bytes() == b'%d' % i
+        names = set(os.listdir(d / 'fold'))
+        assert names == {'Sub'} | {('A Rather Long Name %d' if i % 2 else 'Moved %d') % i for i in range(2000)}
+    mounts.run('e2fsck', '-fn', str(image))
+    out = mounts.run('debugfs', '-R', 'ls -p fold', str(image)).decode()
+    assert 'Moved 1998' in out and 'A Rather Long Name 1999' in out
+
+
+def test_encrypted_files_are_kept(tree, tmp_path):
+    image, d = tmp_path / 'img', tmp_path / 'm'
+    d.mkdir()
+    build(image, tree, EXT4 + ',encrypt', '-b', '4096')
+    context = bytes([1, 1, 4, 0]) + b'no key..' + bytes(16)
+    (tmp_path / 'context').write_bytes(context)
+    debugfs(image, 'sif /size-4096 flags 0x80800', 'ea_set -f %s /size-4096 c' % (tmp_path / 'context'))
+    with mounts.werunos(image, d):
+        path = d / 'size-4096'
+        for flags in [os.O_RDONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC]:
+            with pytest.raises(OSError) as e:
+                os.open(path, flags)
+            assert e.value.errno == 126  # ENOKEY
+        with pytest.raises(OSError) as e:
+            os.truncate(path, 0)
+        assert e.value.errno == 126
+        os.chmod(path, 0o600)
+        os.rename(path, d / 'moved')
+        assert (d / 'moved').stat().st_size == 4096
+        (d / 'other').write_bytes(b'plain')
+        (d / 'moved').unlink()

@@ -297,3 +297,39 @@ def test_readers_side_by_side(tmp_path):
         all_of_them = [subprocess.Popen([sys.executable, '-c', reader, os.path.join(d, 'f'), str(tmp_path / 'plain'), str(SEED + i)])
                        for i in range(4)]
         assert [p.wait(120) for p in all_of_them] == [0] * 4
+
+
+def test_kept(tmp_path):
+    """On a mount that writes: nothing changes the content, all else can be changed, and what is deleted is gone with its tree."""
+    files = {n: verity.File(content(size), 4096) for n, size in [('a', 300000), ('b', 4096), ('c', 100)]}
+    image, m = build(tmp_path, files), tmp_path / 'm'
+    m.mkdir()
+    digest = {n: stat(image, n)['verity'] for n in files}
+    with mounts.werunos(image, m) as d:
+        before = os.statvfs(d).f_bfree
+        for n in files:
+            path = os.path.join(d, n)
+            for flags in [os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC, os.O_WRONLY | os.O_APPEND]:
+                with pytest.raises(PermissionError):
+                    os.open(path, flags)
+            with pytest.raises(PermissionError):
+                os.truncate(path, 10)
+            os.chmod(path, 0o640)
+            os.chown(path, 1, 2)
+            os.setxattr(path, 'user.note', b'kept')
+            os.utime(path, (1, 2))
+            os.link(path, path + '.link')
+            os.rename(path, path + '.moved')
+            with open(path, 'wb') as f:
+                f.write(bytes(100000))
+            os.unlink(path)
+        mounts.run('sync', '-f', d)
+        for n, v in files.items():
+            assert open(os.path.join(d, n + '.moved'), 'rb').read() == v.data
+        os.unlink(os.path.join(d, 'a.link'))
+        os.unlink(os.path.join(d, 'a.moved'))
+        mounts.run('sync', '-f', d)
+        assert os.statvfs(d).f_bfree > before + 300000 // 4096
+    mounts.run('e2fsck', '-fn', str(image))
+    for n in 'bc':
+        assert stat(image, n + '.moved')['verity'] == digest[n]

@@ -221,6 +221,8 @@ static void gen_xattr(struct gen *g, struct op *o)
 	some_path(g, o->path);
 	snprintf(o->path2, PATH_LEN, "%s.x%llu", prefix, (unsigned long long)below(g, 5));
 	o->len = chance(g, 10) ? 0 : below(g, 180);
+	if (g->value_max && chance(g, 25))
+		o->len = below(g, g->value_max + 1);
 	o->flags = chance(g, 70) ? 0 : chance(g, 50) ? XATTR_CREATE : XATTR_REPLACE;
 	/* A minimal default ACL, so that what is created below is judged too. */
 	if (o->kind == OP_SETXATTR && chance(g, 15)) {

@@ -1,9 +1,9 @@
 /*
- * model --target TREE --oracle dir:PATH [--seed N] [--ops N] [--runs N]
+ * model --target TREE --oracle dir:PATH [--seed N] [--ops N] [--runs N] [--values BYTES]
  *
  * Runs `runs` sequences of `ops` operations with the seeds from N on (default: from the clock). A sequence whose
  * sides differ is cut down to what is needed to make them differ and printed with its seed; exit code 1.
- * TREE is "vfs:TYPE" or "dir:PATH". FS_FAULT plants a fault in the target.
+ * --values: so long are some attributes' values at most, at most 65536. TREE is "vfs:TYPE" or "dir:PATH". FS_FAULT plants a fault in the target.
  */
 #include "model/model.h"
 
@@ -27,6 +27,7 @@ static bool oracle_is_tmpfs;
 static bool other_blocks;
 /* Files have no unwritten blocks (ext3): the kernel refuses to allocate only after it has moved the times. */
 static bool no_unwritten;
+static u32 value_max;
 
 static void must(int err, const char *what)
 {
@@ -187,6 +188,7 @@ static bool run(u64 seed, u32 count)
 	bool ok = true;
 
 	gen_init(&g, seed, sides[0].fs, oracle_is_tmpfs);
+	g.value_max = value_max;
 	rules.exact_seek = g.exact_seek && !oracle_is_tmpfs && !other_blocks;
 	rules.times = !oracle_is_tmpfs;
 	begin();
@@ -219,11 +221,13 @@ static bool run(u64 seed, u32 count)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "target", required_argument, NULL, 't' }, { "oracle", required_argument, NULL, 'o' },
-		{ "seed", required_argument, NULL, 's' },   { "ops", required_argument, NULL, 'n' },
-		{ "runs", required_argument, NULL, 'r' },   { NULL, 0, NULL, 0 }
-	};
+	static const struct option options[] = { { "target", required_argument, NULL, 't' },
+						 { "oracle", required_argument, NULL, 'o' },
+						 { "seed", required_argument, NULL, 's' },
+						 { "ops", required_argument, NULL, 'n' },
+						 { "runs", required_argument, NULL, 'r' },
+						 { "values", required_argument, NULL, 'v' },
+						 { NULL, 0, NULL, 0 } };
 	u64 seed = (u64)time(NULL), runs = 1, ops = 5000;
 	const char *target = NULL, *oracle = NULL;
 	struct fs_statfs space[2];
@@ -248,13 +252,16 @@ int main(int argc, char **argv)
 		case 'r':
 			runs = strtoull(optarg, NULL, 0);
 			break;
+		case 'v':
+			value_max = (u32)strtoul(optarg, NULL, 0);
+			break;
 		default:
 			return 64;
 		}
 	}
-	if (!target || !oracle || !ops || ops > 1000000) {
-		fprintf(stderr,
-			"usage: model --target TREE --oracle dir:PATH [--seed N] [--ops N] [--runs N]\n");
+	if (!target || !oracle || !ops || ops > 1000000 || value_max > VALUE_MAX) {
+		fprintf(stderr, "usage: model --target TREE --oracle dir:PATH [--seed N] [--ops N] [--runs "
+				"N] [--values BYTES]\n");
 		return 64;
 	}
 	sides[0].fs = fs_by_name(oracle);

@@ -78,12 +78,15 @@ struct side {
 };
 
 /* The names that exist, as far as the generator knows; and its random state. */
+#define VALUE_MAX 65536u
+
 struct gen {
 	u64 random;
 	u32 uid, gid;    /* who acts */
 	bool root;       /* owners may be changed */
 	bool tmpfs;      /* the oracle lacks ZERO_RANGE */
 	bool exact_seek; /* only operations after which holes are the same everywhere */
+	u32 value_max;   /* bytes of some attributes' values; 0: all are short */
 	struct {
 		bool open;
 		int flags;

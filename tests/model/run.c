@@ -58,7 +58,7 @@ static u32 acl_value(const struct op *o, u8 *out)
 
 static void run_xattr(struct side *s, const struct op *o, struct result *r)
 {
-	u8 buf[512];
+	static u8 buf[VALUE_MAX];
 	u32 len = 0;
 
 	switch (o->kind) {

@@ -31,6 +31,16 @@ int ext4_acl_encode(const struct acl *acl, u8 **value, u32 *len)
 	return 0;
 }
 
+u32 ext4_acl_credits(const struct ext4_super *es, const struct acl *acl)
+{
+	u32 len = (u32)sizeof(struct ext4_disk_acl_header);
+
+	if (!acl)
+		return 0;
+	len += acl->count * (u32)sizeof(struct ext4_disk_acl_entry);
+	return ext4_xattr_credits(es, len) - EXT4_CREDITS_XATTR;
+}
+
 /* The permission bits in memory; returns what they were. */
 static u32 set_mode(struct inode *inode, u32 mode)
 {
@@ -79,7 +89,7 @@ int ext4_set_acl(struct inode *inode, bool is_default, const struct acl *acl, u3
 	do {
 		if (inline_data)
 			rw_write_lock(&inode->map_lock);
-		err = ext4_begin(es, EXT4_CREDITS_XATTR, 1, &h);
+		err = ext4_begin(es, ext4_xattr_credits(es, len), 1, &h);
 		if (!err) {
 			err = store(&h, inode, is_default, value, len, mode);
 			err = ext4_end(&h, err);

@@ -2,7 +2,7 @@
  * Directories that change: a name goes in, goes, or comes to mean another inode.
  *
  *   - Who calls knows what is there: names that are added are not, names that are taken or changed are.
- *   - A directory that was found damaged is not changed: -EUCLEAN. Neither is one whose names are encrypted.
+ *   - A directory that was found damaged is not changed: -EUCLEAN.
  *   - A plain directory is filled from ei->room_at on: where the last name found room, or one went since. So a directory
  *     that grows is not looked through for each name; what is left before is looked for when the disk is full.
  *   - A directory of one block that is full becomes hashed where the volume has dir_index. A longer one never does.
@@ -19,10 +19,9 @@ static int check_change(const struct ext4_inode *dir)
 	struct ext4_super *es = ext4_inode_super(dir);
 	unsigned long long ino = dir->vfs.ino;
 
-	if (dir->flags & EXT4_FL_ENCRYPT)
-		return fail(-ENOKEY, "directory %llu is encrypted, and its key is not known", ino);
-	if (dir->flags & EXT4_FL_CASEFOLD)
-		return fail(-EOPNOTSUPP, "directory %llu does not regard case: it cannot be changed", ino);
+	if (dir->flags & EXT4_FL_CASEFOLD && !ext4_dir_folds(dir))
+		return fail(-EUCLEAN, "directory %llu is not to regard case, which the volume does not know",
+			    ino);
 	if (atomic_load_explicit(&dir->holes_in_dir, memory_order_relaxed) ||
 	    atomic_load_explicit(&dir->index_bad, memory_order_relaxed) ||
 	    (dir->flags & EXT4_FL_INDEX && !ext4_dir_is_indexed(dir) && es->metadata_csum))
@@ -115,10 +114,16 @@ int ext4_dir_add(struct ext4_handle *h, struct ext4_inode *dir, const struct nam
 
 	if (err)
 		return err;
-	if (dir->flags & EXT4_FL_INLINE_DATA)
-		err = ext4_inline_dir_move(h, dir);
+	if (ext4_dir_name_refused(dir, name))
+		return fail(-EINVAL, "directory %llu has no names that are not UTF-8",
+			    (unsigned long long)dir->vfs.ino);
+	if (dir->flags & EXT4_FL_INLINE_DATA) {
+		err = ext4_inline_dir_add(h, dir, name, (u32)ino, type);
+		if (!err)
+			err = ext4_inline_dir_move(h, dir);
+	}
 	if (err)
-		return err;
+		return MIN(err, 0);
 	if (ext4_dir_is_indexed(dir))
 		return ext4_htree_add(h, dir, name, (u32)ino, type);
 	if (dir->flags & EXT4_FL_INDEX)

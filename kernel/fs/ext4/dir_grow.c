@@ -16,7 +16,7 @@ int ext4_dir_append(struct ext4_handle *h, struct ext4_inode *dir, struct buffer
 
 	if (size & (ext4_block_bytes(es) - 1))
 		return corrupt(&es->vfs.health, "directory", dir->vfs.ino, "its size is not whole blocks");
-	if (size + ext4_block_bytes(es) > max || lblk >= UINT32_MAX)
+	if (size + ext4_block_bytes(es) > max || lblk > EXT4_DX_LBLK_MASK)
 		return fail(-ENOSPC, "directory %llu is as long as one can be",
 			    (unsigned long long)dir->vfs.ino);
 	err = ext4_map_new_block(h, dir, lblk, &ext4_dir_ops, &ctx, out);

@@ -62,9 +62,7 @@ bool ext4_want(struct ext4_inode *dir, const struct name *name, struct ext4_want
 		want->kind = EXT4_WANT_NOKEY;
 		return ext4_nokey_parse(name, &want->nokey);
 	}
-	if (dir->flags & EXT4_FL_CASEFOLD &&
-	    ext4_has_incompat(ext4_inode_super(dir), EXT4_INCOMPAT_CASEFOLD) &&
-	    ext4_casefold(name->s, name->len, want->folded.s, &want->folded.len))
+	if (ext4_dir_folds(dir) && ext4_casefold(name->s, name->len, want->folded.s, &want->folded.len))
 		want->kind = EXT4_WANT_FOLDED;
 	return true;
 }

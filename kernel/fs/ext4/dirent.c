@@ -134,12 +134,13 @@ static u32 used_bytes(const struct ext4_disk_dirent *de)
 	return le32_get(de->inode) ? ext4_dirent_bytes(de->name_len) : 0;
 }
 
-bool ext4_leaf_room(const struct ext4_super *es, const void *block, u32 need, u32 *off, const char **bad)
+bool ext4_region_room(const struct ext4_super *es, const void *base, u32 len, u32 need, u32 *off,
+		      const char **bad)
 {
 	const struct ext4_disk_dirent *de;
 	struct ext4_dirent_iter it;
 
-	ext4_dirent_iter(&it, block, ext4_leaf_bytes(es), ext4_block_bytes(es));
+	ext4_dirent_iter(&it, base, len, ext4_block_bytes(es));
 	while ((de = ext4_dirent_next(&it, bad))) {
 		if (it.next - it.off - used_bytes(de) < need)
 			continue;
@@ -147,6 +148,11 @@ bool ext4_leaf_room(const struct ext4_super *es, const void *block, u32 need, u3
 		return true;
 	}
 	return false;
+}
+
+bool ext4_leaf_room(const struct ext4_super *es, const void *block, u32 need, u32 *off, const char **bad)
+{
+	return ext4_region_room(es, block, ext4_leaf_bytes(es), need, off, bad);
 }
 
 void ext4_leaf_add(const struct ext4_super *es, void *block, u32 off, const struct name *name, u32 ino,

@@ -57,6 +57,7 @@ struct ext4_spread {
 
 struct ext4_orphan_file; /* orphan.c */
 struct ext4_xattr_cache; /* xattr_edit.c */
+struct ext4_value_cache; /* xattr_value_edit.c */
 struct ext4_upkeep;      /* upkeep.c */
 
 struct ext4_verity;       /* verity.c: what the descriptor of a verity file says */
@@ -114,8 +115,9 @@ struct ext4_super {
 	struct list orphans;      /* [orphan_lock] inodes of the list, in its order */
 	u32 orphan_rest; /* [orphan_lock] what follows the last of them on the volume: at mount only */
 	struct ext4_orphan_file *orphan_file; /* NULL: the volume has none */
-	struct mutex xattr_lock;              /* rank EXTENT: attribute blocks that may be shared */
+	struct mutex xattr_lock; /* rank EXTENT: attribute blocks and values that may be shared */
 	struct ext4_xattr_cache *xattr_cache; /* [xattr_lock] blocks that could be; NULL: none yet */
+	struct ext4_value_cache *value_cache; /* [xattr_lock] values that could be; NULL: none yet */
 	struct ext4_verity_cache *_Atomic verity_cache; /* NULL: none yet */
 	_Atomic u32 next_generation;
 	struct ext4_spread spread;
@@ -137,11 +139,13 @@ struct ext4_inode {
 	u16 extra_isize;   /* [vfs.lock W] bytes of fields behind the first 128; 0: none */
 	_Atomic u32 tid,
 		data_tid; /* the last transaction that changed it; that changed where or how long its data is */
-	struct list orphan;                 /* [orphan_lock] in memory's copy of the orphan list */
-	u32 orphan_place;                   /* [orphan_lock] in the orphan file, counted from 1; 0: none */
-	struct rwlock tree;                 /* rank EXTENT: block[] as a map, and the blocks of the map */
-	_Atomic bool holes_in_dir;          /* a part of the directory could not be shown */
-	_Atomic bool index_bad;             /* the index of the directory was found damaged */
+	struct list orphan;              /* [orphan_lock] in memory's copy of the orphan list */
+	u32 orphan_place;                /* [orphan_lock] in the orphan file, counted from 1; 0: none */
+	struct rwlock tree;              /* rank EXTENT: block[] as a map, and the blocks of the map */
+	_Atomic bool holes_in_dir;       /* a part of the directory could not be shown */
+	_Atomic bool index_bad;          /* the index of the directory was found damaged */
+	bool is_value;                   /* [const] it held an attribute's value: its blocks are metadata */
+	struct ext4_inode *next_dropped; /* [the handle] */
 	struct ext4_verity *_Atomic verity; /* NULL: not read yet */
 	u32 room_at;                 /* [vfs.lock W] a directory's block where the search for room begins */
 	u8 block[EXT4_IBLOCK_BYTES]; /* [tree] extent root, block map, symlink or inline data; checked */
@@ -161,6 +165,9 @@ static inline struct ext4_inode *ext4_inode(struct inode *inode)
 struct ext4_inode *ext4_inode_alloc(void);
 void ext4_inode_free(struct ext4_inode *ei); /* NULL is ignored */
 void ext4_inode_freep(struct ext4_inode **ei);
+/* An inode with this number for its caller alone, which no icache knows, with its locks. NULL: no memory. */
+struct ext4_inode *ext4_inode_private(struct ext4_super *es, u64 ino);
+void ext4_inode_privatep(struct ext4_inode **ei);
 
 static inline struct ext4_super *ext4_inode_super(const struct ext4_inode *ei)
 {
@@ -328,7 +335,9 @@ static inline u32 ext4_leaf_bytes(const struct ext4_super *es)
 void ext4_leaf_top(const struct ext4_super *es, void *block, u32 ino, u32 parent);
 /* A leaf without entries. */
 void ext4_leaf_init(const struct ext4_super *es, void *block);
-/* The first record with `need` bytes to spare. *bad: as ext4_dirent_next. */
+/* The first record with `need` bytes to spare, of a region or a leaf. *bad: as ext4_dirent_next. */
+bool ext4_region_room(const struct ext4_super *es, const void *base, u32 len, u32 need, u32 *off,
+		      const char **bad);
 bool ext4_leaf_room(const struct ext4_super *es, const void *block, u32 need, u32 *off, const char **bad);
 /* Into the room of the record at off. */
 void ext4_leaf_add(const struct ext4_super *es, void *block, u32 off, const struct name *name, u32 ino,
@@ -584,6 +593,13 @@ u32 ext4_xattr_hash(const char *name, u32 name_len, const void *value, u32 bytes
 
 /* The name as it is compared and hashed where case does not matter. False: it is not UTF-8 and means only itself. */
 bool ext4_casefold(const char *name, u32 len, char folded[EXT4_FOLD_MAX], u32 *folded_len);
+/* In this directory case does not matter, and what its names are is known. */
+bool ext4_dir_folds(const struct ext4_inode *dir);
+/* ext4_name_hash of a name in this directory. */
+int ext4_dir_hash(const struct ext4_inode *dir, u32 version, const char *name, u32 len,
+		  struct ext4_hash *out) __must_check;
+/* The volume is strict, and the directory may have no such name. */
+bool ext4_dir_name_refused(const struct ext4_inode *dir, const struct name *name);
 
 /* ---- nokey.c ---- */
 
@@ -661,6 +677,7 @@ int ext4_inline_dir_get(struct ext4_inode *dir, struct ext4_inline_dir *out) __m
 /* ---- htree.c ---- */
 
 #define EXT4_DX_LEVELS_MAX 3u
+#define EXT4_DX_LBLK_MASK  0x0fffffffu /* of an entry: its block; the rest is kept for other use */
 
 /* A way through the index, from the root to a leaf. */
 struct ext4_dx_path {
@@ -696,6 +713,15 @@ int ext4_dx_bad(struct ext4_inode *dir, const char *what) __must_check;
 /* Lookup through the index. 1: found. 0: not there. */
 int ext4_htree_search(struct ext4_inode *dir, const struct ext4_want *want,
 		      struct ext4_place *at) __must_check;
+
+/* ---- xattr_value.c: values of attributes in inodes of their own ---- */
+
+/* The hash that such an inode has of its content. */
+u32 ext4_value_hash(const struct ext4_super *es, const void *value, u32 len);
+/* The inode's value is this owner's alone: volumes of old noted him instead of a hash and a count. */
+bool ext4_value_is_owned(const struct ext4_inode *ei, const struct ext4_inode *owner);
+/* The value of `len` bytes in inode `ino`; only if its hash is right. Not ext4_read_content: it may be in the cache alone. */
+int ext4_value_read(struct ext4_inode *owner, u32 ino, void *value, u32 len) __must_check;
 
 /* ---- xattr.c, acl.c ---- */
 
@@ -738,6 +764,7 @@ struct ext4_handle {
 	/* Without a journal: what was joined, pinned and referenced until the end. */
 	struct buffer_head **joined;
 	u32 joined_count, joined_room;
+	struct ext4_inode *dropped; /* inodes that lost what kept them: freed behind its end */
 };
 
 /*
@@ -749,7 +776,7 @@ struct ext4_handle {
 /* An extent or pointer goes in: at most the path, and a split on every level with its new block's group. */
 #define EXT4_CREDITS_INSERT (2 * EXT4_EXTENT_DEPTH_MAX + EXT4_EXTENT_DEPTH_MAX * EXT4_CREDITS_GROUP)
 /* A name goes in: leaf, index blocks, a split on each of them with its new block, and its place in the map. */
-#define EXT4_CREDITS_DIR_ADD (8u + 3 * EXT4_CREDITS_GROUP + EXT4_CREDITS_INSERT)
+#define EXT4_CREDITS_DIR_ADD (8u + 4 * EXT4_CREDITS_GROUP + EXT4_CREDITS_INSERT)
 #define EXT4_CREDITS_DIR_DEL 2u
 #define EXT4_CREDITS_XATTR   (3u + 2 * EXT4_CREDITS_GROUP)
 
@@ -900,6 +927,8 @@ int ext4_inode_write(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 int ext4_inode_write_new(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 /* Adds clusters (or, negative, takes them away) to what the inode counts. In memory. */
 void ext4_inode_add_clusters(struct ext4_inode *ei, s64 clusters);
+/* What the inode counts on the volume: not what stat shows for a file whose data lie in the inode. Locks: attr. */
+u64 ext4_inode_disk_512(const struct ext4_inode *ei);
 /* The slot of any inode, joined. Its bytes change under the buffer's lock, which ext4_inode_slot_done, setting the checksum, gives up. */
 int ext4_inode_slot(struct ext4_handle *h, u64 ino, struct buffer_head **bh,
 		    struct ext4_disk_inode **raw) __must_check;
@@ -913,6 +942,10 @@ void ext4_time_put(struct timespec64 t, le32 *sec, le32 *extra);
 void ext4_time_clamp(const struct ext4_inode *ei, struct timespec64 *t);
 /* Those of the flags that an inode of this type can have. */
 u32 ext4_flags_of_type(u32 mode, u32 flags);
+/* Bytes of fields behind the first 128, for new inodes. */
+u16 ext4_extra_isize_new(const struct ext4_super *es);
+/* A number that tells a new inode from those that had its number before. */
+u32 ext4_generation_new(struct ext4_super *es);
 /* i_block of a file without blocks, and of a device. */
 void ext4_extent_root_init(u8 *block);
 void ext4_rdev_put(u32 major, u32 minor, u8 *block);
@@ -1016,16 +1049,45 @@ int ext4_ino_claim(struct ext4_handle *h, u64 ino, bool is_dir) __must_check;
 /* The bitmap says that the number is taken. */
 int ext4_ino_is_taken(struct ext4_super *es, u64 ino, bool *taken) __must_check;
 
+/*
+ * ---- xattr_value_edit.c: values in inodes of their own come and go ----
+ *
+ * Such an inode counts the lists that lead to it: a block of attributes counts once, however many inodes share it. When none is left it
+ * becomes a file without a name, and is freed as one behind the end of the handle. Locks: es->xattr_lock, for all of these.
+ */
+#define EXT4_CREDITS_VALUE_PUT (EXT4_CREDITS_ORPHAN + 2 * EXT4_CREDITS_INODE)
+/* What making one with a value of `len` bytes costs, as long as its blocks lie in no more than a few groups. */
+u32 ext4_value_credits(const struct ext4_super *es, u32 len);
+/* The clusters of a volume that its owner counts for it. */
+u32 ext4_value_clusters(const struct ext4_super *es, u32 len);
+/* An inode with this value, counted once more: one that is known, or a new one. On error nothing was changed, or ext4_abort was called. */
+int ext4_value_get(struct ext4_handle *h, struct ext4_inode *owner, const void *value, u32 len,
+		   u32 *ino) __must_check;
+/* Counted once more. 1 credit. */
+int ext4_value_share(struct ext4_handle *h, struct ext4_inode *owner, u32 ino) __must_check;
+/* Counted once less. EXT4_CREDITS_VALUE_PUT. -EUCLEAN: it is none, or counts none; recorded, and left to a check. */
+int ext4_value_put(struct ext4_handle *h, struct ext4_inode *owner, u32 ino) __must_check;
+void ext4_value_cache_free(struct ext4_super *es);
+
 /* ---- xattr_edit.c, acl_edit.c ---- */
 
-/* value NULL removes. flags: XATTR_CREATE, XATTR_REPLACE. EXT4_CREDITS_XATTR, 1 revoke. The inode is written. Locks: vfs.lock W, and map_lock W
+/* What ext4_xattr_set costs for a value of `len` bytes: EXT4_CREDITS_XATTR at least. */
+u32 ext4_xattr_credits(const struct ext4_super *es, u32 len);
+/* value NULL removes. flags: XATTR_CREATE, XATTR_REPLACE. ext4_xattr_credits, 1 revoke. The inode is written. Locks: vfs.lock W, and map_lock W
  * when the inode has inline data; or nobody else knows the inode. */
 int ext4_xattr_set(struct ext4_handle *h, struct ext4_inode *ei, u32 index, const char *name, u32 name_len,
 		   const void *value, u32 len, u32 flags) __must_check;
-/* All attributes outside of the inode go: before it is freed. 1 revoke. The inode is not written. */
+/* The longest value that this attribute could have in the inode itself; 0: not even its name fits. */
+int ext4_xattr_room(struct ext4_inode *ei, u32 index, const char *name, u32 name_len,
+		    u32 *bytes) __must_check;
+/* Values in inodes of their own go, in as many handles as that takes. Not within a handle. */
+int ext4_xattr_shed(struct ext4_inode *ei) __must_check;
+/* All attributes outside of the inode go: before it is freed; values, but for a few, were shed before. 1 revoke. The inode is not written. */
 int ext4_xattr_drop(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 void ext4_xattr_cache_free(struct ext4_super *es);
 int ext4_setxattr(struct inode *inode, const char *name, const void *value, u32 len, u32 flags);
+/* What an ACL (NULL: none) of a new inode costs beside EXT4_CREDITS_NEW_INODE. */
+u32 ext4_acl_credits(const struct ext4_super *es, const struct acl *acl);
 int ext4_set_acl(struct inode *inode, bool is_default, const struct acl *acl, u32 mode);
 /* The on-disk form; *value is freed by the caller. */
 int ext4_acl_encode(const struct acl *acl, u8 **value, u32 *len) __must_check;
@@ -1087,6 +1149,9 @@ int ext4_htree_add(struct ext4_handle *h, struct ext4_inode *dir, const struct n
 /* What stands there means another inode; ino 0: it goes. */
 int ext4_inline_dir_change(struct ext4_handle *h, struct ext4_inode *dir, const struct ext4_place *at,
 			   u32 ino, u8 type) __must_check;
+/* A name that is not there, where the inode has room for it; for the second region it may get what it needs. 1: added. 0: no room. */
+int ext4_inline_dir_add(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name, u32 ino,
+			u8 type) __must_check;
 /* To a block. Costs as a map insert, and EXT4_CREDITS_GROUP. */
 int ext4_inline_dir_move(struct ext4_handle *h, struct ext4_inode *dir) __must_check;
 

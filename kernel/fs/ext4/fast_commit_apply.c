@@ -130,39 +130,10 @@ static int collect(struct fc_apply *a)
 
 /* ---- inodes ---- */
 
-/* An inode of ours alone, which no icache knows. */
-static struct ext4_inode *private_inode(struct ext4_super *es, u32 ino)
-{
-	struct ext4_inode *ei = ext4_inode_alloc();
-	struct inode *inode = &ei->vfs;
-
-	if (!ei)
-		return NULL;
-	inode->sb = &es->vfs;
-	inode->ino = ino;
-	atomic_store(&inode->tail_from, ~0ull);
-	rw_init(&inode->lock, RANK_INODE);
-	rw_init(&inode->map_lock, RANK_MAP);
-	mutex_init(&inode->attr, RANK_LEAF);
-	mutex_init(&inode->stage_lock, RANK_STAGE);
-	return ei;
-}
-
-static void private_done(struct ext4_inode **ei)
-{
-	if (!*ei)
-		return;
-	rw_fini(&(*ei)->vfs.lock);
-	rw_fini(&(*ei)->vfs.map_lock);
-	mutex_fini(&(*ei)->vfs.attr);
-	mutex_fini(&(*ei)->vfs.stage_lock);
-	ext4_inode_free(*ei);
-}
-
 /* 1: there. 0: no such inode. */
 static int load(struct fc_apply *a, u32 ino, struct ext4_inode **out)
 {
-	scoped(private_done) struct ext4_inode *ei = NULL;
+	scoped(ext4_inode_privatep) struct ext4_inode *ei = NULL;
 	bool taken;
 	int err;
 
@@ -171,7 +142,7 @@ static int load(struct fc_apply *a, u32 ino, struct ext4_inode **out)
 	err = ext4_ino_is_taken(a->es, ino, &taken);
 	if (err || !taken)
 		return err;
-	ei = private_inode(a->es, ino);
+	ei = ext4_inode_private(a->es, ino);
 	if (!ei)
 		return fail(-ENOMEM, "no memory for an inode");
 	err = ext4_inode_load_orphan(ei);
@@ -256,7 +227,7 @@ static void put_fields(const struct ext4_super *es, struct ext4_disk_inode *raw,
 static int put_inode(struct fc_apply *a, u32 ino, const void *bytes, u32 len)
 {
 	const struct ext4_disk_inode *told = bytes;
-	scoped(private_done) struct ext4_inode *ei = NULL;
+	scoped(ext4_inode_privatep) struct ext4_inode *ei = NULL;
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	struct ext4_disk_inode *raw;
 	struct ext4_handle h;
@@ -453,7 +424,7 @@ static int add_pieces(struct ext4_inode *ei, const struct range *r)
 
 static int add_range(struct fc_apply *a, const struct ext4_disk_fc_add_range *v)
 {
-	scoped(private_done) struct ext4_inode *ei = NULL;
+	scoped(ext4_inode_privatep) struct ext4_inode *ei = NULL;
 	struct range r;
 	int got = load(a, le32_get(v->ino), &ei);
 
@@ -472,7 +443,7 @@ static int add_range(struct fc_apply *a, const struct ext4_disk_fc_add_range *v)
 
 static int del_range(struct fc_apply *a, const struct ext4_disk_fc_del_range *v)
 {
-	scoped(private_done) struct ext4_inode *ei = NULL;
+	scoped(ext4_inode_privatep) struct ext4_inode *ei = NULL;
 	int got = load(a, le32_get(v->ino), &ei);
 
 	if (got <= 0 || !has_map(ei))
@@ -586,8 +557,8 @@ static int on_name(struct fc_apply *a, u32 i)
 {
 	const struct ext4_fc_record *rec = &a->log->record[i];
 	const struct ext4_disk_fc_name *v = ext4_fc_value(a->log, i);
-	scoped(private_done) struct ext4_inode *dir = NULL;
-	scoped(private_done) struct ext4_inode *child = NULL;
+	scoped(ext4_inode_privatep) struct ext4_inode *dir = NULL;
+	scoped(ext4_inode_privatep) struct ext4_inode *child = NULL;
 	u32 parent = le32_get(v->parent), ino = le32_get(v->ino);
 	struct naming n = { .name = { (const char *)(v + 1), rec->len - (u32)sizeof(*v) } };
 	int got = load(a, parent, &dir);
@@ -648,7 +619,7 @@ static int restore_times(struct fc_apply *a, struct ext4_inode *ei, u32 record)
 
 static int finish_inode(struct fc_apply *a, const struct fc_inode *f)
 {
-	scoped(private_done) struct ext4_inode *ei = NULL;
+	scoped(ext4_inode_privatep) struct ext4_inode *ei = NULL;
 	int got = load(a, f->ino, &ei);
 
 	if (got <= 0)

@@ -15,8 +15,6 @@
 #include "lib/scope.h"
 #include <errno.h>
 
-#define LBLK_MASK 0x0fffffffu
-
 bool ext4_dir_is_indexed(const struct ext4_inode *dir)
 {
 	return dir->flags & EXT4_FL_INDEX && ext4_has_compat(ext4_inode_super(dir), EXT4_COMPAT_DIR_INDEX);
@@ -61,7 +59,7 @@ static u32 entry_up_to(const struct ext4_dx *dx, u32 hash)
 
 static u32 entry_lblk(const struct ext4_dx_frame *f)
 {
-	return le32_get(f->dx.entry[f->at].lblk) & LBLK_MASK;
+	return le32_get(f->dx.entry[f->at].lblk) & EXT4_DX_LBLK_MASK;
 }
 
 /* Reads the index block of `level` that the level above leads to. */

@@ -177,7 +177,7 @@ static int sort_leaf(struct ext4_dx_path *path, const struct buffer_head *bh, st
 
 		if (!le32_get(de->inode))
 			continue;
-		if (ext4_name_hash(es, path->version, ext4_dirent_name(de), de->name_len, &hash))
+		if (ext4_dir_hash(path->dir, path->version, ext4_dirent_name(de), de->name_len, &hash))
 			return ext4_dx_bad(path->dir, "unknown hash");
 		s->rec[s->n++] = (struct record){ hash.hash, it.off, ext4_dirent_bytes(de->name_len) };
 		s->bytes += s->rec[s->n - 1].bytes;
@@ -308,7 +308,7 @@ int ext4_htree_add(struct ext4_handle *h, struct ext4_inode *dir, const struct n
 	u32 off;
 	int err = ext4_dx_open(dir, &path);
 
-	if (!err && ext4_name_hash(h->es, path.version, name->s, name->len, &hash))
+	if (!err && ext4_dir_hash(dir, path.version, name->s, name->len, &hash))
 		err = ext4_dx_bad(dir, "unknown hash");
 	if (!err)
 		err = get_leaf(&path, hash.hash, &bh);

@@ -1,6 +1,7 @@
 /*
- * Directories inside their inode that change. A name that goes, or comes to mean another inode, is changed where it stands; for a name
- * that comes the directory moves to a block first, and stays there.
+ * Directories inside their inode that change. A name that goes, or comes to mean another inode, is changed where it stands. One that comes goes
+ * where a region has room; the second region comes with the first name that needs it, as large as it can be. When both are full the
+ * directory moves to a block, and stays there.
  *
  *   - The parent is a number at the beginning of i_block; "." has no record.
  *   - The second region lies in the inode's table block, whose lock guards the bytes of all inodes in it.
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 
 #define PARENT_BYTES 4u
+#define DATA_NAME    "data"
 
 /* ---- in place ---- */
 
@@ -61,6 +63,96 @@ int ext4_inline_dir_change(struct ext4_handle *h, struct ext4_inode *dir, const 
 		change_record(h->es, dir->block + PARENT_BYTES, at, ino, type);
 	rw_write_unlock(&dir->tree);
 	return ext4_inode_write(h, dir);
+}
+
+/* ---- a name comes ---- */
+
+/* A region that has room, and where; -1: none. What of it is changed then is found anew, under its lock. */
+static int find_room(struct ext4_inode *dir, u32 need, u32 *off)
+{
+	struct ext4_super *es = ext4_inode_super(dir);
+	int err, region = -1;
+	const char *bad = NULL;
+	struct ext4_inline_dir d;
+
+	err = ext4_inline_dir_get(dir, &d);
+	if (err)
+		return err;
+	for (u32 i = 0; i < ARRAY_SIZE(d.region) && region < 0 && !bad; i++)
+		if (d.region[i].len && ext4_region_room(es, d.region[i].p, d.region[i].len, need, off, &bad))
+			region = (int)i;
+	ext4_inline_put(&d.in);
+	if (bad && region < 0)
+		return corrupt(&es->vfs.health, "directory", dir->vfs.ino, "%s", bad);
+	return region < 0 ? -ENOSPC : region;
+}
+
+/* The second region, empty, where there is none yet. 0: there is one, or it would not be large enough. */
+static int make_second(struct ext4_handle *h, struct ext4_inode *dir, u32 need)
+{
+	scoped(freep) struct ext4_disk_dirent *de = NULL;
+	u32 bytes;
+	int err;
+
+	if (ext4_size(dir) > EXT4_IBLOCK_BYTES)
+		return 0;
+	err = ext4_xattr_room(dir, EXT4_XATTR_SYSTEM, DATA_NAME, sizeof(DATA_NAME) - 1, &bytes);
+	if (err || bytes < need)
+		return err;
+	de = calloc(1, bytes);
+	if (!de)
+		return fail(-ENOMEM, "no memory for a directory");
+	de->rec_len = ext4_rec_len_put(bytes);
+	err = ext4_xattr_set(h, dir, EXT4_XATTR_SYSTEM, DATA_NAME, sizeof(DATA_NAME) - 1, de, bytes, 0);
+	if (err)
+		return err == -ENOSPC ? 0 : err;
+	atomic_store_explicit(&dir->vfs.size_bytes, EXT4_IBLOCK_BYTES + bytes, memory_order_relaxed);
+	return 1;
+}
+
+static int add_in_slot(struct ext4_handle *h, struct ext4_inode *dir, u32 off, const struct name *name,
+		       u32 ino, u8 type)
+{
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	struct ext4_disk_inode *raw;
+	struct ext4_inline_dir d;
+	int err = ext4_inode_slot(h, dir->vfs.ino, &bh, &raw);
+
+	if (!err)
+		err = ext4_inline_dir_get(dir, &d);
+	if (err)
+		return err;
+	bh_lock(bh);
+	ext4_leaf_add(h->es, (u8 *)bh->data + (d.region[1].p - (const u8 *)bh->data), off, name, ino, type);
+	ext4_inode_slot_done(h, dir->vfs.ino, bh, raw);
+	ext4_inline_put(&d.in);
+	return 0;
+}
+
+int ext4_inline_dir_add(struct ext4_handle *h, struct ext4_inode *dir, const struct name *name, u32 ino,
+			u8 type)
+{
+	u32 need = ext4_dirent_bytes(name->len), off = 0;
+	int err = 0, region = find_room(dir, need, &off);
+
+	if (region == -ENOSPC) {
+		region = make_second(h, dir, need);
+		if (region <= 0)
+			return region;
+		off = 0;
+	}
+	if (region < 0)
+		return region;
+	if (region) {
+		err = add_in_slot(h, dir, off, name, ino, type);
+	} else {
+		rw_write_lock(&dir->tree);
+		ext4_leaf_add(h->es, dir->block + PARENT_BYTES, off, name, ino, type);
+		rw_write_unlock(&dir->tree);
+	}
+	if (!err)
+		err = ext4_inode_write(h, dir);
+	return err ? ext4_abort(h->es, err) : 1;
 }
 
 /* ---- to a block ---- */

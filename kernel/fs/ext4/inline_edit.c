@@ -38,7 +38,11 @@ static int copy_out(struct ext4_inode *ei, u8 **data, u32 *len)
 static void make_mapped(struct ext4_super *es, struct ext4_inode *ei)
 {
 	bool extents = ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS);
+	u64 blocks_512;
 
+	mutex_lock(&ei->vfs.attr);
+	blocks_512 = ext4_inode_disk_512(ei);
+	mutex_unlock(&ei->vfs.attr);
 	rw_write_lock(&ei->tree);
 	ei->flags &= ~EXT4_FL_INLINE_DATA;
 	if (extents) {
@@ -50,10 +54,8 @@ static void make_mapped(struct ext4_super *es, struct ext4_inode *ei)
 	rw_write_unlock(&ei->tree);
 	mutex_lock(&ei->vfs.attr);
 	ei->vfs.flags = ei->flags & EXT4_FL_USER_VISIBLE;
-	ei->vfs.blocks_512 = 0;
+	ei->vfs.blocks_512 = blocks_512;
 	mutex_unlock(&ei->vfs.attr);
-	if (ei->xattr_blk)
-		ext4_inode_add_clusters(ei, 1);
 }
 
 int ext4_inline_take_out(struct ext4_handle *h, struct ext4_inode *ei, u8 **data, u32 *len)

@@ -82,10 +82,36 @@ static const struct inode_ops file_ops = {
 	.get_acl = ext4_get_acl,
 };
 
+static int sealed_may_open(const struct inode *inode, bool write)
+{
+	const struct ext4_inode *ei = container_of(inode, const struct ext4_inode, vfs);
+
+	if (ei->flags & EXT4_FL_ENCRYPT)
+		return fail(-ENOKEY, "inode %llu is encrypted", (unsigned long long)inode->ino);
+	if (write)
+		return fail(-EPERM, "inode %llu is sealed (verity): its content never changes",
+			    (unsigned long long)inode->ino);
+	return 0;
+}
+
+/* A file whose content is encrypted. */
+static const struct inode_ops encrypted_ops = {
+	.setattr = ext4_setattr,
+	.map = ext4_map,
+	.may_open = sealed_may_open,
+	.fsync = ext4_fsync,
+	.setxattr = ext4_setxattr,
+	.set_acl = ext4_set_acl,
+	.getxattr = ext4_getxattr,
+	.listxattr = ext4_listxattr,
+	.get_acl = ext4_get_acl,
+};
+
 /* A file whose content never changes again. */
 static const struct inode_ops verity_ops = {
 	.setattr = ext4_setattr,
 	.map = ext4_map,
+	.may_open = sealed_may_open,
 	.verify_unit = ext4_verity_unit,
 	.verify = ext4_verity_check,
 	.digest = ext4_verity_digest,
@@ -117,12 +143,19 @@ static const struct inode_ops special_ops = {
 	.get_acl = ext4_get_acl,
 };
 
+static const struct inode_ops *ops_of_file(u32 flags)
+{
+	if (flags & EXT4_FL_VERITY)
+		return &verity_ops;
+	return flags & EXT4_FL_ENCRYPT ? &encrypted_ops : &file_ops;
+}
+
 void ext4_inode_set_ops(struct inode *inode)
 {
 	if (is_dir(inode))
 		inode->ops = &dir_ops;
 	else if (is_reg(inode))
-		inode->ops = ext4_inode(inode)->flags & EXT4_FL_VERITY ? &verity_ops : &file_ops;
+		inode->ops = ops_of_file(ext4_inode(inode)->flags);
 	else if (is_symlink(inode))
 		inode->ops = &symlink_ops;
 	else

@@ -10,31 +10,14 @@
  */
 #include "ext4.h"
 
-#include "lib/hash.h"
 #include "lib/scope.h"
 #include <errno.h>
 #include <stdlib.h>
-
-#define EXTRA_ISIZE_KNOWN ((u32)sizeof(struct ext4_disk_inode) - EXT4_INODE_BYTES_OLD)
 
 #define FL_INHERITED                                                                                       \
 	(EXT4_FL_SECRM | EXT4_FL_UNRM | EXT4_FL_COMPR | EXT4_FL_SYNC | EXT4_FL_NODUMP | EXT4_FL_NOATIME |  \
 	 EXT4_FL_NOCOMPR | EXT4_FL_JOURNAL_DATA | EXT4_FL_NOTAIL | EXT4_FL_DIRSYNC | EXT4_FL_PROJINHERIT | \
 	 EXT4_FL_CASEFOLD | EXT4_FL_DAX)
-
-/* Bytes of fields behind the first 128, for new inodes. */
-static u16 extra_isize(const struct ext4_super *es)
-{
-	u32 room = es->inode_bytes - EXT4_INODE_BYTES_OLD, n = EXTRA_ISIZE_KNOWN;
-
-	if (!room)
-		return 0;
-	if (ext4_has_ro_compat(es, EXT4_RO_COMPAT_EXTRA_ISIZE)) {
-		n = MAX(n, (u32)le16_get(es->disk.want_extra_isize));
-		n = MAX(n, (u32)le16_get(es->disk.min_extra_isize));
-	}
-	return (u16)(n > room || n % 4 ? EXTRA_ISIZE_KNOWN : n);
-}
 
 static bool is_fast(const struct new_inode *what)
 {
@@ -67,10 +50,10 @@ static void fill(struct ext4_super *es, struct ext4_inode *ei, const struct ext4
 	inode->project = what->project;
 	inode->rdev_major = what->rdev_major;
 	inode->rdev_minor = what->rdev_minor;
-	inode->generation = (u32)hash_u64(atomic_fetch_add(&es->next_generation, 1));
+	inode->generation = ext4_generation_new(es);
 	inode->atime = inode->mtime = inode->ctime = inode->btime = inode_now(inode);
 	ei->flags = ext4_flags_of_type(what->mode, dir->flags & FL_INHERITED);
-	ei->extra_isize = extra_isize(es);
+	ei->extra_isize = ext4_extra_isize_new(es);
 	ei->csum_seed = ext4_csum_inode_seed(es, (u32)inode->ino, inode->generation);
 	fill_map(es, ei, what);
 	inode->flags = ei->flags & EXT4_FL_USER_VISIBLE;
@@ -166,7 +149,7 @@ int ext4_inode_create(struct ext4_handle *h, struct ext4_inode *dir, const struc
 		*out = ei;
 		return 0;
 	}
-	if (ei->xattr_blk && ext4_xattr_drop(h, ei))
+	if ((ei->xattr_blk || ei->xattr_off) && ext4_xattr_drop(h, ei))
 		err = ext4_abort(es, err);
 	inode_ready(inode, err);
 	vfs_iput(inode);

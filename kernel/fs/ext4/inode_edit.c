@@ -14,15 +14,17 @@
  */
 #include "ext4.h"
 
+#include "lib/hash.h"
 #include "lib/scope.h"
 #include <errno.h>
 
-#define LINKS_MAX      65000u
-#define TIME_MIN       ((s64)INT32_MIN)
-#define TIME_MAX       ((s64)INT32_MAX)
-#define TIME_MAX_EXTRA (TIME_MIN + (1ll << 34) - 1)
-#define SIZE_SMALL_MAX 0x7fffffffull
-#define BLOCKS_512_MAX 0xffffffffffffull
+#define LINKS_MAX         65000u
+#define EXTRA_ISIZE_KNOWN ((u32)sizeof(struct ext4_disk_inode) - EXT4_INODE_BYTES_OLD)
+#define TIME_MIN          ((s64)INT32_MIN)
+#define TIME_MAX          ((s64)INT32_MAX)
+#define TIME_MAX_EXTRA    (TIME_MIN + (1ll << 34) - 1)
+#define SIZE_SMALL_MAX    0x7fffffffull
+#define BLOCKS_512_MAX    0xffffffffffffull
 
 /* ---- one field ---- */
 
@@ -59,6 +61,24 @@ static void put_times(const struct ext4_inode *ei, struct ext4_disk_inode *raw)
 		ext4_time_put(inode->btime, &raw->crtime, FITS(ei, crtime_extra) ? &raw->crtime_extra : NULL);
 }
 
+u16 ext4_extra_isize_new(const struct ext4_super *es)
+{
+	u32 room = es->inode_bytes - EXT4_INODE_BYTES_OLD, n = EXTRA_ISIZE_KNOWN;
+
+	if (!room)
+		return 0;
+	if (ext4_has_ro_compat(es, EXT4_RO_COMPAT_EXTRA_ISIZE)) {
+		n = MAX(n, (u32)le16_get(es->disk.want_extra_isize));
+		n = MAX(n, (u32)le16_get(es->disk.min_extra_isize));
+	}
+	return (u16)(n > room || n % 4 ? EXTRA_ISIZE_KNOWN : n);
+}
+
+u32 ext4_generation_new(struct ext4_super *es)
+{
+	return (u32)hash_u64(atomic_fetch_add(&es->next_generation, 1));
+}
+
 void ext4_extent_root_init(u8 *block)
 {
 	const struct ext4_disk_extent_header head = {
@@ -90,21 +110,19 @@ u32 ext4_flags_of_type(u32 mode, u32 flags)
 	return flags & (EXT4_FL_NODUMP | EXT4_FL_NOATIME);
 }
 
-/*
- * What the inode counts on the disk. Data in the inode takes no blocks, whatever stat shows for it: there only the attribute
- * block counts.
- */
-static u64 disk_blocks_512(const struct ext4_super *es, const struct ext4_inode *ei)
+u64 ext4_inode_disk_512(const struct ext4_inode *ei)
 {
-	if (ei->flags & EXT4_FL_INLINE_DATA)
-		return ei->xattr_blk ? 1ull << (es->cluster_bits + es->block_bits - 9) : 0;
-	return ei->vfs.blocks_512;
+	u64 n = ei->vfs.blocks_512, shown = DIV_ROUND_UP(ext4_size(ei), 512);
+
+	if (ei->flags & EXT4_FL_INLINE_DATA && atomic_load(&ei->vfs.is_packed))
+		return n > shown ? n - shown : 0;
+	return n;
 }
 
 /* Locks: attr. */
 static void put_blocks(const struct ext4_super *es, struct ext4_inode *ei, struct ext4_disk_inode *raw)
 {
-	u64 n = disk_blocks_512(es, ei);
+	u64 n = ext4_inode_disk_512(ei);
 	u32 flags = ei->flags & ~EXT4_FL_HUGE_FILE;
 
 	if (n > BLOCKS_512_MAX) {
@@ -223,7 +241,7 @@ static int write_slot(struct ext4_handle *h, struct ext4_inode *ei, bool fresh)
 	struct ext4_disk_inode *raw;
 	int err;
 
-	if (disk_blocks_512(es, ei) > UINT32_MAX && !ext4_has_ro_compat(es, EXT4_RO_COMPAT_HUGE_FILE))
+	if (ext4_inode_disk_512(ei) > UINT32_MAX && !ext4_has_ro_compat(es, EXT4_RO_COMPAT_HUGE_FILE))
 		return fail(-EFBIG, "inode %llu has more blocks than this volume can count",
 			    (unsigned long long)ei->vfs.ino);
 	err = large_file(h, ei);

@@ -19,11 +19,30 @@
 
 /* ---- attributes ---- */
 
-/* What chattr may change here. *visible: what is shown then. */
-static int new_flags(const struct ext4_inode *ei, u32 asked, u32 *flags)
+/* Whether case matters is a matter of directories that have no names yet. */
+static int check_casefold(struct ext4_inode *ei)
 {
-	/* A map is not rewritten into another kind, and case only matters less on volumes that are not written. */
-	const u32 fixed = EXT4_FL_EXTENTS | EXT4_FL_CASEFOLD, mine = EXT4_FL_USER_MODIFIABLE & ~fixed;
+	int empty;
+
+	if (!ext4_has_incompat(ext4_inode_super(ei), EXT4_INCOMPAT_CASEFOLD))
+		return -EOPNOTSUPP;
+	if (!is_dir(&ei->vfs))
+		return -ENOTDIR;
+	if (ei->flags & EXT4_FL_ENCRYPT)
+		return -EOPNOTSUPP;
+	empty = ext4_dir_is_empty(ei);
+	return empty < 0 ? empty : empty ? 0 : -ENOTEMPTY;
+}
+
+/* What chattr may change here. *visible: what is shown then. */
+static int new_flags(struct ext4_inode *ei, u32 asked, u32 *flags)
+{
+	/* A map is not rewritten into another kind. */
+	const u32 fixed = EXT4_FL_EXTENTS, mine = EXT4_FL_USER_MODIFIABLE & ~fixed;
+	int err = (asked ^ ei->flags) & EXT4_FL_CASEFOLD ? check_casefold(ei) : 0;
+
+	if (err)
+		return err;
 
 	if (asked & ~EXT4_FL_USER_VISIBLE || (asked ^ ei->flags) & fixed)
 		return -EOPNOTSUPP;
@@ -34,7 +53,7 @@ static int new_flags(const struct ext4_inode *ei, u32 asked, u32 *flags)
 	return 0;
 }
 
-static int check_attr(const struct ext4_inode *ei, struct iattr *a, u32 *flags)
+static int check_attr(struct ext4_inode *ei, struct iattr *a, u32 *flags)
 {
 	int err;
 
@@ -58,6 +77,7 @@ static int check_attr(const struct ext4_inode *ei, struct iattr *a, u32 *flags)
 int ext4_setattr(struct inode *inode, const struct iattr *attr)
 {
 	struct ext4_inode *ei = ext4_inode(inode);
+	struct ext4_super *es = ext4_inode_super(ei);
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	struct ext4_disk_inode *raw;
 	struct iattr a = *attr;
@@ -66,13 +86,15 @@ int ext4_setattr(struct inode *inode, const struct iattr *attr)
 	int err = check_attr(ei, &a, &flags);
 
 	if (!err)
-		err = ext4_begin(ext4_inode_super(ei), EXT4_CREDITS_INODE, 0, &h);
+		err = ext4_begin(es, EXT4_CREDITS_INODE, 0, &h);
 	if (err)
 		return err;
 	err = ext4_inode_slot(&h, inode->ino, &bh, &raw);
 	if (!err) {
 		inode_apply(inode, &a);
 		ei->flags = flags;
+		if (flags & EXT4_FL_CASEFOLD)
+			inode->iflags |= I_NO_DCACHE;
 		err = ext4_inode_write(&h, ei);
 	}
 	return ext4_end(&h, err);
@@ -162,15 +184,18 @@ int ext4_evict_inode(struct inode *inode)
 	/* It stays an orphan on the volume. */
 	if (es->vfs.rdonly || health_state(&es->vfs.health) >= HEALTH_ABORTED)
 		return 0;
+	err = has_map(ei) || ext4_has_incompat(es, EXT4_INCOMPAT_EA_INODE) ? note(es, ei) : 0;
+	if (err)
+		return err;
 	if (has_map(ei)) {
-		err = note(es, ei);
-		if (err)
-			return err;
 		inode_set_size(inode, 0);
 		err = ext4_map_cut(ei, 0);
 		if (err)
 			return err;
 	}
+	err = ext4_xattr_shed(ei);
+	if (err)
+		return err;
 	err = ext4_begin(es,
 			 EXT4_CREDITS_INODE + EXT4_CREDITS_ORPHAN + EXT4_CREDITS_GROUP + EXT4_CREDITS_XATTR,
 			 1, &h);
@@ -194,7 +219,7 @@ static int load(struct ext4_super *es, struct inode *inode)
 
 	if (err)
 		return err == -ESTALE ? not_orphan(es, inode->ino, "it was never used") : err;
-	if (ei->flags & EXT4_FL_EA_INODE)
+	if (ei->flags & EXT4_FL_EA_INODE && inode->nlink)
 		return not_orphan(es, inode->ino, "it holds an attribute's value");
 	es->set_ops(inode);
 	return 0;
@@ -239,7 +264,8 @@ static int cut(struct ext4_super *es, struct ext4_inode *ei)
 	struct ext4_handle h;
 	int err = 0;
 
-	if (is_reg(&ei->vfs) && has_map(ei))
+	/* A verity file has its hash tree there. */
+	if (is_reg(&ei->vfs) && has_map(ei) && !(ei->flags & EXT4_FL_VERITY))
 		err = ext4_map_cut(ei, end);
 	if (!err)
 		err = ext4_begin(es, EXT4_CREDITS_INODE + EXT4_CREDITS_ORPHAN, 0, &h);

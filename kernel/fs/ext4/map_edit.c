@@ -240,8 +240,6 @@ int ext4_unpack(struct inode *inode)
 	u32 len;
 	int err = 0;
 
-	if (ei->flags & EXT4_FL_ENCRYPT)
-		return fail(-ENOKEY, "inode %llu is encrypted", (unsigned long long)inode->ino);
 	if (ext4_size(ei) > ext4_block_bytes(es))
 		return corrupt(&es->vfs.health, "inode", inode->ino, "inline data longer than a block");
 	if (ext4_size(ei))
@@ -316,8 +314,6 @@ int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping
 	struct ext4_run run;
 	int err;
 
-	if (ei->flags & EXT4_FL_ENCRYPT)
-		return fail(-ENOKEY, "inode %llu is encrypted", (unsigned long long)inode->ino);
 	if (lblk + len > ext4_file_blocks_max(es, has_extents(ei)))
 		return fail(-EFBIG, "inode %llu cannot be that long", (unsigned long long)inode->ino);
 	err = look(ei, lblk, len, &run);
@@ -580,7 +576,7 @@ static int cut(struct cutting *c, bool touch)
 	bool open = true;
 	int err;
 
-	c->cut.metadata = !is_reg(&ei->vfs);
+	c->cut.metadata = !is_reg(&ei->vfs) || ei->is_value;
 	c->cut.max = c->cut.metadata ? CUT_METADATA_MAX : UINT32_MAX;
 	err = ext4_begin(ext4_inode_super(ei), CREDITS_STEP, revokes_of(c), &c->h);
 	if (err)

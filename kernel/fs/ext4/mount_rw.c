@@ -35,6 +35,10 @@ bool ext4_write_refused(const struct ext4_super *es, struct text *why)
 		text_add(why, "it has bigalloc without extent: check it first");
 	else if (es->blocks & ((1u << es->cluster_bits) - 1))
 		text_add(why, "its last cluster is not a whole one");
+	else if (ext4_has_incompat(es, EXT4_INCOMPAT_CASEFOLD) &&
+		 le16_get(es->disk.encoding) != EXT4_ENCODING_UTF8_12_1)
+		text_add(why, "not written yet by this program: volumes with encoding %u of names",
+			 le16_get(es->disk.encoding));
 	else if (es->vfs.dev->sector_bytes > ext4_block_bytes(es))
 		text_add(why, "the device's sectors of %u bytes are longer than the volume's blocks",
 			 es->vfs.dev->sector_bytes);

@@ -97,6 +97,15 @@ static int add_name(struct ext4_handle *h, struct ext4_inode *dir, const struct 
 	return written ? ext4_abort(h->es, written) : err;
 }
 
+/* Without its key an encrypted directory can only lose names, by those that it shows. */
+static int check_key(const struct ext4_inode *dir)
+{
+	if (dir->flags & EXT4_FL_ENCRYPT)
+		return fail(-ENOKEY, "directory %llu is encrypted, and its key is not known",
+			    (unsigned long long)dir->vfs.ino);
+	return 0;
+}
+
 static int check_project(const struct ext4_inode *dir, const struct ext4_inode *ei)
 {
 	if (dir->vfs.flags & INO_PROJINHERIT && dir->vfs.project != ei->vfs.project)
@@ -158,6 +167,7 @@ static int create_once(struct ext4_inode *dir, const struct name *name, const st
 	struct ext4_handle h;
 	int err;
 
+	credits += ext4_acl_credits(es, what->acl) + ext4_acl_credits(es, what->default_acl);
 	if (name)
 		credits += EXT4_CREDITS_DIR_ADD;
 	if (S_ISDIR(what->mode))
@@ -185,8 +195,10 @@ int ext4_create(struct inode *dir, const struct name *name, const struct new_ino
 {
 	struct ext4_inode *ei = NULL;
 	bool tried = false;
-	int err;
+	int err = check_key(ext4_inode(dir));
 
+	if (err)
+		return err;
 	if (S_ISDIR(what->mode) && links_full(ext4_inode(dir)))
 		return fail(-EMLINK, "directory %llu has %u subdirectories", (unsigned long long)dir->ino,
 			    LINK_MAX_EXT4 - 2);
@@ -226,8 +238,10 @@ static int link_once(struct ext4_inode *dir, const struct name *name, struct ext
 int ext4_link(struct inode *dir, const struct name *name, struct inode *inode)
 {
 	bool tried = false;
-	int err;
+	int err = check_key(ext4_inode(dir));
 
+	if (err)
+		return err;
 	if (inode->nlink >= LINK_MAX_EXT4)
 		return fail(-EMLINK, "inode %llu has %u names", (unsigned long long)inode->ino, inode->nlink);
 	err = check_project(ext4_inode(dir), ext4_inode(inode));
@@ -287,8 +301,12 @@ static bool gets_new_parent(const struct move *m, u32 i)
 
 static int check_move(const struct move *m)
 {
-	int err = check_project(m->dir[1], m->ei[0]);
+	int err = check_key(m->dir[0]);
 
+	if (!err)
+		err = check_key(m->dir[1]);
+	if (!err)
+		err = check_project(m->dir[1], m->ei[0]);
 	if (!err && m->exchange)
 		err = check_project(m->dir[0], m->ei[1]);
 	if (!err && m->ei[1] && !m->exchange)

@@ -201,7 +201,7 @@ struct ext4_disk_super {
 	u8 first_error_errcode;    /* 0x27a */
 	u8 last_error_errcode;     /* 0x27b */
 	le16 encoding;             /* 0x27c with casefold: 1 is UTF-8 12.1 */
-	le16 encoding_flags;       /* 0x27e */
+	le16 encoding_flags;       /* 0x27e EXT4_ENCODING_STRICT */
 	le32 orphan_file_inum;     /* 0x280 */
 	le16 def_resuid_hi;        /* 0x284 */
 	le16 def_resgid_hi;        /* 0x286 */

@@ -47,6 +47,34 @@ void ext4_inode_freep(struct ext4_inode **ei)
 	ext4_inode_free(*ei);
 }
 
+struct ext4_inode *ext4_inode_private(struct ext4_super *es, u64 ino)
+{
+	struct ext4_inode *ei = ext4_inode_alloc();
+	struct inode *inode = &ei->vfs;
+
+	if (!ei)
+		return NULL;
+	inode->sb = &es->vfs;
+	inode->ino = ino;
+	atomic_store(&inode->tail_from, ~0ull);
+	rw_init(&inode->lock, RANK_INODE);
+	rw_init(&inode->map_lock, RANK_MAP);
+	mutex_init(&inode->attr, RANK_LEAF);
+	mutex_init(&inode->stage_lock, RANK_STAGE);
+	return ei;
+}
+
+void ext4_inode_privatep(struct ext4_inode **ei)
+{
+	if (!*ei)
+		return;
+	rw_fini(&(*ei)->vfs.lock);
+	rw_fini(&(*ei)->vfs.map_lock);
+	mutex_fini(&(*ei)->vfs.attr);
+	mutex_fini(&(*ei)->vfs.stage_lock);
+	ext4_inode_free(*ei);
+}
+
 /* ---- where ---- */
 
 int ext4_inode_where(const struct ext4_super *es, u64 ino, u64 *blk, u32 *off)

@@ -241,13 +241,12 @@ static void batch_cut(struct lister *l, struct batch *b)
 
 static void batch_add(struct lister *l, struct batch *b, const struct ext4_disk_dirent *de, u32 lblk, u32 off)
 {
-	struct ext4_super *es = ext4_inode_super(l->dir);
 	u32 sum = crc32c(~0u, ext4_dirent_name(de), de->name_len);
 	struct ext4_hash h;
 	u64 key;
 
-	if (ext4_name_hash(es, l->hash_version, ext4_dirent_name(de), de->name_len, &h) || h.hash < b->low ||
-	    h.hash > b->high) {
+	if (ext4_dir_hash(l->dir, l->hash_version, ext4_dirent_name(de), de->name_len, &h) ||
+	    h.hash < b->low || h.hash > b->high) {
 		/* A lookup does not find it; by place it is shown, from the next time on. */
 		(void)!ext4_dx_bad(l->dir, "a name stands where its hash does not lead");
 		left_out(l);

@@ -142,6 +142,7 @@ static int open_as_it_lies(struct blkdev *dev, const char *name, const struct fs
 	ext4_sb_fill(es);
 	es->vfs.rdonly = true;
 	es->vfs.has_acl = es->vfs.has_xattr = true;
+	es->vfs.folds_case = ext4_has_incompat(es, EXT4_INCOMPAT_CASEFOLD);
 	err = bcache_new(opts->cache_bytes, &es->vfs.cache);
 	if (!err)
 		err = bcache_attach(es->vfs.cache, dev, es->vfs.block_bytes);

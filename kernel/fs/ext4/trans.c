@@ -74,6 +74,10 @@ int ext4_end(struct ext4_handle *h, int err)
 		jbd2_end(&h->jh);
 	else
 		end = finish(h);
+	for (struct ext4_inode *ei; (ei = h->dropped);) {
+		h->dropped = ei->next_dropped;
+		vfs_iput(&ei->vfs);
+	}
 	return err ? err : end;
 }
 

@@ -8,7 +8,6 @@
  */
 #include "ext4.h"
 
-#include "lib/crc.h"
 #include "lib/scope.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -30,48 +29,6 @@ u32 ext4_xattr_index(const char *name, const char **rest)
 		}
 	}
 	return 0;
-}
-
-/* ---- values in inodes of their own ---- */
-
-/* Volumes of old noted the owner in the inode instead of a hash. */
-static bool is_owner_noted(const struct ext4_inode *ei, const struct ext4_inode *owner)
-{
-	return (u32)ei->vfs.mtime.sec == (u32)owner->vfs.ino && ei->vfs.generation == owner->vfs.generation;
-}
-
-static int value_inode_check(struct ext4_inode *ei, const struct ext4_inode *owner, const void *value,
-			     u32 len)
-{
-	u32 sum = crc32c(ext4_inode_super(ei)->csum_seed, value, len);
-
-	if (sum == (u32)ei->vfs.atime.sec || is_owner_noted(ei, owner))
-		return 0;
-	return corrupt(&ei->vfs.sb->health, "inode", ei->vfs.ino,
-		       "the attribute's value in it has a wrong hash");
-}
-
-/* The value of `len` bytes that is the content of inode `ino`. */
-static int value_inode_read(struct ext4_inode *owner, u32 ino, void *value, u32 len)
-{
-	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
-	int err;
-
-	if (!ei)
-		return fail(-ENOMEM, "no memory for an attribute");
-	ei->vfs.sb = owner->vfs.sb;
-	ei->vfs.ino = ino;
-	err = ext4_inode_load(ei);
-	if (err)
-		return err == -ESTALE
-			       ? corrupt(&owner->vfs.sb->health, "inode", owner->vfs.ino,
-					 "the value of an attribute is in inode %u, which is free", ino)
-			       : err;
-	if (!(ei->flags & EXT4_FL_EA_INODE) || !is_reg(&ei->vfs) || ext4_size(ei) != len)
-		return corrupt(&owner->vfs.sb->health, "inode", owner->vfs.ino,
-			       "inode %u does not hold the value of its attribute", ino);
-	err = ext4_read_content(ei, 0, value, len);
-	return err ? err : value_inode_check(ei, owner, value, len);
 }
 
 /* ---- one attribute ---- */
@@ -107,7 +64,7 @@ static int value_get(struct ext4_inode *ei, const struct ext4_xattr_list *l,
 	if (len > size)
 		return -ERANGE;
 	if (le32_get(e->value_inum))
-		return value_inode_read(ei, le32_get(e->value_inum), buf, len);
+		return ext4_value_read(ei, le32_get(e->value_inum), buf, len);
 	if (len)
 		memcpy(buf, ext4_xattr_value(l, e), len);
 	return 0;

@@ -1,6 +1,6 @@
 /*
- * Attributes that change. An attribute lies in the inode's own list when it fits there, else in the inode's block, else there is no
- * room for it. A change takes both lists apart, makes the new ones beside them, and when all that can fail is done, lays
+ * Attributes that change. An attribute lies in the inode's own list when it fits there, else in the inode's block, else, where the volume
+ * has ea_inode, its value lies in an inode of its own and its entry in one of the two; else there is no room for it. A change takes both lists apart, makes the new ones beside them, and when all that can fail is done, lays
  * them over the old ones.
  *
  *   inode:  │ fields │ magic, entries →        ← values │
@@ -8,7 +8,8 @@
  *
  * Invariants
  *  1. A block that others share is never changed but for its count: who changes its list gets a copy, or joins another block that says the
- *     same. A cache in memory, by hash, knows blocks that could be joined; what it says is compared before it is believed.
+ *     same. A cache in memory, by hash, knows blocks that could be joined; what it says is compared before it is believed. A block that
+ *     leads to values in other inodes is not joined: there the values are what is shared. Each of them counts the block once.
  *  2. Counts, the cache and the blocks of an inode change under es->xattr_lock; the content of a block with one owner under that
  *     inode's lock too, so readers need that one alone.
  *  3. The data of an inline file (system.data) stays in the inode.
@@ -26,20 +27,25 @@
 #define CACHE_SLOTS      1024u
 #define BLOCK_HASH_SHIFT 16
 #define VALUE_PAD        4u
+#define SHED_STEP        4u    /* values in a handle */
+#define KEPT_MAX         1024u /* as the kernel does, of a block: for entries whose values lie elsewhere */
+#define INUM_NEW         UINT32_MAX
 
 /* One attribute, wherever its bytes are. */
 struct attr {
 	u8 index, name_len;
 	const char *name;
-	const u8 *value;
-	u32 len, inum;
+	const u8 *
+		value; /* void where there is an inum, but for one that is INUM_NEW: it is to be put into an inode */
+	u32 len, inum, hash;
 };
 
 /* Attributes of one place. */
 struct attrs {
 	struct attr *a; /* room for one more than it began with */
 	u32 n;
-	u32 room; /* bytes for entries, the end mark and values; 0: there is no such place */
+	u32 room;       /* bytes for entries, the end mark and values; 0: there is no such place */
+	u32 values_max; /* bytes of values, so that entries have room too */
 	bool changed;
 };
 
@@ -47,6 +53,13 @@ struct attrs {
 struct edit {
 	struct ext4_xattr_list body_list, block_list;
 	struct attrs body, block;
+	struct attr *outside; /* in one of the two, with INUM_NEW; NULL: none */
+	struct {
+		u32 inum, len;
+		bool in_block;
+	} gone[SHED_STEP]; /* values in other inodes that are not led to any more */
+	u32 gone_count;
+	bool was_shared; /* the block that the inode had goes on with its other owners */
 };
 
 struct ext4_xattr_cache {
@@ -74,7 +87,8 @@ static int gather(const struct ext4_xattr_list *l, struct attrs *out)
 						  .name = ext4_xattr_entry_name(e),
 						  .value = ext4_xattr_value(l, e),
 						  .len = le32_get(e->value_size),
-						  .inum = le32_get(e->value_inum) };
+						  .inum = le32_get(e->value_inum),
+						  .hash = le32_get(e->hash) };
 	return 0;
 }
 
@@ -94,6 +108,11 @@ static u32 body_off(const struct ext4_super *es, const struct ext4_inode *ei)
 	return ei->extra_isize && off + sizeof(struct ext4_disk_xattr_ibody) <= es->inode_bytes ? off : 0;
 }
 
+static bool has_values_outside(const struct ext4_super *es)
+{
+	return ext4_has_incompat(es, EXT4_INCOMPAT_EA_INODE);
+}
+
 static int edit_begin(struct ext4_inode *ei, struct edit *e)
 {
 	struct ext4_super *es = ext4_inode_super(ei);
@@ -111,6 +130,9 @@ static int edit_begin(struct ext4_inode *ei, struct edit *e)
 	if (off)
 		e->body.room = es->inode_bytes - off - (u32)sizeof(struct ext4_disk_xattr_ibody);
 	e->block.room = ext4_block_bytes(es) - (u32)sizeof(struct ext4_disk_xattr_header);
+	e->body.values_max = e->block.values_max = UINT32_MAX;
+	if (has_values_outside(es))
+		e->block.values_max = ext4_block_bytes(es) - MIN(ext4_block_bytes(es) / 8, KEPT_MAX);
 	return err;
 }
 
@@ -144,24 +166,32 @@ static u32 value_bytes(const struct attr *a)
 
 static bool fits(const struct attrs *l, const struct attr *without, const struct attr *with)
 {
-	u64 need = sizeof(le32) + entry_bytes(with) + value_bytes(with);
+	u64 entries = sizeof(le32) + entry_bytes(with), values = value_bytes(with);
 
-	for (u32 i = 0; i < l->n; i++)
-		if (&l->a[i] != without)
-			need += entry_bytes(&l->a[i]) + value_bytes(&l->a[i]);
-	return need <= l->room;
+	for (u32 i = 0; i < l->n; i++) {
+		if (&l->a[i] == without)
+			continue;
+		entries += entry_bytes(&l->a[i]);
+		values += value_bytes(&l->a[i]);
+	}
+	return entries + values <= l->room && (!value_bytes(with) || values <= l->values_max);
 }
 
-static void drop(struct attrs *l, struct attr *a)
+static void drop(struct edit *e, struct attrs *l, struct attr *a)
 {
 	if (!a)
 		return;
+	if (a->inum) {
+		e->gone[e->gone_count].inum = a->inum;
+		e->gone[e->gone_count].len = a->len;
+		e->gone[e->gone_count++].in_block = l == &e->block;
+	}
 	memmove(a, a + 1, (size_t)(l->a + l->n - (a + 1)) * sizeof(*a));
 	l->n--;
 	l->changed = true;
 }
 
-static void insert(struct attrs *l, const struct attr *a)
+static struct attr *insert(struct attrs *l, const struct attr *a)
 {
 	u32 at = 0;
 
@@ -171,13 +201,29 @@ static void insert(struct attrs *l, const struct attr *a)
 	l->a[at] = *a;
 	l->n++;
 	l->changed = true;
+	return &l->a[at];
+}
+
+/* The list that has room, when those go. *want gets INUM_NEW where only the entry has. NULL: none. */
+static struct attrs *place_for(struct edit *e, const struct attr *in_body, const struct attr *in_block,
+			       struct attr *want, bool outside_allowed)
+{
+	for (u32 outside = 0; outside <= outside_allowed; outside++) {
+		want->inum = outside ? INUM_NEW : 0;
+		if (fits(&e->body, in_body, want))
+			return &e->body;
+		if (want->index != EXT4_XATTR_SYSTEM && fits(&e->block, in_block, want))
+			return &e->block;
+	}
+	return NULL;
 }
 
 /* What the lists will be. 1: nothing changes. */
-static int plan(struct edit *e, const struct attr *want, u32 flags)
+static int plan(const struct ext4_super *es, struct edit *e, struct attr *want, u32 flags)
 {
 	struct attr *in_body = find(&e->body, want), *in_block = find(&e->block, want),
 		    *old = in_body ? in_body : in_block;
+	struct attrs *to = NULL;
 
 	if (!old && (!want->value || flags & XATTR_REPLACE))
 		return -ENODATA;
@@ -186,18 +232,18 @@ static int plan(struct edit *e, const struct attr *want, u32 flags)
 	if (old && want->value && !old->inum && old->len == want->len &&
 	    !memcmp(old->value, want->value, want->len))
 		return 1;
-	if (want->value && !fits(&e->body, in_body, want)) {
-		if (want->index == EXT4_XATTR_SYSTEM || !fits(&e->block, in_block, want))
+	if (want->value) {
+		to = place_for(e, in_body, in_block, want,
+			       has_values_outside(es) && want->len && want->index != EXT4_XATTR_SYSTEM);
+		if (!to)
 			return -ENOSPC;
-		drop(&e->body, in_body);
-		drop(&e->block, in_block);
-		insert(&e->block, want);
-		return 0;
 	}
-	drop(&e->body, in_body);
-	drop(&e->block, in_block);
-	if (want->value)
-		insert(&e->body, want);
+	drop(e, &e->body, in_body);
+	drop(e, &e->block, in_block);
+	if (to)
+		old = insert(to, want);
+	if (to && want->inum)
+		e->outside = old;
 	return 0;
 }
 
@@ -222,8 +268,12 @@ static u32 lay_out(const struct attrs *l, u8 *base, u32 first, u32 bytes, bool h
 			memcpy(base + end, a->value, a->len);
 			e.value_offs = le16_put((u16)end);
 		}
+		if (a->inum)
+			e.hash = le32_put(a->hash);
 		if (hashed) {
-			u32 hash = ext4_xattr_hash(a->name, a->name_len, base + end, value_bytes(a), false);
+			u32 hash = a->inum ? a->hash
+					   : ext4_xattr_hash(a->name, a->name_len, base + end, value_bytes(a),
+							     false);
 
 			e.hash = le32_put(hash);
 			shareable = shareable && hash;
@@ -284,6 +334,7 @@ static void cache_drop(struct ext4_super *es, u32 hash, u64 blk)
 
 void ext4_xattr_cache_free(struct ext4_super *es)
 {
+	ext4_value_cache_free(es);
 	free(es->xattr_cache);
 	es->xattr_cache = NULL;
 }
@@ -323,16 +374,17 @@ static int share(struct ext4_handle *h, struct buffer_head *twin)
 	return err;
 }
 
-static void fill(struct ext4_handle *h, struct buffer_head *bh, const u8 *image)
+static void fill(struct ext4_handle *h, struct buffer_head *bh, const u8 *image, bool joinable)
 {
 	bh_lock(bh);
 	memcpy(bh->data, image, bh->size_bytes);
 	bh_unlock(bh);
 	ext4_dirty(h, bh);
-	cache_add(h->es, hash_of(image), bh->blk);
+	if (joinable)
+		cache_add(h->es, hash_of(image), bh->blk);
 }
 
-static int make(struct ext4_handle *h, struct ext4_inode *ei, const u8 *image, u64 *blk)
+static int make(struct ext4_handle *h, struct ext4_inode *ei, const u8 *image, bool joinable, u64 *blk)
 {
 	struct ext4_super *es = h->es;
 	scoped(bh_putp) struct buffer_head *bh = NULL;
@@ -351,7 +403,7 @@ static int make(struct ext4_handle *h, struct ext4_inode *ei, const u8 *image, u
 	if (err)
 		ext4_blocks_unreserve(es, *blk, 1);
 	else
-		fill(h, bh, image);
+		fill(h, bh, image, joinable);
 	return err;
 }
 
@@ -371,43 +423,77 @@ static int release(struct ext4_handle *h, struct buffer_head *bh)
 	return ext4_blocks_free(h, bh->blk, 1, true);
 }
 
-/* The inode's block becomes one with this content; image NULL: the inode has none any more. */
-static int replace(struct ext4_handle *h, struct ext4_inode *ei, struct buffer_head *old, const u8 *image)
+static u32 count_inums(const struct attrs *l)
 {
-	struct ext4_super *es = h->es;
-	scoped(bh_putp) struct buffer_head *twin = NULL;
-	u64 blk = 0;
+	u32 n = 0;
+
+	for (u32 i = 0; i < l->n; i++)
+		n += l->a[i].inum != 0;
+	return n;
+}
+
+/* A block that was shared is left to its other owners: the values that both lead to count one more list. */
+static int share_values(struct ext4_handle *h, struct ext4_inode *ei, const struct edit *e)
+{
 	int err = 0;
 
-	mutex_guard(&es->xattr_lock);
-	if (image)
-		twin = twin_of(es, image);
-	if (twin && twin == old)
-		return 0;
-	if (!twin && image && old && refs_of(old->data) <= 1) {
-		cache_drop(es, hash_of(old->data), old->blk);
-		err = ext4_access(h, old);
-		if (!err)
-			fill(h, old, image);
-		return err;
+	for (u32 i = 0; i < e->block.n && !err; i++) {
+		const struct attr *a = &e->block.a[i];
+
+		if (a->inum && a != e->outside)
+			err = ext4_value_share(h, ei, a->inum);
 	}
-	if (twin) {
+	return err;
+}
+
+/* Another block, or none, takes the place of `old`. */
+static int move_on(struct ext4_handle *h, struct ext4_inode *ei, struct edit *e, struct buffer_head *twin,
+		   const u8 *image)
+{
+	struct buffer_head *old = e->block_list.bh;
+	u64 blk = 0;
+	int err = e->was_shared ? ext4_extend(h, count_inums(&e->block) * EXT4_CREDITS_INODE, 0) : 0;
+
+	if (!err && twin) {
 		err = share(h, twin);
 		blk = twin->blk;
-	} else if (image) {
-		err = make(h, ei, image, &blk);
+	} else if (!err && image) {
+		err = make(h, ei, image, !count_inums(&e->block), &blk);
 	}
 	if (err)
 		return err;
-	if (old) {
+	if (e->was_shared)
+		err = share_values(h, ei, e);
+	if (!err && old)
 		err = release(h, old);
-		/* A damaged bitmap keeps the block: it is lost to the volume, and recorded. */
-		if (err && err != -EUCLEAN)
-			return ext4_abort(es, err);
-	}
+	/* A damaged bitmap keeps the block: it is lost to the volume, and recorded. */
+	if (err && (err != -EUCLEAN || e->was_shared))
+		return ext4_abort(h->es, err);
 	ei->xattr_blk = blk;
 	ext4_inode_add_clusters(ei, (s64)(blk != 0) - (old != NULL));
 	return 0;
+}
+
+/* The inode's block becomes one with this content; image NULL: the inode has none any more. */
+static int replace(struct ext4_handle *h, struct ext4_inode *ei, struct edit *e, const u8 *image)
+{
+	struct ext4_super *es = h->es;
+	scoped(bh_putp) struct buffer_head *twin = NULL;
+	struct buffer_head *old = e->block_list.bh;
+	int err;
+
+	e->was_shared = old && refs_of(old->data) > 1;
+	if (image && !count_inums(&e->block))
+		twin = twin_of(es, image);
+	if (twin && twin == old)
+		return 0;
+	if (twin || !image || !old || e->was_shared)
+		return move_on(h, ei, e, twin, image);
+	cache_drop(es, hash_of(old->data), old->blk);
+	err = ext4_access(h, old);
+	if (!err)
+		fill(h, old, image, !count_inums(&e->block));
+	return err;
 }
 
 /* ---- the inode's own list ---- */
@@ -428,10 +514,51 @@ static void put_body(struct ext4_handle *h, struct ext4_inode *ei, const struct 
 	ei->xattr_off = e->body.n ? (u16)off : 0;
 }
 
+/* Values that nothing here leads to any more. What they do not count right is recorded, and lost to the volume. */
+static int put_values(struct ext4_handle *h, struct ext4_inode *ei, const struct edit *e)
+{
+	int err = 0;
+
+	for (u32 i = 0; i < e->gone_count && (!err || err == -EUCLEAN); i++) {
+		if (!e->gone[i].in_block || !e->was_shared)
+			err = ext4_value_put(h, ei, e->gone[i].inum);
+		ext4_inode_add_clusters(ei, -(s64)ext4_value_clusters(h->es, e->gone[i].len));
+	}
+	return err && err != -EUCLEAN ? ext4_abort(h->es, err) : 0;
+}
+
+/* The value gets its inode. */
+static int put_outside(struct ext4_handle *h, struct ext4_inode *ei, struct attr *a)
+{
+	le32 hash = le32_put(ext4_value_hash(h->es, a->value, a->len));
+	u32 inum;
+	int err = ext4_value_get(h, ei, a->value, a->len, &inum);
+
+	if (err)
+		return err;
+	a->inum = inum;
+	a->hash = ext4_xattr_hash(a->name, a->name_len, &hash, sizeof(hash), false);
+	ext4_inode_add_clusters(ei, ext4_value_clusters(h->es, a->len));
+	return 0;
+}
+
+/* The block's list, of which no value is to be put outside any more. */
+static int change_block(struct ext4_handle *h, struct ext4_inode *ei, struct edit *e)
+{
+	scoped(freep) u8 *image = NULL;
+
+	if (e->block.n) {
+		image = block_image(h->es, &e->block);
+		if (!image)
+			return fail(-ENOMEM, "no memory for attributes");
+	}
+	return replace(h, ei, e, image);
+}
+
 static int apply(struct ext4_handle *h, struct ext4_inode *ei, struct edit *e)
 {
 	scoped(bh_putp) struct buffer_head *bh = NULL;
-	scoped(freep) u8 *body = NULL, *image = NULL;
+	scoped(freep) u8 *body = NULL;
 	struct ext4_disk_inode *raw;
 	int err = 0;
 
@@ -440,16 +567,22 @@ static int apply(struct ext4_handle *h, struct ext4_inode *ei, struct edit *e)
 		err = body ? ext4_inode_slot(h, ei->vfs.ino, &bh, &raw)
 			   : fail(-ENOMEM, "no memory for attributes");
 	}
-	if (!err && e->block.changed && e->block.n) {
-		image = block_image(h->es, &e->block);
-		if (!image)
-			err = fail(-ENOMEM, "no memory for attributes");
+	mutex_guard(&h->es->xattr_lock);
+	if (!err && e->outside)
+		err = put_outside(h, ei, e->outside);
+	if (err)
+		return err;
+	if (e->block.changed)
+		err = change_block(h, ei, e);
+	if (err && e->outside) {
+		int undo = ext4_value_put(h, ei, e->outside->inum);
+
+		ext4_inode_add_clusters(ei, -(s64)ext4_value_clusters(h->es, e->outside->len));
+		return undo ? ext4_abort(h->es, err) : err;
 	}
-	if (!err && e->block.changed)
-		err = replace(h, ei, e->block_list.bh, image);
 	if (!err && e->body.changed)
 		put_body(h, ei, e, bh, raw, body);
-	return err;
+	return err ? err : put_values(h, ei, e);
 }
 
 /* The volume says that it has attributes. */
@@ -462,6 +595,13 @@ static int note_feature(struct ext4_handle *h)
 
 /* ---- outside ---- */
 
+u32 ext4_xattr_credits(const struct ext4_super *es, u32 len)
+{
+	if (!has_values_outside(es))
+		return EXT4_CREDITS_XATTR;
+	return EXT4_CREDITS_XATTR + ext4_value_credits(es, len) + EXT4_CREDITS_VALUE_PUT;
+}
+
 int ext4_xattr_set(struct ext4_handle *h, struct ext4_inode *ei, u32 index, const char *name, u32 name_len,
 		   const void *value, u32 len, u32 flags)
 {
@@ -473,9 +613,11 @@ int ext4_xattr_set(struct ext4_handle *h, struct ext4_inode *ei, u32 index, cons
 
 	if (name_len > UINT8_MAX)
 		return -ERANGE;
+	if (len > EXT4_XATTR_VALUE_MAX)
+		return -E2BIG;
 	err = edit_begin(ei, &e);
 	if (!err)
-		err = plan(&e, &want, flags);
+		err = plan(h->es, &e, &want, flags);
 	if (err)
 		return err > 0 ? 0 : err;
 	err = note_feature(h);
@@ -488,12 +630,74 @@ int ext4_xattr_set(struct ext4_handle *h, struct ext4_inode *ei, u32 index, cons
 	return err ? ext4_abort(h->es, err) : 0;
 }
 
+int ext4_xattr_room(struct ext4_inode *ei, u32 index, const char *name, u32 name_len, u32 *bytes)
+{
+	const struct attr want = { .index = (u8)index, .name_len = (u8)name_len, .name = name };
+	scoped(edit_end) struct edit e = { 0 };
+	u32 need = (u32)sizeof(le32) + entry_bytes(&want);
+	int err = edit_begin(ei, &e);
+
+	for (u32 i = 0; i < e.body.n; i++)
+		if (compare(&e.body.a[i], &want))
+			need += entry_bytes(&e.body.a[i]) + value_bytes(&e.body.a[i]);
+	*bytes = !err && e.body.room > need ? ALIGN_DOWN(e.body.room - need, VALUE_PAD) : 0;
+	return err;
+}
+
+static void shed_from(struct edit *e, struct attrs *l)
+{
+	for (u32 i = l->n; i-- && e->gone_count < SHED_STEP;)
+		if (l->a[i].inum)
+			drop(e, l, &l->a[i]);
+}
+
+/* Some of the values in inodes of their own go. *more: there may be others. */
+static int shed_some(struct ext4_handle *h, struct ext4_inode *ei, bool *more)
+{
+	scoped(edit_end) struct edit e = { 0 };
+	int err = edit_begin(ei, &e);
+
+	*more = false;
+	if (err)
+		return err == -EUCLEAN ? 0 : err;
+	shed_from(&e, &e.body);
+	if (e.block_list.bh && refs_of(e.block_list.bh->data) <= 1)
+		shed_from(&e, &e.block);
+	*more = e.gone_count == SHED_STEP;
+	return e.gone_count ? apply(h, ei, &e) : 0;
+}
+
+int ext4_xattr_shed(struct ext4_inode *ei)
+{
+	struct ext4_super *es = ext4_inode_super(ei);
+	bool more = has_values_outside(es);
+	int err = 0;
+
+	while (more && !err) {
+		struct ext4_handle h;
+
+		err = ext4_begin(es,
+				 EXT4_CREDITS_XATTR + EXT4_CREDITS_INODE + SHED_STEP * EXT4_CREDITS_VALUE_PUT,
+				 1, &h);
+		if (err)
+			return err;
+		err = shed_some(&h, ei, &more);
+		if (!err)
+			err = ext4_inode_write(&h, ei);
+		err = ext4_end(&h, err);
+	}
+	return err;
+}
+
 int ext4_xattr_drop(struct ext4_handle *h, struct ext4_inode *ei)
 {
 	struct ext4_super *es = h->es;
 	struct ext4_xattr_list l = { 0 };
-	int err = ext4_xattr_block(ei, &l);
+	bool more;
+	int err = has_values_outside(es) ? shed_some(h, ei, &more) : 0;
 
+	if (!err)
+		err = ext4_xattr_block(ei, &l);
 	if (!err) {
 		mutex_lock(&es->xattr_lock);
 		err = release(h, l.bh);
@@ -525,7 +729,7 @@ int ext4_setxattr(struct inode *inode, const char *name, const void *value, u32 
 	do {
 		if (inline_data)
 			rw_write_lock(&inode->map_lock);
-		err = ext4_begin(es, EXT4_CREDITS_XATTR, 1, &h);
+		err = ext4_begin(es, ext4_xattr_credits(es, len), 1, &h);
 		if (!err) {
 			err = ext4_xattr_set(&h, ei, index, rest, (u32)strlen(rest), value, len, flags);
 			err = ext4_end(&h, err);

@@ -122,6 +122,44 @@ static void full_index(void **state)
 	model_end(&m);
 }
 
+/* With large_dir there is a third level of index, for us and for the kernel in turns. */
+static void three_levels(void **state)
+{
+	struct dirmodel m;
+	u32 n = 42000;
+
+	(void)state;
+	rnd_seed();
+	model_start(&m, "-t ext4 -b 1024 -O large_dir,metadata_csum -J size=4", "", 64, n + 2000);
+	m.name_of = long_name;
+	fill(&m, 0, n);
+	assert_int_equal(levels(&m), 3);
+	for (u32 i = 0; i < n; i += 10)
+		model_must(&m, MODEL_DEL, i, 0);
+	for (u32 i = 0; i < n; i += 20)
+		model_must(&m, MODEL_ADD, i, 1);
+	model_check(&m, 500);
+	model_settle(&m);
+	model_detach(&m);
+	vol_close();
+	vol_fsck();
+	if (vol_kernel_can()) {
+		vol_kernel("img", "rw");
+		run("cd %s/mnt/d && test $(ls -U | wc -l) = %u && seq -f kernel-%%0200g 1 3000 | xargs touch "
+		    "&& "
+		    "seq -f kernel-%%0200g 1 3000 | xargs rm --",
+		    vol_dir, m.present);
+		vol_kernel_end();
+		vol_fsck();
+	}
+	vol_open();
+	model_attach(&m, "d");
+	for (u32 i = n; i < m.n; i++)
+		model_must(&m, MODEL_ADD, i, 2);
+	model_check(&m, 100);
+	model_end(&m);
+}
+
 /* ---- names of one hash ---- */
 
 #define LEGACY_FACTOR 7152373u
@@ -303,6 +341,7 @@ int main(void)
 		cmocka_unit_test_teardown(two_levels, vol_clean),
 		cmocka_unit_test_teardown(by_turns, vol_clean),
 		cmocka_unit_test_teardown(full_index, vol_clean),
+		cmocka_unit_test_teardown(three_levels, vol_clean),
 		cmocka_unit_test_teardown(one_hash, vol_clean),
 		cmocka_unit_test_teardown(listing_under_change, vol_clean),
 		cmocka_unit_test_teardown(listing_removes, vol_clean),

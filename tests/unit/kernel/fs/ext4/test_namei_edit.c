@@ -5,6 +5,7 @@
 #include "volume.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <pthread.h>
 
@@ -32,6 +33,14 @@ static void end(void)
 	vol_close();
 	vol_fsck();
 	vol_remove();
+}
+
+/* Looked at by e2fsck, and opened again. */
+static void end_keep(void)
+{
+	vol_close();
+	vol_fsck();
+	vol_open();
 }
 
 /* ---- calls by path ---- */
@@ -346,7 +355,7 @@ static void inside_inodes(void **state)
 	}
 	assert_int_equal(make("p/i/new", S_IFREG | 0644), 0);
 	dir = get("p/i");
-	assert_false(ext4_inode(dir)->flags & EXT4_FL_INLINE_DATA);
+	assert_true(ext4_inode(dir)->flags & EXT4_FL_INLINE_DATA);
 	vfs_iput(dir);
 	for (u32 i = 0; i < inside; i++) {
 		snprintf(path, sizeof(path), "p/i/e%u", i);
@@ -354,6 +363,9 @@ static void inside_inodes(void **state)
 	}
 	assert_int_equal(parent_of("p/i"), ino_of("p"));
 	fill("p/i", 0, 100);
+	dir = get("p/i");
+	assert_false(ext4_inode(dir)->flags & EXT4_FL_INLINE_DATA);
+	vfs_iput(dir);
 	end();
 }
 
@@ -455,35 +467,149 @@ static void removed_directory(void **state)
 	}
 }
 
-/* Names that we cannot write. */
+/* A directory with a flag that the volume does not know is damaged. */
 static void refused(void **state)
 {
-	static const struct {
-		u32 flag;
-		int err;
-	} what[] = { { EXT4_FL_ENCRYPT, -ENOKEY }, { EXT4_FL_CASEFOLD, -EOPNOTSUPP } };
+	struct inode *dir;
 
 	(void)state;
 	start("-t ext4 -b 1024", 24);
-	for (u32 i = 0; i < ARRAY_SIZE(what); i++) {
+	assert_int_equal(make("d/x", S_IFREG | 0644), 0);
+	dir = get("d");
+	ext4_inode(dir)->flags |= EXT4_FL_CASEFOLD;
+	assert_int_equal(make("d/y", S_IFREG | 0644), -EUCLEAN);
+	assert_int_equal(make("d/z", S_IFDIR | 0755), -EUCLEAN);
+	assert_int_equal(remove_name("d/x", false), -EUCLEAN);
+	assert_int_equal(add_link("f0", "d/f0"), -EUCLEAN);
+	assert_int_equal(move("f0", "d/f0", 0), -EUCLEAN);
+	assert_int_equal(move("d/x", "x", 0), -EUCLEAN);
+	assert_int_equal(move("f0", "f1", RENAME_EXCHANGE), 0);
+	ext4_inode(dir)->flags &= ~EXT4_FL_CASEFOLD;
+	vfs_iput(dir);
+	assert_int_equal(remove_name("d/x", false), 0);
+	assert_int_equal(links_of("d"), 2);
+	end();
+}
+
+/* ---- encrypted, without the key ---- */
+
+#define SECRETS 300u
+
+/* The inode becomes an encrypted one; what its names and content are was encrypted all along. */
+static void encrypt(const char *path)
+{
+	/* Version 1: AES-256-XTS, AES-256-CTS, no flags, a key's descriptor, a nonce. */
+	static const u8 context[28] = { 1,   1,   4,   0,   'k', 'e', 'y', ' ', 'n',
+					'o', 'n', 'e', 'n', 'o', 'n', 'c', 'e' };
+	struct inode *inode = get(path);
+	struct ext4_inode *ei = ext4_inode(inode);
+	struct ext4_handle h;
+
+	assert_int_equal(ext4_begin(vol_es, EXT4_CREDITS_XATTR + EXT4_CREDITS_INODE, 1, &h), 0);
+	assert_int_equal(ext4_xattr_set(&h, ei, EXT4_XATTR_ENCRYPTION, "c", 1, context, sizeof(context), 0),
+			 0);
+	ei->flags |= EXT4_FL_ENCRYPT;
+	assert_int_equal(ext4_inode_write(&h, ei), 0);
+	assert_int_equal(ext4_end(&h, 0), 0);
+	vfs_iput(inode);
+}
+
+/* Of the lengths that encrypted names have, with bytes that others have not. */
+static void secret_name(u32 i, char *out)
+{
+	u32 len = i % 3 ? 16 : i % 2 ? 32 : 240;
+	u32 n = (u32)sprintf(out, "d/%u", i);
+
+	memset(out + n, i % 5 ? 0xf1 : '\n', 2 + len - n);
+	out[2 + len] = 0;
+}
+
+struct shown {
+	char name[SECRETS + 1][256];
+	u32 n;
+};
+
+static int show(void *ctx, const struct dirent_out *e)
+{
+	struct shown *s = ctx;
+
+	if (e->name.len > 2) {
+		assert_true(s->n <= SECRETS);
+		snprintf(s->name[s->n++], 256, "%.*s", (int)e->name.len, e->name.s);
+	}
+	return 0;
+}
+
+static void assert_without_key(const char *dir, const char *shown)
+{
+	char path[300], other[300];
+	struct inode *inode;
+	struct iattr attr = { .valid = ATTR_MODE, .mode = S_IFREG | 0600 };
+
+	snprintf(path, sizeof(path), "%s/%s", dir, shown);
+	snprintf(other, sizeof(other), "%s/new", dir);
+	assert_int_equal(make(other, S_IFREG | 0644), -ENOKEY);
+	assert_int_equal(make(other, S_IFDIR | 0755), -ENOKEY);
+	assert_int_equal(make(other, S_IFLNK | 0777), -ENOKEY);
+	assert_int_equal(add_link("f0", other), -ENOKEY);
+	assert_int_equal(move("f0", other, 0), -ENOKEY);
+	assert_int_equal(move(path, "out", 0), -ENOKEY);
+	assert_int_equal(move(path, other, 0), -ENOKEY);
+	assert_int_equal(move(path, "f0", RENAME_EXCHANGE), -ENOKEY);
+	inode = get(path);
+	if (is_reg(inode)) {
+		assert_int_equal(vfs_may_open(inode, O_RDONLY), -ENOKEY);
+		assert_int_equal(vfs_truncate(inode, 0), -ENOKEY);
+		assert_int_equal(vfs_setattr(inode, &attr), 0);
+	}
+	vfs_iput(inode);
+}
+
+/* Names can be taken away, by what is shown for them, and directories be moved as a whole; nothing else. */
+static void encrypted(void **state)
+{
+	static const char *const shapes[] = { "-t ext4 -b 1024 -O encrypt,^has_journal",
+					      "-t ext4 -b 4096 -O encrypt" };
+	static struct shown shown;
+
+	(void)state;
+	for (u32 s = 0; s < ARRAY_SIZE(shapes); s++) {
+		char path[300];
 		struct inode *dir;
 
-		assert_int_equal(make("d/x", S_IFREG | 0644), 0);
+		start(shapes[s], 32);
+		assert_int_equal(make("away", S_IFDIR | 0755), 0);
+		for (u32 i = 0; i < SECRETS; i++) {
+			secret_name(i, path);
+			assert_int_equal(make(path, i % 10 ? S_IFREG | 0644 : S_IFDIR | 0755), 0);
+			encrypt(path);
+		}
+		encrypt("d");
+		end_keep();
+		shown.n = 0;
 		dir = get("d");
-		ext4_inode(dir)->flags |= what[i].flag;
-		assert_int_equal(make("d/y", S_IFREG | 0644), what[i].err);
-		assert_int_equal(make("d/z", S_IFDIR | 0755), what[i].err);
-		assert_int_equal(remove_name("d/x", false), what[i].err);
-		assert_int_equal(add_link("f0", "d/f0"), what[i].err);
-		assert_int_equal(move("f0", "d/f0", 0), what[i].err);
-		assert_int_equal(move("d/x", "x", 0), what[i].err);
-		assert_int_equal(move("f0", "f1", RENAME_EXCHANGE), 0);
-		ext4_inode(dir)->flags &= ~what[i].flag;
+		assert_int_equal(vfs_readdir(dir, 0, show, &shown), 0);
 		vfs_iput(dir);
-		assert_int_equal(remove_name("d/x", false), 0);
-		assert_int_equal(links_of("d"), 2);
+		assert_int_equal(shown.n, SECRETS);
+		assert_without_key("d", shown.name[0]);
+		assert_without_key("d", shown.name[SECRETS - 1]);
+		assert_int_equal(move("d", "away/e", 0), 0);
+		assert_int_equal(links_of("away"), 3);
+		for (u32 i = 0; i < SECRETS; i++) {
+			bool is_sub;
+
+			snprintf(path, sizeof(path), "away/e/%s", shown.name[i]);
+			dir = get(path);
+			is_sub = is_dir(dir);
+			vfs_iput(dir);
+			assert_int_equal(remove_name(path, is_sub), 0);
+			if (i == SECRETS / 2)
+				end_keep();
+		}
+		assert_int_equal(remove_name("away/e", true), 0);
+		assert_int_equal(health_state(&vol_es->vfs.health), HEALTH_OK);
+		end();
 	}
-	end();
 }
 
 /* What changes in a directory marked so is durable when the call returns. */
@@ -613,6 +739,7 @@ int main(void)
 		cmocka_unit_test_teardown(really_many, vol_clean),
 		cmocka_unit_test_teardown(removed_directory, vol_clean),
 		cmocka_unit_test_teardown(refused, vol_clean),
+		cmocka_unit_test_teardown(encrypted, vol_clean),
 		cmocka_unit_test_teardown(synchronous, vol_clean),
 		cmocka_unit_test_teardown(full_disk, vol_clean),
 		cmocka_unit_test_teardown(in_parallel, vol_clean),
