@@ -18,27 +18,43 @@ static const struct volume table[] = {
 	  "-b 4096 -g 2048 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
 	  "large_file,huge_file,dir_nlink,extra_isize -J size=4 -N 2048",
-	  24 << 20, false },
+	  24 << 20, false, NULL },
 	{ "1k",
 	  "-b 1024 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
 	  "large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
-	  12 << 20, false },
+	  12 << 20, false, NULL },
 	{ "orphan-file",
 	  "-b 1024 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,filetype,ext_"
 	  "attr,sparse_super,large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 1024",
-	  12 << 20, false },
+	  12 << 20, false, NULL },
 	{ "ext3",
 	  "-b 1024 -I 128 -O none,has_journal,dir_index,filetype,ext_attr,sparse_super,large_file -J size=1 "
 	  "-N 1024",
-	  12 << 20, false },
+	  12 << 20, false, NULL },
 	{ "no-journal",
 	  "-b 1024 -O "
 	  "none,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_file,huge_"
 	  "file,dir_nlink,extra_isize -N 2048",
-	  12 << 20, true },
-	{ NULL, NULL, 0, false },
+	  12 << 20, true, NULL },
+	{ "data-journal",
+	  "-b 1024 -O "
+	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
+	  "large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
+	  12 << 20, false, "-o journal_data" },
+	{ "ext3-data-journal",
+	  "-b 1024 -I 128 -O none,has_journal,dir_index,filetype,ext_attr,sparse_super,large_file -J size=1 "
+	  "-N 1024",
+	  12 << 20, false, "-o journal_data" },
+	{ "uninit",
+	  "-b 1024 -g 1024 -O "
+	  "none,has_journal,extent,uninit_bg,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
+	  "large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
+	  12 << 20, false, NULL },
+	{ "no-filetype", "-b 1024 -I 128 -O none,has_journal,ext_attr,sparse_super -J size=1 -N 1024",
+	  12 << 20, false, NULL },
+	{ NULL, NULL, 0, false, NULL },
 };
 
 const struct volume *volumes(void)
@@ -61,6 +77,7 @@ static int make_volume(const struct volume *v, u8 **out)
 	char command[1024];
 	char *said = NULL;
 	u8 *p;
+	size_t len;
 	int code;
 
 	if (fd < 0 || ftruncate(fd, (off_t)v->bytes))
@@ -76,6 +93,10 @@ static int make_volume(const struct volume *v, u8 **out)
 		 "nodiscard,lazy_itable_init=0,lazy_journal_init=0 -U 5e5e5e5e-0000-4000-8000-000000000001 "
 		 "/proc/%d/fd/%d",
 		 v->args, (int)getpid(), fd);
+	len = strlen(command);
+	if (v->tune)
+		snprintf(command + len, sizeof(command) - len, " && tune2fs %s /proc/%d/fd/%d", v->tune,
+			 (int)getpid(), fd);
 	code = program_run(command, &said);
 	if (code) {
 		fprintf(stderr, "%s: %s\n", command, said ? said : "");
