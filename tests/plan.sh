@@ -134,13 +134,15 @@ plan_crash() {
 		job "crash/log/without-$tooth" 60 "$crash" --log --tooth "$tooth" --states 1500
 	done
 	[ "$1" = fast ] && return
-	for volume in 4k 1k ext3 orphan-file; do
+	for volume in 4k 1k ext3 orphan-file some-data-journal $([ "$1" = long ] && echo data-journal ext3-data-journal uninit no-filetype); do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states "$states" --others "$others"
 	done
 	for tooth in revoke orphan gate; do
 		job "crash/without-$tooth" 150 env CRASH_TOOTH="$tooth" "$B/tests/crash/crash_teeth" --volume 1k --work mixed \
 			--states 1000 --others 0 --expect-failure
 	done
+	job crash/data/without-revoke 150 env CRASH_TOOTH=revoke "$B/tests/crash/crash_teeth" --volume some-data-journal --work mixed \
+		--states 1000 --others 0 --expect-failure
 	job crash/without-flush 150 "$crash" --volume 1k --work mixed --states 100 --no-flush --expect-failure
 	job crash/without-journal 150 "$crash" --volume no-journal --work mixed --states 100 --expect-failure
 }
