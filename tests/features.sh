@@ -3,7 +3,7 @@
 ext4_base='none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize'
 
 # The first of them are part of make check.
-ext4_volumes='default old ext3 1k 2k nocsum nojournal inline meta_bg uninit small_journal nodirindex orphan_list sparse2 jdata jfiles mmp ext2 nofiletype'
+ext4_volumes='default old ext3 1k 2k nocsum nojournal inline meta_bg uninit small_journal nodirindex orphan_list sparse2 jdata jfiles mmp ext2 nofiletype rev0'
 
 ext4_volume() {
 	case $1 in
@@ -26,6 +26,7 @@ ext4_volume() {
 	mmp) echo "-O $ext4_base,metadata_csum,mmp -E mmp_update_interval=1" ;;
 	ext2) echo "-q -O none,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file -I 128" ;;
 	nofiletype) echo "-q -O none,has_journal,ext_attr,sparse_super -I 128" ;;
+	rev0) echo "-q -r 0 -O none" ;;
 	*) return 1 ;;
 	esac
 }

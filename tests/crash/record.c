@@ -53,6 +53,12 @@ static const struct volume table[] = {
 	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
 	  "large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
 	  12 << 20, false, NULL, true },
+	{ "mmp",
+	  "-b 1024 -E mmp_update_interval=1 -O "
+	  "none,has_journal,extent,64bit,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_file,huge_"
+	  "file,"
+	  "dir_nlink,extra_isize,mmp -J size=1 -N 2048",
+	  12 << 20, false, NULL, false },
 	{ "uninit",
 	  "-b 1024 -g 1024 -O "
 	  "none,has_journal,extent,uninit_bg,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
