@@ -262,6 +262,27 @@ static int work(struct job *j)
 	return err;
 }
 
+/* work(), and no other machine has the volume meanwhile. Types that know of such have volumes of one device. */
+static int claimed_work(struct job *j)
+{
+	struct mount_opts claimed = *j->mount;
+	struct blkdev *ours = NULL;
+	int err = 0;
+
+	if (j->type->claim && !j->m->dry_run)
+		err = j->type->claim(j->devs[0], &ours);
+	if (err)
+		return err;
+	if (!ours)
+		return work(j);
+	claimed.claimed = true;
+	j->mount = &claimed;
+	j->devs = &ours;
+	err = work(j);
+	blkdev_put(ours);
+	return err;
+}
+
 int mend_volume(struct mending *m, const struct fs_type *type, struct blkdev **devs, u32 n,
 		const struct mount_opts *mount)
 {
@@ -286,7 +307,7 @@ int mend_volume(struct mending *m, const struct fs_type *type, struct blkdev **d
 	j.snap = calloc(n, sizeof(*j.snap));
 	if (!j.snap)
 		return fail(-ENOMEM, "no memory for mending");
-	err = work(&j);
+	err = claimed_work(&j);
 	free(j.snap);
 	return err;
 }

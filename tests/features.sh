@@ -3,7 +3,7 @@
 ext4_base='none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize'
 
 # The first of them are part of make check.
-ext4_volumes='default old ext3 1k 2k nocsum nojournal inline meta_bg uninit small_journal nodirindex orphan_list sparse2 clusters clusters_1k clusters_2k clusters_large clusters_nojournal 8k 16k 32k 64k 64k_clusters 64k_pointers ea_inode large_dir'
+ext4_volumes='default old ext3 1k 2k nocsum nojournal inline meta_bg uninit small_journal nodirindex orphan_list sparse2 clusters clusters_1k clusters_2k clusters_large clusters_nojournal 8k 16k 32k 64k 64k_clusters 64k_pointers ea_inode large_dir jdata jfiles mmp ext2 nofiletype rev0'
 
 ext4_volume() {
 	case $1 in
@@ -35,6 +35,12 @@ ext4_volume() {
 	64k) echo "-b 65536 -i 32768 -O $ext4_base,metadata_csum,metadata_csum_seed,orphan_file" ;;
 	64k_clusters) echo "-b 65536 -C 131072 -i 32768 -O $ext4_base,metadata_csum,bigalloc" ;;
 	64k_pointers) echo "-q -b 65536 -i 32768 -I 128 -O none,ext_attr,dir_index,filetype,sparse_super,large_file" ;;
+	jdata) echo "-O $ext4_base,metadata_csum,orphan_file --then tune2fs -o journal_data IMAGE" ;;
+	jfiles) echo "-b 1024 -O $ext4_base,metadata_csum --then tests/tools/all_journalled.sh IMAGE" ;; # +j, inherited from the root
+	mmp) echo "-O $ext4_base,metadata_csum,mmp -E mmp_update_interval=1" ;;
+	ext2) echo "-q -O none,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file -I 128" ;;
+	nofiletype) echo "-q -O none,has_journal,ext_attr,sparse_super -I 128" ;;
+	rev0) echo "-q -r 0 -O none" ;;
 	*) return 1 ;;
 	esac
 }

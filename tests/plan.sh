@@ -139,7 +139,7 @@ plan_crash() {
 			job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states $((states / 4)) --others "$others"
 		done
 	fi
-	for volume in 4k 1k ext3 orphan-file ea-inode; do
+	for volume in 4k 1k ext3 orphan-file ea-inode some-data-journal $([ "$1" = long ] && echo data-journal ext3-data-journal uninit no-filetype); do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states "$states" --others "$others"
 	done
 	for volume in clusters 8k; do
@@ -149,6 +149,10 @@ plan_crash() {
 		job "crash/without-$tooth" 150 env CRASH_TOOTH="$tooth" "$B/tests/crash/crash_teeth" --volume 1k --work mixed \
 			--states 1000 --others 0 --expect-failure
 	done
+	# Other judges wait for the machine that is gone, e2fsck for its own restart.
+	[ "$1" = long ] && job crash/mmp 600 "$crash" --volume mmp --seed "$fresh" --states "$states" --others 0
+	job crash/data/without-revoke 150 env CRASH_TOOTH=revoke "$B/tests/crash/crash_teeth" --volume some-data-journal --work mixed \
+		--states 1000 --others 0 --expect-failure
 	job crash/without-flush 150 "$crash" --volume 1k --work mixed --states 100 --no-flush --expect-failure
 	job crash/without-journal 150 "$crash" --volume no-journal --work mixed --states 100 --expect-failure
 }

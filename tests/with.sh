@@ -51,6 +51,13 @@ fail() {
 	exit 1
 }
 
+# Of a volume's options: what comes behind --then is a command that changes it, without spaces in a word; IMAGE is the image there.
+then=
+[[ $arg == *" --then "* ]] && { then=${arg#* --then }; arg=${arg%% --then *}; }
+made() {
+	[ -z "$then" ] || ${then//IMAGE/$work/img} >/dev/null 2>&1 || fail "$then failed"
+}
+
 case $kind in
 dir) ;;
 ext4)
@@ -58,6 +65,7 @@ ext4)
 	truncate -s 512M "$work/img"
 	# shellcheck disable=SC2086
 	mke2fs -q -F -t ext4 -b 4096 $arg "$work/img" || fail "mke2fs failed"
+	made
 	mount -o loop "$work/img" "$at" 2>"$work/err" || skip "no loop mount here: $(head -1 "$work/err")"
 	;;
 image)
@@ -66,6 +74,7 @@ image)
 	truncate -s "$size" "$work/img"
 	# shellcheck disable=SC2086
 	mke2fs -q -F -t ext4 $arg "$work/img" 2>"$work/err" || fail "mke2fs failed: $(tail -1 "$work/err")"
+	made
 	at=$work/img
 	;;
 tmpfs)

@@ -6,10 +6,12 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,12 +42,29 @@ struct timespec64 os_now(void)
 	return (struct timespec64){ .sec = t.tv_sec, .nsec = (u32)t.tv_nsec };
 }
 
-u64 os_monotonic_ns(void)
+static u64 clock_ns(clockid_t clock)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec;
+}
+
+u64 os_monotonic_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+u64 os_boottime_ns(void)
+{
+	return clock_ns(CLOCK_BOOTTIME);
+}
+
+void os_nodename(char *out, size_t room)
+{
+	struct utsname u;
+
+	snprintf(out, room, "%s", !uname(&u) && u.nodename[0] ? u.nodename : "?");
 }
 
 void os_random(void *p, size_t len_bytes)

@@ -16,6 +16,10 @@ int os_thread(pthread_t *out, const char *name, void *(*fn)(void *), void *arg) 
 struct timespec64 os_now(void);
 /* Monotonic clock. */
 u64 os_monotonic_ns(void);
+/* The same, which goes on while the machine sleeps. */
+u64 os_boottime_ns(void);
+/* The machine's name, cut off to room - 1 bytes; "?" when it has none. */
+void os_nodename(char *out, size_t room);
 void os_random(void *p, size_t len_bytes);
 u32 os_cpus(void);
 /* Physical memory of the machine, bytes. */

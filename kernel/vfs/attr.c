@@ -95,6 +95,9 @@ int vfs_setattr(struct inode *inode, const struct iattr *attr)
 	}
 	a.atime.nsec -= a.atime.nsec % inode->sb->time_gran_ns;
 	a.mtime.nsec -= a.mtime.nsec % inode->sb->time_gran_ns;
+	/* Flags may change how data is written: what was accepted under the old ones is written as they say. */
+	if (!err && a.valid & ATTR_FLAGS)
+		err = tail_flush(inode);
 	if (!err && a.valid)
 		err = inode->ops->setattr(inode, &a);
 	if (!err && a.valid & ATTR_MODE)

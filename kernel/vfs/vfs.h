@@ -441,6 +441,7 @@ struct mount_opts {
 	bool fresh;
 	/* One job for which nothing has to be durable before its end: transactions may be few and large. */
 	bool batch;
+	bool claimed; /* the caller has fs_type.claim's device, on which this lies: nobody has to be looked for */
 	/* Not NULL: what the clock says during this mount, and what chance is made from: the same calls give the same bytes. */
 	const struct mount_script *script;
 };
@@ -482,6 +483,11 @@ struct fs_type {
 	 * is nothing to do.
 	 */
 	int (*settle)(struct blkdev **devs, u32 n, const struct mount_opts *mount);
+	/*
+	 * For who changes a volume without mounting it: no other machine takes it as long as *out, a device over dev, is there. -EBUSY: one has
+	 * it, err_text names it; that may take some seconds to find out. *out NULL: the volume has no such protection. NULL: no volume has.
+	 */
+	int (*claim)(struct blkdev *dev, struct blkdev **out);
 	u64 super_bytes; /* where the first superblock lies: of what was mended, this is written last */
 };
 

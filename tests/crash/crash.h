@@ -126,7 +126,9 @@ struct volume {
 	const char *name;
 	const char *args; /* of mke2fs */
 	u64 bytes;
-	bool unsafe; /* it promises nothing: only for showing that the suite can fail */
+	bool unsafe;          /* it promises nothing: only for showing that the suite can fail */
+	const char *tune;     /* of tune2fs afterwards; NULL: nothing */
+	bool some_journalled; /* every second file is +j */
 };
 const struct volume *volume_find(const char *name);
 const struct volume *volumes(void);

@@ -192,7 +192,8 @@ static bool one_work(struct options *o, const struct volume *v, const struct wor
 		else
 			wrong = judge_run(o, &r, &t);
 	}
-	good = o->expect_failure ? t.wrong != NULL : !wrong;
+	/* What the workload itself sees of a fault counts too. */
+	good = o->expect_failure ? t.wrong || r.wrong : !wrong;
 	printf("%sok %u - crash/%s/%s seed %llu: %u operations, %llu states, %llu by all judges%s\n",
 	       good ? "" : "not ", ++o->tests, v->name, w->name, (unsigned long long)o->seed, r.model.ops,
 	       (unsigned long long)t.states, (unsigned long long)t.others,

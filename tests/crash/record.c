@@ -4,6 +4,7 @@
  */
 #include "crash.h"
 
+#include "ext4/ext4.h"
 #include "support/programs.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,53 +19,80 @@ static const struct volume table[] = {
 	  "-b 4096 -g 2048 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
 	  "large_file,huge_file,dir_nlink,extra_isize -J size=4 -N 2048",
-	  24 << 20, false },
+	  24 << 20, false, NULL, false },
 	{ "1k",
 	  "-b 1024 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
 	  "large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
-	  12 << 20, false },
+	  12 << 20, false, NULL, false },
 	{ "orphan-file",
 	  "-b 1024 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,filetype,ext_"
 	  "attr,sparse_super,large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 1024",
-	  12 << 20, false },
+	  12 << 20, false, NULL, false },
 	{ "ext3",
 	  "-b 1024 -I 128 -O none,has_journal,dir_index,filetype,ext_attr,sparse_super,large_file -J size=1 "
 	  "-N 1024",
-	  12 << 20, false },
+	  12 << 20, false, NULL, false },
 	{ "clusters",
 	  "-b 1024 -C 8192 -g 256 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
 	  "large_file,huge_file,dir_nlink,extra_isize,bigalloc -J size=1 -N 2048",
-	  12 << 20, false },
+	  12 << 20, false, NULL, false },
 	{ "clusters-4k",
 	  "-b 4096 -C 16384 -g 512 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,filetype,ext_"
 	  "attr,sparse_super,large_file,huge_file,dir_nlink,extra_isize,bigalloc -J size=4 -N 2048",
-	  24 << 20, false },
+	  24 << 20, false, NULL, false },
 	{ "8k",
 	  "-b 8192 -g 1024 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
 	  "large_file,huge_file,dir_nlink,extra_isize -J size=8 -N 2048",
-	  32 << 20, false },
+	  32 << 20, false, NULL, false },
 	{ "64k",
 	  "-b 65536 -g 512 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,filetype,ext_"
 	  "attr,sparse_super,large_file,huge_file,dir_nlink,extra_isize -J size=64 -N 2048",
-	  160 << 20, false },
+	  160 << 20, false, NULL, false },
 	{ "ea-inode",
 	  "-b 1024 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,large_dir,"
 	  "filetype,"
 	  "ext_attr,ea_inode,sparse_super,large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 1024",
-	  12 << 20, false },
+	  12 << 20, false, NULL, false },
 	{ "no-journal",
 	  "-b 1024 -O "
 	  "none,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_file,huge_"
 	  "file,dir_nlink,extra_isize -N 2048",
-	  12 << 20, true },
-	{ NULL, NULL, 0, false },
+	  12 << 20, true, NULL, false },
+	{ "data-journal",
+	  "-b 1024 -O "
+	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
+	  "large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
+	  12 << 20, false, "-o journal_data", false },
+	{ "ext3-data-journal",
+	  "-b 1024 -I 128 -O none,has_journal,dir_index,filetype,ext_attr,sparse_super,large_file -J size=1 "
+	  "-N 1024",
+	  12 << 20, false, "-o journal_data", false },
+	{ "some-data-journal",
+	  "-b 1024 -O "
+	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
+	  "large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
+	  12 << 20, false, NULL, true },
+	{ "mmp",
+	  "-b 1024 -E mmp_update_interval=1 -O "
+	  "none,has_journal,extent,64bit,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_file,huge_"
+	  "file,"
+	  "dir_nlink,extra_isize,mmp -J size=1 -N 2048",
+	  12 << 20, false, NULL, false },
+	{ "uninit",
+	  "-b 1024 -g 1024 -O "
+	  "none,has_journal,extent,uninit_bg,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
+	  "large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
+	  12 << 20, false, NULL, false },
+	{ "no-filetype", "-b 1024 -I 128 -O none,has_journal,ext_attr,sparse_super -J size=1 -N 1024",
+	  12 << 20, false, NULL, false },
+	{ NULL, NULL, 0, false, NULL, false },
 };
 
 const struct volume *volumes(void)
@@ -87,6 +115,7 @@ static int make_volume(const struct volume *v, u8 **out)
 	char command[1024];
 	char *said = NULL;
 	u8 *p;
+	size_t len;
 	int code;
 
 	if (fd < 0 || ftruncate(fd, (off_t)v->bytes))
@@ -102,6 +131,10 @@ static int make_volume(const struct volume *v, u8 **out)
 		 "nodiscard,lazy_itable_init=0,lazy_journal_init=0 -U 5e5e5e5e-0000-4000-8000-000000000001 "
 		 "/proc/%d/fd/%d",
 		 v->args, (int)getpid(), fd);
+	len = strlen(command);
+	if (v->tune)
+		snprintf(command + len, sizeof(command) - len, " && tune2fs %s /proc/%d/fd/%d", v->tune,
+			 (int)getpid(), fd);
 	code = program_run(command, &said);
 	if (code) {
 		fprintf(stderr, "%s: %s\n", command, said ? said : "");
@@ -311,15 +344,27 @@ static void as_root(struct run *r)
 	FS_CALL(r->fs, as, 0, 0, 0);
 }
 
+/* chattr +j */
+static int journalled(struct run *r, struct fs_file *f)
+{
+	u32 flags;
+	int err = FS_CALL(r->fs, get_flags, f, &flags);
+
+	return err ? err : FS_CALL(r->fs, set_flags, f, flags | EXT4_FL_JOURNAL_DATA);
+}
+
 bool w_create(struct run *r, const char *path)
 {
 	struct fs_file f;
+	u32 id;
 	int err;
 
 	BEGIN(r, "create %s", path);
-	next_id(r);
+	id = next_id(r);
 	err = fs_open(r->fs, path, O_CREAT | O_EXCL | O_RDWR, 0640, &f);
 	as_root(r);
+	if (!err && r->volume->some_journalled && id % 2)
+		err = journalled(r, &f);
 	if (!err)
 		fs_close(r->fs, &f);
 	if (done(r, err))

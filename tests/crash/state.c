@@ -5,6 +5,8 @@
  */
 #include "crash.h"
 
+#include "ext4/ext4.h"
+
 #include "lib/hash.h"
 #include <stdlib.h>
 #include <string.h>
@@ -107,6 +109,17 @@ static bool chosen(const struct choice *c, u64 sector)
 	}
 }
 
+/* With multiple mount protection whoever mounts it next would wait: it is told that the machine which died had been gone for long. Only without
+ * checksums. */
+static void forget_machine(u8 *image, u64 bytes)
+{
+	const struct ext4_disk_super *d = (const void *)(image + EXT4_SUPER_OFF);
+	u64 at = le64_get(d->mmp_block) << (EXT4_BLOCK_BITS_MIN + le32_get(d->log_block_size));
+
+	if (le32_get(d->feature_incompat) & EXT4_INCOMPAT_MMP && at && at < bytes)
+		((struct ext4_disk_mmp *)(image + at))->seq = le32_put(EXT4_MMP_SEQ_CLEAN);
+}
+
 void replay_make(struct replay *p, const struct state *s, u8 *image)
 {
 	struct choice c = { .kind = s->kind, .seed = hash_u64(s->seed + 1) };
@@ -133,4 +146,5 @@ void replay_make(struct replay *p, const struct state *s, u8 *image)
 				put(image, &f, at, MIN((u64)SECTOR, f.len_bytes - at));
 		c.nr++;
 	}
+	forget_machine(image, p->run->bytes);
 }

@@ -110,7 +110,7 @@ static void truncates(struct run *r, u64 *seed)
 
 static void punch(struct run *r, u64 *seed)
 {
-	bool extents = strcmp(r->volume->name, "ext3");
+	bool extents = strstr(r->volume->args, "extent");
 	char path[64];
 
 	for (u32 i = 0; i < 110; i++) {

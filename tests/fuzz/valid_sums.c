@@ -14,7 +14,7 @@ u32 __wrap_ext4_csum_dir(u32 seed, const void *block, u32 tail_off);
 u32 __wrap_ext4_csum_dx(u32 seed, const void *block, u32 entries_off, u32 count,
 			const struct ext4_disk_dx_tail *tail);
 u32 __wrap_ext4_csum_xattr(const struct ext4_super *es, u64 blk, const void *block);
-u32 __wrap_ext4_csum_mmp(const struct ext4_super *es, const struct ext4_disk_mmp *mmp);
+u32 __wrap_ext4_csum_mmp(u32 seed, const struct ext4_disk_mmp *mmp);
 u32 __wrap_ext4_csum_fc(u32 sum, const struct ext4_disk_fc_tl *tail);
 u32 __wrap_jbd2_super_csum(const struct jbd2_disk_super *sb);
 bool __wrap_jbd2_tail_good(const struct jbd2 *j, const void *block);
@@ -66,9 +66,9 @@ u32 __wrap_ext4_csum_xattr(const struct ext4_super *es, u64 blk, const void *blo
 	return le32_get(((const struct ext4_disk_xattr_header *)block)->checksum);
 }
 
-u32 __wrap_ext4_csum_mmp(const struct ext4_super *es, const struct ext4_disk_mmp *mmp)
+u32 __wrap_ext4_csum_mmp(u32 seed, const struct ext4_disk_mmp *mmp)
 {
-	(void)es;
+	(void)seed;
 	return le32_get(mmp->checksum);
 }
 

@@ -13,15 +13,17 @@ ALL = subprocess.run(['bash', '-c', '. tests/features.sh; echo $ext4_volumes'], 
 LONG_BLOCKS = [k for k in ALL if k in ('8k', '16k', '32k') or k.startswith('64k')]
 # The kernel's own writing of inline data has crashed it (6.18): such volumes it only reads.
 KINDS = [k for k in ALL if k not in LONG_BLOCKS + ['inline', 'clusters_large']] if os.environ.get('LONG') else \
-    ['default', '1k', 'ext3', 'nojournal', 'uninit', 'clusters']
+    ['default', '1k', 'ext3', 'nojournal', 'uninit', 'clusters', 'jdata']
 
 
 def make(path, kind, mib=256):
-    words = subprocess.run(['bash', '-c', '. tests/features.sh; ext4_volume ' + kind], cwd=TOP, capture_output=True,
-                           text=True).stdout.split()
+    words, _, then = subprocess.run(['bash', '-c', '. tests/features.sh; ext4_volume ' + kind], cwd=TOP, capture_output=True,
+                                    text=True).stdout.partition(' --then ')
     with open(path, 'wb') as f:
         f.truncate(mib << 20)
-    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', *words, str(path))
+    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', *words.split(), str(path))
+    if then:
+        mounts.run(*then.replace('IMAGE', str(path)).split())
     return path
 
 
@@ -106,7 +108,7 @@ def test_written_by_turns(tmp_path, kind):
     d.mkdir()
     r = random.Random('turns ' + kind)
     before = None
-    for turn in range(4):
+    for turn in range(20 if os.environ.get('LONG') else 4):
         with (mounts.kernel(image, d) if turn % 2 else mounts.werunos(image, d)) as root:
             if before is not None:
                 same(before, seen(root))

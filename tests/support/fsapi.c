@@ -92,6 +92,20 @@ static int by_name(const void *a, const void *b)
 	return strcmp(((const struct fs_dirent *)a)->name, ((const struct fs_dirent *)b)->name);
 }
 
+/* Where a directory does not tell. */
+static u8 type_of(struct fs *fs, const char *dir, const char *name)
+{
+	struct fs_stat st = { 0 };
+	char *path;
+	int err;
+
+	if (asprintf(&path, "%s%s%s", dir, *dir ? "/" : "", name) < 0)
+		abort();
+	err = FS_CALL(fs, stat, path, false, &st);
+	free(path);
+	return err ? DT_UNKNOWN : IFTODT(st.mode);
+}
+
 int fs_list(struct fs *fs, const char *path, struct fs_dirent **out, u32 *n)
 {
 	struct fs_dirent *list = NULL;
@@ -126,6 +140,9 @@ int fs_list(struct fs *fs, const char *path, struct fs_dirent **out, u32 *n)
 		return err;
 	}
 	qsort(list, *n, sizeof(*list), by_name);
+	for (u32 i = 0; i < *n; i++)
+		if (list[i].type == DT_UNKNOWN)
+			list[i].type = type_of(fs, path, list[i].name);
 	*out = list;
 	return 0;
 }

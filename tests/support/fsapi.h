@@ -146,7 +146,7 @@ int fs_write_all(struct fs *fs, struct fs_file *f, u64 off, const void *buf, u64
 int fs_read_all(struct fs *fs, struct fs_file *f, u64 off, void *buf, u64 len, u64 *done);
 /* A new file, or one with new content. */
 int fs_put(struct fs *fs, const char *path, const void *buf, u64 len);
-/* All entries but "." and "..", sorted by name. *out is freed by the caller. */
+/* All entries but "." and "..", sorted by name, with their types. *out is freed by the caller. */
 int fs_list(struct fs *fs, const char *path, struct fs_dirent **out, u32 *n);
 /* Removes everything below the path, but no lost+found; not the path itself. */
 int fs_clear(struct fs *fs, const char *path);

@@ -140,9 +140,9 @@ u32 ext4_csum_orphan(u32 seed, u64 blk, const void *block, u32 bytes)
 	return crc32c(crc32c(seed, &nr, sizeof(nr)), block, bytes);
 }
 
-u32 ext4_csum_mmp(const struct ext4_super *es, const struct ext4_disk_mmp *mmp)
+u32 ext4_csum_mmp(u32 seed, const struct ext4_disk_mmp *mmp)
 {
-	return crc32c(es->csum_seed, mmp, offsetof(struct ext4_disk_mmp, checksum));
+	return crc32c(seed, mmp, offsetof(struct ext4_disk_mmp, checksum));
 }
 
 u32 ext4_csum_fc(u32 sum, const struct ext4_disk_fc_tl *tail)

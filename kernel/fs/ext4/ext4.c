@@ -62,6 +62,11 @@ static int settle(struct blkdev **devs, u32 n, const struct mount_opts *mount)
 	return err ? err : ext4_settle(&ext4_fs_type, devs[0], mount);
 }
 
+static int claim(struct blkdev *dev, struct blkdev **out)
+{
+	return ext4_claim(dev, &ext4_fs_type, out);
+}
+
 const struct fs_type ext4_fs_type = {
 	.name = "ext4",
 
@@ -73,5 +78,6 @@ const struct fs_type ext4_fs_type = {
 	.format = ext4_format,
 	.check = check_volume,
 	.settle = settle,
+	.claim = claim,
 	.super_bytes = EXT4_SUPER_OFF,
 };

@@ -121,7 +121,11 @@ struct ext4_super {
 	struct ext4_verity_cache *_Atomic verity_cache; /* NULL: none yet */
 	_Atomic u32 next_generation;
 	struct ext4_spread spread;
-	u16 errors;                  /* policy: EXT4_ERRORS_* */
+	u16 errors; /* policy: EXT4_ERRORS_* */
+	enum ext4_data_mode {
+		EXT4_DATA_ORDERED, /* data is on the volume before what says that it is a file's. WRITEBACK asks for less, and gets this */
+		EXT4_DATA_JOURNAL, /* data is in the journal */
+	} data_mode;
 	_Atomic u64 errors_recorded; /* [super_lock to change] of health's corrupt_count, in es->disk */
 	bool from_copy;              /* the superblock is a copy's */
 	bool was_valid;              /* the superblock said that it is clean when it was opened */
@@ -253,7 +257,8 @@ u32 ext4_csum_xattr(const struct ext4_super *es, u64 blk, const void *block);
 u32 ext4_csum_bitmap(const struct ext4_super *es, const void *bitmap, u32 bits);
 /* `bytes` bytes of places in block blk of the orphan file, whose inode's seed it is. */
 u32 ext4_csum_orphan(u32 seed, u64 blk, const void *block, u32 bytes);
-u32 ext4_csum_mmp(const struct ext4_super *es, const struct ext4_disk_mmp *mmp);
+/* seed: the volume's. */
+u32 ext4_csum_mmp(u32 seed, const struct ext4_disk_mmp *mmp);
 /* Of a fast commit: `sum` is that of its records before the tail. */
 u32 ext4_csum_fc(u32 sum, const struct ext4_disk_fc_tl *tail);
 
@@ -563,6 +568,14 @@ void ext4_inline_put(struct ext4_inline *in);
 
 /* ---- map.c ---- */
 
+/* The file's data goes through the journal. */
+static inline bool ext4_jdata(const struct ext4_inode *ei)
+{
+	const struct ext4_super *es = ext4_inode_super(ei);
+
+	return es->journal && is_reg(&ei->vfs) &&
+	       (es->data_mode == EXT4_DATA_JOURNAL || ei->flags & EXT4_FL_JOURNAL_DATA);
+}
 /* inode_ops.map */
 int ext4_map(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out);
 /* Content of an inode that is not cached elsewhere: slow symlinks, attribute values, system files. Holes are zeros. */
@@ -1098,6 +1111,18 @@ int ext4_acl_encode(const struct acl *acl, u8 **value, u32 *len) __must_check;
  * EXT4_CREDITS_XATTR. Locks: lock W and map_lock W. */
 int ext4_inline_take_out(struct ext4_handle *h, struct ext4_inode *ei, u8 **data, u32 *len) __must_check;
 
+/* ---- jdata.c: file data through the journal ---- */
+
+/* How many blocks one change may write: they are joined, each a credit. */
+u32 ext4_jdata_blocks_max(const struct ext4_super *es);
+/* Where the bytes of a change wait for their handle. */
+int ext4_jdata_stage(u64 len_bytes, struct blkdev **out) __must_check;
+/* They become the content of the file's blocks from blk on. What fails aborts. */
+int ext4_jdata_put(struct ext4_handle *h, struct ext4_inode *ei, u64 blk, u32 blocks,
+		   struct blkdev *from) __must_check;
+/* Before the file's data goes to the volume directly again: what it has in journal and cache is home. Locks: vfs.lock W, map_lock W; no handle. */
+int ext4_jdata_end(struct ext4_inode *ei) __must_check;
+
 /* ---- map_edit.c: maps that change ---- */
 
 /* Where the file's block lblk would best lie; in its cluster where lblk lies in one of the file. Locks: takes tree R. */
@@ -1187,10 +1212,18 @@ int ext4_fsync(struct inode *inode, bool data_only);
 /* At mount, after replay and ext4_orphan_open: truncates and frees what a crash left behind. *count: how many. */
 int ext4_orphan_cleanup(struct ext4_super *es, u32 *count) __must_check;
 
-/* ---- mmp.c ---- */
+/* ---- mmp.c: multiple mount protection ---- */
 
-/* -EBUSY, naming the node, when another machine has the volume mounted. May wait for some seconds. */
+/* For who only reads. -EBUSY, naming machine, device and time, when another machine has the volume mounted. May wait for some seconds. */
 int ext4_mmp_check(struct ext4_super *es) __must_check;
+/*
+ * The volume becomes ours: -EBUSY as above. *out: a device over es's, through which it is to be written; the volume is ours as
+ * long as the device is there. Should another take it all the same, writes fail from then on. fsck: it is checked, not mounted. NULL: it has no
+ * such protection. -EUCLEAN: its protection is damaged.
+ */
+int ext4_mmp_take(struct ext4_super *es, bool fsck, struct blkdev **out) __must_check;
+/* es, which lies on such a device, is aborted when the volume is lost; until `watch` is false. Nothing to do on another device. */
+void ext4_mmp_watch(struct ext4_super *es, bool watch);
 
 /* ---- fast_commit.c: what the journal's fast-commit area holds ---- */
 
@@ -1298,9 +1331,11 @@ void ext4_sb_fill(struct ext4_super *es);
 
 /* ---- super.c ---- */
 
-/* Everything of mount but the root directory. Ended by vfs_unmount. */
+/* Everything of mount but the root directory. Ended by vfs_unmount. On error *out is NULL. */
 int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
 		    struct ext4_super **out) __must_check;
+/* fs_type.claim */
+int ext4_claim(struct blkdev *dev, const struct fs_type *type, struct blkdev **out) __must_check;
 
 /* ---- relabel.c ---- */
 

@@ -74,6 +74,17 @@ static int check_attr(struct ext4_inode *ei, struct iattr *a, u32 *flags)
 	return 0;
 }
 
+/* +j goes: from now on the file's data is written past the journal. Locks: vfs.lock W. */
+static int jdata_off(struct ext4_inode *ei)
+{
+	int err;
+
+	rw_write_lock(&ei->vfs.map_lock);
+	err = ext4_jdata_end(ei);
+	rw_write_unlock(&ei->vfs.map_lock);
+	return err;
+}
+
 int ext4_setattr(struct inode *inode, const struct iattr *attr)
 {
 	struct ext4_inode *ei = ext4_inode(inode);
@@ -85,6 +96,9 @@ int ext4_setattr(struct inode *inode, const struct iattr *attr)
 	u32 flags;
 	int err = check_attr(ei, &a, &flags);
 
+	if (!err && ext4_jdata(ei) && (flags ^ ei->flags) & EXT4_FL_JOURNAL_DATA &&
+	    ext4_inode_super(ei)->data_mode != EXT4_DATA_JOURNAL)
+		err = jdata_off(ei);
 	if (!err)
 		err = ext4_begin(es, EXT4_CREDITS_INODE, 0, &h);
 	if (err)

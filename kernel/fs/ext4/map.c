@@ -50,6 +50,36 @@ static int map_inline(struct ext4_inode *ei, u64 off_bytes, struct mapping *m)
 	return 0;
 }
 
+#define LOOK_MAX 256u /* blocks */
+
+/* Of a file whose data goes through the journal the newest bytes may be in the cache: either lblk's block, or that and those behind it are
+ * not. */
+static void look_in_cache(struct inode *inode, u64 lblk, u64 end, u32 bits, const struct ext4_run *run,
+			  struct mapping *m)
+{
+	u64 blk = run->pblk + (lblk - run->lblk),
+	    most = MIN(MIN(run->lblk + run->len, end) - lblk, (u64)LOOK_MAX), n;
+	struct buffer_head *bh = NULL;
+
+	for (n = 0; n < most && !bh; n++)
+		bh = bh_find(inode->sb->dev, blk + n);
+	if (bh)
+		n--;
+	m->off_bytes = lblk << bits;
+	m->dev_off_bytes = blk << bits;
+	m->len_bytes = MAX(n, (u64)1) << bits;
+	if (lblk + MAX(n, (u64)1) < MIN(run->lblk + run->len, end))
+		m->flags &= ~MAP_LAST;
+	if (bh && !n) {
+		m->kind = MAP_INLINE;
+		m->dev = NULL;
+		m->inline_data = bh->data;
+		m->bh = bh;
+	} else {
+		bh_put(bh);
+	}
+}
+
 int ext4_map(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out)
 {
 	struct ext4_inode *ei = ext4_inode(inode);
@@ -81,6 +111,8 @@ int ext4_map(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *
 		out->kind = run.unwritten ? MAP_UNWRITTEN : MAP_DATA;
 		out->dev = inode->sb->dev;
 		out->dev_off_bytes = run.pblk << bits;
+		if (!run.unwritten && ext4_jdata(ei))
+			look_in_cache(inode, lblk, end >> bits, bits, &run, out);
 	}
 	return 0;
 }

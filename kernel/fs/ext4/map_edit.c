@@ -268,9 +268,31 @@ static int look(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *run)
 	return err;
 }
 
-/* mapping.fs_private: what commit has to do, and how many blocks of the map were promised for it. */
+/* mapping.fs_private: what commit has to do, how many blocks of the map were promised for it, the block where the mapping begins, and where
+ * bytes wait that go through the journal (else NULL). */
 #define WHAT     0
 #define PROMISED 1
+#define PBLK     2
+#define STAGED   3
+
+static struct blkdev *staged(const struct mapping *m)
+{
+	return (struct blkdev *)(uintptr_t)m->fs_private[STAGED];
+}
+
+/* The mapping's bytes go to memory first. */
+static int stage(struct mapping *m)
+{
+	struct blkdev *dev;
+	int err = ext4_jdata_stage(m->len_bytes, &dev);
+
+	if (err)
+		return err;
+	m->fs_private[STAGED] = (uintptr_t)dev;
+	m->dev = dev;
+	m->dev_off_bytes = 0;
+	return 0;
+}
 
 /* A place for a hole's blocks, and what the map will need for them. */
 static int reserve(struct ext4_inode *ei, u64 lblk, u32 want, u64 *pblk, u32 *len, bool *fresh, u32 *promised)
@@ -304,6 +326,19 @@ static void give_back_promise(struct ext4_super *es, const struct mapping *m)
 		ext4_blocks_unpromise(es, (u32)m->fs_private[PROMISED]);
 }
 
+static void drop_reserved(struct ext4_super *es, const struct mapping *m)
+{
+	if (m->flags & MAP_NEW)
+		ext4_blocks_unreserve(es, m->fs_private[PBLK], (u32)(m->len_bytes >> es->block_bits));
+}
+
+void ext4_abort_alloc(struct inode *inode, const struct mapping *m)
+{
+	give_back_promise(ext4_super(inode->sb), m);
+	drop_reserved(ext4_super(inode->sb), m);
+	blkdev_put(staged(m));
+}
+
 int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out)
 {
 	struct ext4_inode *ei = ext4_inode(inode);
@@ -316,6 +351,8 @@ int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping
 
 	if (lblk + len > ext4_file_blocks_max(es, has_extents(ei)))
 		return fail(-EFBIG, "inode %llu cannot be that long", (unsigned long long)inode->ino);
+	if (ext4_jdata(ei))
+		len = MIN(len, ext4_jdata_blocks_max(es));
 	err = look(ei, lblk, len, &run);
 	if (err)
 		return err;
@@ -336,20 +373,11 @@ int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping
 				 .dev_off_bytes = pblk << es->block_bits };
 	out->fs_private[WHAT] = !run.pblk ? IS_NEW : run.unwritten ? IS_UNWRITTEN : IS_WRITTEN;
 	out->fs_private[PROMISED] = promised;
-	return 0;
-}
-
-static void drop_reserved(struct ext4_super *es, const struct mapping *m)
-{
-	if (m->flags & MAP_NEW)
-		ext4_blocks_unreserve(es, m->dev_off_bytes >> es->block_bits,
-				      (u32)(m->len_bytes >> es->block_bits));
-}
-
-void ext4_abort_alloc(struct inode *inode, const struct mapping *m)
-{
-	give_back_promise(ext4_super(inode->sb), m);
-	drop_reserved(ext4_super(inode->sb), m);
+	out->fs_private[PBLK] = pblk;
+	err = ext4_jdata(ei) ? stage(out) : 0;
+	if (err)
+		ext4_abort_alloc(inode, out);
+	return err;
 }
 
 /* The blocks of m become the file's, or count as written. */
@@ -361,7 +389,7 @@ static int commit_map(struct ext4_handle *h, struct ext4_inode *ei, const struct
 
 	switch (m->fs_private[WHAT]) {
 	case IS_NEW:
-		err = insert_placed(h, ei, lblk, len, m->dev_off_bytes >> bits, false, m->flags & MAP_NEW);
+		err = insert_placed(h, ei, lblk, len, m->fs_private[PBLK], false, m->flags & MAP_NEW);
 		break;
 	case IS_UNWRITTEN:
 		rw_write_lock(&ei->tree);
@@ -369,6 +397,8 @@ static int commit_map(struct ext4_handle *h, struct ext4_inode *ei, const struct
 		rw_write_unlock(&ei->tree);
 		break;
 	}
+	if (!err && staged(m))
+		err = ext4_jdata_put(h, ei, m->fs_private[PBLK], len, staged(m));
 	return err;
 }
 
@@ -380,9 +410,10 @@ static int commit_once(struct ext4_inode *ei, const struct mapping *m, u64 size_
 		[IS_NEW] = EXT4_CREDITS_INSERT + EXT4_CREDITS_GROUP + EXT4_CREDITS_INODE,
 	};
 	struct inode *inode = &ei->vfs;
-	bool moved = m->fs_private[WHAT] != IS_WRITTEN;
+	bool moved = m->fs_private[WHAT] != IS_WRITTEN || staged(m);
+	u32 data = staged(m) ? (u32)(m->len_bytes >> ext4_inode_super(ei)->block_bits) : 0;
 	struct ext4_handle h;
-	int err = ext4_begin(ext4_inode_super(ei), credits[m->fs_private[WHAT]], 0, &h);
+	int err = ext4_begin(ext4_inode_super(ei), credits[m->fs_private[WHAT]] + data, 0, &h);
 
 	if (err)
 		return err;
@@ -407,7 +438,7 @@ int ext4_commit(struct inode *inode, const struct mapping *m, u64 size_bytes)
 
 	give_back_promise(es, m);
 	/* Blocks that the file had were written over, and nothing else changes: no transaction, so an fsync is a flush. */
-	if (m->fs_private[WHAT] == IS_WRITTEN && !(m->flags & MAP_LATE) &&
+	if (m->fs_private[WHAT] == IS_WRITTEN && !staged(m) && !(m->flags & MAP_LATE) &&
 	    size_bytes <= inode_disk_size(inode) && inode_times_fresh(inode))
 		return 0;
 	do
@@ -415,6 +446,7 @@ int ext4_commit(struct inode *inode, const struct mapping *m, u64 size_bytes)
 	while (ext4_retry(es, err, &tried));
 	if (err)
 		drop_reserved(es, m);
+	blkdev_put(staged(m));
 	return err;
 }
 
@@ -576,7 +608,7 @@ static int cut(struct cutting *c, bool touch)
 	bool open = true;
 	int err;
 
-	c->cut.metadata = !is_reg(&ei->vfs) || ei->is_value;
+	c->cut.metadata = !is_reg(&ei->vfs) || ei->is_value || ext4_jdata(ei);
 	c->cut.max = c->cut.metadata ? CUT_METADATA_MAX : UINT32_MAX;
 	err = ext4_begin(ext4_inode_super(ei), CREDITS_STEP, revokes_of(c), &c->h);
 	if (err)

@@ -57,6 +57,7 @@ bool ext4_write_refused(const struct ext4_super *es, struct text *why)
 struct options {
 	u32 commit_ms;
 	u16 errors; /* 0: what the superblock says */
+	u32 data;   /* EXT4_DEFM_JMODE_*; 0: what the superblock says */
 	bool discard;
 };
 
@@ -68,10 +69,21 @@ static bool word_is(const char *word, size_t len, const char *s)
 static bool option_one(const char *w, size_t len, struct options *o)
 {
 	static const char *const errors[] = { "errors=continue", "errors=remount-ro", "errors=panic" };
+	static const struct {
+		const char *word;
+		u32 mode;
+	} data[] = { { "data=journal", EXT4_DEFM_JMODE_DATA },
+		     { "data=ordered", EXT4_DEFM_JMODE_ORDERED },
+		     { "data=writeback", EXT4_DEFM_JMODE_WRITEBACK } };
 
 	for (u32 i = 0; i < ARRAY_SIZE(errors); i++)
 		if (word_is(w, len, errors[i])) {
 			o->errors = (u16)(i + EXT4_ERRORS_CONTINUE);
+			return true;
+		}
+	for (u32 i = 0; i < ARRAY_SIZE(data); i++)
+		if (word_is(w, len, data[i].word)) {
+			o->data = data[i].mode;
 			return true;
 		}
 	if (word_is(w, len, "discard") || word_is(w, len, "nodiscard")) {
@@ -246,12 +258,26 @@ static int set_up(struct ext4_super *es)
 	return err;
 }
 
+/* Where file data goes. */
+static int set_data_mode(struct ext4_super *es, const struct options *o)
+{
+	u32 mode = o->data ? o->data : le32_get(es->disk.default_mount_opts) & EXT4_DEFM_JMODE;
+
+	es->data_mode = mode == EXT4_DEFM_JMODE_DATA ? EXT4_DATA_JOURNAL : EXT4_DATA_ORDERED;
+	return !o->data || ext4_journal_is_here(es)
+		       ? 0
+		       : fail(-EINVAL, "%s has no journal, so there is no data= to choose",
+			      es->vfs.health.name);
+}
+
 int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *orphans)
 {
 	struct options o;
 	int err = options_parse(opts->fs_opts, &o);
 
 	*orphans = 0;
+	if (!err)
+		err = set_data_mode(es, &o);
 	if (err)
 		return err;
 	es->errors = o.errors ? o.errors : le16_get(es->disk.errors);
@@ -410,6 +436,7 @@ int ext4_write_close(struct ext4_super *es)
 
 	if (es->vfs.rdonly)
 		return 0;
+	ext4_mmp_watch(es, false);
 	ext4_upkeep_stop(es);
 	err = es->journal ? jbd2_stop(es->journal) : ext4_sync(&es->vfs);
 	if (!err && health_state(&es->vfs.health) >= HEALTH_ABORTED)

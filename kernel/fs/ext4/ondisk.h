@@ -42,6 +42,12 @@
 #define EXT4_ERR_EFSCORRUPTED \
 	5u /* what first_error_errcode and last_error_errcode say: fs/ext4/ext4.h of Linux */
 
+/* default_mount_opts: how data is kept, where a mount does not say */
+#define EXT4_DEFM_JMODE           0x60u
+#define EXT4_DEFM_JMODE_DATA      0x20u
+#define EXT4_DEFM_JMODE_ORDERED   0x40u
+#define EXT4_DEFM_JMODE_WRITEBACK 0x60u
+
 #define EXT4_ERRORS_CONTINUE 1u
 #define EXT4_ERRORS_RO       2u
 #define EXT4_ERRORS_PANIC    3u

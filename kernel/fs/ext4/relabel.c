@@ -197,27 +197,41 @@ static int recover_volume(struct blkdev *dev, const struct mount_opts *opts)
 	return err;
 }
 
-int ext4_relabel(struct blkdev **devs, u32 n, const struct mount_opts *opts, const struct relabel *what)
+/* On a volume that nobody else has. */
+static int relabel(struct blkdev *dev, const struct mount_opts *opts, const struct relabel *what)
 {
 	struct ext4_super *es;
 	bool recover;
-	int err = ext4_one_device(n);
+	int err = open_lying(dev, opts, &es, &recover);
 
-	if (!err)
-		err = open_lying(devs[0], opts, &es, &recover);
 	if (!err && recover) {
 		vfs_unmount(&es->vfs);
-		err = recover_volume(devs[0], opts);
+		err = recover_volume(dev, opts);
 		if (!err)
-			err = open_lying(devs[0], opts, &es, &recover);
+			err = open_lying(dev, opts, &es, &recover);
 		if (!err && recover) {
 			vfs_unmount(&es->vfs);
-			err = fail(-EIO, "%s: its journal could not be emptied", devs[0]->name);
+			err = fail(-EIO, "%s: its journal could not be emptied", dev->name);
 		}
 	}
 	if (err)
 		return err;
 	err = rename_volume(es, what);
 	vfs_unmount(&es->vfs);
+	return err;
+}
+
+int ext4_relabel(struct blkdev **devs, u32 n, const struct mount_opts *opts, const struct relabel *what)
+{
+	struct mount_opts claimed = *opts;
+	struct blkdev *ours = NULL;
+	int err = ext4_one_device(n);
+
+	if (!err && !opts->claimed)
+		err = ext4_claim(devs[0], &opened, &ours);
+	claimed.claimed |= ours != NULL;
+	if (!err)
+		err = relabel(ours ? ours : devs[0], &claimed, what);
+	blkdev_put(ours);
 	return err;
 }

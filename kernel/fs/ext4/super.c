@@ -344,38 +344,74 @@ static int open_written(struct blkdev *dev, const struct fs_type *type, const st
 	return err;
 }
 
+/* As open_written, but no other machine writes the volume meanwhile. */
+static int open_protected(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
+			  struct ext4_super **esp)
+{
+	struct blkdev *ours = NULL;
+	int err = opts->claimed ? 0 : ext4_mmp_take(*esp, false, &ours);
+
+	if (err) {
+		ext4_put_super(&(*esp)->vfs);
+		return err;
+	}
+	if (!ours)
+		return open_written(dev, type, opts, esp);
+	err = reopen(ours, type, opts, esp);
+	if (!err)
+		err = open_written(ours, type, opts, esp);
+	if (!err && !(*esp)->vfs.rdonly)
+		ext4_mmp_watch(*esp, true);
+	blkdev_put(ours);
+	return err;
+}
+
+int ext4_claim(struct blkdev *dev, const struct fs_type *type, struct blkdev **out)
+{
+	const struct mount_opts opts = { .rdonly = true };
+	struct ext4_super *es;
+	int err;
+
+	*out = NULL;
+	if (open_as_it_lies(dev, dev->name, type, &opts, &es)) {
+		err_clear();
+		return 0;
+	}
+	err = ext4_mmp_take(es, true, out);
+	ext4_put_super(&es->vfs);
+	/* Then there is nothing that another machine would look at. */
+	return err == -EUCLEAN ? 0 : err;
+}
+
 int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
 		    struct ext4_super **out)
 {
+	struct ext4_super *es = NULL;
 	struct text why = { 0 };
-	bool refused;
+	bool refused, reads;
 	int err = ext4_options_check(opts->fs_opts);
 
 	if (!err)
-		err = open_as_it_lies(dev, dev->name, type, opts, out);
+		err = open_as_it_lies(dev, dev->name, type, opts, &es);
+	*out = es;
 	if (err || opts->norecovery)
 		return err;
-	err = ext4_mmp_check(*out);
-	if (err) {
-		ext4_put_super(&(*out)->vfs);
-		return err;
-	}
-	err = use_journal_dev(*out, opts);
-	if (err) {
-		ext4_put_super(&(*out)->vfs);
-		return err;
-	}
-	if (opts->rdonly)
-		return open_read_only(dev, type, opts, out);
-	refused = ext4_write_refused(*out, &why);
-	if (refused || dev->flags & BLKDEV_RDONLY)
-		err = open_read_only(dev, type, opts, out);
+	err = use_journal_dev(es, opts);
+	refused = !err && !opts->rdonly && ext4_write_refused(es, &why);
+	reads = opts->rdonly || refused || dev->flags & BLKDEV_RDONLY;
+	if (!err && reads && !opts->claimed)
+		err = ext4_mmp_check(es);
+	if (err)
+		ext4_put_super(&es->vfs);
+	else if (reads)
+		err = open_read_only(dev, type, opts, &es);
 	else
-		err = open_written(dev, type, opts, out);
+		err = open_protected(dev, type, opts, &es);
 	if (!err && refused) {
-		super_note(&(*out)->vfs, "shown read-only");
-		super_note(&(*out)->vfs, "%s", text_str(&why));
+		super_note(&es->vfs, "shown read-only");
+		super_note(&es->vfs, "%s", text_str(&why));
 	}
 	text_free(&why);
+	*out = err ? NULL : es;
 	return err;
 }

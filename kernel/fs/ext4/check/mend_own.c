@@ -399,7 +399,7 @@ void ck_mmp_put(struct ck *ck)
 	m->seq = le32_put(EXT4_MMP_SEQ_CLEAN);
 	m->check_interval = es->disk.mmp_update_interval;
 	if (es->metadata_csum)
-		m->checksum = le32_put(ext4_csum_mmp(es, m));
+		m->checksum = le32_put(ext4_csum_mmp(es->csum_seed, m));
 	ck_put(ck, bh);
 }
 

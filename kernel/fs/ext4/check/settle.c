@@ -58,7 +58,7 @@ int ck_mount_once(const struct fs_type *type, struct blkdev *dev, const struct m
 
 	if (err)
 		return err;
-	err = ext4_mmp_check(es);
+	err = mount->claimed ? 0 : ext4_mmp_check(es);
 	if (err) {
 		(void)!vfs_unmount(&es->vfs);
 		return err;
@@ -74,21 +74,6 @@ int ck_mount_once(const struct fs_type *type, struct blkdev *dev, const struct m
 	opts.rdonly = opts.norecovery = false;
 	err = ext4_super_open(dev, type, &opts, &es);
 	return err ? err : vfs_unmount(&es->vfs);
-}
-
-/* The machine that had the volume mounted is gone, as ck_mount_once found: nobody has to wait for it again. */
-static void settle_mmp(struct ck *ck)
-{
-	scoped(bh_putp) struct buffer_head *bh = NULL;
-	const struct ext4_disk_mmp *m;
-	u64 blk = le64_get(ck->es->disk.mmp_block);
-
-	if (!ext4_has_incompat(ck->es, EXT4_INCOMPAT_MMP) || !ext4_blocks_ok(ck->es, blk, 1) ||
-	    !ck_read(ck, blk, &bh))
-		return;
-	m = bh->data;
-	if (le32_get(m->magic) == EXT4_MMP_MAGIC && le32_get(m->seq) != EXT4_MMP_SEQ_CLEAN)
-		ck_mmp_put(ck);
 }
 
 /* A volume that nobody has open, for what is written without being asked about. */
@@ -145,7 +130,6 @@ int ext4_settle(const struct fs_type *type, struct blkdev *dev, const struct mou
 	if (!s.ck.err && !s.ck.es->from_copy && ck_super_sum_ok(&s.ck)) {
 		struct ext4_disk_super *d = &s.ck.es->disk;
 
-		settle_mmp(&s.ck);
 		d->state = le16_put(le16_get(d->state) & (u16)~EXT4_STATE_VALID);
 		ck_super_put(&s.ck);
 	}

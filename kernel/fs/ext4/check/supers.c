@@ -413,7 +413,7 @@ static void check_mmp(struct ck *ck)
 	m = bh->data;
 	if (le32_get(m->magic) != EXT4_MMP_MAGIC)
 		bad = "wrong magic";
-	else if (es->metadata_csum && ext4_csum_mmp(es, m) != le32_get(m->checksum))
+	else if (es->metadata_csum && ext4_csum_mmp(es->csum_seed, m) != le32_get(m->checksum))
 		bad = "wrong checksum";
 	if (bad && ck_fix(ck, CK_MMP, 0, "%s", bad))
 		ck_mmp_put(ck);
