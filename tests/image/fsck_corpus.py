@@ -85,8 +85,9 @@ def lost(before, ours, theirs):
     for path, (kind, content, ino) in theirs.items():
         name = path.decode(errors='replace')
         if path not in ours:
-            # A name that e2fsck made up: what it leads to counts.
-            if re.search(rb'^/lost\+found/#|~\d+(/|$)', path) and (ino, kind) in reached:
+            # A name that e2fsck made up, or made lead elsewhere than it did: what it leads to counts.
+            other = path in before and before[path][2] != ino
+            if (other or re.search(rb'^/lost\+found/#|~\d+(/|$)', path)) and (ino, kind) in reached:
                 continue
             out.append('%s is lost, which e2fsck keeps' % name)
         elif before.get(path, (0, 0, 0))[:2] == (kind, content) and ours[path][:2] != (kind, content):
