@@ -230,3 +230,15 @@ def test_hole(tmp_path, form):
     debugfs(image, 'punch deep 1 1')
     have = mends(image, tmp_path, 'directory-hole')
     assert len(before) > len(have) > len(before) // 2
+
+
+@pytest.mark.parametrize('kind', ['csum', 'plain'])
+@pytest.mark.parametrize('length', [24, 0x8c])
+def test_long_dot(sound, tmp_path, kind, length):
+    """"." hides "..", and more: nothing of that was removed."""
+    image = tmp_path / 'v.img'
+    shutil.copyfile(sound / (kind + '.img'), image)
+    was = names(image)
+    word(image, block_of(image, 'dir') * 1024 + 4, '<H', length)
+    mends(image, tmp_path, 'directory-dot' if length > 24 else 'directory-dotdot')
+    assert names(image) == was

@@ -353,3 +353,47 @@ def test_value_that_is_not_aligned(sound, tmp_path):
     debugfs(image, 'sif file mtime 20200101')
     mends(image, 'xattr-list')
     assert '1234' in debugfs(image, 'ea_get file user.one')
+
+
+def test_links_that_are_none(sound, tmp_path):
+    """With a name it is not deleted; without one it is."""
+    image = copy(sound, 'csum', tmp_path)
+    was = content(image, '/file'), content(image, '/dir/sub/deep')
+    debugfs(image, 'sif file links_count 0', 'sif dir/sub links_count 0', 'sif dir/twin-1 links_count 0', 'unlink dir/twin-1')
+    debugfs(image, 'sif link links_count 0', 'sif pipe links_count 0')
+    mends(image, 'links', 'inode-dtime')
+    assert (content(image, '/file'), content(image, '/dir/sub/deep')) == was
+    said = debugfs(image, 'ls -p /', 'ls -p lost+found', 'ls -p dir')
+    assert '/link/' in said and '/pipe/' in said and '/sub/' in said and '#' not in said
+
+
+def test_inline_flag_on_extents(sound, tmp_path):
+    image = copy(sound, 'ea', tmp_path)
+    was = content(image, '/file')
+    debugfs(image, 'sif file flags 0x10000000')
+    mends(image, 'inode-flags')
+    assert content(image, '/file') == was
+
+
+def test_places_of_a_node(sound, tmp_path):
+    """As many as there is room for: e2fsck wants it, kernels do not."""
+    image = copy(sound, 'csum', tmp_path)
+    was = content(image, '/file')
+    word(image, inode_off(image, 'file') + 0x28 + 4, '<H', 1)
+    debugfs(image, 'sif file uid 0')
+    mends(image, 'extent-header')
+    assert content(image, '/file') == was
+
+
+def test_high_half_of_nothing(sound, tmp_path):
+    image = copy(sound, 'ea', tmp_path)
+    word(image, inode_off(image, '<5>') + 0x74, '<H', 7)
+    debugfs(image, 'sif <5> uid 0')
+    mends(image, 'inode-reserved')
+
+
+def test_bad_block_in_a_cluster(tmp_path):
+    """The list of bad blocks is none of clusters."""
+    image = tree_with(tmp_path, 'bigalloc', one=3)
+    debugfs(image, 'sif <1> block[2] 5000', 'sif <1> blocks 8')
+    mends(image, 'block-bitmap-lacks')

@@ -5,7 +5,7 @@ the first run, the second finds nothing, and e2fsck has nothing to say.
 import shutil, struct, subprocess
 import pytest
 import mounts
-from test_fsck import BREAK, block_of, debugfs, e2fsck, fsck, ino_of, orphan_file_ino, sound, word
+from test_fsck import BREAK, block_of, debugfs, e2fsck, fsck, ino_of, orphan_file_ino, sound, super_words, word
 
 CODES = {
     'super-checksum', 'super-primary', 'super-field', 'super-free-blocks', 'super-free-inodes', 'super-state', 'super-copy', 'super-copy-features',
@@ -63,6 +63,10 @@ MORE = [
     ('csum', 'inode-reserved', ['sif <3> block[0] 1']),
     ('csum', 'inode-reserved', ['sif <1> mode 040755']),
     ('csum', 'orphan-file', lambda v: word(v, block_of(v, '<%d>' % orphan_file_ino(v)) * 1024, '<I', ino_of(v, 'file'))),
+    ('csum', 'group-descriptor', ['set_bg 0 inode_table 12000', 'set_bg 0 checksum calc']),
+    ('plain', 'group-descriptor', lambda v: word(v, 2048 + 8, '<I', 6000)),
+    ('csum', 'resize-inode', lambda v: debugfs(v, 'sif <7> block[DIND] %d' % block_of(v, 'dir'))),
+    ('plain', 'super-field', lambda v: word(v, 1024 + 0x65, '<B', 2)),
 ]
 CASES = [b for b in BREAK if b[1] in CODES] + MORE
 
@@ -131,3 +135,30 @@ def test_no_copy_at_the_usual_places(tmp_path):
     mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-g', '2048', '-O', 'none,filetype,sparse_super', str(image))
     word(image, 1024 + 0x28, '<I', 0x8080)
     assert '[super-primary]' in assert_mended(image)
+
+
+def small(tmp_path, *options):
+    image = tmp_path / 'v.img'
+    with open(image, 'wb') as f:
+        f.truncate(8 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-b', '1024', *options, str(image))
+    return image
+
+
+@pytest.mark.parametrize('number', [1, 0x80000200])
+def test_number_of_inodes(tmp_path, number):
+    """The volume has one group and no copy, but the number follows from others."""
+    image = small(tmp_path, '-N', '512', '-O', 'none,filetype,extent,metadata_csum')
+    was = super_words(image, 0, '<I')
+    debugfs(image, 'ssv inodes_count %d' % number)
+    assert 'super-field' in [c for c, _, _ in fsck(image)[1]]
+    assert '[super-field]' in assert_mended(image)
+    assert super_words(image, 0, '<I') == was
+
+
+def test_first_meta_group(tmp_path):
+    """Two copies that lie where the first superblock says have it otherwise."""
+    image = small(tmp_path, '-g', '1024', '-O', 'none,filetype,extent,64bit,meta_bg,sparse_super')
+    word(image, 1024 + 0x104, '<I', 8)
+    assert '[super-primary]' in assert_mended(image)
+    assert super_words(image, 0x104, '<I') == 0

@@ -1190,6 +1190,11 @@ int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_
 		 u64 *off_bytes) __must_check;
 /* The nth good copy, from 0 on, of those where mke2fs puts the first when nobody asks for other groups. -EINVAL: there is none. */
 int ext4_sb_copy(struct blkdev *dev, u32 nth, struct ext4_disk_super *out, u64 *off_bytes) __must_check;
+/* The same of those that are where another superblock, damaged perhaps, says that groups begin. */
+int ext4_sb_copy_behind(struct blkdev *dev, const struct ext4_disk_super *damaged, u32 nth,
+			struct ext4_disk_super *out, u64 *off_bytes) __must_check;
+/* The first superblock is right but for the number of inodes, which follows from other numbers: *out is what it has to be. */
+bool ext4_sb_count_inodes(struct blkdev *dev, struct ext4_disk_super *out) __must_check;
 /* They are of one volume, and say the same of all that stays as it is while a volume is in use. */
 bool ext4_sb_same_volume(const struct ext4_disk_super *a, const struct ext4_disk_super *b);
 /* -EINVAL for another number of devices than one. */

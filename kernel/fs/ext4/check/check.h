@@ -218,6 +218,7 @@ enum ck_code {
 #define CK_PARENT 0x10u /* a directory to which a name leads */
 #define CK_WANTED 0x20u /* somebody wants to know its name */
 #define CK_ORPHAN 0x40u
+#define CK_UNSURE 0x80u /* it says that it has no links, and nothing else says that it was deleted */
 struct ck_ino {
 	u32 found; /* names that lead there */
 	u16 links; /* that it says */
@@ -424,6 +425,8 @@ void ck_group_all_used(struct ck *ck, u32 group);
 void ck_desc_all_used(struct ck *ck, u32 group, struct ext4_disk_group *desc);
 /* True: the inode table is where it was at first, as its inodes show, and not where the descriptor said. */
 bool ck_table_found(struct ck *ck, u32 group);
+/* block: the first one of the group's table. Where the table is not there at all, though nothing else lies there, that is said and mended. */
+void ck_table_check(struct ck *ck, u32 group, const void *block);
 /* That of the group gets another place, after the pass over the inodes. */
 void ck_move(struct ck *ck, u32 group, u8 what);
 void ck_groups_move(struct ck *ck);
@@ -557,6 +560,11 @@ bool ck_root_make(struct ck *ck);
 void ck_map_walk(struct ck *ck, struct ck_inode *ci);
 /* Claims one block of the inode's. False: somebody had it. */
 bool ck_take(struct ck *ck, struct ck_inode *ci, u64 blk);
+
+/* ---- resize.c ---- */
+
+/* The resize inode: it leads to the blocks that are kept for descriptors. */
+void ck_resize(struct ck *ck, struct ck_inode *ci);
 
 /* ---- mend_xattrs.c ---- */
 

@@ -95,6 +95,9 @@ static void look_askew(struct ck *ck, struct ck_inode *ci, u64 lblk, u64 pblk)
 	     goes_on = ci->last_lblk >= 0 &&
 		       (u64)ci->last_lblk >> ck->es->cluster_bits == lblk >> ck->es->cluster_bits;
 
+	/* The list of bad blocks is of blocks, wherever these lie. */
+	if (ci->ino == EXT4_INO_BAD)
+		return;
 	if (!mask || ((lblk ^ at) & mask) || same != goes_on) {
 		ci->askew |= mask;
 		ck->any_twice |= mask;
@@ -144,6 +147,16 @@ static bool too_far(const struct ck *ck, const struct ck_inode *ci, u64 lblk)
 }
 
 /* ---- extents ---- */
+
+/* As kernels have it, and as e2fsprogs has it: at most two places are missing at a node's end (ext2fs_extent_header_verify). */
+static const char *head_wrong(const struct ck *ck, const struct ext4_disk_extent_header *h, u32 bytes,
+			      u32 depth)
+{
+	const char *bad = ext4_extent_head_wrong(ck->es, h, bytes, depth);
+	u32 places = (bytes - (u32)sizeof(*h)) / (u32)sizeof(struct ext4_disk_extent);
+
+	return bad || le16_get(h->max) + 2u >= places ? bad : "too few places";
+}
 
 struct frame {
 	struct buffer_head *bh;
@@ -273,7 +286,7 @@ static bool enter(struct ck *ck, struct ck_inode *ci, struct frame *f, struct ex
 		return false;
 	}
 	child->h = child->bh->data;
-	bad = ext4_extent_head_wrong(ck->es, child->h, child->bh->size_bytes, depth);
+	bad = head_wrong(ck, child->h, child->bh->size_bytes, depth);
 	if (bad)
 		ci->rebuild |= damage(ck, ci, CK_EXTENT_HEAD, "block %llu: %s", (unsigned long long)blk, bad);
 	if (ours && ck_mends(ck) && ck_room(ck, &ck->node, ck->nodes, &ck->node_room, sizeof(*ck->node)))
@@ -345,9 +358,8 @@ static void extents(struct ck *ck, struct ck_inode *ci)
 {
 	struct ext4_disk_extent_header *h = (void *)ci->raw->block;
 	u32 depth = le16_get(h->depth);
-	const char *bad = depth > EXT4_EXTENT_DEPTH_MAX
-				  ? "too deep"
-				  : ext4_extent_head_wrong(ck->es, h, EXT4_IBLOCK_BYTES, depth);
+	const char *bad =
+		depth > EXT4_EXTENT_DEPTH_MAX ? "too deep" : head_wrong(ck, h, EXT4_IBLOCK_BYTES, depth);
 
 	ck->runs = ck->nodes = 0;
 	if (bad) {

@@ -122,6 +122,9 @@ u32 ck_dir_names(struct ck *ck, const struct ck_dir *d, void *base, u32 len, u32
 
 		if (!end && is_cut_name(&r, at, chain, &de->name_len))
 			end = at + ext4_rec_len(de->rec_len, ext4_block_bytes(ck->es));
+		/* Behind "." stands "..", and nothing that was removed: what it hides was not. */
+		if (end && !at && de->name_len == 1 && *ext4_dirent_name(de) == '.')
+			end = EXT4_DIRENT_MIN;
 		if (end) {
 			if (le32_get(de->inode) && de->name_len)
 				off[n++] = at;

@@ -85,19 +85,16 @@ void ck_desc_all_used(struct ck *ck, u32 group, struct ext4_disk_group *desc)
 	ck_group_all_used(ck, group);
 }
 
-/* How many of the first inodes of a table that begins there are in use and look like it. */
-static u32 inodes_at(struct ck *ck, u32 group, u64 table)
+/* How many of the first inodes of the group, in a block of its table, are in use and look like it. */
+static u32 inodes_in(const struct ck *ck, u32 group, const void *block)
 {
 	const struct ext4_super *es = ck->es;
-	scoped(bh_putp) struct buffer_head *bh = NULL;
 	u64 first = (u64)group * es->inodes_per_group + 1;
 	u32 n = 0;
 
-	if (table >= es->blocks || !ck_read(ck, table, &bh))
-		return 0;
 	for (u32 i = 0; i < es->inodes_per_block; i++) {
 		const struct ext4_disk_inode *raw =
-			(const void *)((const u8 *)bh->data + (size_t)i * es->inode_bytes);
+			(const void *)((const u8 *)block + (size_t)i * es->inode_bytes);
 
 		n += ext4_dirent_type(&(struct ext4_super){ .filetype = true }, le16_get(raw->mode)) &&
 		     le16_get(raw->links_count) && !le32_get(raw->dtime) &&
@@ -106,18 +103,49 @@ static u32 inodes_at(struct ck *ck, u32 group, u64 table)
 	return n;
 }
 
-bool ck_table_found(struct ck *ck, u32 group)
+/* The same, of a table that begins there. */
+static u32 inodes_at(struct ck *ck, u32 group, u64 table)
 {
-	struct ext4_group *g = &ck->es->group[group];
-	const struct ext4_group *made = groups_made(ck);
+	scoped(bh_putp) struct buffer_head *bh = NULL;
 
-	if (!made || made[group].inode_table == g->inode_table ||
-	    inodes_at(ck, group, made[group].inode_table) <= inodes_at(ck, group, g->inode_table))
-		return false;
-	g->inode_table = made[group].inode_table;
+	return table < ck->es->blocks && ck_read(ck, table, &bh) ? inodes_in(ck, group, bh->data) : 0;
+}
+
+/* Where the group's table was at first there are more of its inodes than where it is said to be: *table. */
+static bool table_elsewhere(struct ck *ck, u32 group, u64 *table)
+{
+	const struct ext4_group *made = groups_made(ck);
+	u64 now = ck->es->group[group].inode_table;
+
+	*table = made ? made[group].inode_table : now;
+	return *table != now && inodes_at(ck, group, *table) > inodes_at(ck, group, now);
+}
+
+static void set_table(struct ck *ck, u32 group, u64 table)
+{
+	ck->es->group[group].inode_table = table;
 	ck_group_put(ck, group);
 	ck->rest = true;
+}
+
+bool ck_table_found(struct ck *ck, u32 group)
+{
+	u64 table;
+
+	if (!table_elsewhere(ck, group, &table))
+		return false;
+	set_table(ck, group, table);
 	return true;
+}
+
+void ck_table_check(struct ck *ck, u32 group, const void *block)
+{
+	u64 table;
+
+	if (!inodes_in(ck, group, block) && table_elsewhere(ck, group, &table) &&
+	    ck_fix(ck, CK_GROUP_DESC, group, "its inode table is in block %llu, not %llu",
+		   (unsigned long long)table, (unsigned long long)ck->es->group[group].inode_table))
+		set_table(ck, group, table);
 }
 
 /* ---- elsewhere ---- */

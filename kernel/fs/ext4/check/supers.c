@@ -70,7 +70,32 @@ static int open_mended(struct ck *ck, const struct fs_type *type, struct blkdev 
 	return err;
 }
 
-int ck_open(struct ck *ck, const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount)
+/*
+ * Without a copy a superblock whose number of inodes is damaged cannot be opened. That number follows from the others, so it is set: on the device,
+ * for mending, or on *over, which then is to be opened instead.
+ */
+static int count_inodes(struct ck *ck, struct blkdev *dev, const struct mount_opts *mount,
+			struct blkdev **over)
+{
+	struct ext4_disk_super d;
+	u32 says;
+	u64 off;
+	int err = 0;
+
+	if (mount->has_sb || ext4_sb_read(dev, mount, &d, &off) != -EUCLEAN)
+		return 0;
+	says = le32_get(d.inodes_count);
+	if (!ext4_sb_count_inodes(dev, &d))
+		return 0;
+	if (!ck_fix(ck, CK_SUPER_FIELD, 0, "the number of inodes, %u", says)) {
+		err = ck->err ? ck->err : dev_snap_new(dev, over);
+		dev = *over;
+	}
+	return err ? err : blkdev_write(dev, EXT4_SUPER_OFF, &d, sizeof(d), 0);
+}
+
+static int open_with(struct ck *ck, const struct fs_type *type, struct blkdev *dev,
+		     const struct mount_opts *mount)
 {
 	struct mount_opts opts = *mount;
 	char *why = ck->journal_why;
@@ -99,6 +124,17 @@ int ck_open(struct ck *ck, const struct fs_type *type, struct blkdev *dev, const
 	err = ck_seen_new(ck);
 	say_state(ck, ck->replayed);
 	return err ? err : ck->err;
+}
+
+int ck_open(struct ck *ck, const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount)
+{
+	struct blkdev *over = NULL;
+	int err = count_inodes(ck, dev, mount, &over);
+
+	if (!err)
+		err = open_with(ck, type, over ? over : dev, mount);
+	blkdev_put(over);
+	return err;
 }
 
 /* ---- superblocks ---- */
@@ -164,6 +200,10 @@ static void check_sizes(struct ck *ck)
 				le16_get(d->min_extra_isize) % 4 || le16_get(d->want_extra_isize) % 4,
 			"bytes of extra fields of inodes", le16_get(d->want_extra_isize)))
 		d->min_extra_isize = d->want_extra_isize = le16_put((u16)usual);
+	/* Files without extents have no clusters. */
+	if (field_wrong(ck, bigalloc && !es->cluster_bits && !ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS),
+			"clusters of more than a block, which are blocks", le32_get(d->log_cluster_size)))
+		d->feature_ro_compat = le32_put(es->ro_compat & ~EXT4_RO_COMPAT_BIGALLOC);
 	if (field_wrong(ck, !bigalloc && le32_get(d->log_cluster_size) != le32_get(d->log_block_size),
 			"size of clusters, which are blocks", le32_get(d->log_cluster_size)))
 		d->log_cluster_size = d->log_block_size;
