@@ -78,16 +78,23 @@ def tree_of(image):
     return tree
 
 
+def link_of(tree, path):
+    """The directory, the name, and what it leads to."""
+    above, _, name = path.rpartition(b'/')
+    return tree[above][2] if above in tree else 2, name, tree[path][2]
+
+
 def lost(before, ours, theirs):
-    """What e2fsck keeps and we do not, as sentences."""
+    """What e2fsck keeps and we do not, as sentences. before: {} where it is not known."""
     out = []
     reached = {(ino, kind) for kind, _, ino in ours.values()}
+    was, have = ({link_of(tree, path) for path in tree} for tree in (before or theirs, ours))
     for path, (kind, content, ino) in theirs.items():
         name = path.decode(errors='replace')
         if path not in ours:
-            # A name that e2fsck made up, or made lead elsewhere than it did: what it leads to counts.
-            other = path in before and before[path][2] != ino
-            if (other or re.search(rb'^/lost\+found/#|~\d+(/|$)', path)) and (ino, kind) in reached:
+            # Of a name that e2fsck made up, or made lead elsewhere than it did, counts what it leads to.
+            kept = link_of(theirs, path) in was and not re.search(rb'^/lost\+found/#|~\d+(/|$)', path)
+            if link_of(theirs, path) in have if kept else (ino, kind) in reached:
                 continue
             out.append('%s is lost, which e2fsck keeps' % name)
         elif before.get(path, (0, 0, 0))[:2] == (kind, content) and ours[path][:2] != (kind, content):

@@ -145,15 +145,15 @@ def small(tmp_path, *options):
     return image
 
 
-@pytest.mark.parametrize('number', [1, 0x80000200])
-def test_number_of_inodes(tmp_path, number):
-    """The volume has one group and no copy, but the number follows from others."""
+@pytest.mark.parametrize('field,number', [('inodes_count', 1), ('inodes_count', 0x80000200), ('inodes_per_group', 514)])
+def test_number_of_inodes(tmp_path, field, number):
+    """The volume has one group and no copy, but one number follows from the other."""
     image = small(tmp_path, '-N', '512', '-O', 'none,filetype,extent,metadata_csum')
-    was = super_words(image, 0, '<I')
-    debugfs(image, 'ssv inodes_count %d' % number)
+    was = super_words(image, 0, '<I'), super_words(image, 0x28, '<I')
+    debugfs(image, 'ssv %s %d' % (field, number))
     assert 'super-field' in [c for c, _, _ in fsck(image)[1]]
     assert '[super-field]' in assert_mended(image)
-    assert super_words(image, 0, '<I') == was
+    assert (super_words(image, 0, '<I'), super_words(image, 0x28, '<I')) == was
 
 
 def test_first_meta_group(tmp_path):
@@ -162,3 +162,19 @@ def test_first_meta_group(tmp_path):
     word(image, 1024 + 0x104, '<I', 8)
     assert '[super-primary]' in assert_mended(image)
     assert super_words(image, 0x104, '<I') == 0
+
+
+def test_blocks_of_a_group(tmp_path):
+    """What is said of clusters, which are blocks, leads to the copies."""
+    image = small(tmp_path, '-g', '1024', '-O', 'none,filetype,sparse_super')
+    word(image, 1024 + 0x20, '<I', 1028)
+    assert '[super-primary]' in assert_mended(image)
+    assert super_words(image, 0x20, '<I') == 1024
+
+
+def test_table_that_nobody_knows(tmp_path):
+    """The only descriptor is damaged, and what the superblock says of how it was made."""
+    image = small(tmp_path, '-b', '4096', '-N', '512', '-O', 'none,filetype,extent,flex_bg,metadata_csum,64bit')
+    debugfs(image, 'mkdir dir', 'ssv log_groups_per_flex 0', 'ssv raid_stride 512', 'set_bg 0 inode_table 0x7fffffff', 'set_bg 0 checksum calc')
+    assert '[group-descriptor]' in assert_mended(image)
+    assert '/dir/' in debugfs(image, 'ls -p /')

@@ -1193,7 +1193,10 @@ int ext4_sb_copy(struct blkdev *dev, u32 nth, struct ext4_disk_super *out, u64 *
 /* The same of those that are where another superblock, damaged perhaps, says that groups begin. */
 int ext4_sb_copy_behind(struct blkdev *dev, const struct ext4_disk_super *damaged, u32 nth,
 			struct ext4_disk_super *out, u64 *off_bytes) __must_check;
-/* The first superblock is right but for the number of inodes, which follows from other numbers: *out is what it has to be. */
+/*
+ * The first superblock is right but for the number of all inodes, or of those of a group, which do not agree: *out is it as it has to be. False: it
+ * is not to be known.
+ */
 bool ext4_sb_count_inodes(struct blkdev *dev, struct ext4_disk_super *out) __must_check;
 /* They are of one volume, and say the same of all that stays as it is while a volume is in use. */
 bool ext4_sb_same_volume(const struct ext4_disk_super *a, const struct ext4_disk_super *b);

@@ -287,6 +287,21 @@ int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_
 	return 0;
 }
 
+/* Of two numbers that must agree, the one that mkfs cannot have made becomes what the other says. */
+static bool set_inodes(struct ext4_disk_super *d, u64 groups)
+{
+	u32 per_group = le32_get(d->inodes_per_group), all = le32_get(d->inodes_count),
+	    per_block = (1024u << le32_get(d->log_block_size)) / ext4_sb_inode_bytes(d);
+
+	if ((per_group % per_block || per_group % 8) && groups <= all && all % groups == 0)
+		d->inodes_per_group = le32_put(all / (u32)groups);
+	else if (groups <= UINT32_MAX / per_group)
+		d->inodes_count = le32_put((u32)groups * per_group);
+	else
+		return false;
+	return true;
+}
+
 bool ext4_sb_count_inodes(struct blkdev *dev, struct ext4_disk_super *out)
 {
 	bool sums;
@@ -299,9 +314,8 @@ bool ext4_sb_count_inodes(struct blkdev *dev, struct ext4_disk_super *out)
 		return false;
 	groups = DIV_ROUND_UP(ext4_sb_blocks(out) - le32_get(out->first_data_block),
 			      le32_get(out->blocks_per_group));
-	if (groups > UINT32_MAX / le32_get(out->inodes_per_group))
+	if (!groups || !set_inodes(out, groups))
 		return false;
-	out->inodes_count = le32_put((u32)groups * le32_get(out->inodes_per_group));
 	if (sums)
 		out->checksum = le32_put(ext4_csum_super(out));
 	return !super_check(dev, out);

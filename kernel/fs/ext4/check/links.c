@@ -209,8 +209,9 @@ static void check_inode(struct ck *ck, u64 ino, struct ck_ino *in)
 			ck_feature_set(ck, 0, EXT4_RO_COMPAT_DIR_NLINK);
 		}
 		names = 1;
-	} else if (dir && in->links == 1 && ext4_has_ro_compat(ck->es, EXT4_RO_COMPAT_DIR_NLINK)) {
-		/* Once there were many. */
+	} else if (dir && in->links == 1 && ext4_has_ro_compat(ck->es, EXT4_RO_COMPAT_DIR_NLINK) &&
+		   ck_dir_of(ck, ino) && ck_dir_of(ck, ino)->flags & EXT4_FL_INDEX) {
+		/* Once there were many, which takes an index. */
 		return;
 	}
 	if (in->links != names)

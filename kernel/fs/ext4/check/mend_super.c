@@ -82,15 +82,20 @@ static bool sizes_plausible(struct ck *ck)
 	return S_ISDIR(le16_get(raw->mode));
 }
 
-/* The nth copy where mkfs puts them; where there is none at all, by what the first superblock says of groups. */
+/*
+ * The nth copy where mkfs puts them; where there is none at all, by what the first superblock says of groups: of their blocks, or of their clusters,
+ * which are blocks.
+ */
 static bool nth_copy(struct ck *ck, u32 nth, struct ext4_disk_super *out)
 {
-	struct ext4_disk_super usual;
+	struct ext4_disk_super first = ck->es->disk;
 	u64 off;
 
-	if (!ext4_sb_copy(ck->dev, 0, &usual, &off))
+	if (!ext4_sb_copy(ck->dev, 0, out, &off))
 		return !ext4_sb_copy(ck->dev, nth, out, &off);
-	return !ext4_sb_copy_behind(ck->dev, &ck->es->disk, nth, out, &off);
+	if (ext4_sb_copy_behind(ck->dev, &first, 0, out, &off))
+		first.blocks_per_group = first.clusters_per_group;
+	return !ext4_sb_copy_behind(ck->dev, &first, nth, out, &off);
 }
 
 bool ck_super_sizes_differ(struct ck *ck, struct ext4_disk_super *copy)

@@ -71,23 +71,25 @@ static int open_mended(struct ck *ck, const struct fs_type *type, struct blkdev 
 }
 
 /*
- * Without a copy a superblock whose number of inodes is damaged cannot be opened. That number follows from the others, so it is set: on the device,
- * for mending, or on *over, which then is to be opened instead.
+ * Without a copy a superblock whose numbers of inodes do not agree cannot be opened. One of them follows from the other, so it is set: on the
+ * device, for mending, or on *over, which then is to be opened instead.
  */
 static int count_inodes(struct ck *ck, struct blkdev *dev, const struct mount_opts *mount,
 			struct blkdev **over)
 {
 	struct ext4_disk_super d;
-	u32 says;
+	u32 says, per_group;
 	u64 off;
 	int err = 0;
 
 	if (mount->has_sb || ext4_sb_read(dev, mount, &d, &off) != -EUCLEAN)
 		return 0;
 	says = le32_get(d.inodes_count);
+	per_group = le32_get(d.inodes_per_group);
 	if (!ext4_sb_count_inodes(dev, &d))
 		return 0;
-	if (!ck_fix(ck, CK_SUPER_FIELD, 0, "the number of inodes, %u", says)) {
+	if (!ck_fix(ck, CK_SUPER_FIELD, 0, "the number of inodes, %u, or of those of a group, %u", says,
+		    per_group)) {
 		err = ck->err ? ck->err : dev_snap_new(dev, over);
 		dev = *over;
 	}
