@@ -9,13 +9,14 @@ this program; --fsck find compares the verdicts of both and mends nothing. What 
 --least: so many of a hundred have to be mended whole. For the others, what was not mended, or is not as e2fsck would have it, is said and no
 failure; a signal, a hang, a sanitizer's report, a silent change, or an undo that is not exact always is one.
 """
-import argparse, multiprocessing, os, re, shutil, struct, subprocess, sys, tempfile
+import argparse, hashlib, multiprocessing, os, re, shutil, struct, subprocess, sys, tempfile
 from corrupt_ext4 import corrupt, pieces
 from ext4_edit import Broken, Volume
 from fsck_bases import BASES, base
 
 TIMEOUT_S = 60
 ANSWERED, MENDED, LEFT, FAILED = 0, 1, 4, 8
+EMPTY = hashlib.sha256(b'0').hexdigest()[:16]  # what Volume.content says of such a file
 known = {}
 
 
@@ -92,9 +93,9 @@ def lost(before, ours, theirs):
     for path, (kind, content, ino) in theirs.items():
         name = path.decode(errors='replace')
         if path not in ours:
-            # Of a name that e2fsck made up, or made lead elsewhere than it did, counts what it leads to.
+            # Of a name that e2fsck made up, or made lead elsewhere than it did, counts what it leads to. (Empty files without a name it clears.)
             kept = link_of(theirs, path) in was and not re.search(rb'^/lost\+found/#|~\d+(/|$)', path)
-            if link_of(theirs, path) in have if kept else (ino, kind) in reached:
+            if link_of(theirs, path) in have if kept else (ino, kind) in reached or content == EMPTY:
                 continue
             out.append('%s is lost, which e2fsck keeps' % name)
         elif before.get(path, (0, 0, 0))[:2] == (kind, content) and ours[path][:2] != (kind, content):

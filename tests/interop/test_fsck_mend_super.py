@@ -113,16 +113,16 @@ def test_not_cleanly_unmounted(sound, tmp_path):
     assert struct.unpack('<H', image.read_bytes()[1024 + 0x3a:1024 + 0x3c])[0] == 1
 
 
-@pytest.mark.parametrize('how', [['ssv mmp_block 3'], None], ids=['place', 'content'])
+@pytest.mark.parametrize('how', [['ssv mmp_block 3'], 0, 4], ids=['place', 'content', 'operation'])
 def test_mmp(tmp_path, how):
     image = tmp_path / 'v.img'
     with open(image, 'wb') as f:
         f.truncate(8 << 20)
-    mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-O', 'none,has_journal,extent,64bit,filetype,metadata_csum,mmp', str(image))
-    if how:
+    mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-O', 'none,has_journal,extent,64bit,filetype,mmp', str(image))
+    if isinstance(how, list):
         debugfs(image, *how)
     else:
-        word(image, struct.unpack('<Q', image.read_bytes()[1024 + 0x168:1024 + 0x170])[0] * 1024, '<I', 7)
+        word(image, struct.unpack('<Q', image.read_bytes()[1024 + 0x168:1024 + 0x170])[0] * 1024 + how, '<I', 0xfb4d4d50)
     assert 'mmp' in [c for c, _, _ in fsck(image)[1]]
     assert '[mmp]' in assert_mended(image)
 
@@ -178,3 +178,21 @@ def test_table_that_nobody_knows(tmp_path):
     debugfs(image, 'mkdir dir', 'ssv log_groups_per_flex 0', 'ssv raid_stride 512', 'set_bg 0 inode_table 0x7fffffff', 'set_bg 0 checksum calc')
     assert '[group-descriptor]' in assert_mended(image)
     assert '/dir/' in debugfs(image, 'ls -p /')
+
+
+def test_table_under_another(tmp_path):
+    """The one that is damaged moves back, not the other one; and the journal's inode is written where it is."""
+    image = small(tmp_path, '-g', '2048', '-N', '512', '-J', 'size=1', '-O', 'none,has_journal,filetype,extent,flex_bg,sparse_super')
+    debugfs(image, 'mkdir dir', 'mkdir dir/sub')
+    tables = [struct.unpack('<I', image.read_bytes()[2048 + 32 * i + 8:][:4])[0] for i in range(2)]
+    word(image, block_of(image, '<8>') * 1024, '>I', 7)
+    word(image, 2048 + 8, '<I', tables[0] + 4)
+    assert '[group-descriptor]' in assert_mended(image)
+    assert '/sub/' in debugfs(image, 'ls -p dir')
+    assert tables == [struct.unpack('<I', image.read_bytes()[2048 + 32 * i + 8:][:4])[0] for i in range(2)]
+
+
+def test_bitmaps_in_one_block_of_a_cluster(tmp_path):
+    image = small(tmp_path, '-C', '8192', '-O', 'none,filetype,extent,flex_bg,64bit,bigalloc,metadata_csum')
+    debugfs(image, 'set_bg 0 block_bitmap %d' % struct.unpack('<I', image.read_bytes()[2048 + 4:2048 + 8])[0], 'set_bg 0 checksum calc')
+    assert '[group-metadata-overlap]' in assert_mended(image)

@@ -1096,6 +1096,8 @@ int ext4_orphan_cleanup(struct ext4_super *es, u32 *count) __must_check;
 
 /* ---- mmp.c ---- */
 
+/* NULL, or what is wrong with the block. */
+const char *ext4_mmp_wrong(const struct ext4_super *es, const struct ext4_disk_mmp *m);
 /* -EBUSY, naming the node, when another machine has the volume mounted. May wait for some seconds. */
 int ext4_mmp_check(struct ext4_super *es) __must_check;
 

@@ -16,6 +16,19 @@
 #define INTERVAL_MIN_S 5u
 #define WAIT_MAX_S     60u
 
+const char *ext4_mmp_wrong(const struct ext4_super *es, const struct ext4_disk_mmp *m)
+{
+	u32 seq = le32_get(m->seq);
+
+	if (le32_get(m->magic) != EXT4_MMP_MAGIC)
+		return "wrong magic";
+	if (es->metadata_csum && ext4_csum_mmp(es, m) != le32_get(m->checksum))
+		return "wrong checksum";
+	return seq > EXT4_MMP_SEQ_MAX && seq != EXT4_MMP_SEQ_CLEAN && seq != EXT4_MMP_SEQ_FSCK
+		       ? "an unknown operation"
+		       : NULL;
+}
+
 /* Not through the cache: somebody else may write it. */
 static int mmp_read(struct ext4_super *es, void *block)
 {
@@ -29,8 +42,7 @@ static int mmp_read(struct ext4_super *es, void *block)
 	err = blkdev_read(es->vfs.dev, blk << es->block_bits, block, ext4_block_bytes(es));
 	if (err)
 		return err;
-	if (le32_get(m->magic) != EXT4_MMP_MAGIC ||
-	    (es->metadata_csum && ext4_csum_mmp(es, m) != le32_get(m->checksum)))
+	if (ext4_mmp_wrong(es, m))
 		return corrupt(&es->vfs.health, "block", blk, "damaged block of multiple mount protection");
 	return 0;
 }

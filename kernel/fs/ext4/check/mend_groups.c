@@ -170,14 +170,18 @@ static void set_table(struct ck *ck, u32 group, u64 table)
 	ck->rest = true;
 }
 
-bool ck_table_found(struct ck *ck, u32 group)
+bool ck_tables_found(struct ck *ck)
 {
+	const struct ext4_super *es = ck->es;
 	u64 table;
 
-	if (!table_elsewhere(ck, group, &table))
+	if (ck->tables_known)
 		return false;
-	set_table(ck, group, table);
-	return true;
+	ck->tables_known = true;
+	for (u32 i = 0; i < es->groups && ck_goes_on(ck); i++)
+		if (!inodes_at(ck, i, es->group[i].inode_table) && table_elsewhere(ck, i, &table))
+			set_table(ck, i, table);
+	return ck->rest;
 }
 
 void ck_table_check(struct ck *ck, u32 group, const void *block)

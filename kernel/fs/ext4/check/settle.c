@@ -87,7 +87,7 @@ static void settle_mmp(struct ck *ck)
 	    !ck_read(ck, blk, &bh))
 		return;
 	m = bh->data;
-	if (le32_get(m->magic) == EXT4_MMP_MAGIC && le32_get(m->seq) != EXT4_MMP_SEQ_CLEAN)
+	if (!ext4_mmp_wrong(ck->es, m) && le32_get(m->seq) != EXT4_MMP_SEQ_CLEAN)
 		ck_mmp_put(ck);
 }
 
