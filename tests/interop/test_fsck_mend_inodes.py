@@ -461,3 +461,11 @@ def test_metadata_is_no_map(tmp_path):
     debugfs(image, 'sif one block[TIND] 1')
     mends(image, 'map-block')
     assert content(image, 'one') == was
+
+
+def test_inline_data_without_extra_fields(sound, tmp_path):
+    image = copy(sound, 'ea', tmp_path)
+    was = content(image, '/small')
+    debugfs(image, 'sif small extra_isize 0')
+    mends(image, 'inode-extra-size')
+    assert content(image, '/small') == was

@@ -64,9 +64,12 @@ static void check_extra(struct ck *ck, struct ck_inode *ci)
 	} time[] = { { &raw->atime, &raw->atime_extra },
 		     { &raw->ctime, &raw->ctime_extra },
 		     { &raw->mtime, &raw->mtime_extra } };
-	bool bad = false;
+	/* The attribute that goes with inline data lies behind extra fields. */
+	bool none = ck->es->inode_bytes > EXT4_INODE_BYTES_OLD && !extra_of(ck, raw) &&
+		    ci->flags & EXT4_FL_INLINE_DATA,
+	     bad = false;
 
-	if (extra_wrong(ck, ci)) {
+	if (none || extra_wrong(ck, ci)) {
 		if (!ck_fix(ck, CK_INODE_EXTRA, ci->ino, "%u", extra_of(ck, raw)))
 			return;
 		raw->extra_isize = le16_put((u16)usual_extra(ck, ci));
