@@ -469,3 +469,11 @@ def test_inline_data_without_extra_fields(sound, tmp_path):
     debugfs(image, 'sif small extra_isize 0')
     mends(image, 'inode-extra-size')
     assert content(image, '/small') == was
+
+
+def test_high_half_of_the_length_of_a_text(sound, tmp_path):
+    image = copy(sound, 'csum', tmp_path)
+    word(image, inode_off(image, 'link') + 0x6c, '<I', 4)
+    debugfs(image, 'sif link uid 0')
+    mends(image, 'inode-field')
+    assert 'target' in debugfs(image, 'stat link')

@@ -102,8 +102,8 @@ static void check_fields(struct ck *ck, struct ck_inode *ci)
 		  "the high half of file_acl" },
 		{ !ext4_has_compat(es, EXT4_COMPAT_EXT_ATTR), &raw->file_acl_lo, sizeof(raw->file_acl_lo),
 		  "file_acl, where the volume has no attributes" },
-		{ ci->is_dir && !ext4_has_incompat(es, EXT4_INCOMPAT_LARGEDIR), &raw->size_hi,
-		  sizeof(raw->size_hi), "the high half of size" },
+		{ S_ISLNK(ci->mode) || (ci->is_dir && !ext4_has_incompat(es, EXT4_INCOMPAT_LARGEDIR)),
+		  &raw->size_hi, sizeof(raw->size_hi), "the high half of size" },
 	};
 	static const u8 zeros[sizeof(le32)];
 
