@@ -113,8 +113,10 @@ def judge_names(before, image, broken):
         for _ in range(3):
             if e2fsck(copy, '-fy')[0] == 0:
                 break
-        # What it leaves damaged without saying so is no measure.
-        theirs = readable(copy) if e2fsck(copy, '-fn')[0] == 0 else None
+        # What it leaves damaged without saying so is no measure; it may write terabytes behind the volume's end.
+        clean = e2fsck(copy, '-fn')[0] == 0
+        os.truncate(copy, os.path.getsize(broken))
+        theirs = readable(copy) if clean else None
         gone = lost(before, ours, theirs or {})
         if gone:
             raise Left('%d names: %s' % (len(gone), '; '.join(gone[:4])))
