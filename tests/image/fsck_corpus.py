@@ -9,13 +9,14 @@ this program; --fsck find compares the verdicts of both and mends nothing. What 
 --least: so many of a hundred have to be mended whole. For the others, what was not mended, or is not as e2fsck would have it, is said and no
 failure; a signal, a hang, a sanitizer's report, a silent change, or an undo that is not exact always is one.
 """
-import argparse, multiprocessing, os, re, shutil, struct, subprocess, sys, tempfile
+import argparse, hashlib, multiprocessing, os, re, shutil, struct, subprocess, sys, tempfile
 from corrupt_ext4 import corrupt, pieces
 from ext4_edit import Broken, Volume
 from fsck_bases import BASES, base
 
 TIMEOUT_S = 60
 ANSWERED, MENDED, LEFT, FAILED = 0, 1, 4, 8
+EMPTY = hashlib.sha256(b'0').hexdigest()[:16]  # what Volume.content says of such a file
 known = {}
 
 
@@ -78,15 +79,23 @@ def tree_of(image):
     return tree
 
 
+def link_of(tree, path):
+    """The directory, the name, and what it leads to."""
+    above, _, name = path.rpartition(b'/')
+    return tree[above][2] if above in tree else 2, name, tree[path][2]
+
+
 def lost(before, ours, theirs):
-    """What e2fsck keeps and we do not, as sentences."""
+    """What e2fsck keeps and we do not, as sentences. before: {} where it is not known."""
     out = []
     reached = {(ino, kind) for kind, _, ino in ours.values()}
+    was, have = ({link_of(tree, path) for path in tree} for tree in (before or theirs, ours))
     for path, (kind, content, ino) in theirs.items():
         name = path.decode(errors='replace')
         if path not in ours:
-            # A name that e2fsck made up: what it leads to counts.
-            if re.search(rb'^/lost\+found/#|~\d+(/|$)', path) and (ino, kind) in reached:
+            # Of a name that e2fsck made up, or made lead elsewhere than it did, counts what it leads to. (Empty files without a name it clears.)
+            kept = link_of(theirs, path) in was and not re.search(rb'^/lost\+found/#|~\d+(/|$)', path)
+            if link_of(theirs, path) in have if kept else (ino, kind) in reached or content == EMPTY:
                 continue
             out.append('%s is lost, which e2fsck keeps' % name)
         elif before.get(path, (0, 0, 0))[:2] == (kind, content) and ours[path][:2] != (kind, content):
@@ -104,8 +113,10 @@ def judge_names(before, image, broken):
         for _ in range(3):
             if e2fsck(copy, '-fy')[0] == 0:
                 break
-        # What it leaves damaged without saying so is no measure.
-        theirs = readable(copy) if e2fsck(copy, '-fn')[0] == 0 else None
+        # What it leaves damaged without saying so is no measure; it may write terabytes behind the volume's end.
+        clean = e2fsck(copy, '-fn')[0] == 0
+        os.truncate(copy, os.path.getsize(broken))
+        theirs = readable(copy) if clean else None
         gone = lost(before, ours, theirs or {})
         if gone:
             raise Left('%d names: %s' % (len(gone), '; '.join(gone[:4])))

@@ -230,3 +230,52 @@ def test_hole(tmp_path, form):
     debugfs(image, 'punch deep 1 1')
     have = mends(image, tmp_path, 'directory-hole')
     assert len(before) > len(have) > len(before) // 2
+
+
+@pytest.mark.parametrize('kind', ['csum', 'plain'])
+@pytest.mark.parametrize('length', [24, 0x8c])
+def test_long_dot(sound, tmp_path, kind, length):
+    """"." hides "..", and more: nothing of that was removed."""
+    image = tmp_path / 'v.img'
+    shutil.copyfile(sound / (kind + '.img'), image)
+    was = names(image)
+    word(image, block_of(image, 'dir') * 1024 + 4, '<H', length)
+    mends(image, tmp_path, 'directory-dot' if length > 24 else 'directory-dotdot')
+    assert names(image) == was
+
+
+def test_checksum_that_an_entry_covers(sound, tmp_path):
+    """Kernels do not look for that."""
+    image = tmp_path / 'v.img'
+    shutil.copyfile(sound / 'csum.img', image)
+    was = names(image)
+    at, data = block_of(image, 'dir') * 1024, image.read_bytes()
+    last = at + 12
+    while last + struct.unpack_from('<H', data, last + 4)[0] < at + 1012:
+        last += struct.unpack_from('<H', data, last + 4)[0]
+    word(image, last + 4, '<H', at + 1024 - last)
+    mends(image, tmp_path, 'directory-block')
+    assert names(image) == was
+
+
+def test_lost_feature_of_indexes(sound, tmp_path):
+    """Without an index, blocks have the checksums of leaves."""
+    image = tmp_path / 'v.img'
+    shutil.copyfile(sound / 'csum.img', image)
+    was = names(image)
+    debugfs(image, 'feature -dir_index')
+    mends(image, tmp_path, 'inode-flags')
+    assert names(image) == was
+
+
+@pytest.mark.parametrize('at', [24, 36])
+def test_name_with_neither_length_nor_type(sound, tmp_path, at):
+    image = tmp_path / 'v.img'
+    shutil.copyfile(sound / 'plain.img', image)
+    was = names(image)
+    off = block_of(image, 'dir') * 1024 + at
+    assert image.read_bytes()[off + 6] < 10
+    word(image, off + 4, '<H', 0)
+    word(image, off + 7, '<B', 0)
+    mends(image, tmp_path, 'directory-block')
+    assert names(image) == was

@@ -353,3 +353,127 @@ def test_value_that_is_not_aligned(sound, tmp_path):
     debugfs(image, 'sif file mtime 20200101')
     mends(image, 'xattr-list')
     assert '1234' in debugfs(image, 'ea_get file user.one')
+
+
+def test_links_that_are_none(sound, tmp_path):
+    """With a name it is not deleted; without one it is."""
+    image = copy(sound, 'csum', tmp_path)
+    was = content(image, '/file'), content(image, '/dir/sub/deep')
+    debugfs(image, 'sif file links_count 0', 'sif dir/sub links_count 0', 'sif dir/twin-1 links_count 0', 'unlink dir/twin-1')
+    debugfs(image, 'sif link links_count 0', 'sif pipe links_count 0')
+    mends(image, 'links', 'inode-dtime')
+    assert (content(image, '/file'), content(image, '/dir/sub/deep')) == was
+    said = debugfs(image, 'ls -p /', 'ls -p lost+found', 'ls -p dir')
+    assert '/link/' in said and '/pipe/' in said and '/sub/' in said and '#' not in said
+
+
+def test_inline_flag_on_extents(sound, tmp_path):
+    image = copy(sound, 'ea', tmp_path)
+    was = content(image, '/file')
+    debugfs(image, 'sif file flags 0x10000000')
+    mends(image, 'inode-flags')
+    assert content(image, '/file') == was
+
+
+def test_places_of_a_node(sound, tmp_path):
+    """As many as there is room for: e2fsck wants it, kernels do not."""
+    image = copy(sound, 'csum', tmp_path)
+    was = content(image, '/file')
+    word(image, inode_off(image, 'file') + 0x28 + 4, '<H', 1)
+    debugfs(image, 'sif file uid 0')
+    mends(image, 'extent-header')
+    assert content(image, '/file') == was
+
+
+def test_high_half_of_nothing(sound, tmp_path):
+    image = copy(sound, 'ea', tmp_path)
+    word(image, inode_off(image, '<5>') + 0x74, '<H', 7)
+    debugfs(image, 'sif <5> uid 0')
+    mends(image, 'inode-reserved')
+
+
+def test_bad_block_in_a_cluster(tmp_path):
+    """The list of bad blocks is none of clusters."""
+    image = tree_with(tmp_path, 'bigalloc', one=3)
+    debugfs(image, 'sif <1> block[2] 5000', 'sif <1> blocks 8')
+    mends(image, 'block-bitmap-lacks')
+
+
+def test_short_symlink_in_a_block(sound, tmp_path):
+    image = copy(sound, 'csum', tmp_path)
+    debugfs(image, 'symlink long %s' % ('t' * 80))
+    off = inode_off(image, 'long')
+    word(image, block_of(image, 'long') * 1024 + 40, '<B', 0)
+    debugfs(image, 'sif long uid 0')
+    mends(image, 'symlink')
+    assert image.read_bytes()[off + 0x28:off + 0x64] == b't' * 40 + bytes(20)
+
+
+def test_reserved_inode_with_attributes(sound, tmp_path):
+    image = copy(sound, 'plain', tmp_path)
+    word(image, inode_off(image, '<5>') + 0x68, '<H', 7)
+    mends(image, 'inode-reserved')
+
+
+def test_shared_by_nobody(sound, tmp_path):
+    image = copy(sound, 'plain', tmp_path)
+    word(image, xattr_block(image, 'dir') * 1024 + 4, '<I', 0)
+    mends(image, 'xattr-refcount')
+
+
+def test_many_links_without_an_index(sound, tmp_path):
+    image = copy(sound, 'csum', tmp_path)
+    debugfs(image, 'sif dir links_count 1')
+    mends(image, 'links')
+
+
+def test_leaf_without_entries(sound, tmp_path):
+    image = copy(sound, 'csum', tmp_path)
+    was = content(image, '/holes')
+    word(image, extent_node(image, 'holes') * 1024 + 2, '<H', 0)
+    mends(image, 'extent-header')
+    assert content(image, '/holes') == was
+
+
+def test_extent_over_other_files(tmp_path):
+    """It is longer than the file and its count of blocks: that is not the others' damage."""
+    image = tree_with(tmp_path, 'extents', one=1, two=9, three=3)
+    was = {n: content(image, n) for n in ('one', 'two', 'three')}
+    word(image, inode_off(image, 'one') + 0x38, '<H', 0x400)
+    debugfs(image, 'sif one uid 0')
+    assert 'block-twice' not in mends(image, 'extent-range')
+    assert {n: content(image, n) for n in was} == was
+
+
+def test_map_that_is_claimed_by_another(tmp_path):
+    """While a map is not gone into, what it leads to is not free."""
+    image = tree_with(tmp_path, 'extents', one=3, two=9, three=3)
+    was = {n: content(image, n) for n in ('two', 'three')}
+    node = extent_node(image, 'two')
+    debugfs(image, 'sif one block[5] %d' % node, 'sif one block[2] %d' % block_of(image, 'three'))
+    mends(image, 'block-twice')
+    assert {n: content(image, n) for n in was} == was
+
+
+def test_metadata_is_no_map(tmp_path):
+    image = tree_with(tmp_path, 'pointers', one=3)
+    was = content(image, 'one')
+    debugfs(image, 'sif one block[TIND] 1')
+    mends(image, 'map-block')
+    assert content(image, 'one') == was
+
+
+def test_inline_data_without_extra_fields(sound, tmp_path):
+    image = copy(sound, 'ea', tmp_path)
+    was = content(image, '/small')
+    debugfs(image, 'sif small extra_isize 0')
+    mends(image, 'inode-extra-size')
+    assert content(image, '/small') == was
+
+
+def test_high_half_of_the_length_of_a_text(sound, tmp_path):
+    image = copy(sound, 'csum', tmp_path)
+    word(image, inode_off(image, 'link') + 0x6c, '<I', 4)
+    debugfs(image, 'sif link uid 0')
+    mends(image, 'inode-field')
+    assert 'target' in debugfs(image, 'stat link')

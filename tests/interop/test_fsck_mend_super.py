@@ -5,7 +5,7 @@ the first run, the second finds nothing, and e2fsck has nothing to say.
 import shutil, struct, subprocess
 import pytest
 import mounts
-from test_fsck import BREAK, block_of, debugfs, e2fsck, fsck, ino_of, orphan_file_ino, sound, word
+from test_fsck import BREAK, block_of, debugfs, e2fsck, fsck, ino_of, orphan_file_ino, sound, super_words, word
 
 CODES = {
     'super-checksum', 'super-primary', 'super-field', 'super-free-blocks', 'super-free-inodes', 'super-state', 'super-copy', 'super-copy-features',
@@ -63,6 +63,10 @@ MORE = [
     ('csum', 'inode-reserved', ['sif <3> block[0] 1']),
     ('csum', 'inode-reserved', ['sif <1> mode 040755']),
     ('csum', 'orphan-file', lambda v: word(v, block_of(v, '<%d>' % orphan_file_ino(v)) * 1024, '<I', ino_of(v, 'file'))),
+    ('csum', 'group-descriptor', ['set_bg 0 inode_table 12000', 'set_bg 0 checksum calc']),
+    ('plain', 'group-descriptor', lambda v: word(v, 2048 + 8, '<I', 6000)),
+    ('csum', 'resize-inode', lambda v: debugfs(v, 'sif <7> block[DIND] %d' % block_of(v, 'dir'))),
+    ('plain', 'super-field', lambda v: word(v, 1024 + 0x65, '<B', 2)),
 ]
 CASES = [b for b in BREAK if b[1] in CODES] + MORE
 
@@ -109,16 +113,16 @@ def test_not_cleanly_unmounted(sound, tmp_path):
     assert struct.unpack('<H', image.read_bytes()[1024 + 0x3a:1024 + 0x3c])[0] == 1
 
 
-@pytest.mark.parametrize('how', [['ssv mmp_block 3'], None], ids=['place', 'content'])
+@pytest.mark.parametrize('how', [['ssv mmp_block 3'], 0, 4], ids=['place', 'content', 'operation'])
 def test_mmp(tmp_path, how):
     image = tmp_path / 'v.img'
     with open(image, 'wb') as f:
         f.truncate(8 << 20)
-    mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-O', 'none,has_journal,extent,64bit,filetype,metadata_csum,mmp', str(image))
-    if how:
+    mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-O', 'none,has_journal,extent,64bit,filetype,mmp', str(image))
+    if isinstance(how, list):
         debugfs(image, *how)
     else:
-        word(image, struct.unpack('<Q', image.read_bytes()[1024 + 0x168:1024 + 0x170])[0] * 1024, '<I', 7)
+        word(image, struct.unpack('<Q', image.read_bytes()[1024 + 0x168:1024 + 0x170])[0] * 1024 + how, '<I', 0xfb4d4d50)
     assert 'mmp' in [c for c, _, _ in fsck(image)[1]]
     assert '[mmp]' in assert_mended(image)
 
@@ -131,3 +135,64 @@ def test_no_copy_at_the_usual_places(tmp_path):
     mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-g', '2048', '-O', 'none,filetype,sparse_super', str(image))
     word(image, 1024 + 0x28, '<I', 0x8080)
     assert '[super-primary]' in assert_mended(image)
+
+
+def small(tmp_path, *options):
+    image = tmp_path / 'v.img'
+    with open(image, 'wb') as f:
+        f.truncate(8 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-b', '1024', *options, str(image))
+    return image
+
+
+@pytest.mark.parametrize('field,number', [('inodes_count', 1), ('inodes_count', 0x80000200), ('inodes_per_group', 514)])
+def test_number_of_inodes(tmp_path, field, number):
+    """The volume has one group and no copy, but one number follows from the other."""
+    image = small(tmp_path, '-N', '512', '-O', 'none,filetype,extent,metadata_csum')
+    was = super_words(image, 0, '<I'), super_words(image, 0x28, '<I')
+    debugfs(image, 'ssv %s %d' % (field, number))
+    assert 'super-field' in [c for c, _, _ in fsck(image)[1]]
+    assert '[super-field]' in assert_mended(image)
+    assert (super_words(image, 0, '<I'), super_words(image, 0x28, '<I')) == was
+
+
+def test_first_meta_group(tmp_path):
+    """Two copies that lie where the first superblock says have it otherwise."""
+    image = small(tmp_path, '-g', '1024', '-O', 'none,filetype,extent,64bit,meta_bg,sparse_super')
+    word(image, 1024 + 0x104, '<I', 8)
+    assert '[super-primary]' in assert_mended(image)
+    assert super_words(image, 0x104, '<I') == 0
+
+
+def test_blocks_of_a_group(tmp_path):
+    """What is said of clusters, which are blocks, leads to the copies."""
+    image = small(tmp_path, '-g', '1024', '-O', 'none,filetype,sparse_super')
+    word(image, 1024 + 0x20, '<I', 1028)
+    assert '[super-primary]' in assert_mended(image)
+    assert super_words(image, 0x20, '<I') == 1024
+
+
+def test_table_that_nobody_knows(tmp_path):
+    """The only descriptor is damaged, and what the superblock says of how it was made."""
+    image = small(tmp_path, '-b', '4096', '-N', '512', '-O', 'none,filetype,extent,flex_bg,metadata_csum,64bit')
+    debugfs(image, 'mkdir dir', 'ssv log_groups_per_flex 0', 'ssv raid_stride 512', 'set_bg 0 inode_table 0x7fffffff', 'set_bg 0 checksum calc')
+    assert '[group-descriptor]' in assert_mended(image)
+    assert '/dir/' in debugfs(image, 'ls -p /')
+
+
+def test_table_under_another(tmp_path):
+    """The one that is damaged moves back, not the other one; and the journal's inode is written where it is."""
+    image = small(tmp_path, '-g', '2048', '-N', '512', '-J', 'size=1', '-O', 'none,has_journal,filetype,extent,flex_bg,sparse_super')
+    debugfs(image, 'mkdir dir', 'mkdir dir/sub')
+    tables = [struct.unpack('<I', image.read_bytes()[2048 + 32 * i + 8:][:4])[0] for i in range(2)]
+    word(image, block_of(image, '<8>') * 1024, '>I', 7)
+    word(image, 2048 + 8, '<I', tables[0] + 4)
+    assert '[group-descriptor]' in assert_mended(image)
+    assert '/sub/' in debugfs(image, 'ls -p dir')
+    assert tables == [struct.unpack('<I', image.read_bytes()[2048 + 32 * i + 8:][:4])[0] for i in range(2)]
+
+
+def test_bitmaps_in_one_block_of_a_cluster(tmp_path):
+    image = small(tmp_path, '-C', '8192', '-O', 'none,filetype,extent,flex_bg,64bit,bigalloc,metadata_csum')
+    debugfs(image, 'set_bg 0 block_bitmap %d' % struct.unpack('<I', image.read_bytes()[2048 + 4:2048 + 8])[0], 'set_bg 0 checksum calc')
+    assert '[group-metadata-overlap]' in assert_mended(image)

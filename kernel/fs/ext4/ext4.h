@@ -1214,6 +1214,8 @@ int ext4_orphan_cleanup(struct ext4_super *es, u32 *count) __must_check;
 
 /* ---- mmp.c: multiple mount protection ---- */
 
+/* NULL, or what is wrong with the block. csum: it has a checksum, of this seed. */
+const char *ext4_mmp_wrong(u32 seed, bool csum, const struct ext4_disk_mmp *m);
 /* For who only reads. -EBUSY, naming machine, device and time, when another machine has the volume mounted. May wait for some seconds. */
 int ext4_mmp_check(struct ext4_super *es) __must_check;
 /*
@@ -1316,6 +1318,14 @@ int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_
 		 u64 *off_bytes) __must_check;
 /* The nth good copy, from 0 on, of those where mke2fs puts the first when nobody asks for other groups. -EINVAL: there is none. */
 int ext4_sb_copy(struct blkdev *dev, u32 nth, struct ext4_disk_super *out, u64 *off_bytes) __must_check;
+/* The same of those that are where another superblock, damaged perhaps, says that groups begin. */
+int ext4_sb_copy_behind(struct blkdev *dev, const struct ext4_disk_super *damaged, u32 nth,
+			struct ext4_disk_super *out, u64 *off_bytes) __must_check;
+/*
+ * The first superblock is right but for the number of all inodes, or of those of a group, which do not agree: *out is it as it has to be. False: it
+ * is not to be known.
+ */
+bool ext4_sb_count_inodes(struct blkdev *dev, struct ext4_disk_super *out) __must_check;
 /* They are of one volume, and say the same of all that stays as it is while a volume is in use. */
 bool ext4_sb_same_volume(const struct ext4_disk_super *a, const struct ext4_disk_super *b);
 /* -EINVAL for another number of devices than one. */

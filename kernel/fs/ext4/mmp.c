@@ -27,7 +27,6 @@
 #define CHECK_MIN_S  5u
 #define CHECK_FACTOR 2u
 #define WAIT_MAX_S   60u
-#define SEQ_MAX      0xe24d4d4fu
 
 struct mmp {
 	struct blkdev dev;           /* the volume, as who holds it sees it */
@@ -50,6 +49,19 @@ struct mmp {
 
 /* ---- the block ---- */
 
+const char *ext4_mmp_wrong(u32 seed, bool csum, const struct ext4_disk_mmp *m)
+{
+	u32 seq = le32_get(m->seq);
+
+	if (le32_get(m->magic) != EXT4_MMP_MAGIC)
+		return "wrong magic";
+	if (csum && ext4_csum_mmp(seed, m) != le32_get(m->checksum))
+		return "wrong checksum";
+	return seq > EXT4_MMP_SEQ_MAX && seq != EXT4_MMP_SEQ_CLEAN && seq != EXT4_MMP_SEQ_FSCK
+		       ? "an unknown operation"
+		       : NULL;
+}
+
 /* Not through the cache: somebody else may write it. */
 static int block_read(const struct mmp *m, struct ext4_disk_mmp *to)
 {
@@ -57,8 +69,7 @@ static int block_read(const struct mmp *m, struct ext4_disk_mmp *to)
 
 	if (err)
 		return err;
-	if (le32_get(to->magic) != EXT4_MMP_MAGIC ||
-	    (m->csum && ext4_csum_mmp(m->seed, to) != le32_get(to->checksum)))
+	if (ext4_mmp_wrong(m->seed, m->csum, to))
 		return fail(-EUCLEAN, "%s: the block of multiple mount protection is damaged: check it first",
 			    m->lower->name);
 	return 0;
@@ -80,7 +91,7 @@ static u32 seq_new(void)
 	u32 seq;
 
 	os_random(&seq, sizeof(seq));
-	return seq % SEQ_MAX + 1;
+	return seq % EXT4_MMP_SEQ_MAX + 1;
 }
 
 /* Who we are. */
@@ -255,7 +266,7 @@ static void refresh(struct mmp *m)
 	bool ours = still_ours(m);
 
 	/* A check's number stands still, and is never waited for. Who mends may write the block along with its neighbours, as he found it. */
-	if (ours && seq != EXT4_MMP_SEQ_FSCK && block_write(m, seq >= SEQ_MAX ? 1 : seq + 1)) {
+	if (ours && seq != EXT4_MMP_SEQ_FSCK && block_write(m, seq >= EXT4_MMP_SEQ_MAX ? 1 : seq + 1)) {
 		log_error("%s: its block of multiple mount protection cannot be written (%s): it is written "
 			  "no more",
 			  m->lower->name, err_text());

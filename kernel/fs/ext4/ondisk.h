@@ -554,6 +554,7 @@ DISK_SIZE(struct ext4_disk_acl_entry, 8);
 /* ---- multiple mount protection ---- */
 
 #define EXT4_MMP_MAGIC     0x004d4d50u
+#define EXT4_MMP_SEQ_MAX   0xe24d4d4fu /* of those that machines count up */
 #define EXT4_MMP_SEQ_CLEAN 0xff4d4d50u
 #define EXT4_MMP_SEQ_FSCK  0xe24d4d50u
 

@@ -184,9 +184,8 @@ int ext4_sb_copy(struct blkdev *dev, u32 nth, struct ext4_disk_super *out, u64 *
 	return -EINVAL;
 }
 
-/* Where they are by what a damaged one still says of groups. */
-static int copy_behind(struct blkdev *dev, const struct ext4_disk_super *damaged, struct ext4_disk_super *out,
-		       u64 *off)
+int ext4_sb_copy_behind(struct blkdev *dev, const struct ext4_disk_super *damaged, u32 nth,
+			struct ext4_disk_super *out, u64 *off)
 {
 	const u32 group[] = {
 		1, 3, 5, 7, le32_get(damaged->backup_bgs[0]), le32_get(damaged->backup_bgs[1])
@@ -200,7 +199,7 @@ static int copy_behind(struct blkdev *dev, const struct ext4_disk_super *damaged
 		u64 blk = le32_get(damaged->first_data_block) +
 			  (u64)group[i] * le32_get(damaged->blocks_per_group);
 
-		if (group[i] && !copy_at(dev, blk, bits, out)) {
+		if (group[i] && !copy_at(dev, blk, bits, out) && !nth--) {
 			*off = blk << bits;
 			return 0;
 		}
@@ -282,10 +281,44 @@ int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_
 	snprintf(why, sizeof(why), "%s", err_text());
 	if (half_written(dev, out))
 		return 0;
-	if (ext4_sb_copy(dev, 0, &copy, off) && copy_behind(dev, out, &copy, off))
+	if (ext4_sb_copy(dev, 0, &copy, off) && ext4_sb_copy_behind(dev, out, 0, &copy, off))
 		return fail(err, "%s", why);
 	*out = copy;
 	return 0;
+}
+
+/* Of two numbers that must agree, the one that mkfs cannot have made becomes what the other says. */
+static bool set_inodes(struct ext4_disk_super *d, u64 groups)
+{
+	u32 per_group = le32_get(d->inodes_per_group), all = le32_get(d->inodes_count),
+	    per_block = (1024u << le32_get(d->log_block_size)) / ext4_sb_inode_bytes(d);
+
+	if ((per_group % per_block || per_group % 8) && groups <= all && all % groups == 0)
+		d->inodes_per_group = le32_put(all / (u32)groups);
+	else if (groups <= UINT32_MAX / per_group)
+		d->inodes_count = le32_put((u32)groups * per_group);
+	else
+		return false;
+	return true;
+}
+
+bool ext4_sb_count_inodes(struct blkdev *dev, struct ext4_disk_super *out)
+{
+	bool sums;
+	u64 groups;
+
+	if (blkdev_read(dev, EXT4_SUPER_OFF, out, sizeof(*out)) || le16_get(out->magic) != EXT4_MAGIC)
+		return false;
+	sums = le32_get(out->feature_ro_compat) & EXT4_RO_COMPAT_METADATA_CSUM;
+	if ((sums && ext4_csum_super(out) != le32_get(out->checksum)) || sizes_wrong(out) || group_wrong(out))
+		return false;
+	groups = DIV_ROUND_UP(ext4_sb_blocks(out) - le32_get(out->first_data_block),
+			      le32_get(out->blocks_per_group));
+	if (!groups || !set_inodes(out, groups))
+		return false;
+	if (sums)
+		out->checksum = le32_put(ext4_csum_super(out));
+	return !super_check(dev, out);
 }
 
 /* ---- its numbers in memory ---- */

@@ -25,7 +25,7 @@ static int run(struct ck *ck)
 	for (u32 i = 0; i < ARRAY_SIZE(pass) && ck_goes_on(ck) && !ck->rest; i++) {
 		ck->pass = i + 1;
 		pass[i](ck);
-		if (pass[i] == ck_inodes)
+		if (pass[i] == ck_inodes && !ck->rest)
 			ck_own_make(ck);
 		if (pass[i] == ck_links)
 			ck_find_names(ck);

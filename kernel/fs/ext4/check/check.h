@@ -218,6 +218,7 @@ enum ck_code {
 #define CK_PARENT 0x10u /* a directory to which a name leads */
 #define CK_WANTED 0x20u /* somebody wants to know its name */
 #define CK_ORPHAN 0x40u
+#define CK_UNSURE 0x80u /* it says that it has no links, and nothing else says that it was deleted */
 struct ck_ino {
 	u32 found; /* names that lead there */
 	u16 links; /* that it says */
@@ -286,6 +287,7 @@ struct ck {
 	bool rest;               /* what comes after is left to the next round */
 	bool finish_orphans;     /* after the round */
 	u32 own;                 /* CK_OWN_* that are to be made in free blocks */
+	bool tables_known;       /* where they are at least: they were looked for */
 	u8 *move;                /* [groups] CK_MOVE_* that are to get free blocks; NULL: none */
 	struct ext4_group *made; /* [groups] where their tables were at first; NULL: not known yet */
 	u64 journal_blocks;      /* that the journal had; 0: not known */
@@ -422,8 +424,10 @@ void ck_desc_mend(struct ck *ck, u32 group);
 /* The group has no part that was never used; also where its descriptor could not say it. */
 void ck_group_all_used(struct ck *ck, u32 group);
 void ck_desc_all_used(struct ck *ck, u32 group, struct ext4_disk_group *desc);
-/* True: the inode table is where it was at first, as its inodes show, and not where the descriptor said. */
-bool ck_table_found(struct ck *ck, u32 group);
+/* Inode tables lie on each other: true: one is where it was at first, as its inodes show, and not where the descriptor said. Looks once. */
+bool ck_tables_found(struct ck *ck);
+/* block: the first one of the group's table. Where the table is not there at all, though nothing else lies there, that is said and mended. */
+void ck_table_check(struct ck *ck, u32 group, const void *block);
 /* That of the group gets another place, after the pass over the inodes. */
 void ck_move(struct ck *ck, u32 group, u8 what);
 void ck_groups_move(struct ck *ck);
@@ -557,6 +561,11 @@ bool ck_root_make(struct ck *ck);
 void ck_map_walk(struct ck *ck, struct ck_inode *ci);
 /* Claims one block of the inode's. False: somebody had it. */
 bool ck_take(struct ck *ck, struct ck_inode *ci, u64 blk);
+
+/* ---- resize.c ---- */
+
+/* The resize inode: it leads to the blocks that are kept for descriptors. */
+void ck_resize(struct ck *ck, struct ck_inode *ci);
 
 /* ---- mend_xattrs.c ---- */
 

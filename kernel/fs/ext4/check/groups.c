@@ -53,28 +53,57 @@ void ck_bitmap_put(struct ck *ck, u32 group, bool blocks, const u8 *bits)
 
 /* ---- clusters ---- */
 
-/* The first of n free clusters in a row in [from, end). */
-static bool find_free(const struct ck *ck, u64 from, u64 end, u64 n, u64 *first)
+/* The group's bitmap as it lies on the volume; NULL: it has none that was written, or it cannot be read. */
+static const u8 *bitmap_there(struct ck *ck, u32 group, struct buffer_head **bh)
 {
+	const struct ext4_group *g = &ck->es->group[group];
+
+	bh_put(take(*bh));
+	if (g->bad || !g->block_bitmap || g->flags & EXT4_GROUP_BLOCK_UNINIT ||
+	    !ck_read(ck, g->block_bitmap, bh))
+		return NULL;
+	return (*bh)->data;
+}
+
+/* The first of n free clusters in a row in [from, end). unclaimed: bitmaps, too, must say that they are free. */
+static bool find_free(struct ck *ck, u64 from, u64 end, u64 n, bool unclaimed, u64 *first)
+{
+	scoped(bh_putp) struct buffer_head *bh = NULL;
 	u32 per = ck->es->clusters_per_group;
-	u64 run = 0;
+	const u8 *there = NULL;
+	u64 run = 0, group = ~0ull;
 
 	for (u64 at = from; at < end;) {
 		const u8 *bits = ck->used.group[at / per];
 		u32 nth = (u32)(at % per);
 
-		if (bits && !(nth % 8) && end - at >= 8 && bits[nth / 8] == 0xff) {
+		if (unclaimed && at / per != group) {
+			group = at / per;
+			there = bitmap_there(ck, (u32)group, &bh);
+		}
+		if (!(nth % 8) && end - at >= 8 &&
+		    ((bits && bits[nth / 8] == 0xff) || (there && there[nth / 8] == 0xff))) {
 			run = 0;
 			at += 8;
 			continue;
 		}
-		run = ck_is_used(ck, at++) ? 0 : run + 1;
+		run = ck_is_used(ck, at) || (there && there[nth / 8] >> nth % 8 & 1) ? 0 : run + 1;
+		at++;
 		if (run == n) {
 			*first = at - n;
 			return true;
 		}
 	}
 	return false;
+}
+
+/*
+ * What is not known to be used may be all the same, in what could not be followed; the bitmaps tell, as far as they are right. So blocks that these
+ * call used are taken last.
+ */
+static bool find_best(struct ck *ck, u64 from, u64 end, u64 n, u64 *first)
+{
+	return find_free(ck, from, end, n, true, first) || find_free(ck, from, end, n, false, first);
 }
 
 int ck_alloc(struct ck *ck, u64 goal, u64 n, u64 *first)
@@ -84,7 +113,7 @@ int ck_alloc(struct ck *ck, u64 goal, u64 n, u64 *first)
 	goal = goal < all ? goal : 0;
 	/* What was not there once, is not there later: nothing is given back. */
 	if (!n || (ck->too_many && n >= ck->too_many) ||
-	    (!find_free(ck, goal, all, n, first) && !find_free(ck, 0, MIN(all, goal + n), n, first))) {
+	    (!find_free(ck, goal, all, n, true, first) && !find_best(ck, 0, all, n, first))) {
 		ck->too_many = n;
 		return fail(-ENOSPC, "%s: no %llu free blocks in a row", ck->es->vfs.health.name,
 			    (unsigned long long)n << ck->es->cluster_bits);
@@ -95,7 +124,7 @@ int ck_alloc(struct ck *ck, u64 goal, u64 n, u64 *first)
 
 int ck_alloc_within(struct ck *ck, u64 from, u64 end, u64 n, u64 *first)
 {
-	if (!find_free(ck, from, end, n, first))
+	if (!find_best(ck, from, end, n, first))
 		return fail(-ENOSPC, "%s: no %llu free blocks in a row where they are needed",
 			    ck->es->vfs.health.name, (unsigned long long)n << ck->es->cluster_bits);
 	(void)ck_claim(ck, *first, n);

@@ -12,6 +12,11 @@
 #define PIECE_BYTES (1u << 20)
 #define EPOCH_MASK  3u
 
+static bool is_type(u32 mode)
+{
+	return ext4_dirent_type(&(struct ext4_super){ .filetype = true }, mode);
+}
+
 /* ---- members ---- */
 
 static u32 extra_of(const struct ck *ck, const struct ext4_disk_inode *raw)
@@ -59,9 +64,12 @@ static void check_extra(struct ck *ck, struct ck_inode *ci)
 	} time[] = { { &raw->atime, &raw->atime_extra },
 		     { &raw->ctime, &raw->ctime_extra },
 		     { &raw->mtime, &raw->mtime_extra } };
-	bool bad = false;
+	/* The attribute that goes with inline data lies behind extra fields. */
+	bool none = ck->es->inode_bytes > EXT4_INODE_BYTES_OLD && !extra_of(ck, raw) &&
+		    ci->flags & EXT4_FL_INLINE_DATA,
+	     bad = false;
 
-	if (extra_wrong(ck, ci)) {
+	if (none || extra_wrong(ck, ci)) {
 		if (!ck_fix(ck, CK_INODE_EXTRA, ci->ino, "%u", extra_of(ck, raw)))
 			return;
 		raw->extra_isize = le16_put((u16)usual_extra(ck, ci));
@@ -94,8 +102,8 @@ static void check_fields(struct ck *ck, struct ck_inode *ci)
 		  "the high half of file_acl" },
 		{ !ext4_has_compat(es, EXT4_COMPAT_EXT_ATTR), &raw->file_acl_lo, sizeof(raw->file_acl_lo),
 		  "file_acl, where the volume has no attributes" },
-		{ ci->is_dir && !ext4_has_incompat(es, EXT4_INCOMPAT_LARGEDIR), &raw->size_hi,
-		  sizeof(raw->size_hi), "the high half of size" },
+		{ S_ISLNK(ci->mode) || (ci->is_dir && !ext4_has_incompat(es, EXT4_INCOMPAT_LARGEDIR)),
+		  &raw->size_hi, sizeof(raw->size_hi), "the high half of size" },
 	};
 	static const u8 zeros[sizeof(le32)];
 
@@ -120,6 +128,15 @@ static bool has_extents_head(const struct ck *ck, const struct ck_inode *ci)
 static bool has_extent_root(const struct ck *ck, const struct ck_inode *ci)
 {
 	return ext4_has_incompat(ck->es, EXT4_INCOMPAT_EXTENTS) && has_extents_head(ck, ci);
+}
+
+/* It says inline data, but what it holds is a map of extents. */
+static bool is_map_not_inline(struct ck *ck, const struct ck_inode *ci)
+{
+	const u8 *value;
+
+	return ci->flags & EXT4_FL_INLINE_DATA && has_extent_root(ck, ci) &&
+	       ck_inline_more(ck, ci, &value) < 0;
 }
 
 /* Of an inode that says both: which one it is not. */
@@ -150,6 +167,8 @@ static void check_flags(struct ck *ck, struct ck_inode *ci)
 		{ EXT4_FL_INLINE_DATA, !ext4_has_incompat(es, EXT4_INCOMPAT_INLINE_DATA),
 		  "inline data, which the volume does not have" },
 		{ both ? not_inline_or_not_extents(ck, ci) : 0, both, "both inline data and extents" },
+		{ EXT4_FL_INLINE_DATA, !both && content && is_map_not_inline(ck, ci),
+		  "inline data, but it has a map of extents" },
 		{ EXT4_FL_INLINE_DATA, !content, "inline data, but it has no content" },
 		{ EXT4_FL_INDEX, !ext4_has_compat(es, EXT4_COMPAT_DIR_INDEX),
 		  "a hashed directory, which the volume does not have" },
@@ -235,6 +254,18 @@ static const char *symlink_text(struct ck *ck, const struct ck_inode *ci, struct
 	return (*bh)->data;
 }
 
+/* A text that is short stands in the inode. Its block is free in the next round. */
+static void make_fast(struct ck *ck, struct ck_inode *ci, const char *text, u64 len)
+{
+	memset(ci->raw->block, 0, EXT4_IBLOCK_BYTES);
+	memcpy(ci->raw->block, text, len);
+	ck_inode_set_flags(ci, EXT4_FL_EXTENTS, 0);
+	ck_inode_set_blocks(ck, ci,
+			    ext4_inode_blocks_512(ck->es, ci->raw) -
+				    (1ull << (ck->es->cluster_bits + ck->es->block_bits - 9)));
+	ck->stale = true;
+}
+
 static void check_symlink(struct ck *ck, struct ck_inode *ci)
 {
 	const u32 flags = EXT4_FL_IMMUTABLE | EXT4_FL_APPEND;
@@ -263,6 +294,8 @@ static void check_symlink(struct ck *ck, struct ck_inode *ci)
 		bad = "it is too long";
 	else if (len != ci->size_bytes)
 		bad = "its length is not that of its text";
+	else if (bh && len < EXT4_IBLOCK_BYTES)
+		bad = "it is short, but has a block";
 	if (ci->flags & flags)
 		bad = "flags that it cannot have";
 	if (!bad || !ck_fix(ck, CK_SYMLINK, ci->ino, "%s", bad))
@@ -273,6 +306,8 @@ static void check_symlink(struct ck *ck, struct ck_inode *ci)
 	}
 	ck_inode_set_flags(ci, flags, 0);
 	ck_inode_set_size(ci, len);
+	if (bh && len < EXT4_IBLOCK_BYTES)
+		make_fast(ck, ci, text, len);
 }
 
 static void check_inline(struct ck *ck, struct ck_inode *ci)
@@ -362,77 +397,6 @@ static void remember_dir(struct ck *ck, const struct ck_inode *ci, u32 first)
 	ck->sum->directories++;
 }
 
-/* ---- the inode that has the room for more descriptors: lib/ext2fs/res_gdt.c of e2fsprogs ---- */
-
-/* True: the block points to those in the copies, or it cannot be read, which was said. */
-static bool resize_block_ok(struct ck *ck, u64 gdt_blk)
-{
-	scoped(bh_putp) struct buffer_head *bh = NULL;
-	u32 per = ext4_block_bytes(ck->es) / (u32)sizeof(le32);
-	const le32 *ptr;
-	bool more = true;
-
-	if (!ck_read(ck, gdt_blk, &bh))
-		return true;
-	ptr = bh->data;
-	for (u32 i = 0; i < per; i++) {
-		u64 super = more ? ext4_super_copy_blk(ck->es, i + 1) : 0;
-
-		more = super;
-
-		if (le32_get(ptr[i]) != (u32)(super ? super + gdt_blk - ck->es->super_blk : 0))
-			return false;
-	}
-	return true;
-}
-
-static const char *resize_inode_wrong(const struct ck *ck, const struct ck_inode *ci, u64 dind)
-{
-	const struct ext4_super *es = ck->es;
-	const le32 *root = (const void *)ci->raw->block;
-
-	for (u32 i = 0; i < EXT4_NDIR + 3; i++)
-		if ((i != EXT4_NDIR + 1) == !!le32_get(root[i]))
-			return "its pointers";
-	if (!S_ISREG(ci->mode) || ci->flags & EXT4_FL_EXTENTS)
-		return "not a file of pointers";
-	if (!ext4_blocks_ok(es, dind, 1))
-		return "its map lies where none can";
-	if (ext4_inode_blocks_512(es, ci->raw) != ck_resize_clusters(es)
-							  << (es->cluster_bits + es->block_bits - 9))
-		return "its number of blocks";
-	return NULL;
-}
-
-static void check_resize(struct ck *ck, struct ck_inode *ci)
-{
-	const struct ext4_super *es = ck->es;
-	scoped(bh_putp) struct buffer_head *bh = NULL;
-	u32 per = ext4_block_bytes(es) / (u32)sizeof(le32), reserved = le16_get(es->disk.reserved_gdt_blocks);
-	u64 dind = le32_get(((const le32 *)(const void *)ci->raw->block)[EXT4_NDIR + 1]);
-	const char *bad = resize_inode_wrong(ck, ci, dind);
-
-	if (!dind && !reserved)
-		return;
-	if (ext4_blocks_ok(es, dind, 1) && ck_take(ck, ci, dind))
-		ck->resize_blk = dind;
-	if (ck->again)
-		return;
-	if (!bad && ck->resize_blk && !ck_read(ck, dind, &bh))
-		return;
-	for (u32 i = 0; bh && i < per && ck_goes_on(ck) && !bad; i++) {
-		u32 nth = (i + per - es->gdt_blocks % per) % per;
-		u64 blk = nth < reserved ? es->super_blk + 1 + es->gdt_blocks + nth : 0;
-
-		if (le32_get(((const le32 *)bh->data)[i]) != blk)
-			bad = "not the blocks that are kept";
-		else if (blk && !resize_block_ok(ck, blk))
-			bad = "those of a copy";
-	}
-	if (bad && ck_fix(ck, CK_RESIZE, ci->ino, "%s", bad))
-		ck->own |= CK_OWN_RESIZE;
-}
-
 /* ---- one inode ---- */
 
 static void check_content(struct ck *ck, struct ck_inode *ci)
@@ -480,6 +444,7 @@ static bool holds_something(const struct ck_inode *ci)
 	static const u8 zeros[EXT4_IBLOCK_BYTES];
 
 	return ci->size_bytes || le32_get(ci->raw->size_hi) || le32_get(ci->raw->blocks_lo) ||
+	       le16_get(ci->raw->blocks_hi) || le32_get(ci->raw->file_acl_lo) ||
 	       memcmp(ci->raw->block, zeros, sizeof(zeros)) != 0;
 }
 
@@ -513,7 +478,7 @@ static bool check_reserved(struct ck *ck, struct ck_inode *ci)
 		return true;
 	}
 	if (resize && ext4_has_compat(es, EXT4_COMPAT_RESIZE_INODE)) {
-		check_resize(ck, ci);
+		ck_resize(ck, ci);
 		return true;
 	}
 	if (!ci->mode && !le16_get(ci->raw->links_count)) {
@@ -537,6 +502,17 @@ static bool check_reserved(struct ck *ck, struct ck_inode *ci)
 	return !S_ISREG(ci->mode);
 }
 
+/* The pointers in the inode are on the volume, where there are any. */
+static bool has_pointers(const struct ck *ck, const struct ck_inode *ci)
+{
+	const le32 *ptr = (const void *)ci->raw->block;
+
+	for (u32 i = 0; i < EXT4_NDIR + 3; i++)
+		if (le32_get(ptr[i]) && !ext4_blocks_ok(ck->es, le32_get(ptr[i]), 1))
+			return false;
+	return true;
+}
+
 /* The first block of its map, whatever type the inode says. 0: none that can be. */
 static u64 first_block(const struct ck *ck, const struct ck_inode *ci)
 {
@@ -548,10 +524,8 @@ static u64 first_block(const struct ck *ck, const struct ck_inode *ci)
 		if (le16_get(h->depth) || !le16_get(h->entries))
 			return 0;
 		blk = ext4_extent_start((const void *)(h + 1));
-	} else {
-		for (u32 i = 0; i < EXT4_NDIR + 3; i++)
-			if (le32_get(ptr[i]) && !ext4_blocks_ok(ck->es, le32_get(ptr[i]), 1))
-				return 0;
+	} else if (!has_pointers(ck, ci)) {
+		return 0;
 	}
 	return ext4_blocks_ok(ck->es, blk, 1) ? blk : 0;
 }
@@ -596,8 +570,7 @@ static bool holds_dir(struct ck *ck, const struct ck_inode *ci)
 /* Another type than that of a file with content, or the root: may be a directory that lost its type. False: there is nothing more to it. */
 static bool check_type(struct ck *ck, struct ck_inode *ci, struct ck_ino *in)
 {
-	bool known = ext4_dirent_type(&(struct ext4_super){ .filetype = true }, ci->mode),
-	     content = S_ISREG(ci->mode) || S_ISLNK(ci->mode) || ci->is_dir;
+	bool known = is_type(ci->mode), content = S_ISREG(ci->mode) || S_ISLNK(ci->mode) || ci->is_dir;
 
 	if (!ci->is_dir && (!content || ci->ino == EXT4_INO_ROOT) && holds_dir(ck, ci) &&
 	    ck_fix(ck, CK_INODE_IS_DIR, ci->ino, "mode %o", ci->mode)) {
@@ -668,7 +641,7 @@ static bool is_garbage(const struct ck *ck, const struct ck_inode *ci)
 	const u32 known = EXT4_FL_USER_VISIBLE | EXT4_FL_IMAGIC | EXT4_FL_HUGE_FILE | EXT4_FL_EA_INODE;
 	u32 doubts = 0;
 
-	doubts += !ext4_dirent_type(&(struct ext4_super){ .filetype = true }, ci->mode);
+	doubts += !is_type(ci->mode);
 	doubts += extra_wrong(ck, ci);
 	doubts += !!(ci->flags & ~known);
 	doubts += !!le32_get(ci->raw->obso_faddr);
@@ -688,6 +661,29 @@ static bool check_sum(struct ck *ck, struct ck_inode *ci)
 		return false;
 	ck_inode_forget(ck, ci);
 	return true;
+}
+
+/*
+ * It has no links but for the number all that an inode in use has: whether it is deleted its names will tell. A directory that was removed has no size.
+ */
+static bool may_have_names(struct ck *ck, const struct ck_inode *ci)
+{
+	const struct ext4_super *es = ck->es;
+	const struct ck_ino *in = ck_ino(ck, ci->ino);
+	const struct ext4_group *g = &es->group[ext4_ino_group(es, ci->ino)];
+	u32 nth = (u32)((ci->ino - 1) % es->inodes_per_group);
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+
+	if (ck->again)
+		return in && in->flags & CK_UNSURE;
+	if (le32_get(ci->raw->dtime) || !is_type(ci->mode) || (ci->is_dir && !ci->size_bytes) ||
+	    extra_wrong(ck, ci))
+		return false;
+	if (!(ci->flags & EXT4_FL_INLINE_DATA) && (S_ISREG(ci->mode) || ci->is_dir) &&
+	    !(ci->flags & EXT4_FL_EXTENTS ? has_extent_root(ck, ci) : has_pointers(ck, ci)))
+		return false;
+	return g->inode_bitmap && !(g->flags & EXT4_GROUP_INODE_UNINIT) &&
+	       ck_read(ck, g->inode_bitmap, &bh) && ((const u8 *)bh->data)[nth / 8] >> nth % 8 & 1;
 }
 
 /* In no directory, as far as the inode knows. */
@@ -741,7 +737,7 @@ static void check_inode(struct ck *ck, u64 ino, struct ext4_disk_inode *raw)
 			       .flags = le32_get(raw->flags),
 			       .size_bytes = le32_get(raw->size_lo) };
 	struct ck_ino *in = ck_ino(ck, ino);
-	bool reserved = ino < es->first_ino;
+	bool reserved = ino < es->first_ino, unsure;
 
 	if (!reserved && all_zero(raw, es->inode_bytes))
 		return;
@@ -754,13 +750,16 @@ static void check_inode(struct ck *ck, u64 ino, struct ext4_disk_inode *raw)
 		ci.size_bytes |= (u64)le32_get(raw->size_hi) << 32;
 	if (es->metadata_csum)
 		ci.seed = ext4_csum_inode_seed(es, (u32)ino, le32_get(raw->generation));
-	if (!reserved && !le16_get(raw->links_count) && !(in && in->flags & CK_ORPHAN)) {
+	unsure = !reserved && !le16_get(raw->links_count) && !(in && in->flags & CK_ORPHAN);
+	if (unsure && !may_have_names(ck, &ci)) {
 		check_deleted(ck, &ci);
 	} else {
 		in = ck_ino_make(ck, ino);
 		ck->freshes = 0;
-		if (in)
+		if (in) {
+			in->flags |= unsure ? CK_UNSURE : 0;
 			check_used(ck, &ci, in);
+		}
 		if (in && ck->again && (ci.twice || ci.askew))
 			check_twice(ck, &ci, in);
 	}
@@ -814,7 +813,9 @@ static void piece(struct ck *ck, u64 at, u32 n, u64 ino, u32 used, u8 *buf)
 			bh_put(bh);
 		}
 	}
-	for (u32 i = 0; i < count && ck_goes_on(ck); i++)
+	if (!ck->again && (ino - 1) % es->inodes_per_group == 0)
+		ck_table_check(ck, ext4_ino_group(es, ino), buf);
+	for (u32 i = 0; i < count && ck_goes_on(ck) && !ck->rest; i++)
 		check_inode(ck, ino + i, (void *)(buf + (size_t)i * es->inode_bytes));
 }
 
@@ -830,7 +831,7 @@ static void group(struct ck *ck, u32 g, u8 *buf)
 		check_unused(ck, g);
 	used = ck_slots_ready(es, g);
 	blocks = DIV_ROUND_UP(used, es->inodes_per_block);
-	for (u32 at = 0; at < blocks && ck_goes_on(ck); at += step) {
+	for (u32 at = 0; at < blocks && ck_goes_on(ck) && !ck->rest; at += step) {
 		u32 n = MIN(step, blocks - at), done = at * es->inodes_per_block;
 
 		if (at + n < blocks)
@@ -852,7 +853,7 @@ static void all_groups(struct ck *ck, const char *name)
 		ck_no_memory(ck);
 		return;
 	}
-	for (u32 g = 0; g < ck->es->groups && ck_goes_on(ck); g++) {
+	for (u32 g = 0; g < ck->es->groups && ck_goes_on(ck) && !ck->rest; g++) {
 		ck_progress(ck, name, g, ck->es->groups);
 		group(ck, g, buf);
 	}
@@ -876,6 +877,9 @@ void ck_inodes(struct ck *ck)
 	const struct ck_ino *root;
 
 	all_groups(ck, "inodes and blocks");
+	/* Inodes that are not where they were looked for would be missed. */
+	if (ck->rest)
+		return;
 	ck_xattrs_end(ck);
 	if (ck->any_twice && !ext4_has_ro_compat(ck->es, EXT4_RO_COMPAT_SHARED_BLOCKS)) {
 		ck->again = true;

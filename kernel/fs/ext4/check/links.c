@@ -132,6 +132,23 @@ static bool is_empty(const struct ck_inode *ci)
 	       !(ci->flags & EXT4_FL_INLINE_DATA);
 }
 
+/* No links, no name: it is deleted. */
+static void deleted_inode(struct ck *ck, u64 ino, struct ck_ino *in)
+{
+	struct ck_inode ci;
+	scoped(freep) void *raw = NULL;
+
+	if (!ck_fix(ck, CK_INODE_DTIME, ino, "%s", "deleted, but without one"))
+		return;
+	raw = ck_inode_load(ck, ino, &ci);
+	if (!raw)
+		return;
+	ci.raw->dtime = le32_put((u32)super_now(&ck->es->vfs).sec);
+	ck_inode_put(ck, &ci);
+	*in = (struct ck_ino){ 0 };
+	ck->stale = true;
+}
+
 static void nameless_inode(struct ck *ck, u64 ino)
 {
 	struct ck_inode ci;
@@ -177,7 +194,9 @@ static void check_inode(struct ck *ck, u64 ino, struct ck_ino *in)
 	/* Of directories it was said. */
 	if (dir && ino != EXT4_INO_ROOT && !(in->flags & CK_PARENT))
 		return;
-	if (!in->found && !dir)
+	if (!in->found && !dir && in->flags & CK_UNSURE)
+		deleted_inode(ck, ino, in);
+	else if (!in->found && !dir)
 		nameless_inode(ck, ino);
 	names = in->found;
 	if (!names)
@@ -190,8 +209,9 @@ static void check_inode(struct ck *ck, u64 ino, struct ck_ino *in)
 			ck_feature_set(ck, 0, EXT4_RO_COMPAT_DIR_NLINK);
 		}
 		names = 1;
-	} else if (dir && in->links == 1 && ext4_has_ro_compat(ck->es, EXT4_RO_COMPAT_DIR_NLINK)) {
-		/* Once there were many. */
+	} else if (dir && in->links == 1 && ext4_has_ro_compat(ck->es, EXT4_RO_COMPAT_DIR_NLINK) &&
+		   ck_dir_of(ck, ino) && ck_dir_of(ck, ino)->flags & EXT4_FL_INDEX) {
+		/* Once there were many, which takes an index. */
 		return;
 	}
 	if (in->links != names)

@@ -95,6 +95,9 @@ static void look_askew(struct ck *ck, struct ck_inode *ci, u64 lblk, u64 pblk)
 	     goes_on = ci->last_lblk >= 0 &&
 		       (u64)ci->last_lblk >> ck->es->cluster_bits == lblk >> ck->es->cluster_bits;
 
+	/* The list of bad blocks is of blocks, wherever these lie. */
+	if (ci->ino == EXT4_INO_BAD)
+		return;
 	if (!mask || ((lblk ^ at) & mask) || same != goes_on) {
 		ci->askew |= mask;
 		ck->any_twice |= mask;
@@ -145,6 +148,23 @@ static bool too_far(const struct ck *ck, const struct ck_inode *ci, u64 lblk)
 
 /* ---- extents ---- */
 
+/*
+ * As kernels have it, and as e2fsprogs has it: at most two places are missing at a node's end (ext2fs_extent_header_verify), and none but the root is
+ * empty.
+ */
+static const char *head_wrong(const struct ck *ck, const struct ext4_disk_extent_header *h, u32 bytes,
+			      u32 depth)
+{
+	const char *bad = ext4_extent_head_wrong(ck->es, h, bytes, depth);
+	u32 places = (bytes - (u32)sizeof(*h)) / (u32)sizeof(struct ext4_disk_extent);
+
+	if (!bad && le16_get(h->max) + 2u < places)
+		bad = "too few places";
+	else if (!bad && !le16_get(h->entries) && bytes > EXT4_IBLOCK_BYTES)
+		bad = "no entries";
+	return bad;
+}
+
 struct frame {
 	struct buffer_head *bh;
 	struct ext4_disk_extent_header *h;
@@ -184,6 +204,16 @@ static void save_beginning(struct ck *ck, const struct ck_inode *ci, u64 lblk, u
 		ck_run_add(ck, lblk, pblk, MIN(len, (u64)EXT4_EXTENT_INIT_MAX), false);
 }
 
+/* It has more blocks than the file says that it has, and goes on behind its end: both of these are not wrong by chance. */
+static bool is_too_long(const struct ck *ck, const struct ck_inode *ci, u64 lblk, u64 len)
+{
+	u32 bits = ck->es->block_bits;
+	u64 end = DIV_ROUND_UP(ci->size_bytes, 1ull << bits),
+	    all = ext4_inode_blocks_512(ck->es, ci->raw) >> (bits - 9);
+
+	return all && lblk < end && lblk + len > end && len > all && !(ci->flags & EXT4_FL_VERITY);
+}
+
 static void leaf(struct ck *ck, struct ck_inode *ci, struct frame *f)
 {
 	const struct ext4_disk_extent *e = (const void *)(f->h + 1);
@@ -202,7 +232,8 @@ static void leaf(struct ck *ck, struct ck_inode *ci, struct frame *f)
 			if (ck_mends(ck) && lblk + len <= EXT4_LBLK_END && on_volume(ck, pblk, len))
 				ck_run_add(ck, lblk, pblk, len, ext4_extent_unwritten(&e[i]));
 			f->next = MAX(f->next, before);
-		} else if (!len || !on_volume(ck, pblk, len) || lblk + len > UINT32_MAX) {
+		} else if (!len || !on_volume(ck, pblk, len) || lblk + len > UINT32_MAX ||
+			   is_too_long(ck, ci, lblk, len)) {
 			ci->rebuild |= damage(
 				ck, ci, CK_EXTENT_RANGE, "%s, file block %llu, block %llu, length %llu",
 				bad ? bad : "it goes beyond what a file can have", (unsigned long long)lblk,
@@ -273,7 +304,7 @@ static bool enter(struct ck *ck, struct ck_inode *ci, struct frame *f, struct ex
 		return false;
 	}
 	child->h = child->bh->data;
-	bad = ext4_extent_head_wrong(ck->es, child->h, child->bh->size_bytes, depth);
+	bad = head_wrong(ck, child->h, child->bh->size_bytes, depth);
 	if (bad)
 		ci->rebuild |= damage(ck, ci, CK_EXTENT_HEAD, "block %llu: %s", (unsigned long long)blk, bad);
 	if (ours && ck_mends(ck) && ck_room(ck, &ck->node, ck->nodes, &ck->node_room, sizeof(*ck->node)))
@@ -345,9 +376,8 @@ static void extents(struct ck *ck, struct ck_inode *ci)
 {
 	struct ext4_disk_extent_header *h = (void *)ci->raw->block;
 	u32 depth = le16_get(h->depth);
-	const char *bad = depth > EXT4_EXTENT_DEPTH_MAX
-				  ? "too deep"
-				  : ext4_extent_head_wrong(ck->es, h, EXT4_IBLOCK_BYTES, depth);
+	const char *bad =
+		depth > EXT4_EXTENT_DEPTH_MAX ? "too deep" : head_wrong(ck, h, EXT4_IBLOCK_BYTES, depth);
 
 	ck->runs = ck->nodes = 0;
 	if (bad) {
@@ -412,12 +442,27 @@ static bool pointer(struct ck *ck, struct ck_inode *ci, u64 lblk, le32 *p)
 	return true;
 }
 
+/* What groups have there is not pointers, too: then it is the one that leads there which is wrong. */
+static bool is_only_metadata(struct ck *ck, u64 blk)
+{
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	const le32 *ptr;
+
+	if (!ext4_zone_meets(&ck->es->zone, blk, 1) || !ck_read(ck, blk, &bh))
+		return false;
+	ptr = bh->data;
+	for (u32 i = 0; i < bh->size_bytes / sizeof(*ptr); i++)
+		if (le32_get(ptr[i]) && !on_volume(ck, le32_get(ptr[i]), 1))
+			return true;
+	return false;
+}
+
 /* A block of pointers. *changed: the pointer to it. */
 static bool descend(struct ck *ck, struct ck_inode *ci, le32 *p, struct level *to, bool *changed)
 {
 	u64 blk = le32_get(*p), copy = 0;
 
-	if (!on_volume(ck, blk, 1)) {
+	if (!on_volume(ck, blk, 1) || is_only_metadata(ck, blk)) {
 		if (damage(ck, ci, CK_MAP_BLOCK, "a block of pointers, block %llu",
 			   (unsigned long long)blk)) {
 			*p = le32_put(0);

@@ -74,8 +74,8 @@ static u32 record_end(const struct region *r, u32 off)
 	return ext4_dirent_next(&it, &bad) ? it.next : 0;
 }
 
-/* What stands at off, whatever length it says, is a name of something that is in use. */
-static bool is_name(const struct region *r, u32 off)
+/* What stands at off, whatever length it says, is a name of something that is in use. expected: one has to stand there. */
+static bool is_name(const struct region *r, u32 off, bool expected)
 {
 	const struct ext4_disk_dirent *de = (const void *)(r->base + off);
 	const struct ck_ino *in;
@@ -84,7 +84,8 @@ static bool is_name(const struct region *r, u32 off)
 	    (!(r->d->flags & EXT4_FL_ENCRYPT) && !ext4_dirent_name_ok(de)))
 		return false;
 	in = ck_ino(r->ck, le32_get(de->inode));
-	return in && in->flags & CK_USED && de->file_type == ext4_dirent_type(r->ck->es, (u32)in->kind << 12);
+	return in && in->flags & CK_USED &&
+	       (expected || de->file_type == ext4_dirent_type(r->ck->es, (u32)in->kind << 12));
 }
 
 /* The record at off ends where another begins, but its name is said to be longer: then *name_len is how long it can be. */
@@ -108,6 +109,7 @@ u32 ck_dir_names(struct ck *ck, const struct ck_dir *d, void *base, u32 len, u32
 	const struct region r = { ck, d, base, len };
 	/* From here on records follow each other up to the end. */
 	bool chain[PLACES + 1];
+	bool expected = true;
 	u32 n = 0;
 
 	chain[len / 4] = true;
@@ -122,21 +124,26 @@ u32 ck_dir_names(struct ck *ck, const struct ck_dir *d, void *base, u32 len, u32
 
 		if (!end && is_cut_name(&r, at, chain, &de->name_len))
 			end = at + ext4_rec_len(de->rec_len, ext4_block_bytes(ck->es));
+		/* Behind "." stands "..", and nothing that was removed: what it hides was not. */
+		if (end && !at && de->name_len == 1 && *ext4_dirent_name(de) == '.')
+			end = EXT4_DIRENT_MIN;
 		if (end) {
 			if (le32_get(de->inode) && de->name_len)
 				off[n++] = at;
 			at = end;
+			expected = true;
 			continue;
 		}
-		if (is_name(&r, at)) {
+		if (is_name(&r, at, expected)) {
 			off[n++] = at;
 			at += ext4_dirent_bytes(de->name_len);
 		} else {
 			at += 4;
 		}
 		while (at + EXT4_DIRENT_MIN <= len && !chain[at / 4] &&
-		       !(record_end(&r, at) && is_name(&r, at)))
+		       !(record_end(&r, at) && is_name(&r, at, false)))
 			at += 4;
+		expected = false;
 	}
 	return n;
 }

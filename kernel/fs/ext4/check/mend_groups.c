@@ -12,24 +12,92 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define USUAL_FLEX 4u  /* what mkfs makes, log2 */
+#define SAMPLE     64u /* groups */
+
 /* ---- where they were ---- */
 
-/* Where the volume's groups had their tables when it was made. NULL: no memory, or no such volume can be made. */
-static const struct ext4_group *groups_made(struct ck *ck)
+/* Where groups have their tables when the volume is made so. NULL: no memory, or no such volume can be made. */
+static struct ext4_group *groups_planned(const struct ck *ck, u8 log_groups_per_flex, u32 stride)
 {
-	struct ext4_mkfs_plan p = { .es = calloc(1, sizeof(*p.es)) };
+	struct ext4_mkfs_plan p = { .es = calloc(1, sizeof(*p.es)), .opts.stride = stride };
+	struct ext4_group *made = NULL;
 
-	if (ck->made)
-		return ck->made;
 	if (!p.es)
 		return NULL;
 	p.es->disk = ck->es->disk;
+	p.es->disk.log_groups_per_flex = log_groups_per_flex;
 	ext4_sb_fill(p.es);
-	p.opts.stride = le16_get(p.es->disk.raid_stride);
 	p.es->group = calloc(p.es->groups, sizeof(*p.es->group));
 	if (p.es->group && !ext4_mkfs_place_tables(&p))
-		ck->made = take(p.es->group);
+		made = take(p.es->group);
 	ext4_mkfs_free(&p);
+	return made;
+}
+
+/* How many of the first inodes of the group, in a block of its table, are in use and look like it. */
+static u32 inodes_in(const struct ck *ck, u32 group, const void *block)
+{
+	const struct ext4_super *es = ck->es;
+	u64 first = (u64)group * es->inodes_per_group + 1;
+	u32 n = 0;
+
+	for (u32 i = 0; i < es->inodes_per_block; i++) {
+		const struct ext4_disk_inode *raw =
+			(const void *)((const u8 *)block + (size_t)i * es->inode_bytes);
+
+		n += ext4_dirent_type(&(struct ext4_super){ .filetype = true }, le16_get(raw->mode)) &&
+		     le16_get(raw->links_count) && !le32_get(raw->dtime) &&
+		     (!es->metadata_csum || ext4_inode_sum_ok(es, first + i, raw));
+	}
+	return n;
+}
+
+/* The same, of a table that begins there. */
+static u32 inodes_at(struct ck *ck, u32 group, u64 table)
+{
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+
+	return table < ck->es->blocks && ck_read(ck, table, &bh) ? inodes_in(ck, group, bh->data) : 0;
+}
+
+/* Of the first groups, those whose table is there: their descriptors say so, or inodes show it. */
+static u32 tables_right(struct ck *ck, const struct ext4_group *made, u32 groups)
+{
+	u32 n = 0;
+
+	for (u32 i = 0; i < groups; i++)
+		n += made[i].inode_table == ck->es->group[i].inode_table ||
+		     inodes_at(ck, i, made[i].inode_table);
+	return n;
+}
+
+/* Where the volume's groups had their tables when it was made. What the superblock says of that may be damaged, too. NULL: nobody knows. */
+static const struct ext4_group *groups_made(struct ck *ck)
+{
+	const struct ext4_disk_super *d = &ck->es->disk;
+	const struct {
+		u8 log_groups_per_flex;
+		u32 stride;
+	} guess[] = { { d->log_groups_per_flex, le16_get(d->raid_stride) },
+		      { d->log_groups_per_flex, 0 },
+		      { USUAL_FLEX, le16_get(d->raid_stride) },
+		      { USUAL_FLEX, 0 } };
+	u32 groups = MIN(ck->es->groups, SAMPLE), best = 0;
+
+	if (ck->made)
+		return ck->made;
+	for (u32 i = 0; i < ARRAY_SIZE(guess) && best < groups; i++) {
+		struct ext4_group *made = groups_planned(ck, guess[i].log_groups_per_flex, guess[i].stride);
+		u32 right = made ? tables_right(ck, made, groups) : 0;
+
+		if (made && (!ck->made || right > best)) {
+			free(ck->made);
+			ck->made = take(made);
+			best = right;
+		}
+		free(made);
+	}
 	return ck->made;
 }
 
@@ -85,39 +153,45 @@ void ck_desc_all_used(struct ck *ck, u32 group, struct ext4_disk_group *desc)
 	ck_group_all_used(ck, group);
 }
 
-/* How many of the first inodes of a table that begins there are in use and look like it. */
-static u32 inodes_at(struct ck *ck, u32 group, u64 table)
+/* Where the group's table was at first there are more of its inodes than where it is said to be: *table. */
+static bool table_elsewhere(struct ck *ck, u32 group, u64 *table)
 {
-	const struct ext4_super *es = ck->es;
-	scoped(bh_putp) struct buffer_head *bh = NULL;
-	u64 first = (u64)group * es->inodes_per_group + 1;
-	u32 n = 0;
+	const struct ext4_group *made = groups_made(ck);
+	u64 now = ck->es->group[group].inode_table;
 
-	if (table >= es->blocks || !ck_read(ck, table, &bh))
-		return 0;
-	for (u32 i = 0; i < es->inodes_per_block; i++) {
-		const struct ext4_disk_inode *raw =
-			(const void *)((const u8 *)bh->data + (size_t)i * es->inode_bytes);
-
-		n += ext4_dirent_type(&(struct ext4_super){ .filetype = true }, le16_get(raw->mode)) &&
-		     le16_get(raw->links_count) && !le32_get(raw->dtime) &&
-		     (!es->metadata_csum || ext4_inode_sum_ok(es, first + i, raw));
-	}
-	return n;
+	*table = made ? made[group].inode_table : now;
+	return *table != now && inodes_at(ck, group, *table) > inodes_at(ck, group, now);
 }
 
-bool ck_table_found(struct ck *ck, u32 group)
+static void set_table(struct ck *ck, u32 group, u64 table)
 {
-	struct ext4_group *g = &ck->es->group[group];
-	const struct ext4_group *made = groups_made(ck);
-
-	if (!made || made[group].inode_table == g->inode_table ||
-	    inodes_at(ck, group, made[group].inode_table) <= inodes_at(ck, group, g->inode_table))
-		return false;
-	g->inode_table = made[group].inode_table;
+	ck->es->group[group].inode_table = table;
 	ck_group_put(ck, group);
 	ck->rest = true;
-	return true;
+}
+
+bool ck_tables_found(struct ck *ck)
+{
+	const struct ext4_super *es = ck->es;
+	u64 table;
+
+	if (ck->tables_known)
+		return false;
+	ck->tables_known = true;
+	for (u32 i = 0; i < es->groups && ck_goes_on(ck); i++)
+		if (!inodes_at(ck, i, es->group[i].inode_table) && table_elsewhere(ck, i, &table))
+			set_table(ck, i, table);
+	return ck->rest;
+}
+
+void ck_table_check(struct ck *ck, u32 group, const void *block)
+{
+	u64 table;
+
+	if (!inodes_in(ck, group, block) && table_elsewhere(ck, group, &table) &&
+	    ck_fix(ck, CK_GROUP_DESC, group, "its inode table is in block %llu, not %llu",
+		   (unsigned long long)table, (unsigned long long)ck->es->group[group].inode_table))
+		set_table(ck, group, table);
 }
 
 /* ---- elsewhere ---- */

@@ -82,14 +82,29 @@ static bool sizes_plausible(struct ck *ck)
 	return S_ISDIR(le16_get(raw->mode));
 }
 
+/*
+ * The nth copy where mkfs puts them; where there is none at all, by what the first superblock says of groups: of their blocks, or of their clusters,
+ * which are blocks.
+ */
+static bool nth_copy(struct ck *ck, u32 nth, struct ext4_disk_super *out)
+{
+	struct ext4_disk_super first = ck->es->disk;
+	u64 off;
+
+	if (!ext4_sb_copy(ck->dev, 0, out, &off))
+		return !ext4_sb_copy(ck->dev, nth, out, &off);
+	if (ext4_sb_copy_behind(ck->dev, &first, 0, out, &off))
+		first.blocks_per_group = first.clusters_per_group;
+	return !ext4_sb_copy_behind(ck->dev, &first, nth, out, &off);
+}
+
 bool ck_super_sizes_differ(struct ck *ck, struct ext4_disk_super *copy)
 {
 	const struct ext4_disk_super *d = &ck->es->disk;
 	struct ext4_disk_super other;
 	u32 found = 0;
-	u64 off;
 
-	for (u32 nth = 0; found < 2 && !ext4_sb_copy(ck->dev, nth, &other, &off); nth++) {
+	for (u32 nth = 0; found < 2 && nth_copy(ck, nth, &other); nth++) {
 		if (memcmp(other.uuid, d->uuid, sizeof(d->uuid)) != 0)
 			continue;
 		if (same_sizes(d, &other) || (found && !same_sizes(copy, &other)))

@@ -70,7 +70,34 @@ static int open_mended(struct ck *ck, const struct fs_type *type, struct blkdev 
 	return err;
 }
 
-int ck_open(struct ck *ck, const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount)
+/*
+ * Without a copy a superblock whose numbers of inodes do not agree cannot be opened. One of them follows from the other, so it is set: on the
+ * device, for mending, or on *over, which then is to be opened instead.
+ */
+static int count_inodes(struct ck *ck, struct blkdev *dev, const struct mount_opts *mount,
+			struct blkdev **over)
+{
+	struct ext4_disk_super d;
+	u32 says, per_group;
+	u64 off;
+	int err = 0;
+
+	if (mount->has_sb || ext4_sb_read(dev, mount, &d, &off) != -EUCLEAN)
+		return 0;
+	says = le32_get(d.inodes_count);
+	per_group = le32_get(d.inodes_per_group);
+	if (!ext4_sb_count_inodes(dev, &d))
+		return 0;
+	if (!ck_fix(ck, CK_SUPER_FIELD, 0, "the number of inodes, %u, or of those of a group, %u", says,
+		    per_group)) {
+		err = ck->err ? ck->err : dev_snap_new(dev, over);
+		dev = *over;
+	}
+	return err ? err : blkdev_write(dev, EXT4_SUPER_OFF, &d, sizeof(d), 0);
+}
+
+static int open_with(struct ck *ck, const struct fs_type *type, struct blkdev *dev,
+		     const struct mount_opts *mount)
 {
 	struct mount_opts opts = *mount;
 	char *why = ck->journal_why;
@@ -99,6 +126,17 @@ int ck_open(struct ck *ck, const struct fs_type *type, struct blkdev *dev, const
 	err = ck_seen_new(ck);
 	say_state(ck, ck->replayed);
 	return err ? err : ck->err;
+}
+
+int ck_open(struct ck *ck, const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount)
+{
+	struct blkdev *over = NULL;
+	int err = count_inodes(ck, dev, mount, &over);
+
+	if (!err)
+		err = open_with(ck, type, over ? over : dev, mount);
+	blkdev_put(over);
+	return err;
 }
 
 /* ---- superblocks ---- */
@@ -164,6 +202,10 @@ static void check_sizes(struct ck *ck)
 				le16_get(d->min_extra_isize) % 4 || le16_get(d->want_extra_isize) % 4,
 			"bytes of extra fields of inodes", le16_get(d->want_extra_isize)))
 		d->min_extra_isize = d->want_extra_isize = le16_put((u16)usual);
+	/* Files without extents have no clusters. */
+	if (field_wrong(ck, bigalloc && !es->cluster_bits && !ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS),
+			"clusters of more than a block, which are blocks", le32_get(d->log_cluster_size)))
+		d->feature_ro_compat = le32_put(es->ro_compat & ~EXT4_RO_COMPAT_BIGALLOC);
 	if (field_wrong(ck, !bigalloc && le32_get(d->log_cluster_size) != le32_get(d->log_block_size),
 			"size of clusters, which are blocks", le32_get(d->log_cluster_size)))
 		d->log_cluster_size = d->log_block_size;
@@ -343,24 +385,103 @@ static void check_descs(struct ck *ck)
 	}
 }
 
+/* Where the journal's inode and other ones are that are mended before all else. */
+static void check_first_table(struct ck *ck)
+{
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	u64 table = ck->es->group[0].inode_table;
+
+	if (ck_mends(ck) && table && !ck->es->group[0].bad && ck_read(ck, table, &bh))
+		ck_table_check(ck, 0, bh->data);
+}
+
 /* ---- metadata of groups is in use ---- */
 
-static void claim_meta(struct ck *ck, u32 group, u64 blk, u64 n, u8 what)
+static void meta_twice(struct ck *ck, u32 group, u64 blk, u8 what)
 {
 	static const char *const name[] = { [CK_MOVE_ITABLE] = "inode table",
 					    [CK_MOVE_BLOCKS] = "block bitmap",
 					    [CK_MOVE_INODES] = "inode bitmap" };
 
-	if (blk && ck_claim(ck, ck_cluster(ck, blk), n) &&
-	    ck_fix(ck, CK_GROUP_META_TWICE, group, "%s, block %llu", name[what], (unsigned long long)blk) &&
-	    !(what == CK_MOVE_ITABLE && ck_table_found(ck, group)))
+	if (ck_fix(ck, CK_GROUP_META_TWICE, group, "%s, block %llu", name[what], (unsigned long long)blk) &&
+	    !(what == CK_MOVE_ITABLE && ck_tables_found(ck)))
 		ck_move(ck, group, what);
+}
+
+static void claim_meta(struct ck *ck, u32 group, u64 blk, u64 n, u8 what)
+{
+	if (blk && ck_claim(ck, ck_cluster(ck, blk), n))
+		meta_twice(ck, group, blk, what);
+}
+
+/* What a group has. */
+struct meta {
+	u64 blk, end;
+	u32 group;
+	u8 what; /* CK_MOVE_*; 0: what cannot be moved */
+};
+
+static int by_place(const void *a, const void *b)
+{
+	const struct meta *x = a, *y = b;
+
+	return x->blk < y->blk ? -1 : x->blk > y->blk;
+}
+
+/* In order; of two that lie on each other the one that is easier to move is moved. */
+static void find_overlaps(struct ck *ck, struct meta *m, u32 n)
+{
+	struct meta *last = NULL;
+
+	qsort(m, n, sizeof(*m), by_place);
+	for (u32 i = 0; i < n && ck_goes_on(ck) && !ck->rest; i++) {
+		struct meta *other = &m[i];
+
+		if (last && other->blk < last->end) {
+			const struct meta *one = other->what < last->what ? last : other;
+
+			if (one->what)
+				meta_twice(ck, one->group, one->blk, one->what);
+		}
+		if (!last || other->end > last->end)
+			last = other;
+	}
+}
+
+/* Clusters do not tell whether two share a block. */
+static void check_overlaps(struct ck *ck)
+{
+	const struct ext4_super *es = ck->es;
+	struct meta *m = calloc(es->groups, 4 * sizeof(*m));
+	u32 n = 0;
+
+	if (!m) {
+		ck_no_memory(ck);
+		return;
+	}
+	for (u32 i = 0; i < es->groups; i++) {
+		const struct ext4_group *g = &es->group[i];
+		u64 start = ext4_group_start(es, i), base = ext4_group_base_blocks(es, i);
+
+		m[n++] = (struct meta){ start, start + MIN(base, ext4_group_blocks(es, i)), i, 0 };
+		if (g->inode_table)
+			m[n++] = (struct meta){ g->inode_table, g->inode_table + es->itable_blocks, i,
+						CK_MOVE_ITABLE };
+		if (g->block_bitmap)
+			m[n++] = (struct meta){ g->block_bitmap, g->block_bitmap + 1, i, CK_MOVE_BLOCKS };
+		if (g->inode_bitmap)
+			m[n++] = (struct meta){ g->inode_bitmap, g->inode_bitmap + 1, i, CK_MOVE_INODES };
+	}
+	find_overlaps(ck, m, n);
+	free(m);
 }
 
 /* Where a cluster is more than a block, several kinds of metadata may share one. */
 static void claim_clusters(struct ck *ck)
 {
 	u64 next = 0;
+
+	check_overlaps(ck);
 
 	for (u32 i = 0; i < ck->es->zone.count; i++) {
 		const struct ext4_zone_range *r = &ck->es->zone.range[i];
@@ -384,7 +505,7 @@ static void claim_groups(struct ck *ck)
 		base = MIN(base, ext4_group_blocks(es, i));
 		(void)ck_claim(ck, ck_cluster(ck, ext4_group_start(es, i)), base);
 	}
-	for (u32 i = 0; i < es->groups && ck_goes_on(ck); i++)
+	for (u32 i = 0; i < es->groups && ck_goes_on(ck) && !ck->rest; i++)
 		claim_meta(ck, i, es->group[i].inode_table, es->itable_blocks, CK_MOVE_ITABLE);
 	for (u32 i = 0; i < es->groups && ck_goes_on(ck) && !ck->rest; i++) {
 		claim_meta(ck, i, es->group[i].block_bitmap, 1, CK_MOVE_BLOCKS);
@@ -411,10 +532,7 @@ static void check_mmp(struct ck *ck)
 	if (!ck_read(ck, blk, &bh))
 		return;
 	m = bh->data;
-	if (le32_get(m->magic) != EXT4_MMP_MAGIC)
-		bad = "wrong magic";
-	else if (es->metadata_csum && ext4_csum_mmp(es->csum_seed, m) != le32_get(m->checksum))
-		bad = "wrong checksum";
+	bad = ext4_mmp_wrong(es->csum_seed, es->metadata_csum, m);
 	if (bad && ck_fix(ck, CK_MMP, 0, "%s", bad))
 		ck_mmp_put(ck);
 }
@@ -656,12 +774,15 @@ void ck_supers(struct ck *ck)
 		check_copy(ck, blk);
 	}
 	check_descs(ck);
+	check_first_table(ck);
 	if (ck->es->cluster_bits)
 		claim_clusters(ck);
 	else
 		claim_groups(ck);
 	/* Metadata that lies on metadata was said; who else claims it, is told by its inode. */
 	ck->any_twice = false;
+	if (ck->rest)
+		return;
 	check_mmp(ck);
 	check_journal(ck);
 	check_orphans(ck);

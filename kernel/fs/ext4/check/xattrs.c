@@ -307,6 +307,12 @@ static const char *list_odd(const struct ext4_xattr_list *l)
 	return NULL;
 }
 
+/* In ck->xattr above the inodes: what the block says of their number, plus one; 0: it was not to be read. */
+static u64 noted(u32 says)
+{
+	return (u64)(MIN(says, UINT32_MAX - 1) + 1) << 32;
+}
+
 static void in_block(struct ck *ck, struct ck_inode *ci, u64 blk)
 {
 	scoped(bh_putp) struct buffer_head *bh = NULL;
@@ -337,7 +343,7 @@ static void in_block(struct ck *ck, struct ck_inode *ci, u64 blk)
 		return;
 	}
 	if (first)
-		*refs |= (u64)le32_get(((const struct ext4_disk_xattr_header *)bh->data)->refcount) << 32;
+		*refs |= noted(le32_get(((const struct ext4_disk_xattr_header *)bh->data)->refcount));
 	if (!check_list(ck, ci, &l, false, first, drop))
 		return;
 	if (ck_xattr_pack(ck, bh->data, l.first, l.bytes, drop))
@@ -478,8 +484,8 @@ static void end_of_block(struct ck *ck, u64 blk, u64 val)
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	u64 refs = (u32)val, says = val >> 32;
 
-	if (!refs || !says || refs == says ||
-	    !ck_fix(ck, CK_XATTR_REFS, blk, "%llu, there are %llu", (unsigned long long)says,
+	if (!refs || !says || refs == says - 1 ||
+	    !ck_fix(ck, CK_XATTR_REFS, blk, "%llu, there are %llu", (unsigned long long)says - 1,
 		    (unsigned long long)refs) ||
 	    !ck_read(ck, blk, &bh))
 		return;
