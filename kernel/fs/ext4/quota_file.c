@@ -13,37 +13,37 @@
 #define BADS_MAX   1000u   /* ways that lead nowhere; a file with more is not read any further */
 #define GRACE_SECS 604800u /* a week, as the kernel has it where nobody said otherwise */
 
-const char *ext4_quota_name(enum ext4_quota_kind kind)
+const char *ext4_quota_name(enum quota_kind kind)
 {
 	static const char *const name[] = { "user", "group", "project" };
 
 	return name[kind];
 }
 
-u32 ext4_quota_inum(const struct ext4_disk_super *d, enum ext4_quota_kind kind)
+u32 ext4_quota_inum(const struct ext4_disk_super *d, enum quota_kind kind)
 {
 	const le32 *const inum[] = { &d->usr_quota_inum, &d->grp_quota_inum, &d->prj_quota_inum };
 
 	return le32_get(d->feature_ro_compat) & EXT4_RO_COMPAT_QUOTA ? le32_get(*inum[kind]) : 0;
 }
 
-u32 ext4_quota_id(const struct ext4_super *es, const struct ext4_disk_inode *raw, enum ext4_quota_kind kind)
+u32 ext4_quota_id(const struct ext4_super *es, const struct ext4_disk_inode *raw, enum quota_kind kind)
 {
 	u32 fields = es->inode_bytes > EXT4_INODE_BYTES_OLD
 			     ? EXT4_INODE_BYTES_OLD + le16_get(raw->extra_isize)
 			     : EXT4_INODE_BYTES_OLD;
 
 	switch (kind) {
-	case EXT4_QUOTA_USER:
+	case QUOTA_USER:
 		return le16_get(raw->uid_lo) | (u32)le16_get(raw->uid_hi) << 16;
-	case EXT4_QUOTA_GROUP:
+	case QUOTA_GROUP:
 		return le16_get(raw->gid_lo) | (u32)le16_get(raw->gid_hi) << 16;
 	default:
 		return fields <= es->inode_bytes && fields >= sizeof(*raw) ? le32_get(raw->projid) : 0;
 	}
 }
 
-static u32 magic_of(enum ext4_quota_kind kind)
+static u32 magic_of(enum quota_kind kind)
 {
 	static const u32 magic[] = { EXT4_QUOTA_MAGIC_USER, EXT4_QUOTA_MAGIC_GROUP,
 				     EXT4_QUOTA_MAGIC_PROJECT };
@@ -53,11 +53,11 @@ static u32 magic_of(enum ext4_quota_kind kind)
 
 /* ---- lists ---- */
 
-int ext4_quota_list_add(struct ext4_quota_list *l, const struct ext4_quota *q)
+int ext4_quota_list_add(struct ext4_quota_list *l, const struct quota *q)
 {
 	if (l->count == l->room) {
 		u32 want = l->room ? l->room + l->room / 2 : 64;
-		struct ext4_quota *more = want > l->room ? reallocarray(l->quota, want, sizeof(*more)) : NULL;
+		struct quota *more = want > l->room ? reallocarray(l->quota, want, sizeof(*more)) : NULL;
 
 		if (!more)
 			return fail(-ENOMEM, "no memory for quota records");
@@ -83,18 +83,18 @@ static bool is_free(const struct ext4_disk_quota *d)
 	return !memcmp(d, &zero, sizeof(zero));
 }
 
-static struct ext4_quota decode(const struct ext4_disk_quota *d)
+static struct quota decode(const struct ext4_disk_quota *d)
 {
 	struct ext4_disk_quota rest = *d;
-	struct ext4_quota q = { .id = le32_get(d->id),
-				.space_bytes = le64_get(d->space_bytes),
-				.space_soft_kib = le64_get(d->space_soft_kib),
-				.space_hard_kib = le64_get(d->space_hard_kib),
-				.space_until_sec = le64_get(d->space_until_sec),
-				.inodes = le64_get(d->inodes),
-				.inodes_soft = le64_get(d->inodes_soft),
-				.inodes_hard = le64_get(d->inodes_hard),
-				.inodes_until_sec = le64_get(d->inodes_until_sec) };
+	struct quota q = { .id = le32_get(d->id),
+			   .space_bytes = le64_get(d->space_bytes),
+			   .space_soft_kib = le64_get(d->space_soft_kib),
+			   .space_hard_kib = le64_get(d->space_hard_kib),
+			   .space_until_sec = le64_get(d->space_until_sec),
+			   .inodes = le64_get(d->inodes),
+			   .inodes_soft = le64_get(d->inodes_soft),
+			   .inodes_hard = le64_get(d->inodes_hard),
+			   .inodes_until_sec = le64_get(d->inodes_until_sec) };
 
 	rest.inodes_until_sec = le64_put(0);
 	if (q.inodes_until_sec == 1 && is_free(&rest))
@@ -102,7 +102,7 @@ static struct ext4_quota decode(const struct ext4_disk_quota *d)
 	return q;
 }
 
-static struct ext4_disk_quota encode(const struct ext4_quota *q)
+static struct ext4_disk_quota encode(const struct quota *q)
 {
 	struct ext4_disk_quota d = { .id = le32_put(q->id),
 				     .space_bytes = le64_put(q->space_bytes),
@@ -187,7 +187,7 @@ static int take_record(struct walk *w, u32 blk, u32 id)
 	}
 	for (u32 i = 0; i < EXT4_QUOTA_PER_LEAF; i++) {
 		const struct ext4_disk_quota *d = &w->leaf.place[i];
-		struct ext4_quota q;
+		struct quota q;
 
 		if (le32_get(d->id) != id || is_free(d))
 			continue;
@@ -221,7 +221,7 @@ static int walk_node(struct walk *w, u32 blk, u32 depth, u32 id)
 }
 
 /* False: the file is none. */
-static bool read_head(struct walk *w, enum ext4_quota_kind kind)
+static bool read_head(struct walk *w, enum quota_kind kind)
 {
 	struct ext4_disk_quota_head h;
 	struct ext4_quota_list *out = w->out;
@@ -256,8 +256,7 @@ static bool read_head(struct walk *w, enum ext4_quota_kind kind)
 	return w->blocks > EXT4_QUOTA_ROOT;
 }
 
-int ext4_quota_parse(const struct ext4_quota_source *src, enum ext4_quota_kind kind,
-		     struct ext4_quota_list *out)
+int ext4_quota_parse(const struct ext4_quota_source *src, enum quota_kind kind, struct ext4_quota_list *out)
 {
 	struct walk w = { .src = src, .out = out };
 	int err = 0;
@@ -281,7 +280,7 @@ static int read_file(void *ctx, u64 off_bytes, void *buf, u64 len_bytes)
 	return ext4_read_content(ctx, off_bytes, buf, len_bytes);
 }
 
-int ext4_quota_load(struct ext4_inode *ei, enum ext4_quota_kind kind, struct ext4_quota_list *out)
+int ext4_quota_load(struct ext4_inode *ei, enum quota_kind kind, struct ext4_quota_list *out)
 {
 	const struct ext4_super *es = ext4_inode_super(ei);
 	struct ext4_quota_source src = { .read = read_file,
@@ -290,6 +289,33 @@ int ext4_quota_load(struct ext4_inode *ei, enum ext4_quota_kind kind, struct ext
 					 .blocks_max = es->blocks << es->block_bits >> 10 };
 
 	return ext4_quota_parse(&src, kind, out);
+}
+
+int ext4_quota(struct super_block *sb, enum quota_kind kind, quota_fn emit, void *ctx)
+{
+	struct ext4_super *es = ext4_super(sb);
+	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
+	u32 ino = ext4_quota_inum(&es->disk, kind);
+	struct ext4_quota_list l = { 0 };
+	int err;
+
+	if (!ino)
+		return fail(-EOPNOTSUPP, "the volume keeps no count for each %s", ext4_quota_name(kind));
+	if (!ei)
+		return fail(-ENOMEM, "no memory for an inode");
+	ei->vfs.sb = sb;
+	ei->vfs.ino = ino;
+	err = ext4_inode_load(ei);
+	if (!err && !is_reg(&ei->vfs))
+		err = corrupt(&sb->health, "inode", ino, "not a quota file");
+	if (!err)
+		err = ext4_quota_load(ei, kind, &l);
+	for (u32 i = 0; i < l.count && !err; i++)
+		err = emit(ctx, &l.quota[i]);
+	if (!err && l.bad)
+		err = corrupt(&sb->health, "inode", ino, "the quota file is damaged: %s", l.bad);
+	ext4_quota_list_free(&l);
+	return err;
 }
 
 /* ---- making ---- */
@@ -368,7 +394,7 @@ static bool pack_all(struct pack *p, const struct ext4_quota_list *l)
 	return true;
 }
 
-int ext4_quota_pack(const struct ext4_quota_list *l, enum ext4_quota_kind kind, u8 **bytes, u64 *len_bytes)
+int ext4_quota_pack(const struct ext4_quota_list *l, enum quota_kind kind, u8 **bytes, u64 *len_bytes)
 {
 	struct pack p = { 0 };
 	struct ext4_disk_quota_head *h;

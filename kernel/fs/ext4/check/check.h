@@ -319,7 +319,7 @@ struct ck {
 	u64 usual;            /* policy: that of the first encrypted inode; 0: none yet */
 	struct ck_map moved;  /* block of attributes that is claimed twice → where it is now */
 	struct ck_map ea;     /* inode with a value → attributes that have it */
-	struct ck_quota quota[EXT4_QUOTA_KINDS];
+	struct ck_quota quota[QUOTA_KINDS];
 	struct ck_wait *wait;
 	u32 waits, wait_room;
 	/* While the map of one inode is mended: */

@@ -12,7 +12,7 @@
 
 /* ---- counting ---- */
 
-static struct ck_usage *usage_of(struct ck *ck, enum ext4_quota_kind kind, u32 id)
+static struct ck_usage *usage_of(struct ck *ck, enum quota_kind kind, u32 id)
 {
 	struct ck_quota *q = &ck->quota[kind];
 	u64 *at = ck_map_at(ck, &q->of, (u64)id + 1);
@@ -33,7 +33,7 @@ void ck_quota_count(struct ck *ck, const struct ck_inode *ci)
 
 	if (!ext4_ino_public(es, ci->ino) || ci->flags & EXT4_FL_EA_INODE)
 		return;
-	for (enum ext4_quota_kind kind = 0; kind < EXT4_QUOTA_KINDS; kind++) {
+	for (enum quota_kind kind = 0; kind < QUOTA_KINDS; kind++) {
 		struct ck_usage *u = NULL;
 
 		if (ext4_quota_inum(&es->disk, kind))
@@ -102,13 +102,13 @@ static void write_blocks(struct ck *ck, struct ext4_inode *ei, const u8 *bytes, 
 }
 
 /* The inode for a file that has none. A user's and a group's has its number for good. */
-static int new_inode(struct ck *ck, enum ext4_quota_kind kind, u32 *ino)
+static int new_inode(struct ck *ck, enum quota_kind kind, u32 *ino)
 {
 	struct ext4_disk_super *d = &ck->es->disk;
 	u64 free_ino;
 	int err;
 
-	if (kind != EXT4_QUOTA_PROJECT)
+	if (kind != QUOTA_PROJECT)
 		return 0;
 	err = ck_alloc_ino(ck, 0, false, &free_ino);
 	if (err)
@@ -120,7 +120,7 @@ static int new_inode(struct ck *ck, enum ext4_quota_kind kind, u32 *ino)
 }
 
 /* is_one: its inode holds such a file. Else a project's may be anybody's, who keeps it. */
-static void store(struct ck *ck, enum ext4_quota_kind kind, bool is_one, const u8 *bytes, u64 len)
+static void store(struct ck *ck, enum quota_kind kind, bool is_one, const u8 *bytes, u64 len)
 {
 	scoped(ext4_inode_freep) struct ext4_inode *old = ext4_inode_alloc(), *ei = ext4_inode_alloc();
 	u32 ino = ext4_quota_inum(&ck->es->disk, kind);
@@ -131,7 +131,7 @@ static void store(struct ck *ck, enum ext4_quota_kind kind, bool is_one, const u
 		ck_no_memory(ck);
 		return;
 	}
-	if (load(ck, old, ino) && (is_one || kind != EXT4_QUOTA_PROJECT)) {
+	if (load(ck, old, ino) && (is_one || kind != QUOTA_PROJECT)) {
 		if (has_room(ck, old, blocks)) {
 			write_blocks(ck, old, bytes, len);
 			return;
@@ -151,19 +151,19 @@ static void store(struct ck *ck, enum ext4_quota_kind kind, bool is_one, const u
 
 static int by_id(const void *a, const void *b)
 {
-	const struct ext4_quota *x = a, *y = b;
+	const struct quota *x = a, *y = b;
 
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
-static bool says_something(const struct ext4_quota *q)
+static bool says_something(const struct quota *q)
 {
 	return q->space_bytes | q->inodes | q->space_soft_kib | q->space_hard_kib | q->inodes_soft |
 	       q->inodes_hard;
 }
 
 /* Writes the file, with the usage that was counted, and the rest as in l. */
-static void mend(struct ck *ck, enum ext4_quota_kind kind, struct ext4_quota_list *l)
+static void mend(struct ck *ck, enum quota_kind kind, struct ext4_quota_list *l)
 {
 	struct ck_quota *counted = &ck->quota[kind];
 	scoped(freep) u8 *bytes = NULL;
@@ -173,7 +173,7 @@ static void mend(struct ck *ck, enum ext4_quota_kind kind, struct ext4_quota_lis
 	for (u32 i = 0; i < counted->count; i++)
 		counted->usage[i].listed = false;
 	for (u32 i = 0; i < l->count; i++) {
-		struct ext4_quota *q = &l->quota[i];
+		struct quota *q = &l->quota[i];
 		u64 at = ck_map_get(&counted->of, (u64)q->id + 1);
 		struct ck_usage *u = at ? &counted->usage[at - 1] : NULL;
 
@@ -187,7 +187,7 @@ static void mend(struct ck *ck, enum ext4_quota_kind kind, struct ext4_quota_lis
 	l->count = kept;
 	for (u32 i = 0; i < counted->count; i++) {
 		const struct ck_usage *u = &counted->usage[i];
-		struct ext4_quota q = { .id = u->id, .space_bytes = u->bytes, .inodes = u->inodes };
+		struct quota q = { .id = u->id, .space_bytes = u->bytes, .inodes = u->inodes };
 
 		if (!u->listed && ext4_quota_list_add(l, &q)) {
 			ck_no_memory(ck);
@@ -203,14 +203,13 @@ static void mend(struct ck *ck, enum ext4_quota_kind kind, struct ext4_quota_lis
 }
 
 /* How many ids are counted wrongly; *first is such a one as the file has it. */
-static u64 wrong(struct ck *ck, enum ext4_quota_kind kind, const struct ext4_quota_list *l,
-		 struct ext4_quota *first)
+static u64 wrong(struct ck *ck, enum quota_kind kind, const struct ext4_quota_list *l, struct quota *first)
 {
 	struct ck_quota *counted = &ck->quota[kind];
 	u64 n = 0;
 
 	for (u32 i = 0; i < l->count; i++) {
-		const struct ext4_quota *q = &l->quota[i];
+		const struct quota *q = &l->quota[i];
 		u64 at = ck_map_get(&counted->of, (u64)q->id + 1);
 		struct ck_usage none = { 0 }, *u = at ? &counted->usage[at - 1] : &none;
 
@@ -222,13 +221,13 @@ static u64 wrong(struct ck *ck, enum ext4_quota_kind kind, const struct ext4_quo
 	}
 	for (u32 i = 0; i < counted->count; i++)
 		if (!counted->usage[i].listed && !n++)
-			*first = (struct ext4_quota){ .id = counted->usage[i].id };
+			*first = (struct quota){ .id = counted->usage[i].id };
 	return n;
 }
 
-static void check_usage(struct ck *ck, enum ext4_quota_kind kind, struct ext4_quota_list *l)
+static void check_usage(struct ck *ck, enum quota_kind kind, struct ext4_quota_list *l)
 {
-	struct ext4_quota says = { 0 };
+	struct quota says = { 0 };
 	u64 n = wrong(ck, kind, l, &says), at = ck_map_get(&ck->quota[kind].of, (u64)says.id + 1);
 	struct ck_usage is = at ? ck->quota[kind].usage[at - 1] : (struct ck_usage){ 0 };
 
@@ -240,7 +239,7 @@ static void check_usage(struct ck *ck, enum ext4_quota_kind kind, struct ext4_qu
 		mend(ck, kind, l);
 }
 
-static void check_file(struct ck *ck, enum ext4_quota_kind kind)
+static void check_file(struct ck *ck, enum quota_kind kind)
 {
 	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
 	u32 ino = ext4_quota_inum(&ck->es->disk, kind);
@@ -268,7 +267,7 @@ void ck_quotas(struct ck *ck)
 {
 	if (ck_mends(ck) && ck->sum->mended)
 		return;
-	for (enum ext4_quota_kind kind = 0; kind < EXT4_QUOTA_KINDS && ck_goes_on(ck); kind++)
+	for (enum quota_kind kind = 0; kind < QUOTA_KINDS && ck_goes_on(ck); kind++)
 		if (ext4_quota_inum(&ck->es->disk, kind))
 			check_file(ck, kind);
 }

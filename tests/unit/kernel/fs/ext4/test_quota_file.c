@@ -32,7 +32,7 @@ static void parse(struct bytes *b, struct ext4_quota_list *out)
 		.read = read_bytes, .ctx = b, .size_bytes = b->len, .blocks_max = 1u << 20
 	};
 
-	assert_int_equal(ext4_quota_parse(&src, EXT4_QUOTA_GROUP, out), 0);
+	assert_int_equal(ext4_quota_parse(&src, QUOTA_GROUP, out), 0);
 }
 
 /* n records whose ids are `step` apart. */
@@ -42,11 +42,11 @@ static struct bytes make(u32 n, u32 step)
 	struct bytes b = { 0 };
 
 	for (u32 i = 0; i < n; i++) {
-		struct ext4_quota q = { .id = i * step, .space_bytes = i * 4096ull, .inodes_hard = i };
+		struct quota q = { .id = i * step, .space_bytes = i * 4096ull, .inodes_hard = i };
 
 		assert_int_equal(ext4_quota_list_add(&l, &q), 0);
 	}
-	assert_int_equal(ext4_quota_pack(&l, EXT4_QUOTA_GROUP, &b.p, &b.len), 0);
+	assert_int_equal(ext4_quota_pack(&l, QUOTA_GROUP, &b.p, &b.len), 0);
 	ext4_quota_list_free(&l);
 	return b;
 }
