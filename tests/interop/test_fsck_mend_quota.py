@@ -2,11 +2,11 @@
 werunos fsck and quota files: what e2fsck -fn says of usage and of the files is said here too; mended by the first run, nothing is found by the second
 nor by e2fsck, and limits are kept.
 """
-import shutil, struct
+import shutil, struct, subprocess
 import pytest
 import mounts
 from test_fsck import debugfs, e2fsck, fsck, word
-from test_fsck_mend_super import assert_mended
+from test_fsck_mend_super import assert_mended, mend
 
 BASE = ('none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,'
         'metadata_csum,orphan_file,quota')
@@ -217,3 +217,19 @@ def test_somebody_s_file_is_no_quota_file(sound, tmp_path):
     assert debugfs(image, 'cat <%d>' % ino) == content
     assert project_ino(image) != ino
     assert ' %d (' % ino in debugfs(image, 'ls lost+found', 'ls d').replace('  ', ' ')
+
+
+def test_no_room(sound, tmp_path):
+    """Of a full volume the file cannot become longer: that is said, and all else stays."""
+    image = copy_of(sound, '1k', tmp_path)
+    debugfs(image, 'cd d', *['mknod n%d p' % i for i in range(300)], *['sif n%d uid %d' % (i, i * 123456) for i in range(300)])
+    free = int(subprocess.run(['dumpe2fs', '-h', str(image)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.decode()
+               .split('Free blocks:')[1].split()[0])
+    with open(tmp_path / 'fill', 'wb') as f:
+        f.write(b'x' * ((free - 200) * 1024))
+    debugfs(image, 'write %s fill' % (tmp_path / 'fill'))
+    r = mend(image)
+    assert r.returncode == 4 and b'[quota-' in r.stdout, (r.returncode, r.stdout[-500:])
+    assert {c for c, _, _ in fsck(image)[1]} == {'quota-usage', 'super-state'}
+    debugfs(image, 'rm fill')
+    assert '[quota-usage]' in assert_mended(image)

@@ -101,19 +101,20 @@ static void write_blocks(struct ck *ck, struct ext4_inode *ei, const u8 *bytes, 
 	}
 }
 
-/* The inode for a file that has none. A user's and a group's has its number for good. */
-static int new_inode(struct ck *ck, enum quota_kind kind, u32 *ino)
+/* A user's and a group's file has its inode for good; a project's gets another. */
+static int make_file(struct ck *ck, enum quota_kind kind, bool in_place, u64 blocks, u32 *ino)
 {
 	struct ext4_disk_super *d = &ck->es->disk;
-	u64 free_ino;
-	int err;
+	u64 other = *ino;
+	int err = 0;
 
-	if (kind != QUOTA_PROJECT)
-		return 0;
-	err = ck_alloc_ino(ck, 0, false, &free_ino);
-	if (err)
+	if (!in_place && kind == QUOTA_PROJECT)
+		err = ck_alloc_ino(ck, 0, false, &other);
+	if (!err)
+		err = ck_file_make(ck, (u32)other, (u32)blocks);
+	if (err || other == *ino)
 		return err;
-	*ino = (u32)free_ino;
+	*ino = (u32)other;
 	d->prj_quota_inum = le32_put(*ino);
 	ck_super_put(ck);
 	return 0;
@@ -125,26 +126,23 @@ static void store(struct ck *ck, enum quota_kind kind, bool is_one, const u8 *by
 	scoped(ext4_inode_freep) struct ext4_inode *old = ext4_inode_alloc(), *ei = ext4_inode_alloc();
 	u32 ino = ext4_quota_inum(&ck->es->disk, kind);
 	u64 blocks = DIV_ROUND_UP(len, (u64)ext4_block_bytes(ck->es));
-	int err = 0;
+	bool in_place;
+	int err;
 
 	if (!old || !ei) {
 		ck_no_memory(ck);
 		return;
 	}
-	if (load(ck, old, ino) && (is_one || kind != QUOTA_PROJECT)) {
-		if (has_room(ck, old, blocks)) {
-			write_blocks(ck, old, bytes, len);
-			return;
-		}
-	} else {
-		err = new_inode(ck, kind, &ino);
+	in_place = load(ck, old, ino) && (is_one || kind != QUOTA_PROJECT);
+	if (in_place && has_room(ck, old, blocks)) {
+		write_blocks(ck, old, bytes, len);
+		return;
 	}
-	if (!err)
-		err = ck_file_make(ck, ino, (u32)blocks);
+	err = make_file(ck, kind, in_place, blocks, &ino);
 	if (!err && load(ck, ei, ino))
 		write_blocks(ck, ei, bytes, len);
 	else if (!ck->err)
-		ck_not_mended(ck, CK_QUOTA_FILE, ino, err_text());
+		ck_not_mended(ck, CK_QUOTA_FILE, ino, err ? err_text() : "its inode cannot be read");
 }
 
 /* ---- comparing ---- */
