@@ -44,6 +44,7 @@ int cmd_stat(int argc, char **argv);
 int cmd_cat(int argc, char **argv);
 int cmd_dump(int argc, char **argv);
 int cmd_subvolume(int argc, char **argv);
+int cmd_quota(int argc, char **argv);
 int cmd_cp(int argc, char **argv);
 int cmd_unpack(int argc, char **argv);
 int cmd_export(int argc, char **argv);

@@ -30,6 +30,8 @@ static const struct command commands[] = {
 	  "show one object as it lies on the disk", cmd_dump },
 	{ "subvolume", "list [--json] [-p N] [--device DEV …] IMAGE",
 	  "list the subvolumes and snapshots of a btrfs volume", cmd_subvolume },
+	{ "quota", "[--user] [--group] [--project] [--json] [-p N] IMAGE",
+	  "show what users, groups and projects use, and may use", cmd_quota },
 	{ "cp", "[-a] [-L] [-x] " COPY_ARGS " SOURCE … DEST   (either is IMAGE[#pN]:/PATH)",
 	  "copy files and trees into a volume, out of one, or from one to another", cmd_cp },
 	{ "unpack",

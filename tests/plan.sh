@@ -24,7 +24,7 @@ plan() {
 	[ "$1" = fast ] || job interop/copies 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_{cp,unpack,mkfs,edit}.py
 	[ "$1" = fast ] || job interop/from 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py tests/interop/test_from_places.py
 	[ "$1" = fast ] || job interop/fsck 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py
-	[ "$1" = fast ] || job interop/fsck_mend 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck_mend_{super,inodes,dirs}.py \
+	[ "$1" = fast ] || job interop/fsck_mend 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck_mend_{super,inodes,dirs,quota}.py \
 		tests/interop/test_fsck_host.py
 	[ "$1" = fast ] || plan_fsck "$1"
 	[ "$1" = fast ] || job interop/btrfs 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs{,_devices,_files,_life,_trees}.py

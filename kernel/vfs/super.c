@@ -124,6 +124,12 @@ int vfs_subvolumes(struct super_block *sb, subvolume_fn emit, void *ctx)
 				   : fail(-EOPNOTSUPP, "%s has no subvolumes", sb->type->name);
 }
 
+int vfs_quota(struct super_block *sb, enum quota_kind kind, quota_fn emit, void *ctx)
+{
+	return sb->ops->quota ? sb->ops->quota(sb, kind, emit, ctx)
+			      : fail(-EOPNOTSUPP, "%s has no quota", sb->type->name);
+}
+
 void vfs_shutdown(struct super_block *sb)
 {
 	if (sb->rdonly)

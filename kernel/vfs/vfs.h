@@ -155,6 +155,17 @@ struct subvolume {
 /* Returns 0 to go on, else what ends the listing and is its result. */
 typedef int (*subvolume_fn)(void *ctx, const struct subvolume *s);
 
+/* What an id uses, and may use. */
+enum quota_kind { QUOTA_USER, QUOTA_GROUP, QUOTA_PROJECT, QUOTA_KINDS };
+struct quota {
+	u32 id;
+	/* Limits 0: none. Until then more than the soft limit may be used; 0: no more is. */
+	u64 space_bytes, space_soft_kib, space_hard_kib, space_until_sec;
+	u64 inodes, inodes_soft, inodes_hard, inodes_until_sec;
+};
+/* As subvolume_fn. */
+typedef int (*quota_fn)(void *ctx, const struct quota *q);
+
 /* A hash that stands for a file's whole content; which one, by the numbers of linux/fsverity.h. */
 #define DIGEST_MAX_BYTES 64u
 struct file_digest {
@@ -214,6 +225,8 @@ struct super_ops {
 	void (*readahead_inodes)(struct super_block *sb, const u64 *inos, u32 n);
 	/* The trees of files that the volume has, the shown one among them, by id. NULL: there is no such thing. */
 	int (*subvolumes)(struct super_block *sb, subvolume_fn emit, void *ctx);
+	/* Usage and limits, by id. -EOPNOTSUPP: this kind is not counted. NULL: none is. */
+	int (*quota)(struct super_block *sb, enum quota_kind kind, quota_fn emit, void *ctx);
 	/* Tells the device which of the bytes [off, off + len) of the volume are free, in pieces of at least min_bytes. NULL: -EOPNOTSUPP. */
 	int (*trim)(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes, u64 *trimmed_bytes);
 	/* From now on nothing is written to the volume any more, as if the power had gone; what was acknowledged before is durable if it
@@ -636,6 +649,8 @@ int vfs_trim(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes
 	     u64 *trimmed_bytes) __must_check;
 /* See super_ops. -EOPNOTSUPP. */
 int vfs_subvolumes(struct super_block *sb, subvolume_fn emit, void *ctx) __must_check;
+/* What the volume keeps count of, by id. -EOPNOTSUPP: nothing of the kind. */
+int vfs_quota(struct super_block *sb, enum quota_kind kind, quota_fn emit, void *ctx) __must_check;
 /* The volume stays as a power cut at this moment would leave it; it is still shown. */
 void vfs_shutdown(struct super_block *sb);
 

@@ -581,6 +581,44 @@ int ext4_map(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *
 /* Content of an inode that is not cached elsewhere: slow symlinks, attribute values, system files. Holes are zeros. */
 int ext4_read_content(struct ext4_inode *ei, u64 off_bytes, void *buf, u64 len_bytes) __must_check;
 
+/* ---- quota_file.c: usage and limits, per user, group and project ---- */
+
+/* What a file says. */
+struct ext4_quota_list {
+	struct quota *quota; /* by id */
+	u32 count, room;
+	u32 space_grace_sec, inodes_grace_sec;
+	u32 flags;
+	bool is_one;     /* the file begins as a quota file of this kind */
+	const char *bad; /* what is wrong with the file: there may be more than what is here; NULL: nothing */
+};
+/* Where the file's bytes come from. */
+struct ext4_quota_source {
+	int (*read)(void *ctx, u64 off_bytes, void *buf, u64 len_bytes);
+	void *ctx;
+	u64 size_bytes;
+	u64 blocks_max; /* that it can have, in EXT4_QUOTA_BLOCK */
+};
+/* "user", "group", "project". */
+const char *ext4_quota_name(enum quota_kind kind);
+/* Its file, as the superblock names it; 0: there is none. */
+u32 ext4_quota_inum(const struct ext4_disk_super *d, enum quota_kind kind);
+/* Whom the inode counts for. */
+u32 ext4_quota_id(const struct ext4_super *es, const struct ext4_disk_inode *raw, enum quota_kind kind);
+/* A damaged file is no error: see out->bad. Ended by ext4_quota_list_free in any case. */
+int ext4_quota_parse(const struct ext4_quota_source *src, enum quota_kind kind,
+		     struct ext4_quota_list *out) __must_check;
+/* The same of the file, whose inode was loaded. */
+int ext4_quota_load(struct ext4_inode *ei, enum quota_kind kind, struct ext4_quota_list *out) __must_check;
+/* Room for one more at the end. */
+int ext4_quota_list_add(struct ext4_quota_list *l, const struct quota *q) __must_check;
+void ext4_quota_list_free(struct ext4_quota_list *l);
+/* super_ops.quota */
+int ext4_quota(struct super_block *sb, enum quota_kind kind, quota_fn emit, void *ctx);
+/* The bytes of a file that says this, freed by the caller. */
+int ext4_quota_pack(const struct ext4_quota_list *l, enum quota_kind kind, u8 **bytes,
+		    u64 *len_bytes) __must_check;
+
 /* ---- hash.c ---- */
 
 struct ext4_hash {

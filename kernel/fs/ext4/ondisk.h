@@ -645,4 +645,60 @@ struct ext4_disk_orphan_tail {
 };
 DISK_SIZE(struct ext4_disk_orphan_tail, 8);
 
+/* ---- quota files (include/linux/dqblk_v2.h, fs/quota/quotaio_v2.h and quota_tree.h of the kernel) ---- */
+
+#define EXT4_QUOTA_MAGIC_USER    0xd9c01f11u
+#define EXT4_QUOTA_MAGIC_GROUP   0xd9c01927u
+#define EXT4_QUOTA_MAGIC_PROJECT 0xd9c03f14u
+#define EXT4_QUOTA_VERSION       1u
+#define EXT4_QUOTA_BLOCK         1024u /* of the file, whatever those of the volume are */
+#define EXT4_QUOTA_ROOT          1u    /* the block where the tree begins */
+#define EXT4_QUOTA_DEPTH         4u    /* nodes on the way to a leaf, one for each byte of an id */
+#define EXT4_QUOTA_FANOUT        256u
+#define EXT4_QUOTA_PER_LEAF      14u
+
+/* Block 0. */
+struct ext4_disk_quota_head {
+	le32 magic;            /* 0x00 */
+	le32 version;          /* 0x04 */
+	le32 space_grace_sec;  /* 0x08 */
+	le32 inodes_grace_sec; /* 0x0c */
+	le32 flags;            /* 0x10 */
+	le32 blocks;           /* 0x14 of the file, in EXT4_QUOTA_BLOCK */
+	le32 free_block;       /* 0x18 the first of the blocks that nothing uses; 0: none */
+	le32 free_leaf;        /* 0x1c the first of the leaves with room; 0: none */
+};
+DISK_SIZE(struct ext4_disk_quota_head, 32);
+
+/* A node of the tree: where those below it are; 0: nothing. */
+struct ext4_disk_quota_node {
+	le32 child[EXT4_QUOTA_FANOUT];
+};
+DISK_SIZE(struct ext4_disk_quota_node, EXT4_QUOTA_BLOCK);
+
+/* All zeros: a free place. What would be all zeros has inodes_until_sec 1. */
+struct ext4_disk_quota {
+	le32 id;               /* 0x00 */
+	le32 pad;              /* 0x04 */
+	le64 inodes_hard;      /* 0x08 */
+	le64 inodes_soft;      /* 0x10 */
+	le64 inodes;           /* 0x18 */
+	le64 space_hard_kib;   /* 0x20 */
+	le64 space_soft_kib;   /* 0x28 */
+	le64 space_bytes;      /* 0x30 */
+	le64 space_until_sec;  /* 0x38 */
+	le64 inodes_until_sec; /* 0x40 */
+};
+DISK_SIZE(struct ext4_disk_quota, 72);
+DISK_FIELD(struct ext4_disk_quota, space_bytes, 0x30);
+
+struct ext4_disk_quota_leaf {
+	le32 next_free, prev_free; /* 0x00 of the leaves with room */
+	le16 count;                /* 0x08 of places in use */
+	le16 pad1;                 /* 0x0a */
+	le32 pad2;                 /* 0x0c */
+	struct ext4_disk_quota place[EXT4_QUOTA_PER_LEAF];
+};
+DISK_SIZE(struct ext4_disk_quota_leaf, EXT4_QUOTA_BLOCK);
+
 #endif

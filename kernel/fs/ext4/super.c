@@ -116,6 +116,7 @@ static const struct super_ops ext4_super_ops = {
 	.sync = ext4_sync,
 	.statfs = ext4_statfs,
 	.readahead_inodes = ext4_readahead_inodes,
+	.quota = ext4_quota,
 	.trim = ext4_trim,
 	.shutdown = ext4_shutdown,
 	.put_super = ext4_put_super,

@@ -27,8 +27,10 @@ static int run(struct ck *ck)
 		pass[i](ck);
 		if (pass[i] == ck_inodes && !ck->rest)
 			ck_own_make(ck);
-		if (pass[i] == ck_links)
+		if (pass[i] == ck_links) {
 			ck_find_names(ck);
+			ck_quotas(ck);
+		}
 		if (ck->stale)
 			break;
 	}

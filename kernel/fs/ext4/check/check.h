@@ -13,7 +13,7 @@
  *   supers   superblock, descriptors, their copies, the journal, what protects against two mounts
  *   inodes   every inode, its map and its attributes: what is in use, and what it claims
  *   dirs     every block of every directory
- *   links    whether everything has a name and is counted by it
+ *   links    whether everything has a name and is counted by it; then quotas: what its owners use
  *   bitmaps  bitmaps, groups and the superblock's sums against what was found
  *
  * Invariants
@@ -201,7 +201,11 @@
 	  "no way leads from the root to the directory", ASK, "give it a name in lost+found")                \
 	X(NO_NAME, "inode-no-name", "inode", LOSS, "in use, but without a name", ASK,                        \
 	  "give it a name in lost+found")                                                                    \
-	X(LINKS, "links", "inode", WRONG, "the number of links is wrong", SAFE, "set the number")
+	X(LINKS, "links", "inode", WRONG, "the number of links is wrong", SAFE, "set the number")            \
+	X(QUOTA_FILE, "quota-file", "inode", WRONG, "the quota file is damaged", ASK,                        \
+	  "make it anew, with the limits that can be read")                                                  \
+	X(QUOTA_USAGE, "quota-usage", "inode", WRONG, "the quota file says another usage than there is",     \
+	  SAFE, "count the usage anew, and keep the limits")
 
 enum ck_code {
 #define CK_NAME(name, ...) CK_##name,
@@ -259,6 +263,18 @@ struct ck_run {
 	bool unwritten;
 };
 
+/* What an id uses. */
+struct ck_usage {
+	u64 bytes, inodes;
+	u32 id;
+	bool listed; /* the quota file has it */
+};
+struct ck_quota {
+	struct ck_map of; /* id, from 1 → index of usage, from 1 */
+	struct ck_usage *usage;
+	u32 count, room;
+};
+
 /* A finding about an inode that waits for the inode's name. */
 struct ck_wait {
 	enum ck_code code;
@@ -305,6 +321,7 @@ struct ck {
 	u64 usual;            /* policy: that of the first encrypted inode; 0: none yet */
 	struct ck_map moved;  /* block of attributes that is claimed twice → where it is now */
 	struct ck_map ea;     /* inode with a value → attributes that have it */
+	struct ck_quota quota[QUOTA_KINDS];
 	struct ck_wait *wait;
 	u32 waits, wait_room;
 	/* While the map of one inode is mended: */
@@ -464,6 +481,8 @@ void ck_mmp_put(struct ck *ck);
 u64 ck_resize_clusters(const struct ext4_super *es);
 /* A reserved inode that is nothing. */
 void ck_reserved_clear(struct ck *ck, u32 ino);
+/* After the pass over the inodes: the inode, one of the volume's own, becomes a file of n free blocks, whose content is what is there. */
+int ck_file_make(struct ck *ck, u32 ino, u32 n) __must_check;
 /* After the pass over the inodes: what is to be made in free blocks. */
 void ck_own_make(struct ck *ck);
 
@@ -497,6 +516,7 @@ struct ck_inode {
 	u64 size_bytes;
 	bool is_dir;
 	u64 clusters;     /* claimed, data and map */
+	u64 values;       /* of attributes, in inodes of their own */
 	u64 last_cluster; /* of the data */
 	s64 last_lblk;    /* mapped; -1: none */
 	s64 last_written; /* mapped and written */
@@ -626,6 +646,13 @@ bool ck_drop_name(struct ck *ck, const struct ck_dir *d, u32 ino);
 void ck_inline_drop(struct ck *ck, struct ck_inode *ci);
 /* The directory has the blocks 0 to count - 1, those that it had and free ones; holes are filled. The caller writes the new ones, and puts ci. */
 bool ck_dir_set_blocks(struct ck *ck, struct ck_dir *d, struct ck_inode *ci, u32 count);
+
+/* ---- quotas.c ---- */
+
+/* An inode that is in use, all of which was looked at. */
+void ck_quota_count(struct ck *ck, const struct ck_inode *ci);
+/* After all of them. */
+void ck_quotas(struct ck *ck);
 
 /* ---- the passes ---- */
 

@@ -423,8 +423,10 @@ static void check_content(struct ck *ck, struct ck_inode *ci)
 		remember_dir(ck, ci, first);
 	if (S_ISLNK(ci->mode))
 		check_symlink(ck, ci);
-	if (le16_get(ci->raw->mode))
+	if (le16_get(ci->raw->mode)) {
 		check_block_count(ck, ci);
+		ck_quota_count(ck, ci);
+	}
 }
 
 /* A reserved inode that is in use on this volume. */

@@ -136,6 +136,21 @@ static void write_file(struct ck *ck, const struct ext4_mkfs_file *f)
 	inode_put(ck, f->ino, &raw);
 }
 
+int ck_file_make(struct ck *ck, u32 ino, u32 n)
+{
+	struct ext4_mkfs_plan p;
+	int err = plan_open(ck, &p);
+
+	/* A file of the plan's, which frees it. */
+	p.orphans = (struct ext4_mkfs_file){ .ino = ino, .blocks = n };
+	if (!err)
+		err = place(ck, &p, &p.orphans);
+	if (!err)
+		write_file(ck, &p.orphans);
+	ext4_mkfs_free(&p);
+	return err;
+}
+
 /* ---- the journal ---- */
 
 /* A log without transactions in the blocks that its inode has. */

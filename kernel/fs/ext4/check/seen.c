@@ -53,6 +53,10 @@ void ck_seen_free(struct ck *ck)
 	free(ck->node);
 	free(ck->fresh);
 	map_free(&ck->ea);
+	for (u32 i = 0; i < ARRAY_SIZE(ck->quota); i++) {
+		map_free(&ck->quota[i].of);
+		free(ck->quota[i].usage);
+	}
 	for (u32 i = 0; i < ck->waits; i++)
 		free(ck->wait[i].text);
 	free(ck->wait);

@@ -250,6 +250,16 @@ static void check_own_inodes(struct ck *ck)
 		   MAX(le32_get(d->grp_quota_inum), le32_get(d->prj_quota_inum)));
 	if (field_wrong(ck, !quota && inum >= es->first_ino, "an inode for quota, without the feature", inum))
 		d->usr_quota_inum = d->grp_quota_inum = d->prj_quota_inum = le32_put(0);
+	inum = ext4_quota_inum(d, QUOTA_USER);
+	if (field_wrong(ck, inum && inum != EXT4_INO_USR_QUOTA, "the inode for users' quota", inum))
+		d->usr_quota_inum = le32_put(EXT4_INO_USR_QUOTA);
+	inum = ext4_quota_inum(d, QUOTA_GROUP);
+	if (field_wrong(ck, inum && inum != EXT4_INO_GRP_QUOTA, "the inode for groups' quota", inum))
+		d->grp_quota_inum = le32_put(EXT4_INO_GRP_QUOTA);
+	inum = ext4_quota_inum(d, QUOTA_PROJECT);
+	if (field_wrong(ck, inum && (inum < es->first_ino || inum > es->inodes),
+			"the inode for projects' quota", inum))
+		d->prj_quota_inum = le32_put(0);
 	if (field_wrong(ck, !ext4_has_compat(es, EXT4_COMPAT_ORPHAN_FILE) && le32_get(d->orphan_file_inum),
 			"the orphan file, without the feature", le32_get(d->orphan_file_inum)))
 		d->orphan_file_inum = le32_put(0);

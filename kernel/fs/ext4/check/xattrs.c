@@ -137,6 +137,7 @@ static bool value_inode(struct ck *ck, struct ck_inode *ci, const struct ext4_di
 	word = le32_put(value_inode_hash(ck, ino));
 	right = hash_right(e, word.b, sizeof(word));
 	noted = is_owner_noted(ck, ci, ino);
+	ci->values++;
 	/* Those of old are not counted for their owner. */
 	if (right)
 		ci->clusters += DIV_ROUND_UP((u64)le32_get(e->value_size), cluster);
