@@ -477,3 +477,14 @@ def test_high_half_of_the_length_of_a_text(sound, tmp_path):
     debugfs(image, 'sif link uid 0')
     mends(image, 'inode-field')
     assert 'target' in debugfs(image, 'stat link')
+
+
+def test_long_extent_that_begins_in_metadata(tmp_path):
+    """Its beginning is what a damaged descriptor claims, too: the directory keeps its names."""
+    image = tree_with(tmp_path, 'extents', one=1)
+    debugfs(image, 'mkdir dir', 'mkdir dir/sub')
+    blk = block_of(image, 'dir')
+    word(image, inode_off(image, 'dir') + 0x38, '<H', 0x300)
+    debugfs(image, 'sif dir uid 0', 'set_bg 0 inode_bitmap %d' % blk, 'set_bg 0 checksum calc')
+    mends(image, 'extent-range')
+    assert '/sub/' in debugfs(image, 'ls -p dir')

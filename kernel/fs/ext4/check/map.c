@@ -204,14 +204,19 @@ static void save_beginning(struct ck *ck, const struct ck_inode *ci, u64 lblk, u
 		ck_run_add(ck, lblk, pblk, MIN(len, (u64)EXT4_EXTENT_INIT_MAX), false);
 }
 
-/* It has more blocks than the file says that it has, and goes on behind its end: both of these are not wrong by chance. */
-static bool is_too_long(const struct ck *ck, const struct ck_inode *ci, u64 lblk, u64 len)
+/*
+ * How many blocks of an extent can be the file's: of one that has more than the file says that it has, and goes on behind its end, those before the
+ * end. Both of these are not wrong by chance.
+ */
+static u64 len_right(const struct ck *ck, const struct ck_inode *ci, u64 lblk, u64 len)
 {
 	u32 bits = ck->es->block_bits;
 	u64 end = DIV_ROUND_UP(ci->size_bytes, 1ull << bits),
 	    all = ext4_inode_blocks_512(ck->es, ci->raw) >> (bits - 9);
 
-	return all && lblk < end && lblk + len > end && len > all && !(ci->flags & EXT4_FL_VERITY);
+	if (!all || lblk >= end || lblk + len <= end || len <= all || ci->flags & EXT4_FL_VERITY)
+		return len;
+	return MIN(end - lblk, all);
 }
 
 static void leaf(struct ck *ck, struct ck_inode *ci, struct frame *f)
@@ -232,8 +237,7 @@ static void leaf(struct ck *ck, struct ck_inode *ci, struct frame *f)
 			if (ck_mends(ck) && lblk + len <= EXT4_LBLK_END && on_volume(ck, pblk, len))
 				ck_run_add(ck, lblk, pblk, len, ext4_extent_unwritten(&e[i]));
 			f->next = MAX(f->next, before);
-		} else if (!len || !on_volume(ck, pblk, len) || lblk + len > UINT32_MAX ||
-			   is_too_long(ck, ci, lblk, len)) {
+		} else if (!len || !on_volume(ck, pblk, len) || lblk + len > UINT32_MAX) {
 			ci->rebuild |= damage(
 				ck, ci, CK_EXTENT_RANGE, "%s, file block %llu, block %llu, length %llu",
 				bad ? bad : "it goes beyond what a file can have", (unsigned long long)lblk,
@@ -241,6 +245,14 @@ static void leaf(struct ck *ck, struct ck_inode *ci, struct frame *f)
 			if (ck_mends(ck) && !ck->again)
 				save_beginning(ck, ci, lblk, pblk, len);
 		} else {
+			u64 right = len_right(ck, ci, lblk, len);
+
+			if (right < len && damage(ck, ci, CK_EXTENT_RANGE,
+						  "it is longer than the file, file block %llu, length %llu",
+						  (unsigned long long)lblk, (unsigned long long)len)) {
+				ci->rebuild = true;
+				len = right;
+			}
 			run(ck, ci, lblk, pblk, len, ext4_extent_unwritten(&e[i]));
 		}
 	}
