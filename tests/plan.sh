@@ -88,7 +88,7 @@ plan_long() {
 ext4_kinds() {
 	case $1 in
 	fast) echo default ;;
-	all) echo default old 1k ext3 nojournal inline ;;
+	all) echo default old 1k ext3 nojournal inline jfiles ;;
 	long) echo "$ext4_volumes" ;;
 	esac
 }

@@ -91,19 +91,27 @@ static u32 piece_max(const struct ext4_inode *ei, u64 lblk)
 	return has_extents(ei) ? EXT4_EXTENT_UNWRITTEN_MAX : ext4_indirect_piece(ei, lblk);
 }
 
-/* Reserved blocks become part of the map. They stay reserved when that fails with nothing done. */
+/* Reserved blocks become part of the map. They stay reserved when that fails with nothing done. Locks: tree W. */
+static int insert_locked(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk,
+			 bool unwritten)
+{
+	int err = ext4_map_insert(h, ei, lblk, len, pblk, unwritten);
+
+	if (!err) {
+		err = ext4_blocks_take(h, pblk, len);
+		if (err)
+			err = ext4_abort(h->es, err);
+	}
+	return err;
+}
+
 static int insert_reserved(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk,
 			   bool unwritten)
 {
 	int err;
 
 	rw_write_lock(&ei->tree);
-	err = ext4_map_insert(h, ei, lblk, len, pblk, unwritten);
-	if (!err) {
-		err = ext4_blocks_take(h, pblk, len);
-		if (err)
-			err = ext4_abort(h->es, err);
-	}
+	err = insert_locked(h, ei, lblk, len, pblk, unwritten);
 	rw_write_unlock(&ei->tree);
 	return err;
 }
@@ -334,25 +342,21 @@ int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping
 	return err;
 }
 
-/* The blocks of m become the file's, or count as written. */
+/* The blocks of m become the file's, or count as written. Those whose bytes go through the journal have them before anybody sees the map. */
 static int commit_map(struct ext4_handle *h, struct ext4_inode *ei, const struct mapping *m)
 {
 	u32 bits = h->es->block_bits, len = (u32)(m->len_bytes >> bits);
 	u64 lblk = m->off_bytes >> bits;
 	int err = 0;
 
-	switch (m->fs_private[WHAT]) {
-	case IS_NEW:
-		err = insert_reserved(h, ei, lblk, len, m->fs_private[PBLK], false);
-		break;
-	case IS_UNWRITTEN:
-		rw_write_lock(&ei->tree);
+	rw_write_lock(&ei->tree);
+	if (m->fs_private[WHAT] == IS_NEW)
+		err = insert_locked(h, ei, lblk, len, m->fs_private[PBLK], false);
+	else if (m->fs_private[WHAT] == IS_UNWRITTEN)
 		err = ext4_extent_convert(h, ei, lblk, len);
-		rw_write_unlock(&ei->tree);
-		break;
-	}
 	if (!err && staged(m))
 		err = ext4_jdata_put(h, ei, m->fs_private[PBLK], len, staged(m));
+	rw_write_unlock(&ei->tree);
 	return err;
 }
 
