@@ -88,7 +88,7 @@ plan_long() {
 ext4_kinds() {
 	case $1 in
 	fast) echo default ;;
-	all) echo default old 1k ext3 nojournal inline clusters 64k ;;
+	all) echo default old 1k ext3 nojournal inline clusters 64k jfiles ;;
 	long) echo "$ext4_volumes" ;;
 	esac
 }

@@ -80,6 +80,25 @@ static void look_in_cache(struct inode *inode, u64 lblk, u64 end, u32 bits, cons
 	}
 }
 
+/* Locks: tree R. */
+static void map_run(struct inode *inode, u64 lblk, u64 end, const struct ext4_run *run, struct mapping *m)
+{
+	struct ext4_inode *ei = ext4_inode(inode);
+	u32 bits = ext4_inode_super(ei)->block_bits;
+
+	m->off_bytes = run->lblk << bits;
+	m->len_bytes = MIN(run->len, end - run->lblk) << bits;
+	if (run->last || run->lblk + run->len >= end)
+		m->flags = MAP_LAST;
+	if (!run->pblk)
+		return;
+	m->kind = run->unwritten ? MAP_UNWRITTEN : MAP_DATA;
+	m->dev = inode->sb->dev;
+	m->dev_off_bytes = run->pblk << bits;
+	if (!run->unwritten && ext4_jdata(ei))
+		look_in_cache(inode, lblk, end, bits, run, m);
+}
+
 int ext4_map(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *out)
 {
 	struct ext4_inode *ei = ext4_inode(inode);
@@ -100,21 +119,10 @@ int ext4_map(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping *
 	len_bytes = MIN(len_bytes, end - off_bytes);
 	rw_read_lock(&ei->tree);
 	err = ext4_map_blocks(ei, lblk, ((off_bytes + len_bytes - 1) >> bits) - lblk + 1, &run);
+	if (!err)
+		map_run(inode, lblk, end >> bits, &run, out);
 	rw_read_unlock(&ei->tree);
-	if (err)
-		return err;
-	out->off_bytes = run.lblk << bits;
-	out->len_bytes = MIN(run.len, (end >> bits) - run.lblk) << bits;
-	if (run.last || run.lblk + run.len >= end >> bits)
-		out->flags = MAP_LAST;
-	if (run.pblk) {
-		out->kind = run.unwritten ? MAP_UNWRITTEN : MAP_DATA;
-		out->dev = inode->sb->dev;
-		out->dev_off_bytes = run.pblk << bits;
-		if (!run.unwritten && ext4_jdata(ei))
-			look_in_cache(inode, lblk, end >> bits, bits, &run, out);
-	}
-	return 0;
+	return err;
 }
 
 int ext4_read_content(struct ext4_inode *ei, u64 off_bytes, void *buf, u64 len_bytes)

@@ -132,19 +132,27 @@ static int place(struct ext4_inode *ei, u64 lblk, u32 want, u32 flags, u64 *pblk
 	return ext4_blocks_reserve(ext4_inode_super(ei), ext4_goal(ei, lblk), want, flags, pblk, len);
 }
 
-/* Blocks become part of the map, fresh: reserved ones, which are taken. They stay reserved when that fails with nothing done. */
+/* Blocks become part of the map, fresh: reserved ones, which are taken. They stay reserved when that fails with nothing done. Locks: tree W. */
+static int insert_locked(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk,
+			 bool unwritten, bool fresh)
+{
+	int err = ext4_map_insert(h, ei, lblk, len, pblk, unwritten);
+
+	if (!err && fresh) {
+		err = ext4_blocks_take(h, pblk, len);
+		if (err)
+			err = ext4_abort(h->es, err);
+	}
+	return err;
+}
+
 static int insert_placed(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk,
 			 bool unwritten, bool fresh)
 {
 	int err;
 
 	rw_write_lock(&ei->tree);
-	err = ext4_map_insert(h, ei, lblk, len, pblk, unwritten);
-	if (!err && fresh) {
-		err = ext4_blocks_take(h, pblk, len);
-		if (err)
-			err = ext4_abort(h->es, err);
-	}
+	err = insert_locked(h, ei, lblk, len, pblk, unwritten, fresh);
 	rw_write_unlock(&ei->tree);
 	return err;
 }
@@ -380,25 +388,21 @@ int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping
 	return err;
 }
 
-/* The blocks of m become the file's, or count as written. */
+/* The blocks of m become the file's, or count as written. Those whose bytes go through the journal have them before anybody sees the map. */
 static int commit_map(struct ext4_handle *h, struct ext4_inode *ei, const struct mapping *m)
 {
 	u32 bits = h->es->block_bits, len = (u32)(m->len_bytes >> bits);
 	u64 lblk = m->off_bytes >> bits;
 	int err = 0;
 
-	switch (m->fs_private[WHAT]) {
-	case IS_NEW:
-		err = insert_placed(h, ei, lblk, len, m->fs_private[PBLK], false, m->flags & MAP_NEW);
-		break;
-	case IS_UNWRITTEN:
-		rw_write_lock(&ei->tree);
+	rw_write_lock(&ei->tree);
+	if (m->fs_private[WHAT] == IS_NEW)
+		err = insert_locked(h, ei, lblk, len, m->fs_private[PBLK], false, m->flags & MAP_NEW);
+	else if (m->fs_private[WHAT] == IS_UNWRITTEN)
 		err = ext4_extent_convert(h, ei, lblk, len);
-		rw_write_unlock(&ei->tree);
-		break;
-	}
 	if (!err && staged(m))
 		err = ext4_jdata_put(h, ei, m->fs_private[PBLK], len, staged(m));
+	rw_write_unlock(&ei->tree);
 	return err;
 }
 
