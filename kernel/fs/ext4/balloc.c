@@ -125,7 +125,7 @@ u64 ext4_kept_root(const struct ext4_super *es)
 
 	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
 		n |= (u64)le32_get(es->disk.r_blocks_count_hi) << 32;
-	return MIN(n, es->blocks);
+	return MIN(n, (u64)es->blocks);
 }
 
 u64 ext4_kept_meta(const struct ext4_super *es)
@@ -336,6 +336,15 @@ static int guard_journal(struct ext4_super *es)
 	return err;
 }
 
+void ext4_balloc_resized(struct ext4_super *es)
+{
+	u64 meta = ext4_kept_meta(es);
+
+	es->balloc->kept_root = ext4_kept_root(es);
+	/* What does not fit into a fresh volume is made anew elsewhere: it may be filled to the brim. */
+	es->balloc->kept_meta = es->fresh ? MIN(meta, (u64)KEPT_META_FRESH) : meta;
+}
+
 int ext4_balloc_open(struct ext4_super *es)
 {
 	struct ext4_balloc *b = calloc(1, sizeof(*b));
@@ -344,9 +353,7 @@ int ext4_balloc_open(struct ext4_super *es)
 	if (!b)
 		return fail(-ENOMEM, "no memory for the allocator");
 	es->balloc = b;
-	b->kept_root = ext4_kept_root(es);
-	/* What does not fit into a fresh volume is made anew elsewhere: it may be filled to the brim. */
-	b->kept_meta = es->fresh ? MIN(ext4_kept_meta(es), (u64)KEPT_META_FRESH) : ext4_kept_meta(es);
+	ext4_balloc_resized(es);
 	for (u32 i = 0; i < EXT4_WINDOW_LISTS; i++) {
 		mutex_init(&b->window[i].lock, RANK_LEAF);
 		list_init(&b->window[i].list);

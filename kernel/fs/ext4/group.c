@@ -16,8 +16,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define COPIES_MAX 32u /* more than sparse_super makes on any volume */
-#define GDT_BATCH  64u
+#define COPIES_MAX  32u /* more than sparse_super makes on any volume */
+#define GDT_BATCH   64u
+#define GROUPS_ROOM 16384u
 
 /* 1, 3, 5, 7 and their powers. */
 static bool is_sparse(u32 group)
@@ -48,7 +49,7 @@ bool ext4_group_has_super(const struct ext4_super *es, u32 group)
 
 static bool in_meta_bg(const struct ext4_super *es, u32 i)
 {
-	return ext4_has_incompat(es, EXT4_INCOMPAT_META_BG) && i >= le32_get(es->disk.first_meta_bg);
+	return i >= es->meta_bg_from;
 }
 
 /* Group 0 begins with the boot block where a 1 KiB block is not the first of the data. */
@@ -71,7 +72,7 @@ u32 ext4_group_base_blocks(const struct ext4_super *es, u32 group)
 	if (!super)
 		return n;
 	if (ext4_has_incompat(es, EXT4_INCOMPAT_META_BG))
-		return n + MIN(le32_get(es->disk.first_meta_bg), es->gdt_blocks);
+		return n + MIN((u32)es->meta_bg_from, (u32)es->gdt_blocks);
 	return n + es->gdt_blocks + le16_get(es->disk.reserved_gdt_blocks);
 }
 
@@ -121,6 +122,15 @@ u64 ext4_group_desc_blk(const struct ext4_super *es, u32 i, u32 copy)
 		blk = group_super_blk(es, group) + ext4_group_has_super(es, group);
 	}
 	return blk < es->blocks ? blk : 0;
+}
+
+u64 ext4_resize_clusters(const struct ext4_super *es)
+{
+	u32 copies = 1;
+
+	while (ext4_super_copy_blk(es, copies))
+		copies++;
+	return 1 + (u64)le16_get(es->disk.reserved_gdt_blocks) * copies;
 }
 
 void ext4_group_decode(const struct ext4_super *es, const void *desc, struct ext4_group *g)
@@ -384,7 +394,9 @@ static int zone_load(struct ext4_super *es)
 
 int ext4_group_load(struct ext4_super *es, u32 *bad, u32 *backup)
 {
-	es->group = calloc(es->groups, sizeof(*es->group));
+	/* Memory that is never touched is none: a volume may grow by much while it is mounted. */
+	es->groups_room = MAX(GROUPS_ROOM, es->groups + es->groups / 2);
+	es->group = calloc(es->groups_room, sizeof(*es->group));
 	if (!es->group)
 		return fail(-ENOMEM, "no memory for %u group descriptors", es->groups);
 	*bad = *backup = 0;

@@ -215,6 +215,7 @@ static void write_free(struct ext4_super *es)
 	ext4_groups_close(es);
 	ext4_super_release(es);
 	ext4_xattr_cache_free(es);
+	mutex_fini(&es->grow);
 	mutex_fini(&es->super_lock);
 	mutex_fini(&es->orphan_lock);
 	mutex_fini(&es->xattr_lock);
@@ -227,6 +228,7 @@ static int set_up(struct ext4_super *es)
 	int err;
 
 	es->trans_ops = &trans_ops;
+	mutex_init(&es->grow, RANK_MOUNT);
 	mutex_init(&es->super_lock, RANK_LEAF);
 	mutex_init(&es->orphan_lock, RANK_ALLOC);
 	mutex_init(&es->xattr_lock, RANK_EXTENT);

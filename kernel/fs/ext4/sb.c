@@ -230,6 +230,23 @@ bool ext4_sb_same_volume(const struct ext4_disk_super *a, const struct ext4_disk
 #undef SAME
 }
 
+/* A volume that grew says so first, and its copies later: their sizes, and how descriptors lie, are no news of damage. */
+static void grow_to(struct ext4_disk_super *copy, const struct ext4_disk_super *d)
+{
+	const u32 compat = EXT4_COMPAT_RESIZE_INODE, incompat = EXT4_INCOMPAT_META_BG;
+
+	if (ext4_sb_blocks(d) <= ext4_sb_blocks(copy))
+		return;
+	copy->inodes_count = d->inodes_count;
+	copy->blocks_count_lo = d->blocks_count_lo;
+	copy->blocks_count_hi = d->blocks_count_hi;
+	copy->first_meta_bg = d->first_meta_bg;
+	copy->feature_compat =
+		le32_put((le32_get(copy->feature_compat) & ~compat) | (le32_get(d->feature_compat) & compat));
+	copy->feature_incompat = le32_put((le32_get(copy->feature_incompat) & ~incompat) |
+					  (le32_get(d->feature_incompat) & incompat));
+}
+
 /*
  * A device with sectors of 512 bytes may have written one half of the superblock when the power went. All that changes while a volume
  * is in use is in the first half, but for the checksum and what is no news of an error (its code, and the high byte of its time): so a superblock of which only that is wrong, and which says of the volume what
@@ -247,9 +264,11 @@ static bool half_written(struct blkdev *dev, struct ext4_disk_super *out)
 	for (u32 i = 0; i < ARRAY_SIZE(group); i++) {
 		u64 blk = le32_get(d->first_data_block) + group[i] * le32_get(d->blocks_per_group);
 
-		if (group[i] && blk < ext4_sb_blocks(d) &&
-		    !copy_at(dev, blk, EXT4_BLOCK_BITS_MIN + le32_get(d->log_block_size), &copy) &&
-		    ext4_sb_same_volume(d, &copy)) {
+		if (!group[i] || blk >= ext4_sb_blocks(d) ||
+		    copy_at(dev, blk, EXT4_BLOCK_BITS_MIN + le32_get(d->log_block_size), &copy))
+			continue;
+		grow_to(&copy, d);
+		if (ext4_sb_same_volume(d, &copy)) {
 			*out = mended;
 			return true;
 		}
@@ -333,6 +352,7 @@ static void fill_geometry(struct ext4_super *es)
 	es->desc_bytes = ext4_sb_desc_bytes(d);
 	es->descs_per_block = block / es->desc_bytes;
 	es->gdt_blocks = DIV_ROUND_UP(es->groups, es->descs_per_block);
+	es->meta_bg_from = ext4_has_incompat(es, EXT4_INCOMPAT_META_BG) ? le32_get(d->first_meta_bg) : ~0u;
 	es->vfs.root_ino = EXT4_INO_ROOT;
 	es->vfs.block_bytes = block;
 	es->vfs.size_max_bytes = ext4_file_blocks_max(es, ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS))

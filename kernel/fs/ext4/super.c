@@ -117,6 +117,7 @@ static const struct super_ops ext4_super_ops = {
 	.statfs = ext4_statfs,
 	.readahead_inodes = ext4_readahead_inodes,
 	.trim = ext4_trim,
+	.grow = ext4_grow,
 	.shutdown = ext4_shutdown,
 	.put_super = ext4_put_super,
 };
