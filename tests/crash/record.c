@@ -5,6 +5,7 @@
 #include "crash.h"
 
 #include "support/programs.h"
+#include "vfs/vfs.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,27 +19,43 @@ static const struct volume table[] = {
 	  "-b 4096 -g 2048 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
 	  "large_file,huge_file,dir_nlink,extra_isize -J size=4 -N 2048",
-	  24 << 20, false },
+	  24 << 20, false, 0, NULL },
 	{ "1k",
 	  "-b 1024 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
 	  "large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
-	  12 << 20, false },
+	  12 << 20, false, 0, NULL },
 	{ "orphan-file",
 	  "-b 1024 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,filetype,ext_"
 	  "attr,sparse_super,large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 1024",
-	  12 << 20, false },
+	  12 << 20, false, 0, NULL },
 	{ "ext3",
 	  "-b 1024 -I 128 -O none,has_journal,dir_index,filetype,ext_attr,sparse_super,large_file -J size=1 "
 	  "-N 1024",
-	  12 << 20, false },
+	  12 << 20, false, 0, NULL },
 	{ "no-journal",
 	  "-b 1024 -O "
 	  "none,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_file,huge_"
 	  "file,dir_nlink,extra_isize -N 2048",
-	  12 << 20, true },
-	{ NULL, NULL, 0, false },
+	  12 << 20, true, 0, NULL },
+	/* These are made short and grow: into blocks that are kept for descriptors and then into meta_bg; into meta_bg; in their own groups. */
+	{ "grow",
+	  "-b 1024 -g 512 -G 4 -O "
+	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
+	  "large_file,huge_file,dir_nlink,extra_isize,resize_inode -J size=1 -N 512",
+	  24 << 20, false, 6500 << 10, ",resize=22000" },
+	{ "grow-meta",
+	  "-b 1024 -g 512 -G 4 -O "
+	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
+	  "large_file,huge_file,dir_nlink,extra_isize,meta_bg -J size=1 -N 512",
+	  16 << 20, false, 6500 << 10, NULL },
+	{ "grow-old",
+	  "-b 1024 -g 512 -I 128 -O "
+	  "none,has_journal,dir_index,filetype,ext_attr,sparse_super,large_file,resize_inode "
+	  "-J size=1 -N 512",
+	  24 << 20, false, 6500 << 10, ",resize=22000" },
+	{ NULL, NULL, 0, false, 0, NULL },
 };
 
 const struct volume *volumes(void)
@@ -73,9 +90,10 @@ static int make_volume(const struct volume *v, u8 **out)
 	memset(p, 0, 65536);
 	snprintf(command, sizeof(command),
 		 "mke2fs -q -F -t ext4 %s -m 1 -e continue -E "
-		 "nodiscard,lazy_itable_init=0,lazy_journal_init=0 -U 5e5e5e5e-0000-4000-8000-000000000001 "
-		 "/proc/%d/fd/%d",
-		 v->args, (int)getpid(), fd);
+		 "nodiscard,lazy_itable_init=0,lazy_journal_init=0%s -U 5e5e5e5e-0000-4000-8000-000000000001 "
+		 "/proc/%d/fd/%d %lluk",
+		 v->args, v->extended ? v->extended : "", (int)getpid(), fd,
+		 (unsigned long long)(v->made_bytes ? v->made_bytes : v->bytes) >> 10);
 	code = program_run(command, &said);
 	if (code) {
 		fprintf(stderr, "%s: %s\n", command, said ? said : "");
@@ -535,6 +553,20 @@ bool w_sync(struct run *r)
 	err = FS_CALL(r->fs, sync);
 	if (done(r, err))
 		model_sync(&r->model, NULL);
+	return finish(r, !err);
+}
+
+bool w_grow(struct run *r, u32 part)
+{
+	u64 from = r->volume->made_bytes ? r->volume->made_bytes : r->bytes;
+	struct grown grown;
+	int err;
+
+	BEGIN(r, "grow %u/16", part);
+	err = vfs_grow(fs_vfs_sb(r->fs), from + (r->bytes - from) / 16 * part, &grown);
+	if (done(r, err) && part == 16 && grown.after_bytes + (512u << 10) < r->bytes)
+		r->wrong = say("grown to %llu bytes of %llu", (unsigned long long)grown.after_bytes,
+			       (unsigned long long)r->bytes);
 	return finish(r, !err);
 }
 

@@ -442,6 +442,8 @@ const char *ext4_group_wrong(const struct ext4_super *es, u32 group, const void 
 void ext4_group_add(struct ext4_super *es, u32 group, s32 clusters, s32 inodes);
 /* What it counts as free, blocks or inodes, cannot be had. */
 void ext4_group_take_out(struct ext4_super *es, u32 group, bool blocks);
+/* All of it can be had, after both could not. */
+void ext4_group_take_in(struct ext4_super *es, u32 group);
 /* Fills es->group and es->zone. *bad counts groups without a usable descriptor, *backup those taken from a copy. */
 int ext4_group_load(struct ext4_super *es, u32 *bad, u32 *backup) __must_check;
 
@@ -878,10 +880,10 @@ int ext4_blocks_promise(struct ext4_super *es, u32 n, u32 flags) __must_check;
 void ext4_blocks_unpromise(struct ext4_super *es, u32 n);
 /* Some were freed and wait for a commit. */
 bool ext4_blocks_pending(struct ext4_super *es);
-/* The last group was shorter: its blocks from `from` on, so many, are taken on the volume, and no one's. They become free with this handle. EXT4_CREDITS_GROUP.
- * blocks: what the volume has from now on. */
+/* The last group was shorter: its blocks from `from` on, so many, were no one's. They are free on the volume with this handle, and can be had after
+ * ext4_blocks_unreserve. EXT4_CREDITS_GROUP. blocks: what the volume has from now on. */
 int ext4_blocks_append(struct ext4_handle *h, u32 group, u32 from, u32 len, u64 blocks) __must_check;
-/* A group that was just made: what it counts as free can be had from now on. */
+/* A group that was just made, and was taken out before anybody knew it: what it counts as free can be had from now on. */
 void ext4_blocks_open_group(struct ext4_super *es, u32 group);
 /* What is kept back, after the volume's size. */
 void ext4_balloc_resized(struct ext4_super *es);
@@ -1184,6 +1186,8 @@ int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, bool empty
 
 /* ---- mount_rw.c: from read-only to read-write, and back ---- */
 
+/* Groups without a usable descriptor. */
+u32 ext4_groups_bad(const struct ext4_super *es);
 /* Why the volume is not to be written, in a sentence that names it. False: it may be written. */
 bool ext4_write_refused(const struct ext4_super *es, struct text *why);
 /*

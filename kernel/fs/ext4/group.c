@@ -355,6 +355,15 @@ void ext4_group_take_out(struct ext4_super *es, u32 group, bool blocks)
 	}
 }
 
+void ext4_group_take_in(struct ext4_super *es, u32 group)
+{
+	struct ext4_group *g = &es->group[group];
+
+	g->blocks_out = g->inodes_out = false;
+	atomic_fetch_add(&es->free_clusters, clusters_counted(es, group));
+	atomic_fetch_add(&es->free_inodes, inodes_counted(es, group));
+}
+
 static void sum_up(struct ext4_super *es)
 {
 	u64 clusters = 0, inodes = 0;

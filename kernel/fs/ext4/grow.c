@@ -11,7 +11,9 @@
  *     volume's. All the rest changes in that one handle, so a crash leaves the volume as it was before a step or after it.
  *  2. In memory a group is whole before es->groups says that it is there, and nothing that is there moves.
  *  3. Without a journal descriptors are durable before the superblock speaks of them.
- *  4. Copies of superblock and descriptors come last (super_copy.c).
+ *  4. Who mounts the volume after a crash looks at superblock and descriptors before he applies the journal. So the superblock goes home after the
+ *     descriptors, and nothing of a new group can be had before it is there.
+ *  5. Copies of superblock and descriptors come last (super_copy.c).
  *
  * Interface: ext4_grow. The facts are in the kernel's Documentation/filesystems/ext4/ (group_descr, super) and e2fsprogs' lib/ext2fs/res_gdt.c.
  */
@@ -22,10 +24,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define STEP_GROUPS 16u /* that a step makes, at most: a set is one step */
-#define FLEX_BITS   4u  /* sets in which tables are put together, at most */
-#define STEP_BLOCKS 64u /* that a step changes besides blocks kept for descriptors */
-#define GROUP_SPARE 50u /* blocks that a last group has besides its tables */
+#define STEP_GROUPS 128u /* that a step makes, at most, where only few of their bitmaps are written */
+#define SET_GROUPS  16u  /* that it makes else; 1 << FLEX_BITS */
+#define FLEX_BITS   4u   /* sets in which tables are put together, at most */
+#define STEP_BLOCKS 96u  /* that a step changes besides blocks kept for descriptors */
+#define GROUP_SPARE 50u  /* blocks that a last group has besides its tables */
 #define PERMYRIAD   10000u
 
 struct grow {
@@ -436,6 +439,7 @@ static void publish(const struct grow *g)
 	for (u32 i = es->groups; i < a->groups; i++) {
 		es->group[i] = a->group[i];
 		es->group[i].flags = EXT4_GROUP_BLOCK_UNINIT | EXT4_GROUP_INODE_UNINIT;
+		es->group[i].blocks_out = es->group[i].inodes_out = true;
 		es->group[i].itable_unused = es->desc_csum ? es->inodes_per_group : 0;
 	}
 	es->blocks = a->blocks;
@@ -520,11 +524,32 @@ static int make_durable(struct ext4_handle *h)
 	return err ? ext4_abort(es, err) : 0;
 }
 
+static void pin_super(struct ext4_super *es, bool pin)
+{
+	bh_lock(es->super_bh);
+	(pin ? bh_pin : bh_unpin)(es->super_bh);
+	bh_unlock(es->super_bh);
+}
+
+/* With a journal: what this handle changed is durable and home, the superblock last, which is not home before it is called. */
+static int go_home(struct ext4_super *es)
+{
+	int err = ext4_sync(&es->vfs);
+
+	if (!err)
+		err = bcache_sync(es->vfs.dev);
+	if (!err)
+		err = blkdev_flush(es->vfs.dev);
+	pin_super(es, false);
+	if (!err)
+		err = bh_write(es->super_bh);
+	return err ? err : blkdev_flush(es->vfs.dev);
+}
+
 static int run_change(const struct grow *g, const struct ext4_zone *zone)
 {
 	struct ext4_super *es = g->es;
 	struct kept kept = { 0 };
-	u32 from = es->groups;
 	struct ext4_handle h;
 	int err = ext4_begin(es, credits(g), 0, &h);
 
@@ -540,18 +565,21 @@ static int run_change(const struct grow *g, const struct ext4_zone *zone)
 		err = make_durable(&h);
 		if (err)
 			return err;
+		put_super(&h, g, ext4_zone_count(zone, 0, ~0ull));
+		return ext4_end(&h, 0);
 	}
 	put_super(&h, g, ext4_zone_count(zone, 0, ~0ull));
-	for (u32 i = from; i < es->groups; i++)
-		ext4_blocks_open_group(es, i);
-	return ext4_end(&h, 0);
+	pin_super(es, true);
+	err = ext4_end(&h, 0);
+	return err ? err : go_home(es);
 }
 
 static int run_step(const struct grow *g)
 {
 	struct ext4_super *es = g->es;
 	struct ext4_zone zone = { 0 };
-	int err = step_zone(g, es->groups, &zone);
+	u32 from = es->groups, last = from - 1, had = ext4_group_blocks(es, last), more;
+	int err = step_zone(g, from, &zone);
 
 	if (!err)
 		err = write_ahead(g);
@@ -560,13 +588,20 @@ static int run_step(const struct grow *g)
 	if (!err)
 		err = run_change(g, &zone);
 	ext4_zone_free(&zone);
-	return err;
+	if (err)
+		return err;
+	more = ext4_group_blocks(es, last) - had;
+	if (more)
+		ext4_blocks_unreserve(es, ext4_group_start(es, last) + had, more);
+	for (u32 i = from; i < es->groups; i++)
+		ext4_blocks_open_group(es, i);
+	return 0;
 }
 
 /* The volume after the next step. */
 static void next_step(struct grow *g)
 {
-	u32 set = g->one_by_one ? 1 : STEP_GROUPS;
+	u32 set = g->one_by_one ? 1 : g->es->desc_csum ? STEP_GROUPS : SET_GROUPS;
 	u64 end = ALIGN_UP((u64)g->es->groups + 1, (u64)set);
 
 	set_after(g, end < g->groups ? ext4_group_start(g->es, (u32)end) : g->blocks);

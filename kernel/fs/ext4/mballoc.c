@@ -591,7 +591,6 @@ int ext4_blocks_append(struct ext4_handle *h, u32 group, u32 from, u32 len, u64 
 {
 	struct ext4_super *es = h->es;
 	struct ext4_space *s = &es->balloc->space[group];
-	const struct piece p = { from, len };
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	int err;
 
@@ -607,7 +606,6 @@ int ext4_blocks_append(struct ext4_handle *h, u32 group, u32 from, u32 len, u64 
 	es->blocks = blocks;
 	ext4_group_add(es, group, (s32)len, 0);
 	s->held += len;
-	release(es, group, &p);
 	return 0;
 }
 
@@ -617,6 +615,7 @@ void ext4_blocks_open_group(struct ext4_super *es, u32 group)
 	u32 n;
 
 	mutex_guard(&es->group_lock[group]);
+	ext4_group_take_in(es, group);
 	n = es->group[group].free_clusters;
 	s->longest = n;
 	s->free = n;

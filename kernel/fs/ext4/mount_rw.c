@@ -22,13 +22,21 @@
 
 /* ---- may it be written? ---- */
 
-bool ext4_write_refused(const struct ext4_super *es, struct text *why)
+u32 ext4_groups_bad(const struct ext4_super *es)
 {
-	struct text names = { 0 };
 	u32 bad = 0;
 
 	for (u32 i = 0; i < es->groups; i++)
 		bad += es->group[i].bad;
+	return bad;
+}
+
+bool ext4_write_refused(const struct ext4_super *es, struct text *why)
+{
+	struct text names = { 0 };
+	/* The journal may have them whole. */
+	u32 bad = ext4_has_incompat(es, EXT4_INCOMPAT_RECOVER) ? 0 : ext4_groups_bad(es);
+
 	ext4_feature_unwritable(&es->disk, &names);
 	if (names.len_bytes)
 		text_add(why, "not written yet by this program: volumes with %s", text_str(&names));

@@ -235,7 +235,7 @@ static void grow_to(struct ext4_disk_super *copy, const struct ext4_disk_super *
 {
 	const u32 compat = EXT4_COMPAT_RESIZE_INODE, incompat = EXT4_INCOMPAT_META_BG;
 
-	if (ext4_sb_blocks(d) <= ext4_sb_blocks(copy))
+	if (ext4_sb_blocks(d) < ext4_sb_blocks(copy))
 		return;
 	copy->inodes_count = d->inodes_count;
 	copy->blocks_count_lo = d->blocks_count_lo;
