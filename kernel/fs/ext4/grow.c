@@ -449,7 +449,7 @@ static void publish(const struct grow *g)
 }
 
 /* Into es->disk, whose block was joined. */
-static void put_super(struct ext4_handle *h, const struct grow *g, u64 overhead)
+static void put_super(const struct grow *g, u64 overhead)
 {
 	struct ext4_super *es = g->es;
 	const struct ext4_disk_super *from = &g->after->disk;
@@ -465,8 +465,6 @@ static void put_super(struct ext4_handle *h, const struct grow *g, u64 overhead)
 	if (said)
 		d->overhead_clusters = le32_put((said + overhead) >> 32 ? 0 : (u32)(said + overhead));
 	es->overhead_clusters += overhead;
-	es->copies_old = true;
-	es->copies_tid = h->jh.tid;
 	ext4_super_unlock(es);
 }
 
@@ -565,10 +563,10 @@ static int run_change(const struct grow *g, const struct ext4_zone *zone)
 		err = make_durable(&h);
 		if (err)
 			return err;
-		put_super(&h, g, ext4_zone_count(zone, 0, ~0ull));
+		put_super(g, ext4_zone_count(zone, 0, ~0ull));
 		return ext4_end(&h, 0);
 	}
-	put_super(&h, g, ext4_zone_count(zone, 0, ~0ull));
+	put_super(g, ext4_zone_count(zone, 0, ~0ull));
 	pin_super(es, true);
 	err = ext4_end(&h, 0);
 	return err ? err : go_home(es);
@@ -664,6 +662,10 @@ int ext4_grow(struct super_block *sb, u64 size_bytes, struct grown *out)
 	} while (!err && es->blocks != before);
 	if (es->blocks != g.blocks_before) {
 		ext4_balloc_resized(es);
+		mutex_lock(&es->super_lock);
+		es->copies_old = true;
+		es->copies_tid = es->journal ? jbd2_running(es->journal) : 0;
+		mutex_unlock(&es->super_lock);
 		health_ring(&es->vfs.health);
 	}
 	*out = (struct grown){ g.blocks_before << es->block_bits, es->blocks << es->block_bits };

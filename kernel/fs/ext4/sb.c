@@ -230,12 +230,16 @@ bool ext4_sb_same_volume(const struct ext4_disk_super *a, const struct ext4_disk
 #undef SAME
 }
 
-/* A volume that grew says so first, and its copies later: their sizes, and how descriptors lie, are no news of damage. */
+/*
+ * A volume that grew says so first, and its copies later; and applying a journal may bring back, for a moment, what it said before. So other sizes, and
+ * another place of descriptors, are no sign of damage.
+ */
 static void grow_to(struct ext4_disk_super *copy, const struct ext4_disk_super *d)
 {
 	const u32 compat = EXT4_COMPAT_RESIZE_INODE, incompat = EXT4_INCOMPAT_META_BG;
 
-	if (ext4_sb_blocks(d) < ext4_sb_blocks(copy))
+	if (ext4_sb_blocks(d) < ext4_sb_blocks(copy) &&
+	    !(le32_get(d->feature_incompat) & EXT4_INCOMPAT_RECOVER))
 		return;
 	copy->inodes_count = d->inodes_count;
 	copy->blocks_count_lo = d->blocks_count_lo;

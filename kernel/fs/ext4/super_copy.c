@@ -236,7 +236,12 @@ static void copies_write(struct ext4_super *es, const struct change *c)
 
 void ext4_copies_write(struct ext4_super *es, const struct ext4_features *want)
 {
+	/* What they are to tell is home when no growth is under way. */
+	if (want->all)
+		mutex_lock(&es->grow);
 	copies_write(es, &(struct change){ .want = want });
+	if (want->all)
+		mutex_unlock(&es->grow);
 }
 
 void ext4_copies_rename(struct ext4_super *es, const u8 *old_uuid)
