@@ -110,7 +110,10 @@ u64 ext4_group_desc_blk(const struct ext4_super *es, u32 i, u32 copy)
 
 	if (!in_meta_bg(es, i)) {
 		group = copy_group(es, copy);
-		blk = group == UINT32_MAX ? 0 : group_super_blk(es, group) + 1 + i;
+		/* A group whose own descriptor lies elsewhere has no copies of all the others. */
+		blk = group == UINT32_MAX || in_meta_bg(es, group / es->descs_per_block)
+			      ? 0
+			      : group_super_blk(es, group) + 1 + i;
 	} else {
 		const u32 nth[] = { 0, 1, es->descs_per_block - 1 };
 
