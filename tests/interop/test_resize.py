@@ -91,7 +91,9 @@ def test_grown(kind, tmp_path):
 
 def places(image, *words):
     """Where a copy says that superblocks, descriptors, bitmaps and tables are."""
-    lines = mounts.run('dumpe2fs', *words, image).decode().splitlines()
+    # Bitmaps that were never written it does not like when it looks through a copy, which does not say so.
+    lines = subprocess.run(['dumpe2fs', *words, image], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout.splitlines()
+    assert len(lines) > 100
     return [line.split(' (')[0].split(', csum')[0] for line in lines if ' at ' in line or line.startswith(('Block count', 'Inode count', 'First meta'))]
 
 
