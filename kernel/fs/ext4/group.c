@@ -18,7 +18,7 @@
 
 #define COPIES_MAX  32u /* more than sparse_super makes on any volume */
 #define GDT_BATCH   64u
-#define GROUPS_ROOM 16384u
+#define GROUPS_ROOM 2048u
 
 /* 1, 3, 5, 7 and their powers. */
 static bool is_sparse(u32 group)
