@@ -20,8 +20,9 @@ plan() {
 	[ "$1" = fast ] || job house 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/house
 	plan_conform "$1"
 	[ "$1" = fast ] || job interop 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop --ignore-glob='*/test_btrfs*' \
-		--ignore-glob='*/test_fsck*.py' --ignore-glob='*/test_cp.py' --ignore-glob='*/test_unpack.py' --ignore-glob='*/test_from*.py' --ignore-glob='*/test_mkfs.py' --ignore-glob='*/test_edit.py'
+		--ignore-glob='*/test_fsck*.py' --ignore-glob='*/test_cp.py' --ignore-glob='*/test_unpack.py' --ignore-glob='*/test_from*.py' --ignore-glob='*/test_mkfs.py' --ignore-glob='*/test_edit.py' --ignore-glob='*/test_resize.py'
 	[ "$1" = fast ] || job interop/copies 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_{cp,unpack,mkfs,edit}.py
+	[ "$1" = fast ] || job interop/resize 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_resize.py
 	[ "$1" = fast ] || job interop/from 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py tests/interop/test_from_places.py
 	[ "$1" = fast ] || job interop/fsck 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py
 	[ "$1" = fast ] || job interop/fsck_mend 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck_mend_{super,inodes,dirs,quota}.py \
@@ -144,6 +145,9 @@ plan_crash() {
 	done
 	for volume in clusters 8k; do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states $((states / 2)) --others "$others"
+	done
+	for volume in grow grow-meta grow-old; do
+		job "crash/$volume" 1500 "$crash" --volume "$volume" --work grow --seed "$fresh" --states "$((3 * states))" --others "$others"
 	done
 	for tooth in revoke orphan gate; do
 		job "crash/without-$tooth" 150 env CRASH_TOOTH="$tooth" "$B/tests/crash/crash_teeth" --volume 1k --work mixed \

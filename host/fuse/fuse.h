@@ -49,5 +49,13 @@ int fuse_mount_end(const char *dir, bool lazy) __must_check;
 /* Commands to a server, through any directory of its mount, for root and the mounter: its process, and "make all durable". */
 #define SERVER_IOC_PID  _IOR('w', 0x71, u32)
 #define SERVER_IOC_SYNC _IO('w', 0x72)
+/* "Make the volume longer": see super_ops.grow. An error comes in the answer, with its sentence. */
+struct server_grow {
+	u64 size_bytes;
+	u64 before_bytes, after_bytes;
+	s32 err;
+	char why[484];
+};
+#define SERVER_IOC_GROW _IOWR('w', 0x73, struct server_grow)
 
 #endif

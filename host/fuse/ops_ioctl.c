@@ -1,5 +1,5 @@
 /*
- * IOCTL: inode flags, digests of verity files, FITRIM, shutdown, and what `werunos umount` asks of a server. The kernel passes exactly the
+ * IOCTL: inode flags, digests of verity files, FITRIM, shutdown, and what `werunos umount` and `resize` ask of a server. The kernel passes exactly the
  * bytes that a command's number announces; so a shutdown's argument, whose number says "read", never arrives: it is
  * always as if the power went.
  */
@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <linux/fs.h>
 #include <linux/fsverity.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -122,6 +123,22 @@ static int trim(struct super_block *sb, const void *in, size_t size, struct fstr
 	return err;
 }
 
+static int grow(fuse_req_t req, struct super_block *sb, const void *in, size_t size)
+{
+	struct server_grow g;
+	struct grown grown;
+
+	if (size < sizeof(g))
+		return -EINVAL;
+	memcpy(&g, in, sizeof(g));
+	g.err = vfs_grow(sb, g.size_bytes, &grown);
+	g.before_bytes = grown.before_bytes;
+	g.after_bytes = grown.after_bytes;
+	snprintf(g.why, sizeof(g.why), "%s", !g.err ? "" : *err_text() ? err_text() : strerror(-g.err));
+	fuse_reply_ioctl(req, 0, &g, sizeof(g));
+	return 0;
+}
+
 /* Commands that only root and the mounter may give. 1: it is none of these. */
 static int volume_ioctl(fuse_req_t req, unsigned int cmd, const void *in, size_t size)
 {
@@ -130,7 +147,8 @@ static int volume_ioctl(fuse_req_t req, unsigned int cmd, const void *in, size_t
 	u32 pid = (u32)getpid();
 	int err;
 
-	if (cmd != FITRIM && cmd != IOC_SHUTDOWN && cmd != SERVER_IOC_PID && cmd != SERVER_IOC_SYNC)
+	if (cmd != FITRIM && cmd != IOC_SHUTDOWN && cmd != SERVER_IOC_PID && cmd != SERVER_IOC_SYNC &&
+	    cmd != SERVER_IOC_GROW)
 		return 1;
 	if (!is_master(req))
 		return -EPERM;
@@ -140,6 +158,8 @@ static int volume_ioctl(fuse_req_t req, unsigned int cmd, const void *in, size_t
 		if (!err)
 			fuse_reply_ioctl(req, 0, &range, sizeof(range));
 		return err;
+	case SERVER_IOC_GROW:
+		return grow(req, a->sb, in, size);
 	case SERVER_IOC_PID:
 		fuse_reply_ioctl(req, 0, &pid, sizeof(pid));
 		return 0;

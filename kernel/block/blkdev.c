@@ -34,6 +34,16 @@ int blkdev_init(struct blkdev *dev, const struct blkdev_ops *ops, const char *na
 	return 0;
 }
 
+int blkdev_grow(struct blkdev *dev, u64 size_bytes)
+{
+	int err = dev->ops->grow ? dev->ops->grow(dev, size_bytes) : 0;
+
+	if (!err && dev->size_bytes < size_bytes)
+		err = fail(-ENOSPC, "%s has %llu bytes, not %llu", dev->name,
+			   (unsigned long long)dev->size_bytes, (unsigned long long)size_bytes);
+	return err;
+}
+
 void blkdev_fini(struct blkdev *dev)
 {
 	free(dev->name);

@@ -113,6 +113,8 @@ struct blkdev_ops {
 	void (*submit)(struct blkdev *dev, struct bio *bio);
 	/* NULL: no hints. */
 	void (*will_need)(struct blkdev *dev, u64 off_bytes, u64 len_bytes);
+	/* Becomes at least so long, where that is in its power, and says in size_bytes how long it is. NULL: it is as long as it is. */
+	int (*grow)(struct blkdev *dev, u64 size_bytes);
 	/* The last reference went: gives back everything, the reference below included. */
 	void (*release)(struct blkdev *dev);
 };
@@ -121,7 +123,7 @@ struct blkdev_ops {
 struct blkdev {
 	const struct blkdev_ops *ops; /* [const] */
 	char *name;                   /* [const] as a person would type it */
-	u64 size_bytes;               /* [const] */
+	_Atomic u64 size_bytes;       /* grows by blkdev_grow alone */
 	u32 sector_bytes;             /* [const] smallest write unit; 1: any. A power of two */
 	u32 physical_bytes; /* [const] what the device writes at once without reading; a power of two */
 	u32 flags;          /* [const] BLKDEV_* */
@@ -136,6 +138,8 @@ struct blkdev {
 /* For constructors: sets every member, refs 1. Copies `name`. */
 int blkdev_init(struct blkdev *dev, const struct blkdev_ops *ops, const char *name,
 		u64 size_bytes) __must_check;
+/* It has at least so many bytes when this returns 0: a regular file is made longer, a device may have become so. 0: it only looks. -ENOSPC. */
+int blkdev_grow(struct blkdev *dev, u64 size_bytes) __must_check;
 /* For release: frees what blkdev_init allocated. */
 void blkdev_fini(struct blkdev *dev);
 struct blkdev *blkdev_get(struct blkdev *dev);

@@ -307,6 +307,26 @@ static void file_will_need(struct blkdev *dev, u64 off_bytes, u64 len_bytes)
 	(void)posix_fadvise(f->fd, (off_t)off_bytes, (off_t)len_bytes, POSIX_FADV_WILLNEED);
 }
 
+static int file_grow(struct blkdev *dev, u64 size_bytes)
+{
+	struct dev_file *f = container_of(dev, struct dev_file, dev);
+	struct stat st;
+	u64 size;
+
+	if (fstat(f->fd, &st))
+		return fail(-errno, "%s: %s", dev->name, strerror(errno));
+	size = (u64)st.st_size;
+	if (f->block_device && ioctl(f->fd, BLKGETSIZE64, &size))
+		return fail(-errno, "%s: cannot find its size: %s", dev->name, strerror(errno));
+	if (!f->block_device && size < size_bytes) {
+		if (ftruncate(f->fd, (off_t)size_bytes) || fsync(f->fd))
+			return fail(-errno, "%s cannot be made longer: %s", dev->name, strerror(errno));
+		size = size_bytes;
+	}
+	dev->size_bytes = MAX((u64)dev->size_bytes, size);
+	return 0;
+}
+
 static void file_release(struct blkdev *dev)
 {
 	struct dev_file *f = container_of(dev, struct dev_file, dev);
@@ -322,6 +342,7 @@ static const struct blkdev_ops file_ops = {
 	.kind = "file",
 	.submit = file_submit,
 	.will_need = file_will_need,
+	.grow = file_grow,
 	.release = file_release,
 };
 

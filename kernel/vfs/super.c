@@ -118,6 +118,17 @@ int vfs_trim(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes
 			     : -EOPNOTSUPP;
 }
 
+int vfs_grow(struct super_block *sb, u64 size_bytes, struct grown *out)
+{
+	int err = vfs_check_writable(sb);
+
+	*out = (struct grown){ 0 };
+	if (err)
+		return err;
+	return sb->ops->grow ? sb->ops->grow(sb, size_bytes, out)
+			     : fail(-EOPNOTSUPP, "%s volumes cannot be made longer", sb->type->name);
+}
+
 int vfs_subvolumes(struct super_block *sb, subvolume_fn emit, void *ctx)
 {
 	return sb->ops->subvolumes ? sb->ops->subvolumes(sb, emit, ctx)

@@ -91,6 +91,11 @@ struct kstatfs {
 	u64 fsid;
 };
 
+/* How long a volume was, and is. */
+struct grown {
+	u64 before_bytes, after_bytes;
+};
+
 #define ATTR_MODE    0x001u
 #define ATTR_UID     0x002u
 #define ATTR_GID     0x004u
@@ -229,6 +234,10 @@ struct super_ops {
 	int (*quota)(struct super_block *sb, enum quota_kind kind, quota_fn emit, void *ctx);
 	/* Tells the device which of the bytes [off, off + len) of the volume are free, in pieces of at least min_bytes. NULL: -EOPNOTSUPP. */
 	int (*trim)(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes, u64 *trimmed_bytes);
+	/* The volume, in use or not, becomes so long, the device too where it can be; 0: as long as the device. Perhaps a little less; or, when
+	 * memory of this mount has no room for more, less from which the next mount can go on. *out is good on error too. -EINVAL: it is longer.
+	 * NULL: -EOPNOTSUPP. */
+	int (*grow)(struct super_block *sb, u64 size_bytes, struct grown *out);
 	/* From now on nothing is written to the volume any more, as if the power had gone; what was acknowledged before is durable if it
 	 * was. health is ABORTED already. NULL: that is enough. */
 	void (*shutdown)(struct super_block *sb);
@@ -647,6 +656,8 @@ int vfs_statfs(struct super_block *sb, struct kstatfs *out) __must_check;
 /* See super_ops. */
 int vfs_trim(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes,
 	     u64 *trimmed_bytes) __must_check;
+/* See super_ops. */
+int vfs_grow(struct super_block *sb, u64 size_bytes, struct grown *out) __must_check;
 /* See super_ops. -EOPNOTSUPP. */
 int vfs_subvolumes(struct super_block *sb, subvolume_fn emit, void *ctx) __must_check;
 /* What the volume keeps count of, by id. -EOPNOTSUPP: nothing of the kind. */

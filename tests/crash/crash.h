@@ -129,6 +129,8 @@ struct volume {
 	bool unsafe;          /* it promises nothing: only for showing that the suite can fail */
 	const char *tune;     /* of tune2fs afterwards; NULL: nothing */
 	bool some_journalled; /* every second file is +j */
+	u64 made_bytes;       /* how long mke2fs makes it, so that it can grow; 0: all of it */
+	const char *extended; /* more words for mke2fs -E, after a comma; NULL: none */
 };
 const struct volume *volume_find(const char *name);
 const struct volume *volumes(void);
@@ -175,6 +177,8 @@ bool w_setxattr(struct run *r, const char *path, const char *name, u32 len);
 bool w_removexattr(struct run *r, const char *path, const char *name);
 bool w_fsync(struct run *r, const char *path);
 bool w_sync(struct run *r);
+/* The volume becomes longer, by `part` of 16 parts of what it does not have. */
+bool w_grow(struct run *r, u32 part);
 /* Keeps the file open in a slot; it may lose its names. */
 bool w_hold(struct run *r, u32 slot, const char *path);
 bool w_held_write(struct run *r, u32 slot, u64 off, u64 len);

@@ -6,6 +6,7 @@
 
 #include "ext4/ext4.h"
 #include "support/programs.h"
+#include "vfs/vfs.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,84 +16,111 @@
 
 /* Of several groups, so that there is a copy of the superblock. */
 static const struct volume table[] = {
-	{ "4k",
-	  "-b 4096 -g 2048 -O "
-	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
-	  "large_file,huge_file,dir_nlink,extra_isize -J size=4 -N 2048",
-	  24 << 20, false, NULL, false },
-	{ "1k",
-	  "-b 1024 -O "
-	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
-	  "large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
-	  12 << 20, false, NULL, false },
-	{ "orphan-file",
-	  "-b 1024 -O "
-	  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,filetype,ext_"
-	  "attr,sparse_super,large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 1024",
-	  12 << 20, false, NULL, false },
-	{ "ext3",
-	  "-b 1024 -I 128 -O none,has_journal,dir_index,filetype,ext_attr,sparse_super,large_file -J size=1 "
-	  "-N 1024",
-	  12 << 20, false, NULL, false },
-	{ "clusters",
-	  "-b 1024 -C 8192 -g 256 -O "
-	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
-	  "large_file,huge_file,dir_nlink,extra_isize,bigalloc -J size=1 -N 2048",
-	  12 << 20, false, NULL, false },
-	{ "clusters-4k",
-	  "-b 4096 -C 16384 -g 512 -O "
-	  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,filetype,ext_"
-	  "attr,sparse_super,large_file,huge_file,dir_nlink,extra_isize,bigalloc -J size=4 -N 2048",
-	  24 << 20, false, NULL, false },
-	{ "8k",
-	  "-b 8192 -g 1024 -O "
-	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
-	  "large_file,huge_file,dir_nlink,extra_isize -J size=8 -N 2048",
-	  32 << 20, false, NULL, false },
-	{ "64k",
-	  "-b 65536 -g 512 -O "
-	  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,filetype,ext_"
-	  "attr,sparse_super,large_file,huge_file,dir_nlink,extra_isize -J size=64 -N 2048",
-	  160 << 20, false, NULL, false },
-	{ "ea-inode",
-	  "-b 1024 -O "
-	  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,large_dir,"
-	  "filetype,"
-	  "ext_attr,ea_inode,sparse_super,large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 1024",
-	  12 << 20, false, NULL, false },
-	{ "no-journal",
-	  "-b 1024 -O "
-	  "none,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_file,huge_"
-	  "file,dir_nlink,extra_isize -N 2048",
-	  12 << 20, true, NULL, false },
-	{ "data-journal",
-	  "-b 1024 -O "
-	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
-	  "large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
-	  12 << 20, false, "-o journal_data", false },
-	{ "ext3-data-journal",
-	  "-b 1024 -I 128 -O none,has_journal,dir_index,filetype,ext_attr,sparse_super,large_file -J size=1 "
-	  "-N 1024",
-	  12 << 20, false, "-o journal_data", false },
-	{ "some-data-journal",
-	  "-b 1024 -O "
-	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
-	  "large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
-	  12 << 20, false, NULL, true },
-	{ "mmp",
-	  "-b 1024 -E mmp_update_interval=1 -O "
-	  "none,has_journal,extent,64bit,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_file,huge_"
-	  "file,"
-	  "dir_nlink,extra_isize,mmp -J size=1 -N 2048",
-	  12 << 20, false, NULL, false },
-	{ "uninit",
-	  "-b 1024 -g 1024 -O "
-	  "none,has_journal,extent,uninit_bg,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
-	  "large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
-	  12 << 20, false, NULL, false },
-	{ "no-filetype", "-b 1024 -I 128 -O none,has_journal,ext_attr,sparse_super -J size=1 -N 1024",
-	  12 << 20, false, NULL, false },
-	{ NULL, NULL, 0, false, NULL, false },
+	{ .name = "4k",
+	  .args = "-b 4096 -g 2048 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize -J size=4 -N 2048",
+	  .bytes = 24 << 20 },
+	{ .name = "1k",
+	  .args = "-b 1024 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
+	  .bytes = 12 << 20 },
+	{ .name = "orphan-file",
+	  .args = "-b 1024 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,"
+		  "filetype,ext_attr,sparse_super,large_file,huge_file,dir_nlink,extra_isize -J size=1 -N "
+		  "1024",
+	  .bytes = 12 << 20 },
+	{ .name = "ext3",
+	  .args = "-b 1024 -I 128 -O none,has_journal,dir_index,filetype,ext_attr,sparse_super,large_file -J "
+		  "size=1 -N 1024",
+	  .bytes = 12 << 20 },
+	{ .name = "clusters",
+	  .args = "-b 1024 -C 8192 -g 256 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize,bigalloc -J size=1 -N 2048",
+	  .bytes = 12 << 20 },
+	{ .name = "clusters-4k",
+	  .args = "-b 4096 -C 16384 -g 512 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,"
+		  "filetype,ext_attr,sparse_super,large_file,huge_file,dir_nlink,extra_isize,bigalloc -J "
+		  "size=4 -N 2048",
+	  .bytes = 24 << 20 },
+	{ .name = "8k",
+	  .args = "-b 8192 -g 1024 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize -J size=8 -N 2048",
+	  .bytes = 32 << 20 },
+	{ .name = "64k",
+	  .args = "-b 65536 -g 512 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,"
+		  "filetype,ext_attr,sparse_super,large_file,huge_file,dir_nlink,extra_isize -J size=64 -N "
+		  "2048",
+	  .bytes = 160 << 20 },
+	{ .name = "ea-inode",
+	  .args = "-b 1024 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,"
+		  "large_dir,filetype,ext_attr,ea_inode,sparse_super,large_file,huge_file,dir_nlink,extra_"
+		  "isize -J size=1 -N 1024",
+	  .bytes = 12 << 20 },
+	{ .name = "no-journal",
+	  .args = "-b 1024 -O "
+		  "none,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_"
+		  "file,huge_file,dir_nlink,extra_isize -N 2048",
+	  .bytes = 12 << 20,
+	  .unsafe = true },
+	{ .name = "data-journal",
+	  .args = "-b 1024 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
+	  .bytes = 12 << 20,
+	  .tune = "-o journal_data" },
+	{ .name = "ext3-data-journal",
+	  .args = "-b 1024 -I 128 -O none,has_journal,dir_index,filetype,ext_attr,sparse_super,large_file -J "
+		  "size=1 -N 1024",
+	  .bytes = 12 << 20,
+	  .tune = "-o journal_data" },
+	{ .name = "some-data-journal",
+	  .args = "-b 1024 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
+	  .bytes = 12 << 20,
+	  .some_journalled = true },
+	{ .name = "mmp",
+	  .args = "-b 1024 -E mmp_update_interval=1 -O "
+		  "none,has_journal,extent,64bit,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_file,"
+		  "huge_file,dir_nlink,extra_isize,mmp -J size=1 -N 2048",
+	  .bytes = 12 << 20 },
+	{ .name = "uninit",
+	  .args = "-b 1024 -g 1024 -O "
+		  "none,has_journal,extent,uninit_bg,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_"
+		  "file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
+	  .bytes = 12 << 20 },
+	{ .name = "no-filetype",
+	  .args = "-b 1024 -I 128 -O none,has_journal,ext_attr,sparse_super -J size=1 -N 1024",
+	  .bytes = 12 << 20 },
+	{ .name = "grow",
+	  .args = "-b 1024 -g 512 -G 4 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize,resize_inode -J size=1 -N 512",
+	  .bytes = 24 << 20,
+	  .made_bytes = 6500 << 10,
+	  .extended = ",resize=22000" },
+	{ .name = "grow-meta",
+	  .args = "-b 1024 -g 512 -G 4 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize,meta_bg -J size=1 -N 512",
+	  .bytes = 16 << 20,
+	  .made_bytes = 6500 << 10 },
+	{ .name = "grow-old",
+	  .args = "-b 1024 -g 512 -I 128 -O "
+		  "none,has_journal,dir_index,filetype,ext_attr,sparse_super,large_file,resize_inode -J "
+		  "size=1 -N 512",
+	  .bytes = 24 << 20,
+	  .made_bytes = 6500 << 10,
+	  .extended = ",resize=22000" },
+	{ .name = NULL },
 };
 
 const struct volume *volumes(void)
@@ -128,9 +156,10 @@ static int make_volume(const struct volume *v, u8 **out)
 	memset(p, 0, 65536);
 	snprintf(command, sizeof(command),
 		 "mke2fs -q -F -t ext4 %s -m 1 -e continue -E "
-		 "nodiscard,lazy_itable_init=0,lazy_journal_init=0 -U 5e5e5e5e-0000-4000-8000-000000000001 "
-		 "/proc/%d/fd/%d",
-		 v->args, (int)getpid(), fd);
+		 "nodiscard,lazy_itable_init=0,lazy_journal_init=0%s -U 5e5e5e5e-0000-4000-8000-000000000001 "
+		 "/proc/%d/fd/%d %lluk",
+		 v->args, v->extended ? v->extended : "", (int)getpid(), fd,
+		 (unsigned long long)(v->made_bytes ? v->made_bytes : v->bytes) >> 10);
 	len = strlen(command);
 	if (v->tune)
 		snprintf(command + len, sizeof(command) - len, " && tune2fs %s /proc/%d/fd/%d", v->tune,
@@ -606,6 +635,20 @@ bool w_sync(struct run *r)
 	err = FS_CALL(r->fs, sync);
 	if (done(r, err))
 		model_sync(&r->model, NULL);
+	return finish(r, !err);
+}
+
+bool w_grow(struct run *r, u32 part)
+{
+	u64 from = r->volume->made_bytes ? r->volume->made_bytes : r->bytes;
+	struct grown grown;
+	int err;
+
+	BEGIN(r, "grow %u/16", part);
+	err = vfs_grow(fs_vfs_sb(r->fs), from + (r->bytes - from) / 16 * part, &grown);
+	if (done(r, err) && part == 16 && grown.after_bytes + (512u << 10) < r->bytes)
+		r->wrong = say("grown to %llu bytes of %llu", (unsigned long long)grown.after_bytes,
+			       (unsigned long long)r->bytes);
 	return finish(r, !err);
 }
 

@@ -336,10 +336,34 @@ static void mixed(struct run *r, u64 *seed)
 	}
 }
 
+static void grows(struct run *r, u64 *seed)
+{
+	char path[64];
+
+	for (u32 part = 0, n = 0; part <= 16; part += 1 + rnd_below(seed, 4)) {
+		for (u32 i = rnd_below(seed, 12); i; i--, n++) {
+			snprintf(path, sizeof(path), "g%u", n);
+			if (rnd_below(seed, 3)) {
+				w_create(r, path);
+				w_write(r, path, 0, 1 + rnd_below(seed, 60000));
+			} else {
+				w_mkdir(r, path);
+			}
+			sync_sometimes(r, seed, path);
+		}
+		w_grow(r, part);
+	}
+	w_grow(r, 16);
+	w_create(r, "last");
+	w_write(r, "last", 0, 400000);
+	w_fsync(r, "last");
+}
+
 static const struct work table[] = {
 	{ "names", names },     { "append", append }, { "overwrite", overwrite },   { "truncate", truncates },
 	{ "punch", punch },     { "dirs", dirs },     { "big-unlink", big_unlink }, { "xattrs", xattrs },
-	{ "orphans", orphans }, { "enospc", enospc }, { "mixed", mixed },           { NULL, NULL },
+	{ "orphans", orphans }, { "enospc", enospc }, { "mixed", mixed },           { "grow", grows },
+	{ NULL, NULL },
 };
 
 const struct work *works(void)

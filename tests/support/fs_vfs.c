@@ -26,6 +26,11 @@ static struct super_block *sb_of(struct fs *fs)
 	return priv(fs)->sb;
 }
 
+struct super_block *fs_vfs_sb(struct fs *fs)
+{
+	return sb_of(fs);
+}
+
 static struct inode *inode_of(const struct fs_file *f)
 {
 	return ((struct file *)f->in)->inode;

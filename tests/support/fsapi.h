@@ -113,6 +113,9 @@ struct fs {
 int fs_dir_new(const char *dir, struct fs **out);
 /* A volume of `type` ("memfs") on size_bytes of fresh memory, or, with image, on that file. */
 int fs_vfs_new(const char *type, const char *image, u64 size_bytes, struct fs **out);
+struct super_block;
+/* The mount behind fs_vfs_on's. */
+struct super_block *fs_vfs_sb(struct fs *fs);
 /* A volume of `type` on dev, mounted read-write; -EROFS when that is refused. */
 int fs_vfs_on(const char *type, struct blkdev *dev, struct fs **out);
 /* fs_free for a tree of fs_vfs_on; what the unmount said. */

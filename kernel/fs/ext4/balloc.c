@@ -134,7 +134,7 @@ u64 ext4_kept_root(const struct ext4_super *es)
 
 	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
 		n |= (u64)le32_get(es->disk.r_blocks_count_hi) << 32;
-	return ALIGN_DOWN(MIN(n, es->blocks), 1ull << es->cluster_bits);
+	return ALIGN_DOWN(MIN(n, (u64)es->blocks), 1ull << es->cluster_bits);
 }
 
 u64 ext4_kept_meta(const struct ext4_super *es)
@@ -363,6 +363,15 @@ static int guard_journal(struct ext4_super *es)
 	return err;
 }
 
+void ext4_balloc_resized(struct ext4_super *es)
+{
+	u64 meta = ext4_kept_meta(es) >> es->cluster_bits;
+
+	es->balloc->kept_root = ext4_kept_root(es) >> es->cluster_bits;
+	/* What does not fit into a fresh volume is made anew elsewhere: it may be filled to the brim. */
+	es->balloc->kept_meta = es->fresh ? MIN(meta, (u64)KEPT_META_FRESH) : meta;
+}
+
 int ext4_balloc_open(struct ext4_super *es)
 {
 	struct ext4_balloc *b = calloc(1, sizeof(*b));
@@ -371,11 +380,7 @@ int ext4_balloc_open(struct ext4_super *es)
 	if (!b)
 		return fail(-ENOMEM, "no memory for the allocator");
 	es->balloc = b;
-	b->kept_root = ext4_kept_root(es) >> es->cluster_bits;
-	/* What does not fit into a fresh volume is made anew elsewhere: it may be filled to the brim. */
-	b->kept_meta = ext4_kept_meta(es) >> es->cluster_bits;
-	if (es->fresh)
-		b->kept_meta = MIN(b->kept_meta, (u64)KEPT_META_FRESH);
+	ext4_balloc_resized(es);
 	for (u32 i = 0; i < EXT4_WINDOW_LISTS; i++) {
 		mutex_init(&b->window[i].lock, RANK_LEAF);
 		list_init(&b->window[i].list);

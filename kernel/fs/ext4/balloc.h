@@ -38,12 +38,12 @@ struct ext4_balloc {
 	struct ext4_space *space; /* [groups] */
 	_Atomic s64 avail;
 	_Atomic u64 waiting;
-	u64 kept_root, kept_meta; /* [const] of avail, for the superuser and for metadata */
-	_Atomic u32 loaded;       /* groups with `busy` */
-	u32 loaded_max;           /* [const] beyond it those are dropped that can be made again */
-	_Atomic u32 hand;         /* the group that is looked at next for that */
-	struct mutex freed_lock;  /* rank LEAF */
-	struct list freed;        /* [freed_lock] runs that wait, in order of their transactions */
+	_Atomic u64 kept_root, kept_meta; /* of avail, for the superuser and for metadata */
+	_Atomic u32 loaded;               /* groups with `busy` */
+	u32 loaded_max;                   /* [const] beyond it those are dropped that can be made again */
+	_Atomic u32 hand;                 /* the group that is looked at next for that */
+	struct mutex freed_lock;          /* rank LEAF */
+	struct list freed;                /* [freed_lock] runs that wait, in order of their transactions */
 	struct ext4_window_list window[EXT4_WINDOW_LISTS];
 };
 

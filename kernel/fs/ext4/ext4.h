@@ -33,7 +33,8 @@ struct ext4_zone {
 	struct ext4_zone_range {
 		u64 start, end;
 	} * range;
-	u32 count, cap;
+	_Atomic u32 count; /* of those that can be seen: see ext4_zone_append */
+	u32 cap;
 };
 
 /* A group's descriptor. */
@@ -67,31 +68,36 @@ struct ext4_group_edit; /* group_edit.c: which groups have changed */
 struct ext4_balloc;     /* balloc.c: what is free, reserved, or waits for a commit */
 
 /*
- * A mounted volume. [const] after mount but for what says otherwise. On a read-write mount a group's counters, flags and sums are
+ * A mounted volume. [const] after mount but for what says otherwise. [grow] changes while the volume grows, and may be read at any time: what
+ * has a place below it is there before. On a read-write mount a group's counters, flags and sums are
  * [its lock], which is es->group_lock[group]; disk's counters and states are [super_lock].
  */
 struct ext4_super {
 	struct super_block vfs; /* first */
 	struct ext4_disk_super disk;
-	const char *variant; /* "ext2", "ext3" or "ext4" */
-	u32 compat, incompat, ro_compat;
-	bool metadata_csum; /* every metadata block and inode has a crc32c */
-	bool desc_csum;     /* group descriptors have a checksum of some kind */
-	bool filetype;      /* directory entries tell the type */
-	u32 block_bits;     /* log2 of the bytes of a block */
-	u32 cluster_bits;   /* log2 of the blocks of a cluster */
-	u64 blocks;         /* of the volume */
-	u64 first_data_blk; /* group 0 begins here */
-	u64 super_blk;      /* block of the primary superblock */
+	const char *variant;                     /* "ext2", "ext3" or "ext4" */
+	_Atomic u32 compat, incompat, ro_compat; /* [grow] */
+	bool metadata_csum;                      /* every metadata block and inode has a crc32c */
+	bool desc_csum;                          /* group descriptors have a checksum of some kind */
+	bool filetype;                           /* directory entries tell the type */
+	u32 block_bits;                          /* log2 of the bytes of a block */
+	u32 cluster_bits;                        /* log2 of the blocks of a cluster */
+	_Atomic u64 blocks;                      /* [grow, and the last group's lock] of the volume */
+	u64 first_data_blk;                      /* group 0 begins here */
+	u64 super_blk;                           /* block of the primary superblock */
 	u32 blocks_per_group, clusters_per_group, inodes_per_group;
-	u32 inodes; /* of the volume */
+	_Atomic u32 inodes; /* [grow] of the volume */
 	u32 inode_bytes, inodes_per_block, itable_blocks;
-	u32 first_ino; /* below: reserved */
-	u32 groups, desc_bytes, descs_per_block, gdt_blocks;
+	u32 first_ino;                  /* below: reserved */
+	_Atomic u32 groups, gdt_blocks; /* [grow] */
+	u32 groups_room;                /* what has a member for each group has room for so many */
+	u32 desc_bytes, descs_per_block;
+	_Atomic u32
+		meta_bg_from; /* [grow] the first descriptor block that lies in a group it describes; ~0: none */
 	u32 csum_seed;
 	u32 hash_seed[4];
 	bool hash_unsigned;
-	u64 overhead_clusters;                  /* not for files, for statfs */
+	_Atomic u64 overhead_clusters;          /* [grow] not for files, for statfs */
 	_Atomic u64 free_clusters, free_inodes; /* of all groups, as far as they can be had: group.c */
 	struct ext4_group *group;               /* [groups] */
 	struct ext4_zone zone;
@@ -110,7 +116,9 @@ struct ext4_super {
 	bool super_changed;               /* [super_lock] since ext4_precommit wrote it */
 	bool copies_stale;                /* [super_lock] the superblock has features that its copies lack */
 	u32 copies_tid;                   /* [super_lock] the transaction in which it got them */
+	bool copies_old;                  /* [super_lock] they tell of a volume of another size */
 	struct ext4_upkeep *upkeep;       /* upkeep.c */
+	struct mutex grow;                /* rank MOUNT: one at a time makes it longer */
 	struct mutex orphan_lock; /* rank ALLOC, before a group's: the orphan list and the orphan file */
 	struct list orphans;      /* [orphan_lock] inodes of the list, in its order */
 	u32 orphan_rest; /* [orphan_lock] what follows the last of them on the volume: at mount only */
@@ -289,6 +297,10 @@ void ext4_zone_free(struct ext4_zone *z);
 int ext4_zone_insert(struct ext4_zone *z, u64 start, u64 len) __must_check;
 /* The first block at or behind blk that is not in the zone; *end: where the zone goes on behind it, ~0 nowhere. */
 u64 ext4_zone_gap(const struct ext4_zone *z, u64 blk, u64 *end);
+/* More ranges, sorted and joined, behind all that there are: others may ask meanwhile. False: there is no room, which ext4_zone_room makes. */
+bool ext4_zone_append(struct ext4_zone *z, const struct ext4_zone *more);
+/* Room for so many ranges more. Nobody asks meanwhile. */
+int ext4_zone_room(struct ext4_zone *z, u32 ranges) __must_check;
 /* How many of the blocks [start, end) are in it. */
 u64 ext4_zone_count(const struct ext4_zone *z, u64 start, u64 end);
 bool ext4_zone_meets(const struct ext4_zone *z, u64 start, u64 len);
@@ -443,6 +455,8 @@ u32 ext4_group_base_blocks(const struct ext4_super *es, u32 group);
 u64 ext4_super_copy_blk(const struct ext4_super *es, u32 copy);
 /* Block of descriptor block i, as copy 0 (the primary), 1, …; 0: there is no such copy. */
 u64 ext4_group_desc_blk(const struct ext4_super *es, u32 i, u32 copy);
+/* Clusters that the inode with the blocks kept for descriptors takes: those blocks, their copies, and the block of its map. */
+u64 ext4_resize_clusters(const struct ext4_super *es);
 /* Decodes the descriptor of `group`. */
 void ext4_group_decode(const struct ext4_super *es, const void *desc, struct ext4_group *g);
 /* And back, its checksum set. What a descriptor has besides stays as it is. */
@@ -454,6 +468,8 @@ const char *ext4_group_wrong(const struct ext4_super *es, u32 group, const void 
 void ext4_group_add(struct ext4_super *es, u32 group, s32 clusters, s32 inodes);
 /* What it counts as free, blocks or inodes, cannot be had. */
 void ext4_group_take_out(struct ext4_super *es, u32 group, bool blocks);
+/* All of it can be had, after both could not. */
+void ext4_group_take_in(struct ext4_super *es, u32 group);
 /* Fills es->group and es->zone. *bad counts groups without a usable descriptor, *backup those taken from a copy. */
 int ext4_group_load(struct ext4_super *es, u32 *bad, u32 *backup) __must_check;
 
@@ -886,13 +902,16 @@ int ext4_super_write(struct ext4_super *es) __must_check;
 /* Features of the superblock that its copies must have too. */
 struct ext4_features {
 	u32 compat, ro_compat;
+	bool all; /* the volume grew: copies of all that has any are written anew */
 };
 /* Do the copies lack some? Then es->copies_stale says so. Before the first ext4_copies_take. */
 void ext4_copies_look(struct ext4_super *es);
 /* True: they may lack these, which are durable in the superblock once transaction *tid is. Asked for by one at a time, who then writes them. */
 bool ext4_copies_take(struct ext4_super *es, struct ext4_features *want, u32 *tid);
 /* Not now. */
-void ext4_copies_put_off(struct ext4_super *es);
+void ext4_copies_put_off(struct ext4_super *es, const struct ext4_features *want);
+/* The superblock as it is now becomes the copy in this group, which has the place for one. */
+int ext4_copy_make(struct ext4_super *es, u32 group) __must_check;
 /* The copies get them. What fails is logged. */
 void ext4_copies_write(struct ext4_super *es, const struct ext4_features *want);
 /* What names the volume: label, UUID, and what metadata's sums start from when that is not the UUID. */
@@ -911,6 +930,8 @@ void ext4_upkeep_stop(struct ext4_super *es);
 /* Makes es->group_lock and counters ready. */
 int ext4_groups_open(struct ext4_super *es) __must_check;
 void ext4_groups_close(struct ext4_super *es);
+/* Locks for groups up to `end`, which nobody else knows yet. Locks: grow. */
+int ext4_groups_more(struct ext4_super *es, u32 end) __must_check;
 /* The group's bitmap, verified; or made, when it was never written: who changes it, after ext4_group_change, drops its UNINIT flag. Locks: the group's. */
 int ext4_block_bitmap(struct ext4_super *es, u32 group, struct buffer_head **out) __must_check;
 int ext4_inode_bitmap(struct ext4_super *es, u32 group, struct buffer_head **out) __must_check;
@@ -965,6 +986,13 @@ int ext4_blocks_promise(struct ext4_super *es, u32 n, u32 flags) __must_check;
 void ext4_blocks_unpromise(struct ext4_super *es, u32 n);
 /* Some were freed and wait for a commit. */
 bool ext4_blocks_pending(struct ext4_super *es);
+/* The last group was shorter: its blocks from `from` on, so many, were no one's. They are free on the volume with this handle, and can be had after
+ * ext4_blocks_unreserve. EXT4_CREDITS_GROUP. blocks: what the volume has from now on. */
+int ext4_blocks_append(struct ext4_handle *h, u32 group, u32 from, u32 len, u64 blocks) __must_check;
+/* A group that was just made, and was taken out before anybody knew it: what it counts as free can be had from now on. */
+void ext4_blocks_open_group(struct ext4_super *es, u32 group);
+/* What is kept back, after the volume's size. */
+void ext4_balloc_resized(struct ext4_super *es);
 /* super_ops.trim */
 int ext4_trim(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes, u64 *trimmed_bytes);
 /* jbd2_ops.committed */
@@ -1324,6 +1352,8 @@ int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, bool empty
 
 /* ---- mount_rw.c: from read-only to read-write, and back ---- */
 
+/* Groups without a usable descriptor. */
+u32 ext4_groups_bad(const struct ext4_super *es);
 /* Why the volume is not to be written, in a sentence that names it. False: it may be written. */
 bool ext4_write_refused(const struct ext4_super *es, struct text *why);
 /*
@@ -1376,6 +1406,11 @@ u32 ext4_sb_cluster_bits(const struct ext4_disk_super *d);
 u32 ext4_sb_first_ino(const struct ext4_disk_super *d);
 /* Features and geometry in memory, after es->disk, whose numbers are right. */
 void ext4_sb_fill(struct ext4_super *es);
+
+/* ---- grow.c: a volume that becomes longer ---- */
+
+/* super_ops.grow */
+int ext4_grow(struct super_block *sb, u64 size_bytes, struct grown *out);
 
 /* ---- super.c ---- */
 

@@ -16,8 +16,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define COPIES_MAX 32u /* more than sparse_super makes on any volume */
-#define GDT_BATCH  64u
+#define COPIES_MAX  32u /* more than sparse_super makes on any volume */
+#define GDT_BATCH   64u
+#define GROUPS_ROOM 2048u
 
 /* 1, 3, 5, 7 and their powers. */
 static bool is_sparse(u32 group)
@@ -48,7 +49,7 @@ bool ext4_group_has_super(const struct ext4_super *es, u32 group)
 
 static bool in_meta_bg(const struct ext4_super *es, u32 i)
 {
-	return ext4_has_incompat(es, EXT4_INCOMPAT_META_BG) && i >= le32_get(es->disk.first_meta_bg);
+	return i >= es->meta_bg_from;
 }
 
 /* Group 0 begins with the boot block where a 1 KiB block is not the first of the data. */
@@ -71,7 +72,7 @@ u32 ext4_group_base_blocks(const struct ext4_super *es, u32 group)
 	if (!super)
 		return n;
 	if (ext4_has_incompat(es, EXT4_INCOMPAT_META_BG))
-		return n + MIN(le32_get(es->disk.first_meta_bg), es->gdt_blocks);
+		return n + MIN((u32)es->meta_bg_from, (u32)es->gdt_blocks);
 	return n + es->gdt_blocks + le16_get(es->disk.reserved_gdt_blocks);
 }
 
@@ -109,7 +110,10 @@ u64 ext4_group_desc_blk(const struct ext4_super *es, u32 i, u32 copy)
 
 	if (!in_meta_bg(es, i)) {
 		group = copy_group(es, copy);
-		blk = group == UINT32_MAX ? 0 : group_super_blk(es, group) + 1 + i;
+		/* A group whose own descriptor lies elsewhere has no copies of all the others. */
+		blk = group == UINT32_MAX || in_meta_bg(es, group / es->descs_per_block)
+			      ? 0
+			      : group_super_blk(es, group) + 1 + i;
 	} else {
 		const u32 nth[] = { 0, 1, es->descs_per_block - 1 };
 
@@ -121,6 +125,15 @@ u64 ext4_group_desc_blk(const struct ext4_super *es, u32 i, u32 copy)
 		blk = group_super_blk(es, group) + ext4_group_has_super(es, group);
 	}
 	return blk < es->blocks ? blk : 0;
+}
+
+u64 ext4_resize_clusters(const struct ext4_super *es)
+{
+	u32 copies = 1;
+
+	while (ext4_super_copy_blk(es, copies))
+		copies++;
+	return 1 + (u64)le16_get(es->disk.reserved_gdt_blocks) * copies;
 }
 
 void ext4_group_decode(const struct ext4_super *es, const void *desc, struct ext4_group *g)
@@ -346,6 +359,15 @@ void ext4_group_take_out(struct ext4_super *es, u32 group, bool blocks)
 	}
 }
 
+void ext4_group_take_in(struct ext4_super *es, u32 group)
+{
+	struct ext4_group *g = &es->group[group];
+
+	g->blocks_out = g->inodes_out = false;
+	atomic_fetch_add(&es->free_clusters, clusters_counted(es, group));
+	atomic_fetch_add(&es->free_inodes, inodes_counted(es, group));
+}
+
 static void sum_up(struct ext4_super *es)
 {
 	u64 clusters = 0, inodes = 0;
@@ -385,7 +407,9 @@ static int zone_load(struct ext4_super *es)
 
 int ext4_group_load(struct ext4_super *es, u32 *bad, u32 *backup)
 {
-	es->group = calloc(es->groups, sizeof(*es->group));
+	/* Memory that is never touched is none: a volume may grow by much while it is mounted. */
+	es->groups_room = MAX(GROUPS_ROOM, es->groups + es->groups / 2);
+	es->group = calloc(es->groups_room, sizeof(*es->group));
 	if (!es->group)
 		return fail(-ENOMEM, "no memory for %u group descriptors", es->groups);
 	*bad = *backup = 0;

@@ -21,6 +21,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define ZONE_RANGES 4u /* of a group: its start, two bitmaps, the table */
+
 struct ext4_group_edit {
 	struct mutex filling; /* rank EXTENT: one precommit at a time */
 	u32 *taken;           /* [filling] [groups] the list that is worked on */
@@ -241,13 +243,14 @@ int ext4_groups_open(struct ext4_super *es)
 	struct ext4_group_edit *edit = calloc(1, sizeof(*edit));
 
 	es->group_edit = edit;
-	es->group_lock = calloc(es->groups, sizeof(*es->group_lock));
+	es->group_lock = calloc(es->groups_room, sizeof(*es->group_lock));
 	if (!edit || !es->group_lock)
 		goto no_memory;
-	edit->taken = calloc(es->groups, sizeof(*edit->taken));
-	edit->changed = calloc(es->groups, sizeof(*edit->changed));
-	edit->said = calloc(es->groups, sizeof(*edit->said));
-	if (!edit->taken || !edit->changed || !edit->said)
+	edit->taken = calloc(es->groups_room, sizeof(*edit->taken));
+	edit->changed = calloc(es->groups_room, sizeof(*edit->changed));
+	edit->said = calloc(es->groups_room, sizeof(*edit->said));
+	if (!edit->taken || !edit->changed || !edit->said ||
+	    ext4_zone_room(&es->zone, ZONE_RANGES * (es->groups_room - es->groups)))
 		goto no_memory;
 	mutex_init(&edit->filling, RANK_EXTENT);
 	mutex_init(&edit->lock, RANK_LEAF);
@@ -272,7 +275,17 @@ no_memory:
 	free(es->group_lock);
 	es->group_edit = NULL;
 	es->group_lock = NULL;
-	return fail(-ENOMEM, "no memory for the locks of %u groups", es->groups);
+	return fail(-ENOMEM, "no memory for the locks of %u groups", (u32)es->groups);
+}
+
+int ext4_groups_more(struct ext4_super *es, u32 end)
+{
+	if (end > es->groups_room)
+		return fail(-ENOMEM, "%s: no room for %u groups as long as it is mounted",
+			    es->vfs.health.name, end);
+	for (u32 i = es->groups; i < end; i++)
+		mutex_init(&es->group_lock[i], RANK_ALLOC);
+	return 0;
 }
 
 void ext4_groups_close(struct ext4_super *es)

@@ -600,6 +600,43 @@ void ext4_committed(void *priv, u32 tid)
 	}
 }
 
+/* ---- a volume that grows ---- */
+
+int ext4_blocks_append(struct ext4_handle *h, u32 group, u32 from, u32 len, u64 blocks)
+{
+	struct ext4_super *es = h->es;
+	struct ext4_space *s = &es->balloc->space[group];
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	int err;
+
+	mutex_guard(&es->group_lock[group]);
+	err = load(es, group);
+	if (!err)
+		err = join_group(h, group, &bh);
+	if (err)
+		return err;
+	change_disk_bits(bh->data, from, len, false);
+	ext4_dirty(h, bh);
+	es->group[group].flags &= (u16)~EXT4_GROUP_BLOCK_UNINIT;
+	es->blocks = blocks;
+	ext4_group_add(es, group, (s32)len, 0);
+	s->held += len;
+	return 0;
+}
+
+void ext4_blocks_open_group(struct ext4_super *es, u32 group)
+{
+	struct ext4_space *s = &es->balloc->space[group];
+	u32 n;
+
+	mutex_guard(&es->group_lock[group]);
+	ext4_group_take_in(es, group);
+	n = es->group[group].free_clusters;
+	s->longest = n;
+	s->free = n;
+	ext4_space_unclaim(es->balloc, n);
+}
+
 /* ---- what is free, told to the device ---- */
 
 /* The next free run of at least `least` in [*at, end) of the group is reserved. 0: none is left. *at moves on. */
@@ -676,9 +713,9 @@ int ext4_space_open(struct ext4_super *es)
 	struct ext4_balloc *b = es->balloc;
 	s64 all = 0;
 
-	b->space = calloc(es->groups, sizeof(*b->space));
+	b->space = calloc(es->groups_room, sizeof(*b->space));
 	if (!b->space)
-		return fail(-ENOMEM, "no memory for the space of %u groups", es->groups);
+		return fail(-ENOMEM, "no memory for the space of %u groups", (u32)es->groups);
 	for (u32 i = 0; i < es->groups; i++) {
 		u32 n = es->group[i].bad ? 0 : es->group[i].free_clusters;
 

@@ -243,16 +243,6 @@ static void bitmaps(struct writer *w)
 
 /* ---- inodes ---- */
 
-static u64 resize_clusters(const struct ext4_super *es)
-{
-	u64 reserved = le16_get(es->disk.reserved_gdt_blocks);
-	u32 copies = 1;
-
-	while (ext4_super_copy_blk(es, copies))
-		copies++;
-	return 1 + reserved * copies;
-}
-
 static void times(struct writer *w, struct ext4_disk_inode *raw)
 {
 	struct timespec64 now = { w->plan->opts.now.sec, 0 };
@@ -297,7 +287,7 @@ static void inode_of_resize(struct writer *w, struct ext4_disk_inode *raw)
 	le32 *block = (void *)raw->block;
 
 	inode_put(w, raw, S_IFREG | 0600, 1, (per * per + per + EXT4_NDIR) << w->es->block_bits,
-		  resize_clusters(w->es));
+		  ext4_resize_clusters(w->es));
 	block[EXT4_NDIR + 1] = le32_put((u32)w->plan->resize_blk);
 }
 

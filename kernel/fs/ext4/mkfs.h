@@ -83,6 +83,8 @@ int ext4_mkfs_place(struct ext4_mkfs_plan *plan) __must_check;
 /* The size of a journal, or an orphan file, that nobody gave one. 0: the volume is too small for a journal. */
 u32 ext4_mkfs_journal_blocks(u64 blocks);
 u32 ext4_mkfs_orphan_blocks(u64 blocks);
+/* Of a volume that is to have the groups of plan->es: the tables of those from `first` on, in blocks that plan->used does not have. Blocks, not clusters. */
+int ext4_mkfs_place_more(struct ext4_mkfs_plan *plan, u32 first) __must_check;
 /*
  * Parts of ext4_mkfs_place, for a volume that is there. Where its tables lay when it was made with this superblock: plan->es->group, plan->used; both
  * are empty before. And blocks that plan->used does not have for the journal or the orphan file, whose ino and blocks are given.

@@ -206,20 +206,28 @@ static int place_bases(struct ext4_mkfs_plan *p, u64 last, u32 *done)
 	return err;
 }
 
-int ext4_mkfs_place_tables(struct ext4_mkfs_plan *p)
+int ext4_mkfs_place_more(struct ext4_mkfs_plan *p, u32 first)
 {
 	struct ext4_super *es = p->es;
-	u32 bits = MIN((u32)es->disk.log_groups_per_flex, 31u), done = 0;
+	u32 bits = MIN((u32)es->disk.log_groups_per_flex, 31u), done = first;
 	bool flex = bits && ext4_has_incompat(es, EXT4_INCOMPAT_FLEX_BG);
 	u64 set = flex ? 1ull << bits : 1;
 	int err = 0;
 
-	for (u32 i = 0; i < es->groups && !err; i++) {
+	for (u32 i = first; i < es->groups && !err; i++) {
 		/* A table is looked for in its set, and may end in the group behind it. */
 		err = place_bases(p, (i & ~(set - 1)) + set, &done);
 		if (!err)
 			err = flex ? place_flex(p, i) : place_own(p, i);
 	}
+	return err;
+}
+
+int ext4_mkfs_place_tables(struct ext4_mkfs_plan *p)
+{
+	struct ext4_super *es = p->es;
+	int err = ext4_mkfs_place_more(p, 0);
+
 	if (!err)
 		err = to_clusters(p);
 	if (!err)

@@ -21,13 +21,21 @@
 
 /* ---- may it be written? ---- */
 
-bool ext4_write_refused(const struct ext4_super *es, struct text *why)
+u32 ext4_groups_bad(const struct ext4_super *es)
 {
-	struct text names = { 0 };
 	u32 bad = 0;
 
 	for (u32 i = 0; i < es->groups; i++)
 		bad += es->group[i].bad;
+	return bad;
+}
+
+bool ext4_write_refused(const struct ext4_super *es, struct text *why)
+{
+	struct text names = { 0 };
+	/* The journal may have them whole. */
+	u32 bad = ext4_has_incompat(es, EXT4_INCOMPAT_RECOVER) ? 0 : ext4_groups_bad(es);
+
 	ext4_feature_unwritable(&es->disk, &names);
 	if (names.len_bytes)
 		text_add(why, "not written yet by this program: volumes with %s", text_str(&names));
@@ -231,6 +239,7 @@ static void write_free(struct ext4_super *es)
 	ext4_groups_close(es);
 	ext4_super_release(es);
 	ext4_xattr_cache_free(es);
+	mutex_fini(&es->grow);
 	mutex_fini(&es->super_lock);
 	mutex_fini(&es->orphan_lock);
 	mutex_fini(&es->xattr_lock);
@@ -243,6 +252,7 @@ static int set_up(struct ext4_super *es)
 	int err;
 
 	es->trans_ops = &trans_ops;
+	mutex_init(&es->grow, RANK_MOUNT);
 	mutex_init(&es->super_lock, RANK_LEAF);
 	mutex_init(&es->orphan_lock, RANK_ALLOC);
 	mutex_init(&es->xattr_lock, RANK_EXTENT);

@@ -230,6 +230,27 @@ bool ext4_sb_same_volume(const struct ext4_disk_super *a, const struct ext4_disk
 }
 
 /*
+ * A volume that grew says so first, and its copies later; and applying a journal may bring back, for a moment, what it said before. So other sizes, and
+ * another place of descriptors, are no sign of damage.
+ */
+static void grow_to(struct ext4_disk_super *copy, const struct ext4_disk_super *d)
+{
+	const u32 compat = EXT4_COMPAT_RESIZE_INODE, incompat = EXT4_INCOMPAT_META_BG;
+
+	if (ext4_sb_blocks(d) < ext4_sb_blocks(copy) &&
+	    !(le32_get(d->feature_incompat) & EXT4_INCOMPAT_RECOVER))
+		return;
+	copy->inodes_count = d->inodes_count;
+	copy->blocks_count_lo = d->blocks_count_lo;
+	copy->blocks_count_hi = d->blocks_count_hi;
+	copy->first_meta_bg = d->first_meta_bg;
+	copy->feature_compat =
+		le32_put((le32_get(copy->feature_compat) & ~compat) | (le32_get(d->feature_compat) & compat));
+	copy->feature_incompat = le32_put((le32_get(copy->feature_incompat) & ~incompat) |
+					  (le32_get(d->feature_incompat) & incompat));
+}
+
+/*
  * A device with sectors of 512 bytes may have written one half of the superblock when the power went. All that changes while a volume
  * is in use is in the first half, but for the checksum and what is no news of an error (its code, and the high byte of its time): so a superblock of which only that is wrong, and which says of the volume what
  * a good copy says, is whole, as it was before that write or after it. Its checksum is set in memory; the next write mends it. A volume of one group has no copy: there it stays
@@ -246,9 +267,11 @@ static bool half_written(struct blkdev *dev, struct ext4_disk_super *out)
 	for (u32 i = 0; i < ARRAY_SIZE(group); i++) {
 		u64 blk = le32_get(d->first_data_block) + group[i] * le32_get(d->blocks_per_group);
 
-		if (group[i] && blk < ext4_sb_blocks(d) &&
-		    !copy_at(dev, blk, EXT4_BLOCK_BITS_MIN + le32_get(d->log_block_size), &copy) &&
-		    ext4_sb_same_volume(d, &copy)) {
+		if (!group[i] || blk >= ext4_sb_blocks(d) ||
+		    copy_at(dev, blk, EXT4_BLOCK_BITS_MIN + le32_get(d->log_block_size), &copy))
+			continue;
+		grow_to(&copy, d);
+		if (ext4_sb_same_volume(d, &copy)) {
 			*out = mended;
 			return true;
 		}
@@ -366,6 +389,7 @@ static void fill_geometry(struct ext4_super *es)
 	es->desc_bytes = ext4_sb_desc_bytes(d);
 	es->descs_per_block = block / es->desc_bytes;
 	es->gdt_blocks = DIV_ROUND_UP(es->groups, es->descs_per_block);
+	es->meta_bg_from = ext4_has_incompat(es, EXT4_INCOMPAT_META_BG) ? le32_get(d->first_meta_bg) : ~0u;
 	es->vfs.root_ino = EXT4_INO_ROOT;
 	es->vfs.block_bytes = block;
 	es->vfs.unit_bytes = block << es->cluster_bits;

@@ -118,6 +118,7 @@ static const struct super_ops ext4_super_ops = {
 	.readahead_inodes = ext4_readahead_inodes,
 	.quota = ext4_quota,
 	.trim = ext4_trim,
+	.grow = ext4_grow,
 	.shutdown = ext4_shutdown,
 	.put_super = ext4_put_super,
 };
@@ -334,6 +335,11 @@ static int open_written(struct blkdev *dev, const struct fs_type *type, const st
 		err = reopen(dev, type, opts, esp);
 	if (err)
 		return err;
+	if (again && ext4_groups_bad(*esp)) {
+		super_note(&(*esp)->vfs, "shown read-only: %u group descriptors are damaged: check it first",
+			   ext4_groups_bad(*esp));
+		return 0;
+	}
 	ext4_errors_keep(*esp, &before);
 	if (replay.bad_commit)
 		(void)!corrupt(&(*esp)->vfs.health, "journal", 0, "it ends in a damaged transaction");

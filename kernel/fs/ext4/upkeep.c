@@ -83,7 +83,7 @@ static bool tell_copies(struct ext4_super *es)
 	if (!err)
 		ext4_copies_write(es, &want);
 	else if (err == -EAGAIN)
-		ext4_copies_put_off(es);
+		ext4_copies_put_off(es, &want);
 	return true;
 }
 

@@ -118,6 +118,29 @@ u64 ext4_zone_count(const struct ext4_zone *z, u64 start, u64 end)
 	return n;
 }
 
+int ext4_zone_room(struct ext4_zone *z, u32 ranges)
+{
+	struct ext4_zone_range *r;
+
+	if (z->cap - z->count >= ranges)
+		return 0;
+	r = realloc(z->range, ((size_t)z->count + ranges) * sizeof(*r));
+	if (!r)
+		return fail(-ENOMEM, "no memory for the map of system blocks");
+	z->range = r;
+	z->cap = z->count + ranges;
+	return 0;
+}
+
+bool ext4_zone_append(struct ext4_zone *z, const struct ext4_zone *more)
+{
+	if (z->cap - z->count < more->count)
+		return false;
+	memcpy(z->range + z->count, more->range, more->count * sizeof(*z->range));
+	z->count += more->count;
+	return true;
+}
+
 int ext4_zone_insert(struct ext4_zone *z, u64 start, u64 len)
 {
 	u32 at = start ? range_at(z, start - 1) : 0, last = at;

@@ -477,8 +477,6 @@ void ck_orphans_done(struct ck *ck);
 void ck_orphan_file_empty(struct ck *ck);
 /* The block against two mounts, where the superblock says. */
 void ck_mmp_put(struct ck *ck);
-/* What the resize inode has. */
-u64 ck_resize_clusters(const struct ext4_super *es);
 /* A reserved inode that is nothing. */
 void ck_reserved_clear(struct ck *ck, u32 ino);
 /* After the pass over the inodes: the inode, one of the volume's own, becomes a file of n free blocks, whose content is what is there. */

@@ -434,15 +434,6 @@ static void make_mmp(struct ck *ck)
 
 /* ---- room for more descriptors: lib/ext2fs/res_gdt.c of e2fsprogs ---- */
 
-u64 ck_resize_clusters(const struct ext4_super *es)
-{
-	u32 copies = 1;
-
-	while (ext4_super_copy_blk(es, copies))
-		copies++;
-	return 1 + (u64)le16_get(es->disk.reserved_gdt_blocks) * copies;
-}
-
 /* Each of the blocks kept in group 0 points to those in the copies. */
 static void resize_copies(struct ck *ck, u64 blk)
 {
@@ -467,7 +458,7 @@ static void make_resize(struct ck *ck)
 	u32 reserved = le16_get(es->disk.reserved_gdt_blocks);
 	u64 per = ext4_block_bytes(es) / sizeof(le32), dind = ck->resize_blk, first;
 	struct ext4_disk_inode raw =
-		file_of(ck, (per * per + per + EXT4_NDIR) << es->block_bits, ck_resize_clusters(es));
+		file_of(ck, (per * per + per + EXT4_NDIR) << es->block_bits, ext4_resize_clusters(es));
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	le32 *root = (void *)raw.block, *top;
 

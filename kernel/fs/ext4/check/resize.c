@@ -37,7 +37,7 @@ static const char *resize_inode_wrong(const struct ck *ck, const struct ck_inode
 		return "not a file of pointers";
 	if (!ext4_blocks_ok(es, dind, 1))
 		return "its map lies where none can";
-	if (ext4_inode_blocks_512(es, ci->raw) != ck_resize_clusters(es)
+	if (ext4_inode_blocks_512(es, ci->raw) != ext4_resize_clusters(es)
 							  << (es->cluster_bits + es->block_bits - 9))
 		return "its number of blocks";
 	return NULL;

@@ -209,7 +209,7 @@ static void test_damaged(void **state)
 /* One that cannot be written costs nothing but itself; a flush that fails may have lost more. */
 static void test_failing(void **state)
 {
-	const struct ext4_features want = { EXT4_COMPAT_EXT_ATTR, 0 };
+	const struct ext4_features want = { .compat = EXT4_COMPAT_EXT_ATTR };
 	const u32 s = 1;
 	u64 blk[32];
 	u32 n;
