@@ -480,7 +480,7 @@ def striped(tmp_path, request):
         # What was there before is no parity of anything.
         noise = os.urandom(MIB)
         with open(p, 'wb') as f:
-            for _ in range(400):
+            for _ in range(260):
                 f.write(noise)
     mounts.run('mkfs.btrfs', '-q', '-f', '-K', '-d', profile, '-m', 'raid1', '-O', 'no-holes', '-R', 'free-space-tree', *map(str, paths))
     with kernel(paths, d) as root:
@@ -492,7 +492,9 @@ def striped(tmp_path, request):
         sectors = lambda name: [a + k for _, a, n in extents(root + '/' + name) for k in range(0, n, 4096)]  # noqa: E731
         summed = {n: sectors(n) for n in ['f0', 'f1', 'f2', 'f3'] + ['beside%d' % i for i in range(12)]}
         nocow, files = sectors('nocow'), shown(root)
-    return paths, parities, summed, nocow, files, d
+    yield paths, parities, summed, nocow, files, d
+    for p in paths:
+        p.unlink()
 
 
 def test_parity(striped):
