@@ -113,6 +113,7 @@ plan_conform() {
 plan_fsck() {
 	local corpus=tests/image/fsck_corpus.py fresh=${SEED:-$((EPOCHSECONDS % 1000000))}
 	job image/fsck_fixtures 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_fixtures.py -k "mended or there"
+	job image/fsck_power 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_mend.py -k power
 	job image/fsck_corpus 400 "$py" "$corpus" --seed "$fresh" --images 40 --least 85 "$B/werunos"
 	job image/fsck_find 300 "$py" "$corpus" --seed "$fresh" --images 90 --fsck find --least 95 "$B/werunos"
 	job asan/fsck_corpus 300 "$py" "$corpus" --seed "$fresh" --images 15 --least 70 build/asan/werunos

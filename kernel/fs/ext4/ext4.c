@@ -62,6 +62,14 @@ static int settle(struct blkdev **devs, u32 n, const struct mount_opts *mount)
 	return err ? err : ext4_settle(&ext4_fs_type, devs[0], mount);
 }
 
+static int write_mended(struct blkdev **devs, struct blkdev **overlays, u32 n, const struct mount_opts *mount,
+			bool *done)
+{
+	int err = ext4_one_device(n);
+
+	return err ? err : ext4_write_mended(&ext4_fs_type, devs[0], overlays[0], mount, done);
+}
+
 const struct fs_type ext4_fs_type = {
 	.name = "ext4",
 
@@ -73,5 +81,6 @@ const struct fs_type ext4_fs_type = {
 	.format = ext4_format,
 	.check = check_volume,
 	.settle = settle,
+	.write_mended = write_mended,
 	.super_bytes = EXT4_SUPER_OFF,
 };
