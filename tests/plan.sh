@@ -29,7 +29,7 @@ plan() {
 	[ "$1" = fast ] || plan_fsck "$1"
 	[ "$1" = fast ] || job interop/btrfs 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs{,_devices,_files,_life,_trees}.py
 	[ "$1" = fast ] || job interop/btrfs_fsck 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_fsck.py
-	[ "$1" = fast ] || job interop/btrfs_fsck_mend 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_fsck_mend.py
+	[ "$1" = fast ] || job interop/btrfs_fsck_mend 600 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_fsck_mend.py
 	# Under ASan and UBSan: `make check` builds these tools so as well.
 	[ "$1" = fast ] || job image 400 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_hostile.py
 	[ "$1" = fast ] || job image/fsck 400 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py -k "fixtures or broken"
