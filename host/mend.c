@@ -4,9 +4,9 @@
  *   look ─► settle ─► overlay ─► round, round, … ─► look again ─► write out
  *
  * A round (fs_type.check with check_opts.mend) mends what it finds and may leave what the next one finds. All of it happens in overlays in
- * memory, so that nothing is written before the result was looked at as a whole. Then the units of the overlays go to the devices, the one
- * with the first superblock last: until then it says, since settle, that the volume has to be checked. Where the overlays would take too much
- * memory they are written out in between, for the same reason without harm.
+ * memory, so that nothing is written before the result was looked at as a whole. Then it goes to the devices by way of the volume's own log, as
+ * one transaction, where there is a log that can take it; else unit by unit. The first superblock comes last: until then it says, since settle,
+ * that the volume has to be checked. Where the overlays would take too much memory they are written out in between, for the same reason without harm.
  *
  * With an undo file the old content of a unit is in it, durably, before the unit is written to. What settle is going to write is known from trying
  * it on an overlay.
@@ -36,6 +36,25 @@ struct job {
 	bool full;  /* the overlays hold as much as they may: the rest waits for the next round */
 	bool wrote; /* the devices were written to, perhaps */
 };
+
+/* ---- overlays ---- */
+
+static void overlays_put(const struct job *j, struct blkdev **snap)
+{
+	for (u32 i = 0; i < j->n; i++) {
+		blkdev_put(snap[i]);
+		snap[i] = NULL;
+	}
+}
+
+static int overlays_new(const struct job *j, struct blkdev **snap)
+{
+	int err = 0;
+
+	for (u32 i = 0; i < j->n && !err; i++)
+		err = dev_snap_new(j->devs[i], &snap[i]);
+	return err;
+}
 
 /* ---- writing out ---- */
 
@@ -104,16 +123,38 @@ static int flush_all(const struct job *j)
 	return err;
 }
 
+/* What the log is going to be written for it, too, is known from trying it on overlays that are thrown away. */
+static int save_for_writing(struct job *j)
+{
+	struct blkdev **trial = calloc(j->n, sizeof(*trial));
+	bool logged;
+	int err = trial ? undo_save(j->undo, j->snap, j->devs, j->n) : fail(-ENOMEM, "no memory for mending");
+
+	if (!err && j->type->write_mended) {
+		err = overlays_new(j, trial);
+		if (!err)
+			err = j->type->write_mended(trial, j->snap, j->n, j->mount, &logged);
+		if (!err)
+			err = undo_save(j->undo, trial, j->devs, j->n);
+		overlays_put(j, trial);
+	}
+	free(trial);
+	return err;
+}
+
 static int write_out(struct job *j)
 {
 	u64 super = ALIGN_DOWN(j->type->super_bytes, (u64)DEV_SNAP_UNIT_BYTES);
 	u8 *buf = os_alloc_aligned(4096, OUT_BYTES);
+	bool logged = false;
 	int err = buf ? 0 : fail(-ENOMEM, "no memory for mending");
 
 	if (!err && j->undo)
-		err = undo_save(j->undo, j->snap, j->devs, j->n);
+		err = save_for_writing(j);
 	j->wrote |= !err;
-	for (u32 i = 0; i < j->n && !err; i++)
+	if (!err && j->type->write_mended)
+		err = j->type->write_mended(j->devs, j->snap, j->n, j->mount, &logged);
+	for (u32 i = 0; i < j->n && !err && !logged; i++)
 		err = write_units(j, i, super, buf);
 	if (!err)
 		err = flush_all(j);
@@ -122,25 +163,6 @@ static int write_out(struct job *j)
 	if (!err)
 		err = flush_all(j);
 	free(buf);
-	return err;
-}
-
-/* ---- overlays ---- */
-
-static void overlays_put(struct job *j)
-{
-	for (u32 i = 0; i < j->n; i++) {
-		blkdev_put(j->snap[i]);
-		j->snap[i] = NULL;
-	}
-}
-
-static int overlays_new(struct job *j)
-{
-	int err = 0;
-
-	for (u32 i = 0; i < j->n && !err; i++)
-		err = dev_snap_new(j->devs[i], &j->snap[i]);
 	return err;
 }
 
@@ -188,10 +210,10 @@ static int rounds(struct job *j)
 		opts.rebuild_dirs &= !round;
 		if (j->full) {
 			err = write_out(j);
-			overlays_put(j);
+			overlays_put(j, j->snap);
 			j->full = false;
 			if (!err)
-				err = overlays_new(j);
+				err = overlays_new(j, j->snap);
 		}
 		if (!err)
 			err = j->type->check(j->snap, j->n, j->mount, &opts, &sum);
@@ -210,13 +232,13 @@ static int rounds(struct job *j)
 /* On overlays that are thrown away: to know what it will write. */
 static int save_for_settle(struct job *j)
 {
-	int err = overlays_new(j);
+	int err = overlays_new(j, j->snap);
 
 	if (!err)
 		err = j->type->settle(j->snap, j->n, j->mount);
 	if (!err)
 		err = undo_save(j->undo, j->snap, j->devs, j->n);
-	overlays_put(j);
+	overlays_put(j, j->snap);
 	return err;
 }
 
@@ -225,7 +247,7 @@ static int settle(struct job *j)
 	int err = 0;
 
 	if (!j->type->settle)
-		return overlays_new(j);
+		return overlays_new(j, j->snap);
 	if (!j->m->dry_run) {
 		if (j->undo)
 			err = save_for_settle(j);
@@ -234,7 +256,7 @@ static int settle(struct job *j)
 			err = j->type->settle(j->devs, j->n, j->mount);
 	}
 	if (!err)
-		err = overlays_new(j);
+		err = overlays_new(j, j->snap);
 	if (!err && j->m->dry_run)
 		err = j->type->settle(j->snap, j->n, j->mount);
 	return err;
@@ -258,7 +280,7 @@ static int work(struct job *j)
 	if (err && j->undo && !j->wrote)
 		unlink(m->undo_file);
 	undo_close(j->undo);
-	overlays_put(j);
+	overlays_put(j, j->snap);
 	return err;
 }
 

@@ -30,7 +30,7 @@ plan() {
 	[ "$1" = fast ] || plan_fsck "$1"
 	[ "$1" = fast ] || job interop/btrfs 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs{,_devices,_files,_life,_trees}.py
 	[ "$1" = fast ] || job interop/btrfs_fsck 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_fsck.py
-	[ "$1" = fast ] || job interop/btrfs_fsck_mend 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_fsck_mend.py
+	[ "$1" = fast ] || job interop/btrfs_fsck_mend 600 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_fsck_mend.py
 	# Under ASan and UBSan: `make check` builds these tools so as well.
 	[ "$1" = fast ] || job image 400 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_hostile.py
 	[ "$1" = fast ] || job image/fsck 400 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py -k "fixtures or broken"
@@ -114,6 +114,7 @@ plan_conform() {
 plan_fsck() {
 	local corpus=tests/image/fsck_corpus.py fresh=${SEED:-$((EPOCHSECONDS % 1000000))}
 	job image/fsck_fixtures 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_fixtures.py -k "mended or there"
+	job image/fsck_power 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_mend.py -k power
 	job image/fsck_corpus 400 "$py" "$corpus" --seed "$fresh" --images 40 --least 92 "$B/werunos"
 	job image/fsck_find 300 "$py" "$corpus" --seed "$fresh" --images 90 --fsck find --least 95 "$B/werunos"
 	job asan/fsck_corpus 300 "$py" "$corpus" --seed "$fresh" --images 15 --least 80 build/asan/werunos

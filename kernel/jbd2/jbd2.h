@@ -155,6 +155,7 @@ struct jbd2_config {
 	 * what it said, so that fast commits behind it still count; after it they do not. That commit may take all of the log.
 	 */
 	const struct jbd2_recovery *resume;
+	bool alone; /* there will be one transaction, which may take all of the log */
 };
 
 /* A change under way. On the caller's stack; a thread has at most one. */

@@ -232,8 +232,8 @@ static int check_config(struct jbd2 *j, const struct jbd2_config *config)
 static int set_limits(struct jbd2 *j)
 {
 	u64 ring = j->info.end - j->info.first;
-	/* What is gone on with after recovery has the log to itself. It is never full. */
-	u64 log = j->config.resume ? ring - 1 : ring / 4;
+	/* What has the log to itself may take all of it, which is never full. */
+	u64 log = j->config.resume || j->config.alone ? ring - 1 : ring / 4;
 	u64 cache = bcache_limit_bytes(j->config.target->cache) / 2 / j->info.block_bytes;
 	u32 max = (u32)MIN(log, cache), most = max;
 

@@ -510,6 +510,13 @@ struct fs_type {
 	 * it, err_text names it; that may take some seconds to find out. *out NULL: the volume has no such protection. NULL: no volume has.
 	 */
 	int (*claim)(struct blkdev *dev, struct blkdev **out);
+	/*
+	 * After rounds of mending: what overlays over the devices hold goes to these by way of the volume's own log, so that after a crash
+	 * all of it is there or nothing; but the first superblock, with which the volume needs its log until the caller has written it. *done
+	 * false: it has no log that can take it, and little or nothing was written. NULL: there is no such log.
+	 */
+	int (*write_mended)(struct blkdev **devs, struct blkdev **overlays, u32 n,
+			    const struct mount_opts *mount, bool *done);
 	u64 super_bytes; /* where the first superblock lies: of what was mended, this is written last */
 };
 

@@ -7,7 +7,7 @@
  *   work.c     the workloads
  *   state.c    from (record, kind, seed) to an image
  *   judge.c    three judges: we mount it; e2fsck alone; the kernel mounts it
- *   log.c      the same for the journal alone; recover.c: for the recovery of any image
+ *   log.c      the same for the journal alone; recover.c: for the recovery of any image; mend.c: for its mending
  *   main.c     which states of which workload, and the report
  *
  * What is legal after a crash
@@ -247,6 +247,15 @@ char *judge_kernel(struct judge *j, struct model *m, u64 cut);
 
 /* An image that needs recovery, whose recovery is cut off. */
 bool recover_suite(const char *image, u64 seed, u64 states, u32 *tests);
+/* What our mount of the judge's image shows: each name, with its content (freed by the caller); *wrong when that is not all. */
+char *shown(struct judge *j, char **wrong);
+/* What e2fsck -fn has to say of it (freed by the caller); NULL: nothing. */
+char *sound(struct judge *j);
+
+/* ---- mend.c ---- */
+
+/* A damaged image, the mending of which is cut off. */
+bool mend_suite(const char *image, u64 seed, u64 states, u32 *tests);
 
 /* ---- log.c ---- */
 

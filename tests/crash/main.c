@@ -2,12 +2,13 @@
  * crash: runs workloads, makes states, has them judged.
  *
  *   crash [--volume NAME|all] [--work NAME|all] [--seed N] [--states N] [--others N] [--state CUT:KIND:SEED] [--keep FILE]
- *         [--no-flush] [--expect-failure] [--recover IMAGE] [--log [--tooth NAME]]
+ *         [--no-flush] [--expect-failure] [--recover IMAGE] [--mend IMAGE] [--log [--tooth NAME]]
  *
  *   --states N        states of each workload, spread over all moments; 0: every moment in every kind
  *   --others N        every Nth state is judged by e2fsck alone and by the kernel too; 0: none
  *   --state …         that state alone, by all judges; --keep writes its image
  *   --recover IMAGE   instead: the power goes while that image is recovered
+ *   --mend IMAGE      instead: the power goes while that image is mended
  *   --log             instead: the journal alone; --tooth: without flush, revoke or gate, which must be found out
  *   --no-flush        flushes and FUA are lost: the suite must find that
  *   --expect-failure  success is that a state is found illegal
@@ -29,7 +30,7 @@ struct options {
 	u64 seed, states, others;
 	struct state only;
 	bool one, no_flush, expect_failure, log;
-	const char *tooth, *recover;
+	const char *tooth, *recover, *mend;
 	u32 tests;
 };
 
@@ -242,13 +243,73 @@ static int usage(void)
 	return 2;
 }
 
+/* False: there is no such option, or not with such a value. */
+static bool option(struct options *o, int c)
+{
+	switch (c) {
+	case 'v':
+		o->volume = optarg;
+		break;
+	case 'w':
+		o->work = optarg;
+		break;
+	case 's':
+		o->seed = strtoull(optarg, NULL, 0);
+		break;
+	case 'n':
+		o->states = strtoull(optarg, NULL, 0);
+		break;
+	case 'o':
+		o->others = strtoull(optarg, NULL, 0);
+		break;
+	case 'S':
+		o->one = true;
+		if (!parse_state(optarg, &o->only))
+			return false;
+		break;
+	case 'r':
+		o->recover = optarg;
+		break;
+	case 'm':
+		o->mend = optarg;
+		break;
+	case 'l':
+		o->log = true;
+		break;
+	case 't':
+		o->tooth = optarg;
+		break;
+	case 'k':
+		o->keep = optarg;
+		break;
+	case 'f':
+		o->no_flush = true;
+		break;
+	case 'x':
+		o->expect_failure = true;
+		break;
+	default:
+		return false;
+	}
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "volume", 1, NULL, 'v' }, { "work", 1, NULL, 'w' },     { "seed", 1, NULL, 's' },
-		{ "states", 1, NULL, 'n' }, { "others", 1, NULL, 'o' },   { "state", 1, NULL, 'S' },
-		{ "log", 0, NULL, 'l' },    { "recover", 1, NULL, 'r' },  { "tooth", 1, NULL, 't' },
-		{ "keep", 1, NULL, 'k' },   { "no-flush", 0, NULL, 'f' }, { "expect-failure", 0, NULL, 'x' },
+		{ "volume", 1, NULL, 'v' },
+		{ "work", 1, NULL, 'w' },
+		{ "seed", 1, NULL, 's' },
+		{ "states", 1, NULL, 'n' },
+		{ "others", 1, NULL, 'o' },
+		{ "state", 1, NULL, 'S' },
+		{ "log", 0, NULL, 'l' },
+		{ "recover", 1, NULL, 'r' },
+		{ "mend", 1, NULL, 'm' },
+		{ "tooth", 1, NULL, 't' },
+		{ "keep", 1, NULL, 'k' },
+		{ "no-flush", 0, NULL, 'f' },
+		{ "expect-failure", 0, NULL, 'x' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct options o = {
@@ -256,55 +317,16 @@ int main(int argc, char **argv)
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		switch (c) {
-		case 'v':
-			o.volume = optarg;
-			break;
-		case 'w':
-			o.work = optarg;
-			break;
-		case 's':
-			o.seed = strtoull(optarg, NULL, 0);
-			break;
-		case 'n':
-			o.states = strtoull(optarg, NULL, 0);
-			break;
-		case 'o':
-			o.others = strtoull(optarg, NULL, 0);
-			break;
-		case 'S':
-			o.one = true;
-			if (!parse_state(optarg, &o.only))
-				return usage();
-			break;
-		case 'r':
-			o.recover = optarg;
-			break;
-		case 'l':
-			o.log = true;
-			break;
-		case 't':
-			o.tooth = optarg;
-			break;
-		case 'k':
-			o.keep = optarg;
-			break;
-		case 'f':
-			o.no_flush = true;
-			break;
-		case 'x':
-			o.expect_failure = true;
-			break;
-		default:
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1)
+		if (!option(&o, c))
 			return usage();
-		}
-	}
 	if (optind != argc || (strcmp(o.volume, "all") && !volume_find(o.volume)) ||
 	    (strcmp(o.work, "all") && !work_find(o.work)))
 		return usage();
 	if (o.recover)
 		return recover_suite(o.recover, o.seed, o.states, &o.tests) ? 0 : 1;
+	if (o.mend)
+		return mend_suite(o.mend, o.seed, o.states, &o.tests) ? 0 : 1;
 	if (o.log)
 		return log_suite(o.tooth, o.seed, o.states, &o.tests) ? 0 : 1;
 	return all_works(&o) ? 0 : 1;

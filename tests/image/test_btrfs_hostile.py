@@ -36,6 +36,34 @@ def test_broken_volumes(tmp_path, where):
     assert seen >= (20 if where == CHECK else 10)
 
 
+FUZZED = sorted(glob.glob(FUZZ + '/*.xz'))
+ANSWER_S = 20
+
+
+@pytest.mark.skipif(not FUZZED, reason='no ../shared: the broken volumes lie there')
+@pytest.mark.parametrize('path', FUZZED, ids=[os.path.basename(p).split('.')[0] for p in FUZZED])
+def test_fuzzed_volumes_are_checked(tmp_path, path):
+    """An answer of fsck in time, whatever it is asked for: sound, mended, errors left, or one line that says why it cannot be looked at."""
+    image = restored(path, tmp_path / 'image')
+    before = image.read_bytes()
+    for how in ([], ['--check-data'], ['--check-data', '--json'], ['--dry-run'], ['-y', '--check-data', '--clear-log', '--undo', str(tmp_path / 'undo')]):
+        r = subprocess.run([WERUNOS, 'fsck', '-f', *how, str(image)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=ANSWER_S)
+        err = r.stderr.decode(errors='replace')
+        assert r.returncode in (0, 1, 4, 8) and 'Sanitizer' not in err and 'runtime error' not in err, (how, r.returncode, err[-3000:])
+        assert (r.returncode == 8) == err.startswith('werunos: ') and len(err.splitlines()) == (r.returncode == 8), (how, err)
+        if '-y' not in how:
+            assert image.read_bytes() == before, how
+    if (tmp_path / 'undo').exists():
+        r = tools('undo', tmp_path / 'undo', image)
+        assert r.returncode == 0, r.stderr
+    assert image.read_bytes() == before
+    image.unlink()
+
+
+def test_all_fuzzed_volumes_are_there():
+    assert not os.path.isdir(FUZZ) or len(FUZZED) >= 12
+
+
 # ---- volumes that are wrong in one place ----
 
 @pytest.fixture(scope='module')

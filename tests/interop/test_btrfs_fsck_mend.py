@@ -2,7 +2,7 @@
 What `werunos fsck -y` mends of btrfs: superblocks and their copies, bad copies of tree blocks and of data. Afterwards there is nothing to find, for us and for
 `btrfs check`, and the kernel shows what it had written. What cannot be mended without changing a tree is left, and said.
 """
-import hashlib, json, os, struct, subprocess, sys
+import hashlib, json, os, re, struct, subprocess, sys
 import pytest
 import mounts
 from test_btrfs import btrfs, kernel, one, pytestmark, words, work  # noqa: F401
@@ -356,7 +356,8 @@ def test_noise_on_devices(tmp_path, name):
     for p in paths[:spare]:
         noise_over(p)
     code, mended, left = mend(paths, '--check-data')
-    assert code == 1 and set(mended) == {'node-copy-bad', 'data-copy-bad'} and not left
+    parity = {'parity-bad'} if name in ('raid5', 'raid6') else set()
+    assert code == 1 and set(mended) == {'node-copy-bad', 'data-copy-bad'} | parity and not left
     all_is_well(paths, files, tmp_path / 'k')
 
 
@@ -397,3 +398,154 @@ def test_a_missing_device_keeps_from_mending(tmp_path):
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert r.returncode == 4 and b'device-missing' in r.stdout, r.stderr
     assert bytes_at(paths[0], MIRROR) == before
+
+
+# ---- parity ----
+
+STRIPE = 65536
+
+
+def rewritten(root):
+    """Rows written in parts, again and again, and freed in between: some of what lies in them belongs to nobody, and some has no checksums."""
+    for i in range(40):
+        with open('%s/g%d' % (root, i), 'wb') as f:
+            f.write(words(4096 * (1 + i * 7 % 37) + i * 13, i + 3))
+        btrfs('filesystem', 'sync', root)
+    for i in range(0, 40, 3):
+        os.unlink('%s/g%d' % (root, i))
+    btrfs('filesystem', 'sync', root)
+    with open(root + '/nocow', 'wb') as f:
+        mounts.run('chattr', '+C', root + '/nocow')
+        for i in range(12):
+            f.write(words(70000, i + 5))
+            f.flush()
+            with open('%s/beside%d' % (root, i), 'wb') as g:
+                g.write(words(50000, i + 5))
+            btrfs('filesystem', 'sync', root)
+    mounts.run('fallocate', '-l', '3M', root + '/prealloc')
+    for i in range(1, 40, 2):
+        with open('%s/g%d' % (root, i), 'ab') as f:
+            f.write(words(10000 * i % 70000 + 1, i))
+    with open(root + '/prealloc', 'r+b') as f:
+        for at in (0, 70000, 1 << 20):
+            f.seek(at)
+            f.write(words(9999, at + 1))
+    btrfs('filesystem', 'sync', root)
+
+
+def extents(path):
+    """Of a file: (offset in it, address, bytes)."""
+    out = mounts.run('filefrag', '-v', '-b4096', path).decode()
+    return [tuple(int(x) * 4096 for x in m) for m in re.findall(r'^ *\d+: +(\d+)\.\. +\d+: +(\d+)\.\. +\d+: +(\d+):', out, re.M)]
+
+
+def data_chunks(paths):
+    """(address, bytes, [(device, offset) of each stripe])."""
+    with mounts.contextlib.ExitStack() as stack:
+        devs = [stack.enter_context(mounts.loop(p, '-r')) for p in paths]
+        mounts.run('btrfs', 'device', 'scan', *devs)
+        out = mounts.run('btrfs', 'inspect-internal', 'dump-tree', '-t', 'chunk', devs[0]).decode()
+        mounts.run('btrfs', 'device', 'scan', '--forget')
+    found = []
+    for item in out.split('\titem ')[1:]:
+        if 'CHUNK_ITEM' in item and 'type DATA' in item:
+            at, length = (int(re.search(p, item).group(1)) for p in (r'CHUNK_ITEM (\d+)\)', r'length (\d+)'))
+            found.append((at, length, [(int(d) - 1, int(o)) for d, o in re.findall(r'devid (\d+) offset (\d+)', item)]))
+    return found
+
+
+def member(chunks, parities, logical, role):
+    """Device, and where on it, of the sector with a role that stands above a data sector; roles from `data stripes` on are P and Q."""
+    at, _, stripes = next(c for c in chunks if c[0] <= logical < c[0] + c[1])
+    data = len(stripes) - parities
+    row = (logical - at) // STRIPE // data
+    device, off = stripes[(role + row) % len(stripes)]
+    return device, off + row * STRIPE + (logical - at) % STRIPE
+
+
+def parity_found(paths):
+    code, found, _ = fsck(paths, '--check-data')
+    assert {x['code'] for x in found} <= {'parity-bad'} and code == (4 if found else 0), found[:5]
+    return [x['text'] for x in found]
+
+
+@pytest.fixture(params=['raid5', 'raid6', 'raid5 2', 'raid6 5'])
+def striped(tmp_path, request):
+    """Devices, how many parities, addresses of the sectors of files with checksums, and of one without."""
+    profile, n = (request.param.split() + [''])[:2]
+    n, parities = int(n or DEVICES_OF[profile][0]), 1 + (profile == 'raid6')
+    paths, d = [tmp_path / ('%d.img' % i) for i in range(n)], tmp_path / 'k'
+    d.mkdir()
+    for p in paths:
+        # What was there before is no parity of anything.
+        noise = os.urandom(MIB)
+        with open(p, 'wb') as f:
+            for _ in range(260):
+                f.write(noise)
+    mounts.run('mkfs.btrfs', '-q', '-f', '-K', '-d', profile, '-m', 'raid1', '-O', 'no-holes', '-R', 'free-space-tree', *map(str, paths))
+    with kernel(paths, d) as root:
+        rewritten(root)
+        for i, size in enumerate([4096, 12288, 69632, 3000016]):
+            with open('%s/f%d' % (root, i), 'wb') as f:
+                f.write(stamped(i, size))
+        btrfs('filesystem', 'sync', root)
+        sectors = lambda name: [a + k for _, a, n in extents(root + '/' + name) for k in range(0, n, 4096)]  # noqa: E731
+        summed = {n: sectors(n) for n in ['f0', 'f1', 'f2', 'f3'] + ['beside%d' % i for i in range(12)]}
+        nocow, files = sectors('nocow'), shown(root)
+    yield paths, parities, summed, nocow, files, d
+    for p in paths:
+        p.unlink()
+
+
+def test_parity(striped):
+    """What the kernel writes is sound, over noise and in any order. A sector of any P or Q that stands above data is missed, and written anew."""
+    paths, parities, summed, _, files, d = striped
+    all_is_well(paths, files, d)
+    chunks = data_chunks(paths)
+    for logical in summed['f3'][::97] + [summed['f%d' % i][0] for i in range(3)]:
+        for role in range(len(chunks[0][2]) - parities, len(chunks[0][2])):
+            device, at = member(chunks, parities, logical, role)
+            good = bytes_at(paths[device], at)
+            put_at(paths[device], at + 100, b'?')
+            said = parity_found(paths)
+            name = 'P' if role == len(chunks[0][2]) - parities else 'Q'
+            assert len(said) == 1 and '4096 bytes of %s, at byte %d of device %d' % (name, at, device + 1) in said[0], said
+            code, mended, left = mend(paths, '--check-data')
+            assert (code, mended, left) == (1, ['parity-bad'], []) and bytes_at(paths[device], at) == good
+    all_is_well(paths, files, d)
+
+
+def test_parity_that_may_be_right(striped):
+    """Data without a checksum that stand in a column with others: whether they or parity are wrong is not known. Alone they are not looked at."""
+    paths, parities, summed, nocow, _, _ = striped
+    chunks = data_chunks(paths)
+    column = lambda a: member(chunks, parities, a, 0)  # noqa: E731
+    sure = {column(a) for addresses in summed.values() for a in addresses}
+    shared = [a for a in nocow if column(a) in sure]
+    assert shared or len(chunks[0][2]) - parities == 1
+    for logical in shared[:1]:
+        device, at = member(chunks, parities, logical, len(chunks[0][2]) - parities)
+        good = bytes_at(paths[device], at)
+        put_at(paths[device], at, b'noise' * 40)
+        assert len(parity_found(paths)) == 1
+        code, mended, left = mend(paths, '--check-data')
+        assert (code, mended, left) == (4, [], ['parity-bad'])
+        put_at(paths[device], at, good)
+    assert not parity_found(paths)
+
+
+def test_parity_of_wrong_data(striped):
+    """Data are mended first, by the parity that is right; what the kernel's scrub finds then is nothing."""
+    paths, parities, summed, _, files, d = striped
+    chunks = data_chunks(paths)
+    logical = summed['f3'][50]
+    at, _, stripes = next(c for c in chunks if c[0] <= logical < c[0] + c[1])
+    device, off = member(chunks, parities, logical, (logical - at) // STRIPE % (len(stripes) - parities))
+    good = bytes_at(paths[device], off)
+    put_at(paths[device], off, b'noise' * 40)
+    code, mended, left = mend(paths, '--check-data')
+    assert (code, mended, left) == (1, ['data-copy-bad'], []) and bytes_at(paths[device], off) == good
+    all_is_well(paths, files, d)
+    with kernel(paths, d) as root:
+        r = btrfs('scrub', 'start', '-B', root)
+    assert 'no errors found' in (r.decode() if isinstance(r, bytes) else r), r

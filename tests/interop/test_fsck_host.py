@@ -2,7 +2,7 @@
 werunos fsck as a command that mends: exit codes, questions, rehearsals, undo files, and what is left when it is killed meanwhile. What it mends
 is tested elsewhere; here it is always the same volume with a handful of damages.
 """
-import hashlib, json, os, pty, re, subprocess, time
+import hashlib, json, os, pty, re, shutil, subprocess, time
 import pytest
 import mounts
 
@@ -281,3 +281,132 @@ def test_unknown_features(tmp_path, at, bit, name):
         r = fsck(*how, path)
         assert r.returncode == 8 and name in r.stderr and digest(path) == before, (how, r.stdout, r.stderr)
     assert not (tmp_path / 'u').exists()
+
+
+# ---- what comes before mending, and what is left when it ends early ----
+
+def state(image):
+    """The superblock's state, bit 0: it says that it is sound; and whether its journal has to be applied."""
+    d = image.read_bytes()[1024:2048]
+    return int.from_bytes(d[0x3a:0x3c], 'little'), bool(int.from_bytes(d[0x60:0x64], 'little') & 4)
+
+
+def findings(image, *options):
+    return sorted((f['code'], f['object'], f['nr']) for f in json.loads(fsck('-f', '--json', *options, image).stdout)['found'] if f['grade'] != 'hint')
+
+
+def test_ended_by_request(image):
+    """After q nothing of what was answered with yes is on the volume: it says that it has to be checked, no more."""
+    before, found = image.read_bytes(), findings(image)
+    assert state(image)[0] & 1
+    said, code = asked(image, ['y', 'y', 'q'])
+    assert code == 32 and said.count('without mending)') == 3, said
+    assert findings(image) == found and not state(image)[0] & 1
+    after = image.read_bytes()
+    assert {at // 1024 for at in range(0, len(before), 512) if before[at:at + 512] != after[at:at + 512]} == {1}
+    # It is looked at now without being asked to.
+    assert 'Not looked at' not in fsck('-p', image).stdout
+    assert fsck('-y', image).returncode == 1
+    clean(image)
+
+
+def crashed(tmp_path, journal=None):
+    """A volume as a power cut leaves it, with files that only its log has."""
+    if os.geteuid():
+        pytest.skip('not root')
+    path, k = make(tmp_path / 'a.img', []), tmp_path / 'k'
+    k.mkdir()
+    options = 'loop,commit=300'
+    if journal:
+        mounts.run('tune2fs', '-O', '^has_journal', str(path))
+        mounts.run('tune2fs', '-J', 'device=' + journal, str(path))
+        options += ',journal_path=' + journal
+    with mounts.kernel(path, k, options) as root:
+        for i in range(40):
+            with open('%s/new%d' % (root, i), 'w') as f:
+                f.write('new%d' % i * 1000)
+                f.flush()
+                os.fsync(f.fileno())
+        shutil.copyfile(path, tmp_path / 'crashed.img')
+    path = tmp_path / 'crashed.img'
+    assert state(path)[1]
+    return path
+
+
+def names(image, n=40):
+    listed = werunos('ls', '%s:/' % image).stdout.split()
+    return {'new%d' % i for i in range(n)} <= set(listed)
+
+
+def test_log_before_mending(tmp_path):
+    """What was synced is there after mending; broken off right after the log was applied, the volume says that it is to be checked."""
+    path = crashed(tmp_path)
+    good = path.read_bytes()
+    writes = 'pwritev2,pwrite64,pwritev'
+    count = subprocess.run(['strace', '-f', '-e', 'trace=' + writes, mounts.WERUNOS, 'fsck', '-y', '--quiet', str(path)], stdout=subprocess.DEVNULL,
+                           stderr=subprocess.PIPE).stderr.count(b'pwrite')
+    seen = set()
+    for n in sorted({*range(max(1, count - 6), count + 1), *range(1, count, count // 6 + 1)}):
+        path.write_bytes(good)
+        subprocess.run(['strace', '-f', '-o', '/dev/null', '-e', 'trace=' + writes, '-e', 'inject=%s:signal=KILL:when=%d' % (writes, n),
+                        mounts.WERUNOS, 'fsck', '-y', str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        valid, log = state(path)
+        # Either the log is still needed, or it was applied, and then nothing is lost.
+        assert log or names(path)
+        seen.add((log, valid & 1))
+        assert fsck('-y', path).returncode in (0, 1) and names(path)
+        clean(path)
+    assert (True, 1) in seen and any(not valid for _, valid in seen), seen
+    assert werunos('cat', f'{path}:/new7').stdout == 'new7' * 1000
+
+
+def log_blocks(image):
+    """Where the blocks of the journal lie."""
+    out = subprocess.run(['debugfs', '-R', 'blocks <8>', str(image)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
+    return [int(b) for b in out.split()]
+
+
+def test_log_with_a_torn_middle(tmp_path):
+    """A transaction in the middle of the log is noise: what comes before it is applied, the rest is lost, and the volume is mended all the same."""
+    path = crashed(tmp_path)
+    at = log_blocks(path)
+    block = 1024 << int.from_bytes(path.read_bytes()[1024 + 0x18:1024 + 0x1c], 'little')
+    data = path.read_bytes()
+    used = [b for b in at[1:] if data[b * block:b * block + 4] == b'\xc0\x3b\x39\x98']
+    assert len(used) > 20
+    for which in (len(used) // 2, len(used) // 2 + 1, len(used) // 3):
+        path.write_bytes(data)
+        with open(path, 'r+b') as f:
+            f.seek(used[which] * block + 12)
+            f.write(os.urandom(block - 12))
+        before = path.read_bytes()
+        r = fsck('-y', '--undo', tmp_path / 'u', path)
+        assert r.returncode in (0, 1), (r.stdout, r.stderr)
+        clean(path)
+        assert names(path, 5)
+        r = werunos('undo', tmp_path / 'u', path)
+        assert r.returncode == 0 and path.read_bytes() == before, r.stderr
+        (tmp_path / 'u').unlink()
+
+
+def test_journal_elsewhere(tmp_path):
+    """Changes that are in it are never dropped unless that is agreed to."""
+    with open(tmp_path / 'j.img', 'wb') as f:
+        f.truncate(8 << 20)
+    with mounts.loop(tmp_path / 'j.img') as jdev:
+        mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-O', 'journal_dev', jdev)
+        path = crashed(tmp_path, jdev)
+    for how, code, words in ((['-p', '-f'], 4, 'journal-needed'), (['-n', '-f'], 4, 'journal-needed')):
+        before = digest(path)
+        r = fsck(*how, path)
+        assert r.returncode == code and words in r.stdout, (how, r.stdout, r.stderr)
+        if '-n' in how:
+            assert digest(path) == before
+    r = fsck('-y', path)
+    assert r.returncode == 1 and 'the latest changes are in a journal that lies elsewhere' in r.stdout and 'journal-needed] mended' in r.stdout, r.stdout
+    assert not state(path)[1]
+    r = fsck('-f', path)
+    assert r.returncode == 0 and 'journal-elsewhere' in r.stdout, r.stdout
+    # It does not judge a volume whose journal it cannot find.
+    mounts.run('tune2fs', '-f', '-O', '^has_journal', str(path))
+    clean(path)

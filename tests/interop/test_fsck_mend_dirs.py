@@ -144,6 +144,8 @@ def test_lost_found_is_made(sound, tmp_path, kind, how):
     shutil.copyfile(sound / (kind + '.img'), image)
     ino = ino_of(image, 'file')
     debugfs(image, *how, 'unlink file')
+    said = subprocess.run([mounts.WERUNOS, 'fsck', '-f', str(image)], stdout=subprocess.PIPE, text=True).stdout
+    assert '[%s]' % ('lost-found' if len(how) > 1 else 'lost-found-missing') in said, said
     have = mends(image, tmp_path, 'inode-no-name')
     assert have['/lost+found/#%d' % ino] == ino
 

@@ -143,6 +143,13 @@ struct btrfs_device *btrfs_device_at(struct btrfs_volume *v, u32 index);
 /* Where copy `copy` of a logical address lies, and how many bytes go on there. -EIO: on a missing device, or only to be rebuilt. For printers. */
 int btrfs_volume_where(struct btrfs_volume *v, u64 logical, u32 copy, u64 *devid, u64 *off_bytes,
 		       u64 *len_bytes) __must_check;
+/* Who has a role in the row of RAID5 or RAID6 that an address lies in: data stripes 0 …, P, Q. */
+struct btrfs_member {
+	const struct btrfs_device *device;
+	u64 off_bytes; /* of its BTRFS_STRIPE_BYTES of the row */
+};
+/* -ENOENT: there is no such role. -EIO: its device is missing, missed commits or is too short. */
+int btrfs_volume_member(struct btrfs_volume *v, u64 logical, u32 role, struct btrfs_member *out) __must_check;
 /* Whose fault a bad checksum at a logical address was: counted at the device of that copy, and said when it is the first, and at the end. */
 void btrfs_volume_bad_copy(struct btrfs_volume *v, u64 logical, u32 copy);
 

@@ -62,3 +62,12 @@ void btrfs_raid56_combine(u32 n, const u8 *factor, u8 *const *src, u8 *out, u32 
 	ec_init_tables((int)n, 1, (u8 *)(uintptr_t)factor, tables);
 	ec_encode_data((int)len_bytes, (int)n, 1, tables, (u8 **)(uintptr_t)src, dst);
 }
+
+void btrfs_raid56_parity(u32 data_stripes, bool q, u8 *const *data, u8 *out, u32 len_bytes)
+{
+	u8 factor[256];
+
+	for (u32 i = 0; i < data_stripes; i++)
+		factor[i] = q ? power_of_2(i) : 1;
+	btrfs_raid56_combine(data_stripes, factor, data, out, len_bytes);
+}

@@ -360,6 +360,24 @@ int btrfs_volume_where(struct btrfs_volume *v, u64 logical, u32 copy, u64 *devid
 	return 0;
 }
 
+int btrfs_volume_member(struct btrfs_volume *v, u64 logical, u32 role, struct btrfs_member *out)
+{
+	const struct btrfs_chunk *c = btrfs_chunk_find(v, logical);
+	u64 nr;
+	u32 stripe;
+
+	if (!c || !btrfs_chunk_parity(c) || role >= c->num_stripes)
+		return -ENOENT;
+	nr = (logical - c->logical) / BTRFS_STRIPE_BYTES / btrfs_chunk_data_stripes(c);
+	stripe = btrfs_stripe_of_role(c, (u32)(nr % c->num_stripes), role);
+	out->device = v->device[c->stripe[stripe].dev];
+	out->off_bytes = c->stripe[stripe].off_bytes + nr * BTRFS_STRIPE_BYTES;
+	if (state(v, c, stripe) != BTRFS_THERE || out->off_bytes > out->device->dev->size_bytes ||
+	    out->device->dev->size_bytes - out->off_bytes < BTRFS_STRIPE_BYTES)
+		return -EIO;
+	return 0;
+}
+
 void btrfs_volume_bad_copy(struct btrfs_volume *v, u64 logical, u32 copy)
 {
 	const struct btrfs_chunk *c = btrfs_chunk_find(v, logical);

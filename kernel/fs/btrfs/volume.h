@@ -77,5 +77,7 @@ u32 btrfs_stripe_of_role(const struct btrfs_chunk *c, u32 row, u32 role);
 int btrfs_raid56_factors(u32 data_stripes, u32 parity, u32 data, const bool *bad, u8 *factor) __must_check;
 /* out = the sum of factor[i] times src[i], i < n. */
 void btrfs_raid56_combine(u32 n, const u8 *factor, u8 *const *src, u8 *out, u32 len_bytes);
+/* What P, or Q, of a row is to be; at most 255 data stripes. */
+void btrfs_raid56_parity(u32 data_stripes, bool q, u8 *const *data, u8 *out, u32 len_bytes);
 
 #endif

@@ -67,6 +67,14 @@ static int claim(struct blkdev *dev, struct blkdev **out)
 	return ext4_claim(dev, &ext4_fs_type, out);
 }
 
+static int write_mended(struct blkdev **devs, struct blkdev **overlays, u32 n, const struct mount_opts *mount,
+			bool *done)
+{
+	int err = ext4_one_device(n);
+
+	return err ? err : ext4_write_mended(&ext4_fs_type, devs[0], overlays[0], mount, done);
+}
+
 const struct fs_type ext4_fs_type = {
 	.name = "ext4",
 
@@ -79,5 +87,6 @@ const struct fs_type ext4_fs_type = {
 	.check = check_volume,
 	.settle = settle,
 	.claim = claim,
+	.write_mended = write_mended,
 	.super_bytes = EXT4_SUPER_OFF,
 };

@@ -1369,10 +1369,10 @@ int ext4_write_close(struct ext4_super *es) __must_check;
 int ext4_write_fast_commits(struct ext4_super *es, const struct ext4_fc_log *fast_commits) __must_check;
 /*
  * On a volume just opened to whose device a journal's transactions were applied: what is another in `overlay`, an overlay over its
- * device, becomes one more transaction of the journal, then goes home, and the log is empty. *done: nothing of the log needs to be
- * applied any more.
+ * device, becomes one more transaction of the journal, then goes home, and the log is empty. Block `but` is left as it is. log: what
+ * was applied; NULL: the log is empty. -ENOSPC: it does not fit, and nothing was written.
  */
-int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay,
+int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, u64 but,
 		       const struct jbd2_recovery *log) __must_check;
 /* super_ops.sync */
 int ext4_sync(struct super_block *sb);
@@ -1446,6 +1446,9 @@ int ext4_check(const struct fs_type *type, struct blkdev *dev, const struct moun
 	       const struct check_opts *opts, struct check_summary *out);
 /* fs_type.settle */
 int ext4_settle(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount);
+/* fs_type.write_mended */
+int ext4_write_mended(const struct fs_type *type, struct blkdev *dev, struct blkdev *overlay,
+		      const struct mount_opts *mount, bool *done) __must_check;
 
 /* ---- ext4.c: all that is seen outside ---- */
 

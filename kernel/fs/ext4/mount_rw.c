@@ -355,8 +355,9 @@ static int take_block(struct ext4_super *es, struct jbd2_handle *h, u64 blk, con
 	return err;
 }
 
-/* Every block that the overlay has and in which it differs. */
-static int take_blocks(struct ext4_super *es, struct jbd2_handle *h, struct blkdev *overlay, u32 *count)
+/* Every block that the overlay has and in which it differs, other than `but`. */
+static int take_blocks(struct ext4_super *es, struct jbd2_handle *h, struct blkdev *overlay, u64 but,
+		       u32 *count)
 {
 	u32 bytes = ext4_block_bytes(es), span = MAX(bytes, DEV_SNAP_UNIT_BYTES);
 	scoped(freep) u8 *piece = malloc(span);
@@ -370,15 +371,17 @@ static int take_blocks(struct ext4_super *es, struct jbd2_handle *h, struct blkd
 		len = MIN((u64)span, overlay->size_bytes - off);
 		err = blkdev_read(overlay, off, piece, len);
 		for (u64 at = 0; !err && at + bytes <= len; at += bytes)
-			err = take_block(es, h, (off + at) >> es->block_bits, piece + at, count);
+			if ((off + at) >> es->block_bits != but)
+				err = take_block(es, h, (off + at) >> es->block_bits, piece + at, count);
 	}
 	return err;
 }
 
-int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, const struct jbd2_recovery *log)
+int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, u64 but,
+		       const struct jbd2_recovery *log)
 {
 	const struct jbd2_ops none = { 0 };
-	struct jbd2_config config = { .target = es->vfs.dev, .ops = &none, .resume = log };
+	struct jbd2_config config = { .target = es->vfs.dev, .ops = &none, .resume = log, .alone = true };
 	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
 	struct jbd2_handle h;
 	struct jbd2 *journal;
@@ -392,14 +395,13 @@ int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, const stru
 		return err;
 	err = jbd2_start(journal, &config);
 	if (!err)
-		err = take_blocks(es, NULL, overlay, &blocks);
+		err = take_blocks(es, NULL, overlay, but, &blocks);
 	if (!err)
 		err = jbd2_begin(journal, blocks, 0, &h);
 	if (err == -ENOSPC)
-		err = fail(err, "the %u blocks that its fast commits change do not fit into its journal",
-			   blocks);
+		err = fail(err, "the %u blocks that are to change do not fit into its journal", blocks);
 	if (!err) {
-		err = take_blocks(es, &h, overlay, &blocks);
+		err = take_blocks(es, &h, overlay, but, &blocks);
 		if (err)
 			jbd2_abort(journal, err);
 		jbd2_end(&h);

@@ -9,7 +9,7 @@
  * Where a damaged tree keeps from looking at something, that is a finding of its own, CK_NOT_CHECKED, and no conclusion is drawn from what
  * is missing.
  *
- * Mending. Written are copies of superblocks, and bad copies of tree blocks and of data that have a good one; no tree is changed. Copies are written
+ * Mending. Written are copies of superblocks, bad copies of tree blocks and of data that have a good one, and parity; no tree is changed. Copies are written
  * when they are met, superblocks when all was looked at: until then `super` is what they are to be. Devices are overlays in memory meanwhile
  * (vfs.h, check). Nothing is mended while a device is missing, nor on a volume with anything that is not known here.
  */
@@ -97,7 +97,8 @@
 	X(QUOTA_STALE, "quota-stale", HINT, "quotas must be counted anew")                                   \
 	X(INODE_CACHE, "inode-cache", HINT, "a cache of inode numbers is left, which kernels no longer use") \
 	X(DATA, "data-bad", LOSS, "data are wrong in every copy")                                            \
-	X(DATA_COPY, "data-copy-bad", WRONG, "a copy of data is wrong, another is good")
+	X(DATA_COPY, "data-copy-bad", WRONG, "a copy of data is wrong, another is good")                     \
+	X(PARITY, "parity-bad", WRONG, "parity is not that of the data")
 /* What can be mended, X(name, mending, what mends it). SAFE: it can lose nothing, and is done without being asked for. ASK: it is a decision. */
 #define CK_MENDS(X)                                                               \
 	X(SUPER, SAFE, "write it anew from the newest one")                       \
@@ -109,7 +110,8 @@
 	X(SPACE_CACHE, SAFE, "have it made anew by the next writer")              \
 	X(LOG, ASK, "drop it, and with it what was synced after the last commit") \
 	X(NODE_COPY, SAFE, "write it anew from the good copy")                    \
-	X(DATA_COPY, SAFE, "write it anew from the good copy")
+	X(DATA_COPY, SAFE, "write it anew from the good copy")                    \
+	X(PARITY, SAFE, "write it anew from the data")
 #define CK_ENUM(name, word, grade, text) CK_##name,
 enum ck_code { CK_CODES(CK_ENUM) };
 
@@ -370,6 +372,17 @@ void btrfs_ck_quotas(struct ck *c);
 void btrfs_ck_others(struct ck *c);
 void btrfs_ck_log(struct ck *c);
 void btrfs_ck_data(struct ck *c);
+
+/* ---- parity.c: P and Q of the rows that checked data lie in ---- */
+
+struct ck_parity;
+/* NULL: no memory. */
+struct ck_parity *btrfs_ck_parity_new(struct ck *c) __must_check;
+void btrfs_ck_parity_free(struct ck_parity *p);
+/* Sectors of a chunk with parity have right checksums or wrong ones. In order of address. */
+void btrfs_ck_parity_seen(struct ck_parity *p, u64 from, u32 sectors, bool right);
+/* There are no more. */
+void btrfs_ck_parity_end(struct ck_parity *p);
 
 /* ---- names.c: inodes of one subvolume, and their names ---- */
 

@@ -1,32 +1,40 @@
 /*
  * Every byte of data that has a checksum, from each mirror; of RAID5 and RAID6 the bytes themselves, and where they are wrong what the other stripes
- * make of them. Two threads read and sum up pieces; findings are said in order.
+ * make of them. Threads read and sum up pieces, more of them than there are CPUs, so that many reads are on their way; findings are said in order.
  */
 #include "check.h"
 
+#include "lib/lock.h"
+#include "lib/os.h"
 #include "lib/workq.h"
 #include <errno.h>
 #include <stdlib.h>
 
-#define PIECE_BYTES (256u << 10)
-#define PIECES      16u
-#define THREADS     2u
+#define PIECE_BYTES (512u << 10)
+#define PIECES      32u
+#define THREADS     8u
 
 struct piece {
 	struct work work;
 	struct ck *c;
+	struct reader *reader;
 	u64 from;
 	u32 sectors, copies;
 	u8 *sums, *buf;
 	u16 *bad; /* of each sector, a bit for each copy; by sums and by failing reads */
 	bool parity;
+	bool done; /* [reader.lock] */
 };
 
+/* Pieces go round: the oldest one is finished before its place is used again. */
 struct reader {
 	struct ck *c;
 	struct workq *wq;
+	struct mutex lock; /* rank RING */
+	struct cond done;  /* a piece is */
 	struct piece piece[PIECES];
-	u32 used;
+	u32 oldest, used;
+	struct ck_parity *parity;
 };
 
 /* ---- in the threads ---- */
@@ -87,6 +95,10 @@ static void check_piece(struct work *w)
 	if (p->parity)
 		check_rebuilt(p, chunk->copies);
 	err_clear();
+	mutex_lock(&p->reader->lock);
+	p->done = true;
+	cond_signal(&p->reader->done);
+	mutex_unlock(&p->reader->lock);
 }
 
 /* ---- in order ---- */
@@ -139,25 +151,27 @@ static void settle(struct ck *c, const struct piece *p, u32 from, u32 to)
 	text_free(&t);
 }
 
-static void finish(struct reader *r)
+static void finish_oldest(struct reader *r)
 {
+	struct piece *p = &r->piece[r->oldest];
 	struct ck *c = r->c;
-	u64 bytes = 0;
 
-	workq_drain(r->wq);
-	for (u32 k = 0; k < r->used; k++) {
-		const struct piece *p = &r->piece[k];
-
-		for (u32 i = 0, end; i < p->sectors && !c->err; i = end) {
-			for (end = i + 1; end < p->sectors && p->bad[end] == p->bad[i]; end++)
-				;
-			if (p->bad[i])
-				settle(c, p, i, end);
-		}
-		bytes += (u64)p->sectors * c->bs->sector_bytes;
+	mutex_lock(&r->lock);
+	while (!p->done)
+		cond_wait(&r->done, &r->lock);
+	mutex_unlock(&r->lock);
+	for (u32 i = 0, end; i < p->sectors && !c->err; i = end) {
+		for (end = i + 1; end < p->sectors && p->bad[end] == p->bad[i]; end++)
+			;
+		if (p->parity)
+			btrfs_ck_parity_seen(r->parity, p->from + (u64)i * c->bs->sector_bytes, end - i,
+					     !p->bad[i]);
+		if (p->bad[i])
+			settle(c, p, i, end);
 	}
-	r->used = 0;
-	(void)btrfs_ck_step(c, bytes);
+	r->oldest = (r->oldest + 1) % PIECES;
+	r->used--;
+	(void)btrfs_ck_step(c, (u64)p->sectors * c->bs->sector_bytes);
 }
 
 static u32 mirrors(struct ck *c, u64 at)
@@ -188,8 +202,9 @@ static void take_sums(struct reader *r, u64 from, const u8 *sums, u32 sectors)
 		if (!now)
 			return;
 		if (r->used == PIECES)
-			finish(r);
-		p = &r->piece[r->used++];
+			finish_oldest(r);
+		p = &r->piece[(r->oldest + r->used++) % PIECES];
+		p->done = false;
 		p->from = from;
 		p->sectors = now;
 		p->parity = chunk->type & (BTRFS_BG_RAID5 | BTRFS_BG_RAID6);
@@ -224,15 +239,61 @@ static void read_all(struct reader *r)
 	}
 	if (err == -ENOMEM)
 		btrfs_ck_oom(c);
-	finish(r);
+	while (r->used)
+		finish_oldest(r);
+	btrfs_ck_parity_end(r->parity);
 	btrfs_path_put(&p);
 	err_clear();
 }
 
+static void reader_free(struct reader *r)
+{
+	if (!r)
+		return;
+	workq_free(r->wq);
+	for (u32 i = 0; i < PIECES; i++) {
+		free(r->piece[i].sums);
+		free(r->piece[i].buf);
+		free(r->piece[i].bad);
+	}
+	btrfs_ck_parity_free(r->parity);
+	cond_fini(&r->done);
+	mutex_fini(&r->lock);
+	free(r);
+}
+
+/* NULL: no memory. */
+static struct reader *reader_new(struct ck *c)
+{
+	struct reader *r = calloc(1, sizeof(*r));
+	u32 sectors = PIECE_BYTES / c->bs->sector_bytes;
+	bool good;
+
+	if (!r)
+		return NULL;
+	r->c = c;
+	mutex_init(&r->lock, RANK_RING);
+	cond_init(&r->done);
+	r->parity = btrfs_ck_parity_new(c);
+	good = r->parity && !workq_new("check", THREADS, &r->wq);
+	for (u32 i = 0; i < PIECES; i++) {
+		struct piece *p = &r->piece[i];
+
+		*p = (struct piece){ .work = { .fn = check_piece }, .c = c, .reader = r };
+		p->sums = malloc((size_t)sectors * c->bs->csum_bytes);
+		p->buf = os_alloc_aligned(4096, PIECE_BYTES);
+		p->bad = malloc(sectors * sizeof(*p->bad));
+		good &= p->sums && p->buf && p->bad;
+	}
+	if (good)
+		return r;
+	reader_free(r);
+	return NULL;
+}
+
 void btrfs_ck_data(struct ck *c)
 {
-	u32 sectors = PIECE_BYTES / c->bs->sector_bytes;
-	struct reader *r = calloc(1, sizeof(*r));
+	struct reader *r;
 	u64 all = 0;
 
 	for (u64 i = 0; i < c->csums.count; i++)
@@ -241,32 +302,12 @@ void btrfs_ck_data(struct ck *c)
 	if (le64_get(c->bs->disk.flags) & (BTRFS_SUPER_METADUMP | BTRFS_SUPER_METADUMP_V2)) {
 		btrfs_ck_found(c, CK_NOT_CHECKED, "superblock", 0, NULL,
 			       "data, of which a dump of metadata has none");
-		free(r);
 		return;
 	}
-	if (!r || workq_new("check", THREADS, &r->wq)) {
-		free(r);
-		btrfs_ck_oom(c);
-		return;
-	}
-	r->c = c;
-	for (u32 i = 0; i < PIECES; i++) {
-		struct piece *p = &r->piece[i];
-
-		*p = (struct piece){ .work = { .fn = check_piece }, .c = c };
-		p->sums = malloc((size_t)sectors * c->bs->csum_bytes);
-		p->buf = malloc(PIECE_BYTES);
-		p->bad = malloc(sectors * sizeof(*p->bad));
-		if (!p->sums || !p->buf || !p->bad)
-			btrfs_ck_oom(c);
-	}
-	if (!c->err)
+	r = reader_new(c);
+	if (r)
 		read_all(r);
-	workq_free(r->wq);
-	for (u32 i = 0; i < PIECES; i++) {
-		free(r->piece[i].sums);
-		free(r->piece[i].buf);
-		free(r->piece[i].bad);
-	}
-	free(r);
+	else
+		btrfs_ck_oom(c);
+	reader_free(r);
 }

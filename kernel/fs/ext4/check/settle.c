@@ -1,6 +1,7 @@
 /*
  * Before a volume is mended: what a mount does before all else, its journal applied and its orphans finished, and the mark that it is not sound.
- * With the journal that is as safe against a crash as a mount is; what follows is not on the volume before all of it is.
+ * With the journal that is as safe against a crash as a mount is. Afterwards, what was mended on an overlay is one transaction of the journal, if there
+ * is one that can be used and is not itself among what was mended: so all of it is on the volume or nothing.
  */
 #include "check.h"
 
@@ -134,4 +135,118 @@ int ext4_settle(const struct fs_type *type, struct blkdev *dev, const struct mou
 		ck_super_put(&s.ck);
 	}
 	return still_close(&s, dev);
+}
+
+/* ---- what was mended ---- */
+
+/* By what the journal is found. */
+struct log_place {
+	u8 inode[EXT4_INODE_BYTES_OLD];
+	u64 table, blocks;
+};
+
+static int log_place(struct ext4_super *es, struct ext4_inode *ei, struct log_place *out)
+{
+	const struct bh_ctx ctx = { { 0 } };
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	struct jbd2 *journal;
+	u64 blk;
+	u32 off;
+	int err = ext4_journal_open(es, ei, &journal);
+
+	memset(out, 0, sizeof(*out));
+	if (err)
+		return err;
+	if (jbd2_info(journal)->needs_recovery || jbd2_info(journal)->err)
+		err = fail(-EBUSY, "the log is not empty");
+	out->blocks = jbd2_info(journal)->blocks;
+	jbd2_close(journal);
+	if (!err && ext4_journal_is_inside(es))
+		err = ext4_inode_where(es, le32_get(es->disk.journal_inum), &blk, &off);
+	else
+		return err;
+	if (!err)
+		err = bh_read(es->vfs.dev, blk, NULL, &ctx, &bh);
+	if (err)
+		return err;
+	memcpy(out->inode, (const u8 *)bh->data + off, sizeof(out->inode));
+	out->table = es->group[0].inode_table;
+	return 0;
+}
+
+/* Whether the overlay has a block of the log. */
+static int log_touched(struct ext4_inode *ei, struct blkdev *overlay, bool *touched)
+{
+	struct ext4_super *es = ext4_inode_super(ei);
+	u64 blocks = ext4_size(ei) >> es->block_bits;
+	struct ext4_run run;
+	int err = 0;
+
+	*touched = false;
+	for (u64 at = 0; at < blocks && !err && !*touched; at = run.lblk + run.len) {
+		u64 from;
+
+		err = ext4_map_blocks(ei, at, 1024, &run);
+		if (err)
+			break;
+		from = ALIGN_DOWN(run.pblk << es->block_bits, (u64)DEV_SNAP_UNIT_BYTES);
+		*touched = !run.pblk || dev_snap_next(overlay, from) < (run.pblk + run.len) << es->block_bits;
+	}
+	return err;
+}
+
+/* The volume's log can take what the overlay holds, and is found whatever of that is on the device. */
+static bool log_serves(struct ext4_super *es, struct ext4_super *mended, struct blkdev *overlay)
+{
+	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc(), *after = ext4_inode_alloc();
+	struct log_place here, there;
+	bool touched = true;
+
+	if (!ei || !after || es->from_copy || ext4_feature_mendable(&es->disk) ||
+	    ext4_block_bytes(es) > DEV_SNAP_UNIT_BYTES || es->vfs.dev->sector_bytes > ext4_block_bytes(es) ||
+	    !ext4_journal_is_here(es) || !ext4_journal_is_here(mended) ||
+	    ext4_has_incompat(es, EXT4_INCOMPAT_RECOVER))
+		return false;
+	if (log_place(es, ei, &here) || log_place(mended, after, &there) ||
+	    memcmp(&here, &there, sizeof(here)) != 0)
+		return false;
+	if (!ext4_journal_is_inside(es))
+		return true;
+	return !log_touched(ei, overlay, &touched) && !touched;
+}
+
+int ext4_write_mended(const struct fs_type *type, struct blkdev *dev, struct blkdev *overlay,
+		      const struct mount_opts *mount, bool *done)
+{
+	struct ext4_super *mended;
+	struct still s;
+	bool serves;
+	int err = still_open(&s, type, dev, mount);
+
+	*done = false;
+	if (err)
+		goto out;
+	err = open_still(type, overlay, mount, &mended);
+	serves = !err && ck_super_sum_ok(&s.ck) && log_serves(s.ck.es, mended, overlay);
+	if (!err)
+		err = vfs_unmount(&mended->vfs);
+	if (!err && serves) {
+		struct ext4_super *es = s.ck.es;
+
+		es->disk.feature_incompat =
+			le32_put(le32_get(es->disk.feature_incompat) | EXT4_INCOMPAT_RECOVER);
+		es->incompat = le32_get(es->disk.feature_incompat);
+		ck_super_put(&s.ck);
+		err = s.ck.err ? s.ck.err : blkdev_flush(dev);
+		if (!err)
+			err = ext4_write_overlay(es, overlay, EXT4_SUPER_OFF >> es->block_bits, NULL);
+		*done = !err;
+	}
+	if (still_close(&s, dev) && !err)
+		err = -EIO;
+out:
+	if (err == -ENOMEM || err == -EIO)
+		return err;
+	err_clear();
+	return 0;
 }

@@ -92,6 +92,31 @@ static void combinations(void **state)
 	all_of(60, 2, 7, 100, &seed);
 }
 
+/* P and Q of what they are to belong to. */
+static void made(void **state)
+{
+	static const u32 widths[] = { 1, 2, 3, 7, 60, 253 };
+	u8 *d[255], out[300];
+	u64 seed = new_seed();
+
+	(void)state;
+	for (u32 i = 0; i < 255; i++)
+		d[i] = malloc(sizeof(out));
+	for (size_t w = 0; w < ARRAY_SIZE(widths); w++) {
+		u32 n = widths[w];
+
+		for (u32 i = 0; i < n; i++)
+			fill(d[i], sizeof(out), &seed);
+		parity(n, d, sizeof(out));
+		for (u32 q = 0; q < 2; q++) {
+			btrfs_raid56_parity(n, q, d, out, sizeof(out));
+			assert_memory_equal(out, d[n + q], sizeof(out));
+		}
+	}
+	for (u32 i = 0; i < 255; i++)
+		free(d[i]);
+}
+
 /* As wide as a chunk may be: 255 stripes. */
 static void widest(void **state)
 {
@@ -107,6 +132,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(combinations),
 		cmocka_unit_test(widest),
+		cmocka_unit_test(made),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
