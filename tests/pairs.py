@@ -84,7 +84,7 @@ def rows(count):
 
 
 def mke2fs(c):
-    """Its options, by name; tune: what tune2fs does afterwards."""
+    """Its options, by name; words of -E; what tune2fs does afterwards, or None."""
     f = ['none', 'ext_attr', 'filetype', 'sparse_super', 'large_file']
     opts, ext = ['-b', str(BYTES[c['block']]), '-I', c['inode']], []
     if c['map'] == 'extents':
@@ -127,10 +127,8 @@ def mke2fs(c):
     if c['block'] in ('8k', '64k'):
         opts += ['-i', '32768']
     opts += ['-O', ','.join(f)]
-    if ext:
-        opts += ['-E', ','.join(ext)]
     tune = {'data': 'journal_data', 'writeback': 'journal_data_writeback'}.get(c['journal'])
-    return opts, tune
+    return opts, ext, tune
 
 
 def kernels(c):
@@ -146,8 +144,8 @@ def name(i, c):
 
 
 def words(c):
-    opts, tune = mke2fs(c)
-    return ' '.join(opts) + (' --then tune2fs -o %s IMAGE' % tune if tune else '')
+    opts, ext, tune = mke2fs(c)
+    return ' '.join(opts + (['-E', ','.join(ext)] if ext else [])) + (' --then tune2fs -o %s IMAGE' % tune if tune else '')
 
 
 def run(cmd, seconds, env=None):
@@ -170,6 +168,19 @@ def judge(what, cmd, seconds=1800, env=None):
     return good
 
 
+def crash(a, i, c):
+    opts, ext, tune = mke2fs(c)
+    unit = BYTES[c['block']] * (1 if c['cluster'] == 'none' else int(c['cluster'][1:]))
+    cmd = [a.build + '/tests/crash/crash', '--mke2fs', ' '.join(opts), '--mib', str(max(24, unit >> 10)), '--seed', str(a.seed + i)]
+    if ext:
+        cmd += ['--extended', ''.join(',' + e for e in ext)]
+    if tune:
+        cmd += ['--tune2fs', '-o ' + tune]
+    # Of a volume with mmp every judge waits for the machine that is gone.
+    states, others = (6, 0) if c['mmp'] == 'yes' else (a.states, max(1, a.states // 4))
+    return cmd + ['--states', str(states), '--others', str(others)]
+
+
 def test(a, i, c):
     top = os.path.dirname(os.path.abspath(__file__))
     tool = lambda t: '%s/tests/%s' % (a.build, t)
@@ -179,8 +190,7 @@ def test(a, i, c):
     good &= judge(n + ': as the kernel', [with_, image, with_, 'ext4:' + words(kernels(c)), tool('model/model'), '--oracle', 'dir:@ext4', '--target',
                                          'vfs:ext4:@image', '--seed', str(a.seed + i), '--ops', '2500', '--runs', str(max(1, a.ops // 2500))])
     if c['journal'] != 'none':
-        good &= judge(n + ': the power goes', [tool('crash/crash'), '--mke2fs', words(c), '--seed', str(a.seed + i), '--states', str(a.states), '--others',
-                                              str(max(1, a.states // 4))])
+        good &= judge(n + ': the power goes', crash(a, i, c))
     good &= judge(n + ': full', [with_, small, tool('tools/stress'), 'vfs:ext4:@image', str(a.seed + i), '8', '2000', 'full'])
     return good
 

@@ -77,6 +77,9 @@ plan_long() {
 			"$B/tests/tools/fsx" --target dir:@werunos --threads 2 --ops 20000 --seconds 1200
 	done
 	job asan/conform 300 build/asan/tests/conform/conform vfs:memfs
+	for t in 0 1 2 3; do
+		job "pairs/$t" 7200 "$py" tests/pairs.py run --only "$(seq -s, $((12 * t)) $((12 * t + 11)))" "$B"
+	done
 	for t in asan tsan; do
 		job "$t/crash" 900 "build/$t/tests/crash/crash" --volume 1k --states 100 --others 0
 	done

@@ -7,6 +7,8 @@
  *   --states N        states of each workload, spread over all moments; 0: every moment in every kind
  *   --others N        every Nth state is judged by e2fsck alone and by the kernel too; 0: none
  *   --state …         that state alone, by all judges; --keep writes its image
+ *   --mke2fs OPTIONS  a volume of its own kind instead of a known one, without -E; --extended: words for that, each after a comma;
+ *                     --tune2fs OPTIONS afterwards; --mib N: its length
  *   --recover IMAGE   instead: the power goes while that image is recovered
  *   --mend IMAGE      instead: the power goes while that image is mended
  *   --log             instead: the journal alone; --tooth: without flush, revoke or gate, which must be found out
@@ -27,6 +29,7 @@
 
 struct options {
 	const char *volume, *work, *keep;
+	struct volume own; /* args NULL: none */
 	u64 seed, states, others;
 	struct state only;
 	bool one, no_flush, expect_failure, log;
@@ -207,17 +210,25 @@ static bool one_work(struct options *o, const struct volume *v, const struct wor
 	return good;
 }
 
+static bool works_on(struct options *o, const struct volume *v)
+{
+	bool good = true;
+
+	for (const struct work *w = works(); w->name; w++)
+		if (!strcmp(o->work, "all") || !strcmp(o->work, w->name))
+			good &= one_work(o, v, w);
+	return good;
+}
+
 static bool all_works(struct options *o)
 {
 	bool good = true;
 
-	for (const struct volume *v = volumes(); v->name; v++) {
-		if (strcmp(o->volume, "all") ? strcmp(o->volume, v->name) : v->unsafe)
-			continue;
-		for (const struct work *w = works(); w->name; w++)
-			if (!strcmp(o->work, "all") || !strcmp(o->work, w->name))
-				good &= one_work(o, v, w);
-	}
+	if (o->own.args)
+		return works_on(o, &o->own);
+	for (const struct volume *v = volumes(); v->name; v++)
+		if (strcmp(o->volume, "all") ? !strcmp(o->volume, v->name) : !v->unsafe)
+			good &= works_on(o, v);
 	return good;
 }
 
@@ -249,6 +260,18 @@ static bool option(struct options *o, int c)
 	switch (c) {
 	case 'v':
 		o->volume = optarg;
+		break;
+	case 'M':
+		o->own.args = optarg;
+		break;
+	case 'E':
+		o->own.extended = optarg;
+		break;
+	case 'T':
+		o->own.tune = optarg;
+		break;
+	case 'B':
+		o->own.bytes = strtoull(optarg, NULL, 0) << 20;
 		break;
 	case 'w':
 		o->work = optarg;
@@ -298,6 +321,10 @@ int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{ "volume", 1, NULL, 'v' },
+		{ "mke2fs", 1, NULL, 'M' },
+		{ "extended", 1, NULL, 'E' },
+		{ "tune2fs", 1, NULL, 'T' },
+		{ "mib", 1, NULL, 'B' },
 		{ "work", 1, NULL, 'w' },
 		{ "seed", 1, NULL, 's' },
 		{ "states", 1, NULL, 'n' },
@@ -313,7 +340,13 @@ int main(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	struct options o = {
-		.volume = "4k", .work = "all", .seed = 1, .states = 60, .others = 20, .tooth = ""
+		.volume = "4k",
+		.work = "all",
+		.seed = 1,
+		.states = 60,
+		.others = 20,
+		.tooth = "",
+		.own = { .name = "own", .bytes = 24 << 20 },
 	};
 	int c;
 
