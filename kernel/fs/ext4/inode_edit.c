@@ -90,21 +90,10 @@ u32 ext4_flags_of_type(u32 mode, u32 flags)
 	return flags & (EXT4_FL_NODUMP | EXT4_FL_NOATIME);
 }
 
-/*
- * What the inode counts on the disk. Data in the inode takes no blocks, whatever stat shows for it: there only the attribute
- * block counts.
- */
-static u64 disk_blocks_512(const struct ext4_super *es, const struct ext4_inode *ei)
-{
-	if (ei->flags & EXT4_FL_INLINE_DATA)
-		return ei->xattr_blk ? 1ull << (es->cluster_bits + es->block_bits - 9) : 0;
-	return ei->vfs.blocks_512;
-}
-
 /* Locks: attr. */
 static void put_blocks(const struct ext4_super *es, struct ext4_inode *ei, struct ext4_disk_inode *raw)
 {
-	u64 n = disk_blocks_512(es, ei);
+	u64 n = ext4_inode_disk_blocks_512(ei);
 	u32 flags = ei->flags & ~EXT4_FL_HUGE_FILE;
 
 	if (n > BLOCKS_512_MAX) {
@@ -216,23 +205,44 @@ static int large_file(struct ext4_handle *h, const struct ext4_inode *ei)
 	return err ? err : ext4_super_set(h, 0, EXT4_RO_COMPAT_LARGE_FILE);
 }
 
+/* The slot's buffer and ei's members are locked, and what is to be counted for them is joined. On error neither is locked. */
+static int lock_slot(struct ext4_handle *h, struct ext4_inode *ei, struct buffer_head *bh,
+		     const struct ext4_disk_inode *raw, bool fresh, struct ext4_quota_change *quota)
+{
+	bool settled = !h->es->quotas;
+	int err;
+
+	for (;;) {
+		bh_lock(bh);
+		mutex_lock(&ei->vfs.attr);
+		if (settled || ext4_quota_settle(ei, raw, fresh, quota))
+			return 0;
+		mutex_unlock(&ei->vfs.attr);
+		bh_unlock(bh);
+		err = ext4_quota_plan(h, ei, raw, fresh, quota);
+		if (err)
+			return err;
+	}
+}
+
 static int write_slot(struct ext4_handle *h, struct ext4_inode *ei, bool fresh)
 {
+	scoped(ext4_quota_change_end) struct ext4_quota_change quota = { 0 };
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	struct ext4_super *es = h->es;
 	struct ext4_disk_inode *raw;
 	int err;
 
-	if (disk_blocks_512(es, ei) > UINT32_MAX && !ext4_has_ro_compat(es, EXT4_RO_COMPAT_HUGE_FILE))
+	if (ext4_inode_disk_blocks_512(ei) > UINT32_MAX && !ext4_has_ro_compat(es, EXT4_RO_COMPAT_HUGE_FILE))
 		return fail(-EFBIG, "inode %llu has more blocks than this volume can count",
 			    (unsigned long long)ei->vfs.ino);
 	err = large_file(h, ei);
 	if (!err)
 		err = ext4_inode_slot(h, ei->vfs.ino, &bh, &raw);
+	if (!err)
+		err = lock_slot(h, ei, bh, raw, fresh, &quota);
 	if (err)
 		return err;
-	bh_lock(bh);
-	mutex_lock(&ei->vfs.attr);
 	if (fresh)
 		memset(raw, 0, es->inode_bytes);
 	encode(es, ei, raw);
@@ -240,6 +250,7 @@ static int write_slot(struct ext4_handle *h, struct ext4_inode *ei, bool fresh)
 	seal(es, ei->vfs.ino, raw);
 	bh_unlock(bh);
 	ext4_dirty(h, bh);
+	ext4_quota_apply(h, &quota);
 	atomic_store(&ei->tid, h->jh.tid);
 	if (fresh)
 		atomic_store(&ei->data_tid, h->jh.tid);

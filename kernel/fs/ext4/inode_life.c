@@ -55,6 +55,28 @@ static int check_attr(const struct ext4_inode *ei, struct iattr *a, u32 *flags)
 	return 0;
 }
 
+/* Another owner has records, and room in his quota. */
+static int check_owner(struct ext4_inode *ei, const struct iattr *a)
+{
+	struct ext4_super *es = ext4_inode_super(ei);
+	const struct ext4_owner old = ext4_owner(ei);
+	struct ext4_owner new = old;
+	int err;
+
+	if (!es->quotas)
+		return 0;
+	if (a->valid & ATTR_UID)
+		new.id[QUOTA_USER] = a->uid;
+	if (a->valid & ATTR_GID)
+		new.id[QUOTA_GROUP] = a->gid;
+	if (a->valid & ATTR_PROJECT)
+		new.id[QUOTA_PROJECT] = a->project;
+	if (!memcmp(&old, &new, sizeof(old)))
+		return 0;
+	err = ext4_quota_attach(es, &new);
+	return err ? err : ext4_quota_check_move(ei, &new);
+}
+
 int ext4_setattr(struct inode *inode, const struct iattr *attr)
 {
 	struct ext4_inode *ei = ext4_inode(inode);
@@ -65,6 +87,8 @@ int ext4_setattr(struct inode *inode, const struct iattr *attr)
 	u32 flags;
 	int err = check_attr(ei, &a, &flags);
 
+	if (!err)
+		err = check_owner(ei, &a);
 	if (!err)
 		err = ext4_begin(ext4_inode_super(ei), EXT4_CREDITS_INODE, 0, &h);
 	if (err)
@@ -146,6 +170,8 @@ static int bury(struct ext4_handle *h, struct ext4_inode *ei)
 		err = ext4_inode_write(h, ei);
 	if (!err)
 		err = ext4_inode_set_dtime(h, ei->vfs.ino, (u32)super_now(&h->es->vfs).sec);
+	if (!err)
+		err = ext4_quota_gone(h, ei);
 	if (!err)
 		err = ext4_ino_free(h, ei->vfs.ino, is_dir(&ei->vfs));
 	return err && err != -EUCLEAN ? ext4_abort(h->es, err) : err;

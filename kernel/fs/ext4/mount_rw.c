@@ -54,6 +54,7 @@ struct options {
 	u32 commit_ms;
 	u16 errors; /* 0: what the superblock says */
 	bool discard;
+	bool no_limits; /* quotas are counted, and not enforced */
 };
 
 static bool word_is(const char *word, size_t len, const char *s)
@@ -72,6 +73,10 @@ static bool option_one(const char *w, size_t len, struct options *o)
 		}
 	if (word_is(w, len, "discard") || word_is(w, len, "nodiscard")) {
 		o->discard = *w == 'd';
+		return true;
+	}
+	if (word_is(w, len, "noquota") || word_is(w, len, "quota")) {
+		o->no_limits = *w == 'n';
 		return true;
 	}
 	if (len > 7 && !memcmp(w, "commit=", 7)) {
@@ -211,6 +216,7 @@ static void write_free(struct ext4_super *es)
 	es->journal = NULL;
 	ext4_inode_free(es->journal_inode);
 	es->journal_inode = NULL;
+	ext4_quota_close(es);
 	ext4_balloc_close(es);
 	ext4_groups_close(es);
 	ext4_super_release(es);
@@ -258,6 +264,8 @@ int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *o
 	err = set_up(es);
 	if (!err && ext4_journal_is_here(es) && !es->fresh)
 		err = journal_start(es, &o);
+	if (!err)
+		err = ext4_quota_open(es, !o.no_limits);
 	if (!err)
 		err = ext4_orphan_open(es);
 	if (!err)

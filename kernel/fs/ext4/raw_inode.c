@@ -236,6 +236,15 @@ u64 ext4_inode_blocks_512(const struct ext4_super *es, const struct ext4_disk_in
 	return le32_get(raw->flags) & EXT4_FL_HUGE_FILE ? n << (es->block_bits - 9) : n;
 }
 
+u64 ext4_inode_disk_blocks_512(const struct ext4_inode *ei)
+{
+	const struct ext4_super *es = ext4_inode_super(ei);
+
+	if (ei->flags & EXT4_FL_INLINE_DATA)
+		return ei->xattr_blk ? 1ull << (es->cluster_bits + es->block_bits - 9) : 0;
+	return ei->vfs.blocks_512;
+}
+
 static void load_plain(struct ext4_super *es, struct ext4_inode *ei, const struct ext4_disk_inode *raw)
 {
 	struct inode *inode = &ei->vfs;
