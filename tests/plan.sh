@@ -134,7 +134,7 @@ plan_crash() {
 		job "crash/log/without-$tooth" 60 "$crash" --log --tooth "$tooth" --states 1500
 	done
 	[ "$1" = fast ] && return
-	for volume in 4k 1k ext3 orphan-file; do
+	for volume in 4k 1k ext3 orphan-file quota; do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states "$states" --others "$others"
 	done
 	for tooth in revoke orphan gate; do

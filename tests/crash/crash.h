@@ -126,7 +126,8 @@ struct volume {
 	const char *name;
 	const char *args; /* of mke2fs */
 	u64 bytes;
-	bool unsafe; /* it promises nothing: only for showing that the suite can fail */
+	bool no_kernel; /* quota files need a kernel that was built for them: e2fsck counts instead */
+	bool unsafe;    /* it promises nothing: only for showing that the suite can fail */
 };
 const struct volume *volume_find(const char *name);
 const struct volume *volumes(void);

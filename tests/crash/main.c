@@ -28,6 +28,7 @@ struct options {
 	u64 seed, states, others;
 	struct state only;
 	bool one, no_flush, expect_failure, log;
+	bool no_kernel; /* of the volume under way */
 	const char *tooth, *recover;
 	u32 tests;
 };
@@ -102,7 +103,7 @@ static char *judge_state(const struct options *o, struct replay *p, struct judge
 		replay_make(p, s, j->image);
 		wrong = judge_e2fsck(j);
 	}
-	if (!wrong && all && j->can_mount) {
+	if (!wrong && all && j->can_mount && !o->no_kernel) {
 		replay_make(p, s, j->image);
 		wrong = judge_kernel(j, m, s->cut);
 	}
@@ -174,6 +175,7 @@ static bool one_work(struct options *o, const struct volume *v, const struct wor
 	char *wrong = NULL;
 	bool good;
 
+	o->no_kernel = v->no_kernel;
 	if (run_start(&r, v, o->seed, o->no_flush)) {
 		wrong = strdup("the workload could not begin");
 	} else {

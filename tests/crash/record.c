@@ -18,27 +18,33 @@ static const struct volume table[] = {
 	  "-b 4096 -g 2048 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
 	  "large_file,huge_file,dir_nlink,extra_isize -J size=4 -N 2048",
-	  24 << 20, false },
+	  24 << 20, false, false },
 	{ "1k",
 	  "-b 1024 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
 	  "large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
-	  12 << 20, false },
+	  12 << 20, false, false },
+	{ "quota",
+	  "-b 1024 -I 256 -O "
+	  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,"
+	  "large_file,huge_file,dir_nlink,extra_isize,quota,project -J size=1 -N 2048 "
+	  "-E quotatype=usrquota:grpquota:prjquota",
+	  12 << 20, true, false },
 	{ "orphan-file",
 	  "-b 1024 -O "
 	  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,filetype,ext_"
 	  "attr,sparse_super,large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 1024",
-	  12 << 20, false },
+	  12 << 20, false, false },
 	{ "ext3",
 	  "-b 1024 -I 128 -O none,has_journal,dir_index,filetype,ext_attr,sparse_super,large_file -J size=1 "
 	  "-N 1024",
-	  12 << 20, false },
+	  12 << 20, false, false },
 	{ "no-journal",
 	  "-b 1024 -O "
 	  "none,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_file,huge_"
 	  "file,dir_nlink,extra_isize -N 2048",
-	  12 << 20, true },
-	{ NULL, NULL, 0, false },
+	  12 << 20, false, true },
+	{ NULL, NULL, 0, false, false },
 };
 
 const struct volume *volumes(void)
