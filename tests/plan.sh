@@ -144,7 +144,7 @@ plan_crash() {
 			job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states $((states / 4)) --others "$others"
 		done
 	fi
-	for volume in 4k 1k ext3 orphan-file ea-inode some-data-journal $([ "$1" = long ] && echo data-journal ext3-data-journal uninit no-filetype); do
+	for volume in 4k 1k ext3 orphan-file ea-inode some-data-journal quota $([ "$1" = long ] && echo data-journal ext3-data-journal uninit no-filetype); do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states "$states" --others "$others"
 	done
 	for volume in clusters 8k; do

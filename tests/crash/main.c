@@ -84,12 +84,14 @@ static bool super_is_torn(const u8 *image)
 	       ext4_csum_super(d) != le32_get(d->checksum);
 }
 
-/* No kernel mounts a volume whose blocks are longer than its pages. */
+/* No kernel mounts a volume whose blocks are longer than its pages; for quota files and casefold it has to be built. */
 static bool kernel_can(const struct judge *j)
 {
 	const struct ext4_disk_super *d = (const void *)(j->image + EXT4_SUPER_OFF);
 
-	return j->can_mount && 1024u << le32_get(d->log_block_size) <= (u32)sysconf(_SC_PAGESIZE);
+	return j->can_mount && !(le32_get(d->feature_ro_compat) & EXT4_RO_COMPAT_QUOTA) &&
+	       !(le32_get(d->feature_incompat) & EXT4_INCOMPAT_CASEFOLD) &&
+	       1024u << le32_get(d->log_block_size) <= (u32)sysconf(_SC_PAGESIZE);
 }
 
 /* A state, by one judge or by all. */

@@ -120,6 +120,12 @@ static const struct volume table[] = {
 	  .bytes = 24 << 20,
 	  .made_bytes = 6500 << 10,
 	  .extended = ",resize=22000" },
+	{ .name = "quota",
+	  .args = "-b 1024 -I 256 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize,quota,project -J size=1 -N 2048",
+	  .bytes = 12 << 20,
+	  .extended = ",quotatype=usrquota:grpquota:prjquota" },
 	{ .name = NULL },
 };
 

@@ -60,6 +60,7 @@ struct ext4_orphan_file; /* orphan.c */
 struct ext4_xattr_cache; /* xattr_edit.c */
 struct ext4_value_cache; /* xattr_value_edit.c */
 struct ext4_upkeep;      /* upkeep.c */
+struct ext4_quotas;      /* quota.c */
 
 struct ext4_verity;       /* verity.c: what the descriptor of a verity file says */
 struct ext4_verity_cache; /* verity.c: hash blocks that were checked */
@@ -119,6 +120,7 @@ struct ext4_super {
 	bool copies_old;                  /* [super_lock] they tell of a volume of another size */
 	struct ext4_upkeep *upkeep;       /* upkeep.c */
 	struct mutex grow;                /* rank MOUNT: one at a time makes it longer */
+	struct ext4_quotas *quotas;       /* quota.c; NULL: the volume keeps none */
 	struct mutex orphan_lock; /* rank ALLOC, before a group's: the orphan list and the orphan file */
 	struct list orphans;      /* [orphan_lock] inodes of the list, in its order */
 	u32 orphan_rest; /* [orphan_lock] what follows the last of them on the volume: at mount only */
@@ -495,6 +497,8 @@ struct timespec64 ext4_inode_time(const struct ext4_super *es, const struct ext4
 bool ext4_inode_sum_ok(const struct ext4_super *es, u64 ino, const struct ext4_disk_inode *raw);
 /* What it says that it takes, in 512 bytes. */
 u64 ext4_inode_blocks_512(const struct ext4_super *es, const struct ext4_disk_inode *raw);
+/* The same of an inode in memory, as its slot will say it: not what stat shows for a file whose data lie in the inode. Locks: attr. */
+u64 ext4_inode_disk_512(const struct ext4_inode *ei);
 /* i_block as a device number. */
 void ext4_inode_rdev(const u8 *block, u32 *major, u32 *minor);
 bool ext4_inode_is_fast_symlink(const struct ext4_inode *ei);
@@ -621,6 +625,12 @@ const char *ext4_quota_name(enum quota_kind kind);
 u32 ext4_quota_inum(const struct ext4_disk_super *d, enum quota_kind kind);
 /* Whom the inode counts for. */
 u32 ext4_quota_id(const struct ext4_super *es, const struct ext4_disk_inode *raw, enum quota_kind kind);
+/* How such a file begins. */
+u32 ext4_quota_magic(enum quota_kind kind);
+/* A place of a leaf, which may be free. */
+bool ext4_quota_is_free(const struct ext4_disk_quota *d);
+struct quota ext4_quota_decode(const struct ext4_disk_quota *d);
+struct ext4_disk_quota ext4_quota_encode(const struct quota *q);
 /* A damaged file is no error: see out->bad. Ended by ext4_quota_list_free in any case. */
 int ext4_quota_parse(const struct ext4_quota_source *src, enum quota_kind kind,
 		     struct ext4_quota_list *out) __must_check;
@@ -925,6 +935,86 @@ int ext4_upkeep_start(struct ext4_super *es) __must_check;
 /* No handle is begun by it any more. NULL: nothing to do. */
 void ext4_upkeep_stop(struct ext4_super *es);
 
+/* ---- quota.c: usage, brought along with every inode that changes ---- */
+
+#define EXT4_CREDITS_QUOTA 3u /* records of one owner */
+/* What every handle has besides: an owner's, and another's. */
+static inline u32 ext4_quota_credits(const struct ext4_super *es)
+{
+	return es->quotas ? 2 * EXT4_CREDITS_QUOTA : 0;
+}
+/* Whom an inode counts for. */
+struct ext4_owner {
+	u32 id[QUOTA_KINDS];
+};
+struct ext4_use {
+	struct ext4_owner owner;
+	u64 bytes, inodes;
+};
+struct ext4_dquot; /* quota.c: what is known of one id */
+/* A slot's part of the usage, changing: was → is. */
+struct ext4_quota_change {
+	struct ext4_use was, is;
+	bool joined; /* the records of both owners were */
+	struct {
+		struct ext4_dquot *dq; /* NULL: not kept */
+		struct buffer_head *bh;
+	} from[QUOTA_KINDS], to[QUOTA_KINDS];
+};
+/* A file of the volume that is written. */
+struct ext4_quota_file {
+	struct ext4_inode *ei; /* NULL: the volume has none of this kind */
+	enum quota_kind kind;
+	u32 space_grace_sec, inodes_grace_sec; /* [const] */
+	_Atomic bool broken;                   /* it is damaged: nothing is counted there any more */
+	struct ext4_dquot **slot;              /* [quotas lock] by id */
+	u32 slots, count;                      /* [quotas lock] slots: a power of two */
+};
+struct ext4_quotas {
+	struct mutex lock; /* rank LEAF */
+	struct mutex edit; /* rank MAP: who gives a new id its record */
+	bool enforce;      /* [const] limits are */
+	struct ext4_quota_file file[QUOTA_KINDS];
+};
+extern const struct bh_ops
+	ext4_quota_ops; /* no check: each record is read by its id. ctx: ext4_ctx_map, depth 0 */
+
+/* es->quotas, where the volume keeps quotas. -EUCLEAN: a file is damaged. */
+int ext4_quota_open(struct ext4_super *es, bool enforce) __must_check;
+void ext4_quota_close(struct ext4_super *es);
+/* Block nr of the file, and where it begins in its buffer. */
+int ext4_quota_block(struct ext4_super *es, struct ext4_quota_file *f, u32 nr, struct buffer_head **bh,
+		     u32 *off_bytes) __must_check;
+/* The file is damaged: it is said once. */
+void ext4_quota_broken(struct ext4_super *es, struct ext4_quota_file *f, const char *what);
+/* 1: the id has a record, or nothing is counted there; 0: it has none yet. */
+int ext4_quota_has(struct ext4_super *es, enum quota_kind kind, u32 id) __must_check;
+struct ext4_owner ext4_owner(const struct ext4_inode *ei);
+/* Would so much more of the owner's be too much? -EDQUOT. Not for the superuser. */
+int ext4_quota_check(struct ext4_super *es, const struct ext4_owner *owner, u64 bytes,
+		     u64 inodes) __must_check;
+/* The same for the inode to become another owner's. */
+int ext4_quota_check_move(struct ext4_inode *ei, const struct ext4_owner *owner) __must_check;
+/* The same of blocks for the inode, which may be one that is not counted. */
+int ext4_quota_check_blocks(struct ext4_inode *ei, u64 blocks) __must_check;
+/* How many more blocks the inode may have; and they count as had, until they are given back. -EDQUOT: not even `least`. */
+int ext4_quota_reserve(struct ext4_inode *ei, u64 least, u64 *blocks) __must_check;
+void ext4_quota_unreserve(struct ext4_inode *ei, u64 blocks);
+/*
+ * The slot `raw` will say what ei has: joins what is to be counted anew. fresh: the slot was nobody's. Ended by ext4_quota_change_end. Locks: none
+ * of rank EXTENT or below.
+ */
+int ext4_quota_plan(struct ext4_handle *h, const struct ext4_inode *ei, const struct ext4_disk_inode *raw,
+		    bool fresh, struct ext4_quota_change *q) __must_check;
+/* What changes, now that nobody else can change the slot or ei. False: it was planned for something else. Locks: the slot's buffer, attr. */
+bool ext4_quota_settle(const struct ext4_inode *ei, const struct ext4_disk_inode *raw, bool fresh,
+		       struct ext4_quota_change *q);
+/* It is counted. Locks: none of rank BUFFER. */
+void ext4_quota_apply(struct ext4_handle *h, const struct ext4_quota_change *q);
+void ext4_quota_change_end(struct ext4_quota_change *q);
+/* The inode is in use no more. Its slot, written, says what goes. */
+int ext4_quota_gone(struct ext4_handle *h, const struct ext4_inode *ei) __must_check;
+
 /* ---- group_edit.c: groups that change ---- */
 
 /* Makes es->group_lock and counters ready. */
@@ -1006,8 +1096,6 @@ int ext4_inode_write(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 int ext4_inode_write_new(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 /* Adds clusters (or, negative, takes them away) to what the inode counts. In memory. */
 void ext4_inode_add_clusters(struct ext4_inode *ei, s64 clusters);
-/* What the inode counts on the volume: not what stat shows for a file whose data lie in the inode. Locks: attr. */
-u64 ext4_inode_disk_512(const struct ext4_inode *ei);
 /* The slot of any inode, joined. Its bytes change under the buffer's lock, which ext4_inode_slot_done, setting the checksum, gives up. */
 int ext4_inode_slot(struct ext4_handle *h, u64 ino, struct buffer_head **bh,
 		    struct ext4_disk_inode **raw) __must_check;
@@ -1211,6 +1299,11 @@ void ext4_abort_alloc(struct inode *inode, const struct mapping *m);
 int ext4_unmap(struct inode *inode, u64 off_bytes, u64 len_bytes);
 int ext4_prealloc(struct inode *inode, u64 off_bytes, u64 len_bytes);
 int ext4_set_size(struct inode *inode, u64 size_bytes);
+
+/* ---- quota_edit.c ---- */
+
+/* Each of the owner's ids has a record, in handles of their own. Locks: none of rank MAP or below. */
+int ext4_quota_attach(struct ext4_super *es, const struct ext4_owner *owner) __must_check;
 
 /* ---- inode_create.c ---- */
 

@@ -91,9 +91,9 @@ static int set_acl(struct ext4_handle *h, struct ext4_inode *ei, u32 index, cons
 
 static int build(struct ext4_handle *h, struct ext4_inode *ei, const struct new_inode *what)
 {
-	int err = ext4_inode_write_new(h, ei);
+	int err = 0;
 
-	if (!err && S_ISLNK(what->mode) && !is_fast(what))
+	if (S_ISLNK(what->mode) && !is_fast(what))
 		return set_target(h, ei, &what->target);
 	if (!err)
 		err = set_acl(h, ei, EXT4_XATTR_ACL_ACCESS, what->acl);
@@ -144,12 +144,18 @@ int ext4_inode_create(struct ext4_handle *h, struct ext4_inode *dir, const struc
 		return err;
 	ei = ext4_inode(inode);
 	fill(es, ei, dir, what);
+	err = ext4_inode_write_new(h, ei);
+	if (err) {
+		inode_ready(inode, err);
+		vfs_iput(inode);
+		return give_back(h, ino, directory, err);
+	}
 	err = build(h, ei, what);
 	if (!err) {
 		*out = ei;
 		return 0;
 	}
-	if ((ei->xattr_blk || ei->xattr_off) && ext4_xattr_drop(h, ei))
+	if (((ei->xattr_blk || ei->xattr_off) && ext4_xattr_drop(h, ei)) || ext4_quota_gone(h, ei))
 		err = ext4_abort(es, err);
 	inode_ready(inode, err);
 	vfs_iput(inode);

@@ -110,15 +110,6 @@ u32 ext4_flags_of_type(u32 mode, u32 flags)
 	return flags & (EXT4_FL_NODUMP | EXT4_FL_NOATIME);
 }
 
-u64 ext4_inode_disk_512(const struct ext4_inode *ei)
-{
-	u64 n = ei->vfs.blocks_512, shown = DIV_ROUND_UP(ext4_size(ei), 512);
-
-	if (ei->flags & EXT4_FL_INLINE_DATA && atomic_load(&ei->vfs.is_packed))
-		return n > shown ? n - shown : 0;
-	return n;
-}
-
 /* Locks: attr. */
 static void put_blocks(const struct ext4_super *es, struct ext4_inode *ei, struct ext4_disk_inode *raw)
 {
@@ -234,8 +225,29 @@ static int large_file(struct ext4_handle *h, const struct ext4_inode *ei)
 	return err ? err : ext4_super_set(h, 0, EXT4_RO_COMPAT_LARGE_FILE);
 }
 
+/* The slot's buffer and ei's members are locked, and what is to be counted for them is joined. On error neither is locked. */
+static int lock_slot(struct ext4_handle *h, struct ext4_inode *ei, struct buffer_head *bh,
+		     const struct ext4_disk_inode *raw, bool fresh, struct ext4_quota_change *quota)
+{
+	bool settled = !h->es->quotas;
+	int err;
+
+	for (;;) {
+		bh_lock(bh);
+		mutex_lock(&ei->vfs.attr);
+		if (settled || ext4_quota_settle(ei, raw, fresh, quota))
+			return 0;
+		mutex_unlock(&ei->vfs.attr);
+		bh_unlock(bh);
+		err = ext4_quota_plan(h, ei, raw, fresh, quota);
+		if (err)
+			return err;
+	}
+}
+
 static int write_slot(struct ext4_handle *h, struct ext4_inode *ei, bool fresh)
 {
+	scoped(ext4_quota_change_end) struct ext4_quota_change quota = { 0 };
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	struct ext4_super *es = h->es;
 	struct ext4_disk_inode *raw;
@@ -247,10 +259,10 @@ static int write_slot(struct ext4_handle *h, struct ext4_inode *ei, bool fresh)
 	err = large_file(h, ei);
 	if (!err)
 		err = ext4_inode_slot(h, ei->vfs.ino, &bh, &raw);
+	if (!err)
+		err = lock_slot(h, ei, bh, raw, fresh, &quota);
 	if (err)
 		return err;
-	bh_lock(bh);
-	mutex_lock(&ei->vfs.attr);
 	if (fresh)
 		memset(raw, 0, es->inode_bytes);
 	encode(es, ei, raw);
@@ -258,6 +270,7 @@ static int write_slot(struct ext4_handle *h, struct ext4_inode *ei, bool fresh)
 	seal(es, ei->vfs.ino, raw);
 	bh_unlock(bh);
 	ext4_dirty(h, bh);
+	ext4_quota_apply(h, &quota);
 	atomic_store(&ei->tid, h->jh.tid);
 	if (fresh)
 		atomic_store(&ei->data_tid, h->jh.tid);

@@ -85,6 +85,28 @@ static int jdata_off(struct ext4_inode *ei)
 	return err;
 }
 
+/* Another owner has records, and room in his quota. */
+static int check_owner(struct ext4_inode *ei, const struct iattr *a)
+{
+	struct ext4_super *es = ext4_inode_super(ei);
+	const struct ext4_owner old = ext4_owner(ei);
+	struct ext4_owner new = old;
+	int err;
+
+	if (!es->quotas)
+		return 0;
+	if (a->valid & ATTR_UID)
+		new.id[QUOTA_USER] = a->uid;
+	if (a->valid & ATTR_GID)
+		new.id[QUOTA_GROUP] = a->gid;
+	if (a->valid & ATTR_PROJECT)
+		new.id[QUOTA_PROJECT] = a->project;
+	if (!memcmp(&old, &new, sizeof(old)))
+		return 0;
+	err = ext4_quota_attach(es, &new);
+	return err ? err : ext4_quota_check_move(ei, &new);
+}
+
 int ext4_setattr(struct inode *inode, const struct iattr *attr)
 {
 	struct ext4_inode *ei = ext4_inode(inode);
@@ -99,6 +121,8 @@ int ext4_setattr(struct inode *inode, const struct iattr *attr)
 	if (!err && ext4_jdata(ei) && (flags ^ ei->flags) & EXT4_FL_JOURNAL_DATA &&
 	    ext4_inode_super(ei)->data_mode != EXT4_DATA_JOURNAL)
 		err = jdata_off(ei);
+	if (!err)
+		err = check_owner(ei, &a);
 	if (!err)
 		err = ext4_begin(es, EXT4_CREDITS_INODE, 0, &h);
 	if (err)
@@ -182,6 +206,8 @@ static int bury(struct ext4_handle *h, struct ext4_inode *ei)
 		err = ext4_inode_write(h, ei);
 	if (!err)
 		err = ext4_inode_set_dtime(h, ei->vfs.ino, (u32)super_now(&h->es->vfs).sec);
+	if (!err)
+		err = ext4_quota_gone(h, ei);
 	if (!err)
 		err = ext4_ino_free(h, ei->vfs.ino, is_dir(&ei->vfs));
 	return err && err != -EUCLEAN ? ext4_abort(h->es, err) : err;

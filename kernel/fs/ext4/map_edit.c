@@ -29,7 +29,7 @@ enum {
 };
 
 /* With the inode and what may come at the end of a cut. */
-#define CREDITS_STEP     (EXT4_CREDITS_CUT + EXT4_CREDITS_ORPHAN + 2 * EXT4_CREDITS_INODE)
+#define CREDITS_STEP     (EXT4_CREDITS_CUT + EXT4_CREDITS_ORPHAN + 2 * EXT4_CREDITS_INODE + EXT4_CREDITS_QUOTA)
 #define CUT_METADATA_MAX 64u
 /* Without a journal nothing bounds a handle but this. */
 #define JOINED_MAX 256u
@@ -164,8 +164,10 @@ int ext4_map_new_block(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, c
 	bool fresh;
 	u32 len;
 	u64 blk;
-	int err = place(ei, lblk, 1, 0, &blk, &len, &fresh);
+	int err = ext4_quota_check_blocks(ei, 1);
 
+	if (!err)
+		err = place(ei, lblk, 1, 0, &blk, &len, &fresh);
 	if (err)
 		return err;
 	err = bh_get_new(h->es->vfs.dev, blk, ops, ctx, &bh);
@@ -251,6 +253,8 @@ int ext4_unpack(struct inode *inode)
 	if (ext4_size(ei) > ext4_block_bytes(es))
 		return corrupt(&es->vfs.health, "inode", inode->ino, "inline data longer than a block");
 	if (ext4_size(ei))
+		err = ext4_quota_check_blocks(ei, 1);
+	if (!err && ext4_size(ei))
 		do
 			err = ext4_blocks_reserve(es, ext4_goal(ei, 0), 1, 0, &pblk, &len);
 		while (ext4_retry(es, err, &tried));
@@ -302,10 +306,30 @@ static int stage(struct mapping *m)
 	return 0;
 }
 
-/* A place for a hole's blocks, and what the map will need for them. */
-static int reserve(struct ext4_inode *ei, u64 lblk, u32 want, u64 *pblk, u32 *len, bool *fresh, u32 *promised)
+/* Blocks that the owner's quota has to have room for. */
+static u64 charged(const struct ext4_super *es, const struct mapping *m)
+{
+	return m->flags & MAP_NEW ? (m->len_bytes >> es->block_bits) + m->fs_private[PROMISED] : 0;
+}
+
+/* A place for a hole's blocks, if any are wanted, and `promised` more for the map. */
+static int reserve_blocks(struct ext4_inode *ei, u64 lblk, u32 want, u64 *pblk, u32 *len, u32 promised)
 {
 	struct ext4_super *es = ext4_inode_super(ei);
+	int err = promised ? ext4_blocks_promise(es, promised, EXT4_RESERVE_META) : 0;
+
+	if (err || !want)
+		return err;
+	err = ext4_data_reserve(ei, lblk, ext4_goal(ei, lblk), want, pblk, len);
+	if (err && promised)
+		ext4_blocks_unpromise(es, promised);
+	return err;
+}
+
+/* As reserve_blocks, of which the owner's quota is asked first: *len is what was had of it. */
+static int reserve(struct ext4_inode *ei, u64 lblk, u32 want, u64 *pblk, u32 *len, bool *fresh, u32 *promised)
+{
+	u64 quota;
 	int err;
 
 	want = MIN(want, piece_max(ei, lblk));
@@ -314,17 +338,16 @@ static int reserve(struct ext4_inode *ei, u64 lblk, u32 want, u64 *pblk, u32 *le
 		return err;
 	*len = want;
 	*fresh = !*pblk;
-
 	rw_read_lock(&ei->tree);
 	err = has_extents(ei) ? ext4_extent_need(ei, lblk, promised) : ext4_indirect_need(ei, lblk, promised);
 	rw_read_unlock(&ei->tree);
-	if (!err && *promised)
-		err = ext4_blocks_promise(es, *promised, EXT4_RESERVE_META);
-	if (err || !*fresh)
+	quota = (u64)(*fresh ? want : 0) + *promised;
+	if (!err)
+		err = ext4_quota_reserve(ei, *promised + 1ull, &quota);
+	if (err)
 		return err;
-	err = ext4_data_reserve(ei, lblk, ext4_goal(ei, lblk), want, pblk, len);
-	if (err && *promised)
-		ext4_blocks_unpromise(es, *promised);
+	err = reserve_blocks(ei, lblk, *fresh ? (u32)(quota - *promised) : 0, pblk, len, *promised);
+	ext4_quota_unreserve(ei, err ? quota : quota - *promised - (*fresh ? *len : 0));
 	return err;
 }
 
@@ -344,6 +367,7 @@ void ext4_abort_alloc(struct inode *inode, const struct mapping *m)
 {
 	give_back_promise(ext4_super(inode->sb), m);
 	drop_reserved(ext4_super(inode->sb), m);
+	ext4_quota_unreserve(ext4_inode(inode), charged(ext4_super(inode->sb), m));
 	blkdev_put(staged(m));
 }
 
@@ -451,6 +475,7 @@ int ext4_commit(struct inode *inode, const struct mapping *m, u64 size_bytes)
 	if (err)
 		drop_reserved(es, m);
 	blkdev_put(staged(m));
+	ext4_quota_unreserve(ei, charged(es, m));
 	return err;
 }
 
@@ -477,7 +502,7 @@ static int prealloc_step(struct ext4_inode *ei, u64 *lblk, u64 end)
 {
 	struct ext4_super *es = ext4_inode_super(ei);
 	struct ext4_run run;
-	u64 pblk, run_end;
+	u64 pblk, run_end, quota;
 	bool fresh;
 	u32 len;
 	int err = look(ei, *lblk, end - *lblk, &run);
@@ -489,15 +514,19 @@ static int prealloc_step(struct ext4_inode *ei, u64 *lblk, u64 end)
 		*lblk = run_end;
 		return 0;
 	}
-	err = place(ei, *lblk, (u32)MIN(MIN(run_end, end) - *lblk, (u64)EXT4_EXTENT_UNWRITTEN_MAX), 0, &pblk,
-		    &len, &fresh);
+	quota = MIN(MIN(run_end, end) - *lblk, (u64)EXT4_EXTENT_UNWRITTEN_MAX);
+	err = ext4_quota_reserve(ei, 1, &quota);
 	if (err)
 		return err;
-	err = promise(ei, *lblk, len, pblk, fresh);
-	if (err && fresh)
-		ext4_blocks_unreserve(es, pblk, len);
-	else if (!err)
-		*lblk += len;
+	err = place(ei, *lblk, (u32)quota, 0, &pblk, &len, &fresh);
+	if (!err) {
+		err = promise(ei, *lblk, len, pblk, fresh);
+		if (err && fresh)
+			ext4_blocks_unreserve(es, pblk, len);
+		else if (!err)
+			*lblk += len;
+	}
+	ext4_quota_unreserve(ei, quota);
 	return err;
 }
 

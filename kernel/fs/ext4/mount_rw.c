@@ -39,6 +39,10 @@ bool ext4_write_refused(const struct ext4_super *es, struct text *why)
 	ext4_feature_unwritable(&es->disk, &names);
 	if (names.len_bytes)
 		text_add(why, "not written yet by this program: volumes with %s", text_str(&names));
+	else if (ext4_has_ro_compat(es, EXT4_RO_COMPAT_QUOTA) &&
+		 (es->cluster_bits || ext4_has_incompat(es, EXT4_INCOMPAT_EA_INODE)))
+		text_add(why, "not written yet by this program: volumes with quota and %s",
+			 es->cluster_bits ? "bigalloc" : "ea_inode");
 	else if (es->cluster_bits && !ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS))
 		text_add(why, "it has bigalloc without extent: check it first");
 	else if (es->blocks & ((1u << es->cluster_bits) - 1))
@@ -67,6 +71,7 @@ struct options {
 	u16 errors; /* 0: what the superblock says */
 	u32 data;   /* EXT4_DEFM_JMODE_*; 0: what the superblock says */
 	bool discard;
+	bool no_limits; /* quotas are counted, and not enforced */
 };
 
 static bool word_is(const char *word, size_t len, const char *s)
@@ -96,6 +101,10 @@ static bool option_one(const char *w, size_t len, struct options *o)
 		}
 	if (word_is(w, len, "discard") || word_is(w, len, "nodiscard")) {
 		o->discard = *w == 'd';
+		return true;
+	}
+	if (word_is(w, len, "noquota") || word_is(w, len, "quota")) {
+		o->no_limits = *w == 'n';
 		return true;
 	}
 	if (len > 7 && !memcmp(w, "commit=", 7)) {
@@ -235,6 +244,7 @@ static void write_free(struct ext4_super *es)
 	es->journal = NULL;
 	ext4_inode_free(es->journal_inode);
 	es->journal_inode = NULL;
+	ext4_quota_close(es);
 	ext4_balloc_close(es);
 	ext4_groups_close(es);
 	ext4_super_release(es);
@@ -298,6 +308,8 @@ int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *o
 	err = set_up(es);
 	if (!err && ext4_journal_is_here(es) && !es->fresh)
 		err = journal_start(es, &o);
+	if (!err)
+		err = ext4_quota_open(es, !o.no_limits);
 	if (!err)
 		err = ext4_orphan_open(es);
 	if (!err)

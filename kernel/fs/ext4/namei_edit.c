@@ -158,6 +158,18 @@ static int give_name(struct ext4_handle *h, struct ext4_inode *dir, const struct
 	return err ? ext4_abort(h->es, err) : 0;
 }
 
+/* The owner of what is to be made has records, and room in his quota. */
+static int make_room(struct ext4_super *es, const struct new_inode *what)
+{
+	const struct ext4_owner owner = { .id = { what->uid, what->gid, what->project } };
+	int err;
+
+	if (!es->quotas)
+		return 0;
+	err = ext4_quota_attach(es, &owner);
+	return err ? err : ext4_quota_check(es, &owner, 0, 1);
+}
+
 static int create_once(struct ext4_inode *dir, const struct name *name, const struct new_inode *what,
 		       struct ext4_inode **out)
 {
@@ -202,6 +214,9 @@ int ext4_create(struct inode *dir, const struct name *name, const struct new_ino
 	if (S_ISDIR(what->mode) && links_full(ext4_inode(dir)))
 		return fail(-EMLINK, "directory %llu has %u subdirectories", (unsigned long long)dir->ino,
 			    LINK_MAX_EXT4 - 2);
+	err = make_room(ext4_super(dir->sb), what);
+	if (err)
+		return err;
 	do
 		err = create_once(ext4_inode(dir), name, what, &ei);
 	while (ext4_retry(ext4_super(dir->sb), err, &tried));
@@ -443,6 +458,8 @@ int ext4_rename(struct inode *dir, const struct name *name, struct inode *inode,
 	bool tried = false;
 	int err = check_move(&m);
 
+	if (!err && whiteout)
+		err = make_room(ext4_super(dir->sb), whiteout);
 	if (err)
 		return err;
 	do

@@ -43,7 +43,7 @@ u32 ext4_quota_id(const struct ext4_super *es, const struct ext4_disk_inode *raw
 	}
 }
 
-static u32 magic_of(enum quota_kind kind)
+u32 ext4_quota_magic(enum quota_kind kind)
 {
 	static const u32 magic[] = { EXT4_QUOTA_MAGIC_USER, EXT4_QUOTA_MAGIC_GROUP,
 				     EXT4_QUOTA_MAGIC_PROJECT };
@@ -76,14 +76,14 @@ void ext4_quota_list_free(struct ext4_quota_list *l)
 
 /* ---- records ---- */
 
-static bool is_free(const struct ext4_disk_quota *d)
+bool ext4_quota_is_free(const struct ext4_disk_quota *d)
 {
 	static const struct ext4_disk_quota zero;
 
 	return !memcmp(d, &zero, sizeof(zero));
 }
 
-static struct quota decode(const struct ext4_disk_quota *d)
+struct quota ext4_quota_decode(const struct ext4_disk_quota *d)
 {
 	struct ext4_disk_quota rest = *d;
 	struct quota q = { .id = le32_get(d->id),
@@ -97,12 +97,12 @@ static struct quota decode(const struct ext4_disk_quota *d)
 			   .inodes_until_sec = le64_get(d->inodes_until_sec) };
 
 	rest.inodes_until_sec = le64_put(0);
-	if (q.inodes_until_sec == 1 && is_free(&rest))
+	if (q.inodes_until_sec == 1 && ext4_quota_is_free(&rest))
 		q.inodes_until_sec = 0;
 	return q;
 }
 
-static struct ext4_disk_quota encode(const struct quota *q)
+struct ext4_disk_quota ext4_quota_encode(const struct quota *q)
 {
 	struct ext4_disk_quota d = { .id = le32_put(q->id),
 				     .space_bytes = le64_put(q->space_bytes),
@@ -114,7 +114,7 @@ static struct ext4_disk_quota encode(const struct quota *q)
 				     .inodes_hard = le64_put(q->inodes_hard),
 				     .inodes_until_sec = le64_put(q->inodes_until_sec) };
 
-	if (is_free(&d))
+	if (ext4_quota_is_free(&d))
 		d.inodes_until_sec = le64_put(1);
 	return d;
 }
@@ -168,7 +168,7 @@ static void count_leaf(struct walk *w)
 	u32 used = 0;
 
 	for (u32 i = 0; i < EXT4_QUOTA_PER_LEAF; i++)
-		used += !is_free(&w->leaf.place[i]);
+		used += !ext4_quota_is_free(&w->leaf.place[i]);
 	w->records += used;
 	if (used != le16_get(w->leaf.count))
 		set_bad(w, "a leaf has another number of records than it says");
@@ -189,9 +189,9 @@ static int take_record(struct walk *w, u32 blk, u32 id)
 		const struct ext4_disk_quota *d = &w->leaf.place[i];
 		struct quota q;
 
-		if (le32_get(d->id) != id || is_free(d))
+		if (le32_get(d->id) != id || ext4_quota_is_free(d))
 			continue;
-		q = decode(d);
+		q = ext4_quota_decode(d);
 		return ext4_quota_list_add(w->out, &q);
 	}
 	set_bad(w, "a record is not where the tree says");
@@ -233,7 +233,7 @@ static bool read_head(struct walk *w, enum quota_kind kind)
 		set_bad(w, "its head cannot be read");
 		return false;
 	}
-	if (le32_get(h.magic) != magic_of(kind)) {
+	if (le32_get(h.magic) != ext4_quota_magic(kind)) {
 		set_bad(w, "no quota file");
 		return false;
 	}
@@ -384,7 +384,7 @@ static bool pack_all(struct pack *p, const struct ext4_quota_list *l)
 		if (!leaf)
 			return false;
 		to = block_at(p, leaf);
-		to->place[place] = encode(&l->quota[i]);
+		to->place[place] = ext4_quota_encode(&l->quota[i]);
 		to->count = le16_put((u16)(place + 1));
 		if (!lead(p, l->quota[i].id, leaf))
 			return false;
@@ -405,7 +405,7 @@ int ext4_quota_pack(const struct ext4_quota_list *l, enum quota_kind kind, u8 **
 		return fail(-ENOMEM, "no memory for a quota file");
 	}
 	h = block_at(&p, 0);
-	h->magic = le32_put(magic_of(kind));
+	h->magic = le32_put(ext4_quota_magic(kind));
 	h->version = le32_put(EXT4_QUOTA_VERSION);
 	h->space_grace_sec = le32_put(l->space_grace_sec);
 	h->inodes_grace_sec = le32_put(l->inodes_grace_sec);

@@ -264,6 +264,15 @@ u64 ext4_inode_blocks_512(const struct ext4_super *es, const struct ext4_disk_in
 	return le32_get(raw->flags) & EXT4_FL_HUGE_FILE ? n << (es->block_bits - 9) : n;
 }
 
+u64 ext4_inode_disk_512(const struct ext4_inode *ei)
+{
+	u64 n = ei->vfs.blocks_512, shown = DIV_ROUND_UP(ext4_size(ei), 512);
+
+	if (ei->flags & EXT4_FL_INLINE_DATA && atomic_load(&ei->vfs.is_packed))
+		return n > shown ? n - shown : 0;
+	return n;
+}
+
 static void load_plain(struct ext4_super *es, struct ext4_inode *ei, const struct ext4_disk_inode *raw)
 {
 	struct inode *inode = &ei->vfs;

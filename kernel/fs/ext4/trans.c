@@ -28,8 +28,8 @@ static int start(struct ext4_handle *h, u32 credits, u32 revokes)
 	if (es->vfs.rdonly || health_state(&es->vfs.health) >= HEALTH_ABORTED)
 		return fail(-EROFS, "%s is read-only", es->vfs.health.name);
 	if (es->journal)
-		/* One more, here and in ext4_restart, for errors that the superblock is to tell. */
-		return jbd2_begin(es->journal, credits + 1, revokes, &h->jh);
+		/* One more, here and in ext4_restart, for errors that the superblock is to tell; and the quotas'. */
+		return jbd2_begin(es->journal, credits + 1 + ext4_quota_credits(es), revokes, &h->jh);
 	lock_note_acquire(h, RANK_HANDLE, false);
 	return 0;
 }
@@ -92,7 +92,7 @@ int ext4_restart(struct ext4_handle *h, u32 credits, u32 revokes)
 	int err;
 
 	if (es->journal)
-		return jbd2_restart(&h->jh, credits + 1, revokes);
+		return jbd2_restart(&h->jh, credits + 1 + ext4_quota_credits(es), revokes);
 	err = ext4_end(h, 0);
 	return err ? err : ext4_begin(es, credits, revokes, h);
 }

@@ -391,8 +391,10 @@ static int make(struct ext4_handle *h, struct ext4_inode *ei, const u8 *image, b
 	const struct bh_ctx ctx = { { 0 } };
 	u64 goal = ext4_group_start(es, ext4_ino_group(es, ei->vfs.ino));
 	u32 len;
-	int err = ext4_blocks_reserve(es, goal, 1, 0, blk, &len);
+	int err = ext4_quota_check_blocks(ei, 1);
 
+	if (!err)
+		err = ext4_blocks_reserve(es, goal, 1, 0, blk, &len);
 	if (err)
 		return err;
 	err = bh_get_new(es->vfs.dev, *blk, &ext4_xattr_ops, &ctx, &bh);
