@@ -264,22 +264,28 @@ static int settle(struct job *j)
 
 static int work(struct job *j)
 {
-	const struct mending *m = j->m;
-	int err = 0;
+	int err = settle(j);
 
-	if (m->undo_file && !m->dry_run)
-		err = undo_create(m->undo_file, m->name, j->devs, j->n, &j->undo);
-	if (!err)
-		err = settle(j);
 	if (!err)
 		err = rounds(j);
-	if (!err && !m->dry_run)
+	if (!err && !j->m->dry_run)
 		err = write_out(j);
-	if (!err && j->undo)
-		err = undo_finish(j->undo, j->devs);
-	if (err && j->undo && !j->wrote)
-		unlink(m->undo_file);
-	undo_close(j->undo);
+	overlays_put(j, j->snap);
+	return err;
+}
+
+/* As save_for_settle. */
+static int save_for_claim(struct job *j)
+{
+	struct blkdev *ours = NULL;
+	int err = overlays_new(j, j->snap);
+
+	if (!err)
+		err = j->type->claim(j->snap[0], &ours);
+	if (!err)
+		blkdev_put(ours);
+	if (!err)
+		err = undo_save(j->undo, j->snap, j->devs, j->n);
 	overlays_put(j, j->snap);
 	return err;
 }
@@ -287,21 +293,41 @@ static int work(struct job *j)
 /* work(), and no other machine has the volume meanwhile. Types that know of such have volumes of one device. */
 static int claimed_work(struct job *j)
 {
-	struct mount_opts claimed = *j->mount;
-	struct blkdev *ours = NULL;
-	int err = 0;
+	const struct mount_opts *mount = j->mount;
+	struct mount_opts claimed = *mount;
+	struct blkdev *ours = NULL, **devs = j->devs;
+	bool claims = j->type->claim && !j->m->dry_run;
+	int err = claims && j->undo ? save_for_claim(j) : 0;
 
-	if (j->type->claim && !j->m->dry_run)
-		err = j->type->claim(j->devs[0], &ours);
+	if (!err && claims)
+		err = j->type->claim(devs[0], &ours);
 	if (err)
 		return err;
-	if (!ours)
-		return work(j);
-	claimed.claimed = true;
+	claimed.claimed = ours;
 	j->mount = &claimed;
-	j->devs = &ours;
+	if (ours)
+		j->devs = &ours;
 	err = work(j);
+	j->mount = mount;
+	j->devs = devs;
 	blkdev_put(ours);
+	return err;
+}
+
+static int undoable_work(struct job *j)
+{
+	const struct mending *m = j->m;
+	int err = 0;
+
+	if (m->undo_file && !m->dry_run)
+		err = undo_create(m->undo_file, m->name, j->devs, j->n, &j->undo);
+	if (!err)
+		err = claimed_work(j);
+	if (!err && j->undo)
+		err = undo_finish(j->undo, j->devs);
+	if (err && j->undo && !j->wrote)
+		unlink(m->undo_file);
+	undo_close(j->undo);
 	return err;
 }
 
@@ -329,7 +355,7 @@ int mend_volume(struct mending *m, const struct fs_type *type, struct blkdev **d
 	j.snap = calloc(n, sizeof(*j.snap));
 	if (!j.snap)
 		return fail(-ENOMEM, "no memory for mending");
-	err = claimed_work(&j);
+	err = undoable_work(&j);
 	free(j.snap);
 	return err;
 }

@@ -217,7 +217,8 @@ static bool works_on(struct options *o, const struct volume *v)
 	bool good = true;
 
 	for (const struct work *w = works(); w->name; w++)
-		if (!strcmp(o->work, "all") || !strcmp(o->work, w->name))
+		if (strcmp(o->work, "all") ? !strcmp(o->work, w->name)
+					   : v->made_bytes || strcmp(w->name, "grow") != 0)
 			good &= one_work(o, v, w);
 	return good;
 }

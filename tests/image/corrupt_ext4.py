@@ -18,7 +18,8 @@ INODE = [(o, 4) for o in (4, 8, 0xc, 0x10, 0x14, 0x1c, 0x20, 0x20, 0x68, 0x6c, 0
 IBLOCK = [(0x28 + 4 * i, 4) for i in range(15)] + [(0x28 + 2 * i, 2) for i in range(12)]
 INODE_EXTRA = [(0x80, 2)] + [(o, 4) for o in range(0x84, 0xa0, 4)]
 JOURNAL = [(o, 4) for o in (*range(0, 0x30, 4), 0x40, 0x44, 0x48, 0x50, 0x54)]
-MMP_FIELDS = [(0, 4), (4, 4), (8, 8), (0x70, 2)]
+# Not the check interval: who wants to know whether the volume is in use waits as long as that says.
+MMP_FIELDS = [(0, 4), (4, 4), (8, 8)]
 WEIGHTS = {'super': 3, 'descriptor': 5, 'bitmap': 8, 'inode': 24, 'extent': 12, 'indirect': 12, 'directory': 20, 'index': 12, 'xattr': 8,
            'journal': 3, 'orphan': 3, 'mmp': 3}
 

