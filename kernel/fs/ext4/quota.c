@@ -377,9 +377,7 @@ int ext4_quota_check_move(struct ext4_inode *ei, const struct ext4_owner *owner)
 {
 	const struct ext4_owner old = ext4_owner(ei);
 
-	return is_counted(ei)
-		       ? check(ext4_inode_super(ei), owner, &old, ext4_inode_disk_512(ei) << 9, 1)
-		       : 0;
+	return is_counted(ei) ? check(ext4_inode_super(ei), owner, &old, ext4_inode_disk_512(ei) << 9, 1) : 0;
 }
 
 int ext4_quota_check_blocks(struct ext4_inode *ei, u64 blocks)
@@ -452,9 +450,7 @@ static struct ext4_use use_of_slot(const struct ext4_super *es, const struct ext
 /* ei's, when its slot says it: a project that the slot has no room for is 0. */
 static struct ext4_use use_of_inode(const struct ext4_inode *ei)
 {
-	struct ext4_use u = { .owner = ext4_owner(ei),
-			      .bytes = ext4_inode_disk_512(ei) << 9,
-			      .inodes = 1 };
+	struct ext4_use u = { .owner = ext4_owner(ei), .bytes = ext4_inode_disk_512(ei) << 9, .inodes = 1 };
 
 	if (EXT4_INODE_BYTES_OLD + ei->extra_isize < sizeof(struct ext4_disk_inode))
 		u.owner.id[QUOTA_PROJECT] = 0;
