@@ -30,22 +30,47 @@ static void change_record(const struct ext4_super *es, u8 *base, const struct ex
 	de->file_type = type;
 }
 
-static int change_in_slot(struct ext4_handle *h, struct ext4_inode *dir, const struct ext4_place *at, u32 ino,
-			  u8 type)
+/* The second region of a directory in its inode, as it lies in the slot. */
+struct slot {
+	struct buffer_head *bh; /* locked */
+	struct ext4_disk_inode *raw;
+	u8 *region;
+};
+
+/* Ended by slot_done, in which the slot gets its checksum. */
+static int slot_open(struct ext4_handle *h, struct ext4_inode *dir, struct slot *s)
 {
 	scoped(bh_putp) struct buffer_head *bh = NULL;
-	struct ext4_disk_inode *raw;
 	struct ext4_inline_dir d;
-	int err = ext4_inode_slot(h, dir->vfs.ino, &bh, &raw);
+	int err = ext4_inode_slot(h, dir->vfs.ino, &bh, &s->raw);
 
 	if (!err)
 		err = ext4_inline_dir_get(dir, &d);
 	if (err)
 		return err;
-	bh_lock(bh);
-	change_record(h->es, (u8 *)bh->data + (d.region[1].p - (const u8 *)bh->data), at, ino, type);
-	ext4_inode_slot_done(h, dir->vfs.ino, bh, raw);
+	s->region = (u8 *)bh->data + (d.region[1].p - (const u8 *)bh->data);
 	ext4_inline_put(&d.in);
+	s->bh = take(bh);
+	bh_lock(s->bh);
+	return 0;
+}
+
+static void slot_done(struct ext4_handle *h, struct ext4_inode *dir, struct slot *s)
+{
+	ext4_inode_slot_done(h, dir->vfs.ino, s->bh, s->raw);
+	bh_put(s->bh);
+}
+
+static int change_in_slot(struct ext4_handle *h, struct ext4_inode *dir, const struct ext4_place *at, u32 ino,
+			  u8 type)
+{
+	struct slot s;
+	int err = slot_open(h, dir, &s);
+
+	if (err)
+		return err;
+	change_record(h->es, s.region, at, ino, type);
+	slot_done(h, dir, &s);
 	return 0;
 }
 
@@ -113,19 +138,13 @@ static int make_second(struct ext4_handle *h, struct ext4_inode *dir, u32 need)
 static int add_in_slot(struct ext4_handle *h, struct ext4_inode *dir, u32 off, const struct name *name,
 		       u32 ino, u8 type)
 {
-	scoped(bh_putp) struct buffer_head *bh = NULL;
-	struct ext4_disk_inode *raw;
-	struct ext4_inline_dir d;
-	int err = ext4_inode_slot(h, dir->vfs.ino, &bh, &raw);
+	struct slot s;
+	int err = slot_open(h, dir, &s);
 
-	if (!err)
-		err = ext4_inline_dir_get(dir, &d);
 	if (err)
 		return err;
-	bh_lock(bh);
-	ext4_leaf_add(h->es, (u8 *)bh->data + (d.region[1].p - (const u8 *)bh->data), off, name, ino, type);
-	ext4_inode_slot_done(h, dir->vfs.ino, bh, raw);
-	ext4_inline_put(&d.in);
+	ext4_leaf_add(h->es, s.region, off, name, ino, type);
+	slot_done(h, dir, &s);
 	return 0;
 }
 
