@@ -42,21 +42,37 @@ static u64 read_number(const char *dir, const char *name)
 
 /* ---- loop devices ---- */
 
-static int busy_loop(const char *path, const struct stat *st, const char *loop, bool write,
-		     const char *or_else)
+/* How long a loop device that goes with its last user is waited for: umount returns before it is gone. */
+#define LOOP_GOES_MS 1000
+
+/* dir: the device's place in sysfs. */
+static bool loop_holds(const struct stat *st, const char *dir)
 {
 	char name[PATH_MAX], backing[PATH_MAX];
 	struct stat b;
+
+	snprintf(name, sizeof(name), "%s/loop/backing_file", dir);
+	return read_line(name, backing, sizeof(backing)) && stat(backing, &b) == 0 &&
+	       b.st_dev == st->st_dev && b.st_ino == st->st_ino;
+}
+
+static int busy_loop(const char *path, const struct stat *st, const char *loop, bool write,
+		     const char *or_else)
+{
+	char dir[NAME_MAX + 16];
 	bool loop_writes;
 
-	snprintf(name, sizeof(name), "/sys/block/%s/loop/backing_file", loop);
-	if (!read_line(name, backing, sizeof(backing)) || stat(backing, &b) < 0 || b.st_dev != st->st_dev ||
-	    b.st_ino != st->st_ino)
-		return 0;
-	snprintf(name, sizeof(name), "/sys/block/%s", loop);
-	loop_writes = !read_number(name, "ro");
-	if (!loop_writes && !write)
-		return 0;
+	snprintf(dir, sizeof(dir), "/sys/block/%s", loop);
+	for (u32 ms = 0;; ms += 10) {
+		if (!loop_holds(st, dir))
+			return 0;
+		loop_writes = !read_number(dir, "ro");
+		if (!loop_writes && !write)
+			return 0;
+		if (!read_number(dir, "loop/autoclear") || ms >= LOOP_GOES_MS)
+			break;
+		usleep(10000);
+	}
 	return fail(-EBUSY, "%s is in use by /dev/%s%s: detach that first (losetup -d /dev/%s)%s", path, loop,
 		    loop_writes ? ", which can write to it" : "", loop, loop_writes ? "" : or_else);
 }

@@ -44,6 +44,12 @@ def loops(paths, *options):
         yield devs
 
 
+def forget(devs):
+    """Of these alone: what other tests are about to mount is to be found."""
+    for d in devs:
+        subprocess.run(["btrfs", "device", "scan", "--forget", d], capture_output=True, env=PATHS)
+
+
 @contextlib.contextmanager
 def kernel(devs, directory, *options):
     """The kernel's mount; afterwards it forgets the devices, which have the ids of others here."""
@@ -57,7 +63,7 @@ def kernel(devs, directory, *options):
         yield directory
     finally:
         tool("umount", directory)
-        subprocess.run(["btrfs", "device", "scan", "--forget"], capture_output=True, env=PATHS)
+        forget(devs)
 
 
 def content(paths, tmp, name, text):
@@ -271,7 +277,7 @@ def test_seed(tmp):
 def test_metadata_uuid(two, tmp):
     with loops(two) as devs:
         tool("btrfstune", "-f", "-m", devs[0])
-        subprocess.run(["btrfs", "device", "scan", "--forget"], capture_output=True, env=PATHS)
+        forget(devs)
     info = json.loads(run("info", "--json", two[0]).stdout)
     assert info["metadata_uuid"] != info["uuid"]
     assert not any(d.get("seed") for d in info["devices"])

@@ -1,5 +1,5 @@
 """Mounts for tests: the kernel's and ours, undone on every exit."""
-import contextlib, os, subprocess, sys, time
+import contextlib, glob, os, subprocess, sys, time
 
 BUILD = os.environ.get('BUILD', 'build/release')
 WERUNOS = os.path.abspath(BUILD + '/werunos')
@@ -13,19 +13,53 @@ def run(*cmd, **kw):
     return r.stdout
 
 
+def within(seconds, true):
+    """Whether true() comes to hold in that time; looked at every 10 ms."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def unmounted(d, *how):
+    if os.path.ismount(d):
+        subprocess.run(['umount', *how, str(d)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return not os.path.ismount(d)
+
+
 def unmount(d):
-    for how in ([], ['-l']):
-        if os.path.ismount(d):
-            subprocess.run(['umount', *how, str(d)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # Busy for a moment while others (udev, a process that ends) look at it; lazily only at last.
+    within(5, lambda: unmounted(d)) or unmounted(d, '-l')
+
+
+def on_loops(image):
+    """Whether a loop device has the image still: its end comes after the unmount that let go of it."""
+    for f in glob.glob('/sys/block/loop*/loop/backing_file'):
+        with contextlib.suppress(OSError), open(f) as backing:
+            if backing.read().strip() == os.path.realpath(image):
+                return True
+    return False
 
 
 @contextlib.contextmanager
 def kernel(image, d, options='loop'):
+    before = on_loops(image)
     run('mount', '-o', options, str(image), str(d))
     try:
         yield str(d)
     finally:
         unmount(d)
+        # One that was there before stays: the test's own.
+        if 'loop' in options.split(',') and not before:
+            within(5, lambda: not on_loops(image))
+
+
+def forget(devs):
+    """Has the kernel forget a btrfs volume on them, which has the ids of others; not what other tests are about to mount."""
+    for dev in devs:
+        subprocess.run(['btrfs', 'device', 'scan', '--forget', dev], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @contextlib.contextmanager
@@ -36,10 +70,7 @@ def loop(image, *options):
     finally:
         subprocess.run(['losetup', '-d', dev])
         # While somebody looks at it (udev, other tests) it stays.
-        for _ in range(500):
-            if not os.path.exists('/sys/block/%s/loop' % os.path.basename(dev)):
-                break
-            time.sleep(0.01)
+        within(5, lambda: not os.path.exists('/sys/block/%s/loop' % os.path.basename(dev)))
 
 
 @contextlib.contextmanager

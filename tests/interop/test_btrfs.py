@@ -96,7 +96,7 @@ def kernel(paths, d, options=''):
             yield str(d)
         finally:
             mounts.unmount(d)
-            subprocess.run(['btrfs', 'device', 'scan', '--forget'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            mounts.forget(devs)
 
 
 def btrfs(*words):

@@ -33,7 +33,7 @@ def referee(paths):
         devs = [stack.enter_context(mounts.loop(p, '-r')) for p in paths]
         subprocess.run(['btrfs', 'device', 'scan', *devs], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         r = subprocess.run(['btrfs', 'check', devs[0]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        subprocess.run(['btrfs', 'device', 'scan', '--forget'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        mounts.forget(devs)
         return r.returncode == 0
 
 

@@ -445,7 +445,7 @@ def data_chunks(paths):
         devs = [stack.enter_context(mounts.loop(p, '-r')) for p in paths]
         mounts.run('btrfs', 'device', 'scan', *devs)
         out = mounts.run('btrfs', 'inspect-internal', 'dump-tree', '-t', 'chunk', devs[0]).decode()
-        mounts.run('btrfs', 'device', 'scan', '--forget')
+        mounts.forget(devs)
     found = []
     for item in out.split('\titem ')[1:]:
         if 'CHUNK_ITEM' in item and 'type DATA' in item:
