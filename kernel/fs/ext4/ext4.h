@@ -138,6 +138,7 @@ struct ext4_super {
 	} data_mode;
 	_Atomic u64 errors_recorded; /* [super_lock to change] of health's corrupt_count, in es->disk */
 	bool from_copy;              /* the superblock is a copy's */
+	bool half_written;           /* its checksum is wrong, and there is no copy to compare it with */
 	bool was_valid;              /* the superblock said that it is clean when it was opened */
 	bool discard;                /* tell the device what was freed */
 	bool fresh;                  /* [const] mount_opts.fresh */
@@ -1474,7 +1475,9 @@ int ext4_options_check(const char *fs_opts) __must_check;
 
 /* ---- sb.c ---- */
 
-/* The first copy of the superblock that can be believed; its place. On error *out has what was read last, or zeros. */
+/* Its journal is the one that a volume has only while it is mended. */
+bool ext4_sb_has_spare(const struct ext4_disk_super *d);
+/* The first copy of the superblock that can be believed; its place. A half-written one of a volume that has no copies keeps its wrong checksum. On error *out has what was read last, or zeros. */
 int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_disk_super *out,
 		 u64 *off_bytes) __must_check;
 /* The nth good copy, from 0 on, of those where mke2fs puts the first when nobody asks for other groups. -EINVAL: there is none. */
