@@ -486,6 +486,9 @@ void ck_own_make(struct ck *ck);
 
 /* ---- settle.c ---- */
 
+/* As it lies: the journal is not applied, nobody is looked for. */
+int ck_open_still(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount,
+		  struct ext4_super **out) __must_check;
 /*
  * What a mount does first: the journal is applied to the device, fast commits included, and orphans are finished. With `orphans` also where there is
  * nothing but these. The volume is opened by nobody. -EUCLEAN, -EIO and others: it is damaged; -EBUSY.
