@@ -432,6 +432,8 @@ struct check_summary {
 	u32 block_bytes;
 	bool replayed; /* its log held what the volume did not have yet */
 	bool skipped;  /* it says that it is sound, and was not looked at any further (force) */
+	/* What another machine would have changed, had it the volume, and was seen not to change: for fs_claim. 0: nothing of the kind. */
+	u64 still;
 	char state
 		[64]; /* what it says of itself: "clean", "not cleanly unmounted, its journal was applied in memory" */
 };
@@ -463,9 +465,14 @@ struct mount_opts {
 	bool fresh;
 	/* One job for which nothing has to be durable before its end: transactions may be few and large. */
 	bool batch;
-	bool claimed; /* the caller has fs_type.claim's device, on which this lies: nobody has to be looked for */
+	bool claimed; /* the caller knows that no other machine has the volume (fs_type.claim): nobody has to be looked for */
 	/* Not NULL: what the clock says during this mount, and what chance is made from: the same calls give the same bytes. */
 	const struct mount_script *script;
+};
+
+struct fs_claim {
+	u64 still; /* check_summary.still of a look at the volume before: if it still is, that is not waited for again */
+	bool trial; /* on an overlay that is thrown away, to know what will be written: nobody is waited for */
 };
 
 struct fs_type {
@@ -507,9 +514,10 @@ struct fs_type {
 	int (*settle)(struct blkdev **devs, u32 n, const struct mount_opts *mount);
 	/*
 	 * For who changes a volume without mounting it: no other machine takes it as long as *out, a device over dev, is there. -EBUSY: one has
-	 * it, err_text names it; that may take some seconds to find out. *out NULL: the volume has no such protection. NULL: no volume has.
+	 * it, err_text names it; that may take some seconds to find out. *out NULL: the volume has no such protection. -EUCLEAN: it is too
+	 * damaged to tell. NULL: no volume has such.
 	 */
-	int (*claim)(struct blkdev *dev, struct blkdev **out);
+	int (*claim)(struct blkdev *dev, const struct fs_claim *how, struct blkdev **out);
 	/*
 	 * After rounds of mending: what overlays over the devices hold goes to these by way of the volume's own log, so that after a crash
 	 * all of it is there or nothing; but the first superblock, with which the volume needs its log until the caller has written it. *done
