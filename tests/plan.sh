@@ -145,10 +145,11 @@ plan_crash() {
 			job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states $((states / 4)) --others "$others"
 		done
 	fi
-	for volume in 4k 1k ext3 orphan-file ea-inode some-data-journal quota $([ "$1" = long ] && echo data-journal ext3-data-journal uninit no-filetype); do
+	for volume in 4k 1k ext3 orphan-file ea-inode some-data-journal quota $([ "$1" = long ] && echo data-journal ext3-data-journal uninit \
+		no-filetype fast-commit log-sums-v1 log-async-v3 log-outside-data casefold-strict); do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states "$states" --others "$others"
 	done
-	for volume in clusters 8k; do
+	for volume in clusters 8k casefold log-outside log-async; do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states $((states / 2)) --others "$others"
 	done
 	for volume in grow grow-meta grow-old; do
@@ -163,6 +164,8 @@ plan_crash() {
 	job crash/data/without-revoke 150 env CRASH_TOOTH=revoke "$B/tests/crash/crash_teeth" --volume some-data-journal --work mixed \
 		--states 1000 --others 0 --expect-failure
 	job crash/without-flush 150 "$crash" --volume 1k --work mixed --states 100 --no-flush --expect-failure
+	# The log's device is flushed, the volume's is not.
+	job crash/outside/without-flush 150 "$crash" --volume log-outside --work mixed --states 100 --no-flush --expect-failure
 	job crash/without-journal 150 "$crash" --volume no-journal --work mixed --states 100 --expect-failure
 }
 
