@@ -164,7 +164,7 @@ $(B)/tests/tools/abuse_any_sum: $(B)/tests/tools/abuse.o $(B)/tests/fuzz/valid_s
 	$(Q)$(CC) $(ALL_LDFLAGS) $(ANY_SUM) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
 
 # The crash suite with something switched off.
-TEETH := $(foreach f,jbd2_forget ext4_orphan_add ext4_blocks_free,-Wl,--wrap=$(f))
+TEETH := $(foreach f,jbd2_forget ext4_orphan_add ext4_blocks_free ext4_quota_apply,-Wl,--wrap=$(f))
 $(B)/tests/crash/crash_teeth: $(patsubst %.c,$(B)/%.o,$(wildcard tests/crash/*.c tests/crash/teeth/*.c)) $(B)/support.a $(B)/host.a $(B)/kernel.a
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_LDFLAGS) $(TEETH) -o $@ $^ $(PKG_LD) -lpthread

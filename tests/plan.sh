@@ -144,10 +144,10 @@ plan_crash() {
 			job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states $((states / 4)) --others "$others"
 		done
 	fi
-	for volume in 4k 1k ext3 orphan-file ea-inode some-data-journal quota $([ "$1" = long ] && echo data-journal ext3-data-journal uninit no-filetype); do
+	for volume in 4k 1k ext3 orphan-file ea-inode some-data-journal quota quota-ea-inode $([ "$1" = long ] && echo data-journal ext3-data-journal uninit no-filetype); do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states "$states" --others "$others"
 	done
-	for volume in clusters 8k; do
+	for volume in clusters quota-clusters 8k; do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states $((states / 2)) --others "$others"
 	done
 	for volume in grow grow-meta grow-old; do
@@ -157,6 +157,8 @@ plan_crash() {
 		job "crash/without-$tooth" 150 env CRASH_TOOTH="$tooth" "$B/tests/crash/crash_teeth" --volume 1k --work mixed \
 			--states 1000 --others 0 --expect-failure
 	done
+	job crash/quota/without-usage 150 env CRASH_TOOTH=usage "$B/tests/crash/crash_teeth" --volume quota --work owners \
+		--states 100 --others 0 --expect-failure
 	# Other judges wait for the machine that is gone, e2fsck for its own restart.
 	[ "$1" = long ] && job crash/mmp 600 "$crash" --volume mmp --seed "$fresh" --states "$states" --others 0
 	job crash/data/without-revoke 150 env CRASH_TOOTH=revoke "$B/tests/crash/crash_teeth" --volume some-data-journal --work mixed \

@@ -12,6 +12,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason='not root: files of se
 KINDS = {
     'users': ['-b', '1024', '-O', BASE],
     'projects': ['-b', '4096', '-I', '256', '-O', BASE + ',project', '-E', 'quotatype=usrquota:grpquota:prjquota'],
+    'clusters': ['-b', '1024', '-C', '16384', '-O', BASE + ',bigalloc'],
+    'values': ['-b', '4096', '-I', '256', '-O', BASE + ',project,ea_inode', '-E', 'quotatype=usrquota:grpquota:prjquota'],
     'nojournal': ['-b', '4096', '-O', BASE.replace('has_journal,', '').replace(',orphan_file', '')],
 }
 

@@ -286,7 +286,7 @@ static void load_plain(struct ext4_super *es, struct ext4_inode *ei, const struc
 	if (is_reg(inode) || ext4_has_incompat(es, EXT4_INCOMPAT_LARGEDIR))
 		size |= (u64)le32_get(raw->size_hi) << 32;
 	atomic_store_explicit(&inode->size_bytes, size, memory_order_relaxed);
-	inode->blocks_512 = ext4_inode_blocks_512(es, raw);
+	inode->blocks_512 = ei->counted_512 = ext4_inode_blocks_512(es, raw);
 	if (ext4_has_ro_compat(es, EXT4_RO_COMPAT_PROJECT) && has_field(es, raw, &raw->projid))
 		inode->project = le32_get(raw->projid);
 	load_times(es, inode, raw);
