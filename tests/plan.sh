@@ -39,6 +39,7 @@ plan() {
 	[ "$1" = fast ] || job image/tar 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_unpack.py -k "hostile or random or broken"
 	plan_model "$1"
 	plan_bytes "$1"
+	[ "$1" = fast ] || plan_quota "$1"
 	plan_crash "$1"
 	[ "$1" = long ] && plan_long
 	return 0
@@ -200,6 +201,21 @@ plan_model() {
 	for seed in ${SEED:-1 "$fresh"}; do
 		job "model/mount:ext4/$seed" 300 tests/with.sh "image:$(ext4_volume default)" tests/with.sh ext4 \
 			tests/with.sh werunos:@image "$model" --oracle dir:@ext4 --target dir:@werunos --seed "$seed" --ops 2500 --runs 8
+	done
+}
+
+# Usage and limits of users, groups and projects, on each kind of volume that counts them otherwise.
+plan_quota() {
+	local ops=1500 seed=${SEED:-$((EPOCHSECONDS % 1000000))} all="-E quotatype=usrquota:grpquota:prjquota -O quota,project" tooth
+	[ "$1" = long ] && ops=20000
+	job quotas/1k 600 tests/with.sh "image:-S 64M -b 1024 $all" "$B/tests/tools/quotas" @image "$seed" $ops
+	job quotas/values 600 tests/with.sh "image:-S 64M $all,ea_inode" "$B/tests/tools/quotas" @image "$seed" $ops
+	job quotas/clusters 600 tests/with.sh "image:-S 64M -b 1024 -C 8192 $all,bigalloc,64bit" "$B/tests/tools/quotas" @image "$seed" $ops
+	job quotas/both 600 tests/with.sh "image:-S 64M -b 1024 -C 16384 $all,bigalloc,ea_inode,64bit" "$B/tests/tools/quotas" @image "$seed" $ops
+	job quotas/pointers 600 tests/with.sh "image:-S 64M -I 128 -O quota,^extents,^64bit,^metadata_csum" "$B/tests/tools/quotas" @image "$seed" $ops
+	for tooth in usage inodes space; do
+		job "quotas/without-$tooth" 300 tests/with.sh "image:-S 64M -b 1024 $all" env "CRASH_TOOTH=$tooth" bash -c \
+			"! $B/tests/tools/quotas_teeth @image $seed 1500 >/dev/null && echo 'ok - found out' && mke2fs -q -F @image"
 	done
 }
 

@@ -315,7 +315,8 @@ bool ext4_inode_is_fast_symlink(const struct ext4_inode *ei)
 	const struct ext4_super *es = ext4_inode_super(ei);
 	u64 xattr_512 = ei->xattr_blk ? 1ull << (es->cluster_bits + es->block_bits - 9) : 0;
 
-	if (!is_symlink(&ei->vfs) || ei->flags & (EXT4_FL_INLINE_DATA | EXT4_FL_EXTENTS) ||
+	/* One without length is about to be freed: what it has are blocks. */
+	if (!is_symlink(&ei->vfs) || ei->flags & (EXT4_FL_INLINE_DATA | EXT4_FL_EXTENTS) || !ext4_size(ei) ||
 	    ext4_size(ei) >= EXT4_IBLOCK_BYTES)
 		return false;
 	return ext4_has_incompat(es, EXT4_INCOMPAT_EA_INODE) || ei->vfs.blocks_512 <= xattr_512;
