@@ -41,8 +41,6 @@ def possible(c):
     no.append(has('inode', '128') and (has('inline', 'yes') or has('quota', 'projects')))
     no.append(has('map', 'pointers') and has('inline', 'yes'))
     no.append(has('journal', 'none') and has('orphans', 'file'))
-    # Not written yet.
-    no.append(has('quota', 'users', 'projects') and (has('cluster', 'x2', 'x16') or has('values', 'ea_inode')))
     # A journal has 1024 blocks at least: the crash suite's volumes are small.
     no.append(has('block', '64k') and c.get('journal') not in (None, 'none'))
     return not any(no)

@@ -40,6 +40,7 @@ plan() {
 	[ "$1" = fast ] || job image/tar 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_unpack.py -k "hostile or random or broken"
 	plan_model "$1"
 	plan_bytes "$1"
+	[ "$1" = fast ] || plan_quota "$1"
 	plan_crash "$1"
 	[ "$1" = long ] && plan_long
 	return 0
@@ -147,11 +148,11 @@ plan_crash() {
 			job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states $((states / 4)) --others "$others"
 		done
 	fi
-	for volume in 4k 1k ext3 orphan-file ea-inode some-data-journal quota $([ "$1" = long ] && echo data-journal ext3-data-journal uninit \
+	for volume in 4k 1k ext3 orphan-file ea-inode some-data-journal quota quota-ea-inode $([ "$1" = long ] && echo data-journal ext3-data-journal uninit \
 		no-filetype fast-commit log-sums-v1 log-async-v3 log-outside-data casefold-strict); do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states "$states" --others "$others"
 	done
-	for volume in clusters 8k casefold log-outside log-async; do
+	for volume in clusters quota-clusters 8k casefold log-outside log-async; do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states $((states / 2)) --others "$others"
 	done
 	for volume in grow grow-meta grow-old; do
@@ -161,6 +162,8 @@ plan_crash() {
 		job "crash/without-$tooth" 150 env CRASH_TOOTH="$tooth" "$B/tests/crash/crash_teeth" --volume 1k --work mixed \
 			--states 1000 --others 0 --expect-failure
 	done
+	job crash/quota/without-usage 150 env CRASH_TOOTH=usage "$B/tests/crash/crash_teeth" --volume quota --work owners \
+		--states 100 --others 0 --expect-failure
 	# Other judges wait for the machine that is gone, e2fsck for its own restart.
 	[ "$1" = long ] && job crash/mmp 600 "$crash" --volume mmp --seed "$fresh" --states "$states" --others 0
 	job crash/data/without-revoke 150 env CRASH_TOOTH=revoke "$B/tests/crash/crash_teeth" --volume some-data-journal --work mixed \
@@ -206,6 +209,21 @@ plan_model() {
 	for seed in ${SEED:-1 "$fresh"}; do
 		job "model/mount:ext4/$seed" 300 tests/with.sh "image:$(ext4_volume default)" tests/with.sh ext4 \
 			tests/with.sh werunos:@image "$model" --oracle dir:@ext4 --target dir:@werunos --seed "$seed" --ops 2500 --runs 8
+	done
+}
+
+# Usage and limits of users, groups and projects, on each kind of volume that counts them otherwise.
+plan_quota() {
+	local ops=1500 seed=${SEED:-$((EPOCHSECONDS % 1000000))} all="-E quotatype=usrquota:grpquota:prjquota -O quota,project" tooth
+	[ "$1" = long ] && ops=20000
+	job quotas/1k 600 tests/with.sh "image:-S 64M -b 1024 $all" "$B/tests/tools/quotas" @image "$seed" $ops
+	job quotas/values 600 tests/with.sh "image:-S 64M $all,ea_inode" "$B/tests/tools/quotas" @image "$seed" $ops
+	job quotas/clusters 600 tests/with.sh "image:-S 64M -b 1024 -C 8192 $all,bigalloc,64bit" "$B/tests/tools/quotas" @image "$seed" $ops
+	job quotas/both 600 tests/with.sh "image:-S 64M -b 1024 -C 16384 $all,bigalloc,ea_inode,64bit" "$B/tests/tools/quotas" @image "$seed" $ops
+	job quotas/pointers 600 tests/with.sh "image:-S 64M -I 128 -O quota,^extents,^64bit,^metadata_csum" "$B/tests/tools/quotas" @image "$seed" $ops
+	for tooth in usage inodes space; do
+		job "quotas/without-$tooth" 300 tests/with.sh "image:-S 64M -b 1024 $all" env "CRASH_TOOTH=$tooth" bash -c \
+			"! $B/tests/tools/quotas_teeth @image $seed 1500 >/dev/null && echo 'ok - found out' && mke2fs -q -F @image"
 	done
 }
 

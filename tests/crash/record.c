@@ -127,6 +127,19 @@ static const struct volume table[] = {
 		  "super,large_file,huge_file,dir_nlink,extra_isize,quota,project -J size=1 -N 2048",
 	  .bytes = 12 << 20,
 	  .extended = ",quotatype=usrquota:grpquota:prjquota" },
+	{ .name = "quota-clusters",
+	  .args = "-b 1024 -C 8192 -g 256 -I 256 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize,bigalloc,quota,project -J size=1 -N 2048",
+	  .bytes = 12 << 20,
+	  .extended = ",quotatype=usrquota:grpquota:prjquota" },
+	{ .name = "quota-ea-inode",
+	  .args = "-b 1024 -I 256 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,"
+		  "large_dir,filetype,ext_attr,ea_inode,sparse_super,large_file,huge_file,dir_nlink,extra_"
+		  "isize,quota,project -J size=1 -N 1024",
+	  .bytes = 12 << 20,
+	  .extended = ",quotatype=usrquota:grpquota:prjquota" },
 	{ .name = "casefold",
 	  .args = "-b 1024 -O "
 		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
@@ -711,6 +724,42 @@ bool w_chmod(struct run *r, const char *path, u32 mode)
 		f->mode = (f->mode & S_IFMT) | mode;
 		f->touched = r->model.ops;
 	}
+	return finish(r, !err);
+}
+
+bool w_chgrp(struct run *r, const char *path, u32 gid)
+{
+	struct mfile *f;
+	int err;
+
+	BEGIN(r, "chgrp %s %u", path, gid);
+	err = FS_CALL(r->fs, chown, path, ~0u, gid);
+	if (done(r, err)) {
+		f = model_at(&r->model, path);
+		f->gid = gid;
+		f->touched = r->model.ops;
+	}
+	return finish(r, !err);
+}
+
+bool w_project(struct run *r, const char *path, u32 project, bool inherits)
+{
+	struct iattr a = { .valid = ATTR_PROJECT, .project = project };
+	struct fs_file f;
+	int err;
+
+	BEGIN(r, "project of %s %u%s", path, project, inherits ? ", and of what is made there" : "");
+	err = fs_open(r->fs, path, inherits ? O_RDONLY | O_DIRECTORY : O_RDWR, 0, &f);
+	if (!err && inherits) {
+		a.valid |= ATTR_FLAGS;
+		a.flags = ((struct file *)f.in)->inode->flags | INO_PROJINHERIT;
+	}
+	if (!err) {
+		err = vfs_setattr(((struct file *)f.in)->inode, &a);
+		fs_close(r->fs, &f);
+	}
+	if (done(r, err))
+		model_at(&r->model, path)->touched = r->model.ops;
 	return finish(r, !err);
 }
 
