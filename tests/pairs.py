@@ -144,9 +144,8 @@ def name(i, c):
     return 'pairs/%02d: %s' % (i, ' '.join('%s' % v if k == 'block' else '%s=%s' % (k, v) for k, v in c.items() if v not in ('no', 'none')))
 
 
-def words(c, more=()):
+def words(c):
     opts, ext, tune = mke2fs(c)
-    ext = [*ext, *more]
     return ' '.join(opts + (['-E', ','.join(ext)] if ext else [])) + (' --then tune2fs -o %s IMAGE' % tune if tune else '') + \
         (' --then %s/tools/casefolded.sh IMAGE' % TOP if c['fold'] == 'yes' else '')
 
@@ -194,7 +193,7 @@ def test(a, i, c):
     target = ('fold:' if c['fold'] == 'yes' else '') + 'vfs:ext4:@image'
     n, good = name(i, c), True
     # The kernel's SEEK_DATA passes over what waits for a place in maps of pointers.
-    beside = words(kernels(c), ['mount_opts=nodelalloc'] if c['map'] == 'pointers' else [])
+    beside = words(kernels(c)) + (' --then tune2fs -E mount_opts=nodelalloc IMAGE' if c['map'] == 'pointers' else '')
     good &= judge(n + ': as the kernel', [with_, image, with_, 'ext4:' + beside, tool('model/model'), '--oracle', 'dir:@ext4', '--target',
                                          target, '--seed', str(a.seed + i), '--ops', '2500', '--runs', str(max(1, a.ops // 2500)),
                                          '--values', '65536' if c['values'] == 'ea_inode' else '0'])
