@@ -149,6 +149,7 @@ bench: deps ## speed, side by side with the kernel and fuse2fs (root; BENCH=opti
 	@tests/bench/bench.py $(BENCH) $(B)/werunos
 	@tests/bench/btrfs.py $(BENCH) $(B)/werunos
 	@tests/bench/write.py $(BENCH) $(B)/werunos
+	@tests/bench/combinations.py $(BENCH) $(B)/werunos
 	@tests/bench/copies.py $(BENCH) $(B)/werunos
 	@tests/bench/fsck.py $(BENCH) $(B)/werunos
 

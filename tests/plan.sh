@@ -20,8 +20,9 @@ plan() {
 	[ "$1" = fast ] || job house 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/house
 	plan_conform "$1"
 	[ "$1" = fast ] || job interop 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop --ignore-glob='*/test_btrfs*' \
-		--ignore-glob='*/test_fsck*.py' --ignore-glob='*/test_cp.py' --ignore-glob='*/test_unpack.py' --ignore-glob='*/test_from*.py' --ignore-glob='*/test_mkfs.py' --ignore-glob='*/test_edit.py' --ignore-glob='*/test_resize.py'
+		--ignore-glob='*/test_fsck*.py' --ignore-glob='*/test_cp.py' --ignore-glob='*/test_unpack.py' --ignore-glob='*/test_from*.py' --ignore-glob='*/test_mkfs.py' --ignore-glob='*/test_edit.py' --ignore-glob='*/test_resize.py' --ignore-glob='*/test_turns.py'
 	[ "$1" = fast ] || job interop/copies 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_{cp,unpack,mkfs,edit}.py
+	[ "$1" = fast ] || job interop/turns 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_turns.py
 	[ "$1" = fast ] || job interop/resize 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_resize.py
 	[ "$1" = fast ] || job interop/from 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py tests/interop/test_from_places.py
 	[ "$1" = fast ] || job interop/fsck 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py
@@ -55,6 +56,7 @@ plan_long() {
 	job interop/btrfs_life 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_life.py
 	job interop/mkfs 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_mkfs.py -k as_mke2fs
 	job interop/from_all 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py tests/interop/test_from_places.py
+	job interop/turns_all 7200 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_turns.py
 	job interop/all 600 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_matrix.py
 	job interop/fsck_all 600 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py
 	for t in kernel/block/test_bh kernel/vfs/test_namei kernel/vfs/test_inode kernel/vfs/test_stage host/import/test_engine; do
@@ -104,7 +106,7 @@ plan_conform() {
 	for t in ${FS:-memfs}; do
 		job "conform/vfs:$t" 120 "$conform" "vfs:$t"
 	done
-	for t in $(ext4_kinds "$1"); do
+	for t in $(ext4_kinds "$1") $([ "$1" = all ] && echo ea_inode_pointers); do
 		job "conform/vfs:ext4/$t" 120 tests/with.sh "image:$(ext4_volume "$t")" "$conform" vfs:ext4:@image
 	done
 	[ "$1" = fast ] && return
@@ -200,6 +202,8 @@ plan_model() {
 			tests/with.sh "ext4:$(ext4_volume "$oracle")" \
 			"$model" --oracle dir:@ext4 --target vfs:ext4:@image --seed "$fresh" --ops 2500 --runs 4
 	done
+	job "model/vfs:ext4/casefold/$fresh" 200 tests/with.sh "image:$(ext4_volume casefold)" tests/with.sh ext4 \
+		"$model" --oracle dir:@ext4 --target fold:vfs:ext4:@image --seed "$fresh" --ops 2500 --runs 4
 	job "model/vfs:ext4/ea_inode/$fresh" 200 tests/with.sh "image:$(ext4_volume ea_inode)" tests/with.sh "ext4:$(ext4_volume ea_inode)" \
 		"$model" --oracle dir:@ext4 --target vfs:ext4:@image --seed "$fresh" --ops 2500 --runs 2 --values 65536
 	for seed in ${SEED:-1 "$fresh"}; do
@@ -238,6 +242,8 @@ plan_bytes() {
 		job "full/vfs:ext4/$t" 100 tests/with.sh "image:-S 12M $(ext4_volume "$t")" "$stress" vfs:ext4:@image "$fresh" 8 2000 full
 	done
 	[ "$1" = fast ] && return
+	job stress/vfs:ext4/casefold 100 tests/with.sh "image:$(ext4_volume casefold)" "$stress" fold:vfs:ext4:@image "$fresh" 8 3000
+	job full/vfs:ext4/casefold 100 tests/with.sh "image:-S 12M $(ext4_volume casefold)" "$stress" fold:vfs:ext4:@image "$fresh" 8 2000 full
 	for t in $(ext4_kinds "$1"); do
 		case $t in *nojournal | 16k | 32k | 64k*) continue ;; esac # no journal, or too small for one
 		job "failing/ext4/$t" 200 tests/with.sh "image:-S 32M $(ext4_volume "$t")" "$B/tests/tools/failing" @image "$fresh" \

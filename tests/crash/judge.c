@@ -156,7 +156,10 @@ static bool line_allowed(const char *line, const char *before)
 	       begins(line, "Truncating orphaned inode ") || begins(line, present) ||
 	       (begins(line, "Orphan file (inode ") && contains(line, " is not clean.")) ||
 	       (asked && !strcmp(line, "Clear? yes")) || begins(line, hint) ||
-	       contains(line, "FILE SYSTEM WAS MODIFIED") || contains(line, "% non-contiguous), ");
+	       contains(line, "FILE SYSTEM WAS MODIFIED") || contains(line, "% non-contiguous), ") ||
+	       /* Sound without, and the kernel leaves such trees as well. */
+	       (begins(line, "Inode ") && contains(line, " extent tree (at level ") &&
+		contains(line, "Optimize? yes"));
 }
 
 char *judge_e2fsck(struct judge *j)

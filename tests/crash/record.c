@@ -250,7 +250,7 @@ static char *make_command(const struct volume *v, const char *path)
 }
 
 /* An image in memory, full of the stamp and then formatted. */
-static int make_volume(const struct volume *v, u8 **out)
+static int format(const struct volume *v, u8 **out)
 {
 	u64 bytes = v->bytes + v->log_bytes;
 	int fd = memfd_create("crash-volume", MFD_CLOEXEC), code;
@@ -282,6 +282,26 @@ static int make_volume(const struct volume *v, u8 **out)
 	munmap(p, bytes);
 	close(fd);
 	return 0;
+}
+
+/* Formatted once: of a volume with mmp each of the programs waits. */
+static int make_volume(const struct volume *v, u8 **out)
+{
+	u64 bytes = v->bytes + v->log_bytes;
+	static const struct volume *made;
+	static u8 *image;
+	int err = 0;
+
+	if (made != v) {
+		free(image);
+		image = NULL;
+		err = format(v, &image);
+		made = err ? NULL : v;
+	}
+	*out = err ? NULL : malloc(bytes);
+	if (*out)
+		memcpy(*out, image, bytes);
+	return *out || err ? err : -ENOMEM;
 }
 
 /* ---- flushes that get lost ---- */
