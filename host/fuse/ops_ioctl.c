@@ -123,6 +123,12 @@ static int trim(struct super_block *sb, const void *in, size_t size, struct fstr
 	return err;
 }
 
+/* The sentence that goes with an error. */
+static void say_why(int err, char why[484])
+{
+	snprintf(why, 484, "%s", !err ? "" : *err_text() ? err_text() : strerror(-err));
+}
+
 static int grow(fuse_req_t req, struct super_block *sb, const void *in, size_t size)
 {
 	struct server_grow g;
@@ -134,8 +140,53 @@ static int grow(fuse_req_t req, struct super_block *sb, const void *in, size_t s
 	g.err = vfs_grow(sb, g.size_bytes, &grown);
 	g.before_bytes = grown.before_bytes;
 	g.after_bytes = grown.after_bytes;
-	snprintf(g.why, sizeof(g.why), "%s", !g.err ? "" : *err_text() ? err_text() : strerror(-g.err));
+	say_why(g.err, g.why);
 	fuse_reply_ioctl(req, 0, &g, sizeof(g));
+	return 0;
+}
+
+/* 1: there is no place for more. */
+static int add_quota(void *ctx, const struct quota *q)
+{
+	struct server_quota *s = ctx;
+
+	if (q->id < s->first)
+		return 0;
+	if (s->count == SERVER_QUOTAS) {
+		s->more = 1;
+		return 1;
+	}
+	s->quota[s->count++] = *q;
+	return 0;
+}
+
+static int quota(fuse_req_t req, struct super_block *sb, const void *in, size_t size)
+{
+	struct server_quota *s = size < sizeof(*s) ? NULL : calloc(1, sizeof(*s));
+
+	if (!s)
+		return size < sizeof(*s) ? -EINVAL : -ENOMEM;
+	memcpy(s, in, offsetof(struct server_quota, count));
+	s->err = s->kind < QUOTA_KINDS ? vfs_quota(sb, s->kind, &s->grace, add_quota, s) : -EINVAL;
+	s->err = MIN(s->err, 0);
+	say_why(s->err, s->why);
+	fuse_reply_ioctl(req, 0, s, sizeof(*s));
+	free(s);
+	return 0;
+}
+
+static int set_quota(fuse_req_t req, struct super_block *sb, const void *in, size_t size)
+{
+	struct server_set_quota s;
+
+	if (size < sizeof(s))
+		return -EINVAL;
+	memcpy(&s, in, sizeof(s));
+	s.err = s.kind < QUOTA_KINDS ? vfs_set_quota(sb, s.kind, &s.set) : -EINVAL;
+	if (!s.err)
+		s.err = vfs_sync(sb);
+	say_why(s.err, s.why);
+	fuse_reply_ioctl(req, 0, &s, sizeof(s));
 	return 0;
 }
 
@@ -148,7 +199,7 @@ static int volume_ioctl(fuse_req_t req, unsigned int cmd, const void *in, size_t
 	int err;
 
 	if (cmd != FITRIM && cmd != IOC_SHUTDOWN && cmd != SERVER_IOC_PID && cmd != SERVER_IOC_SYNC &&
-	    cmd != SERVER_IOC_GROW)
+	    cmd != SERVER_IOC_GROW && cmd != SERVER_IOC_QUOTA && cmd != SERVER_IOC_SET_QUOTA)
 		return 1;
 	if (!is_master(req))
 		return -EPERM;
@@ -160,6 +211,10 @@ static int volume_ioctl(fuse_req_t req, unsigned int cmd, const void *in, size_t
 		return err;
 	case SERVER_IOC_GROW:
 		return grow(req, a->sb, in, size);
+	case SERVER_IOC_QUOTA:
+		return quota(req, a->sb, in, size);
+	case SERVER_IOC_SET_QUOTA:
+		return set_quota(req, a->sb, in, size);
 	case SERVER_IOC_PID:
 		fuse_reply_ioctl(req, 0, &pid, sizeof(pid));
 		return 0;

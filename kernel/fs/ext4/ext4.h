@@ -1025,6 +1025,8 @@ int ext4_quota_join(struct ext4_handle *h, struct ext4_quota_change *q) __must_c
 /* It is counted. Locks: none of rank BUFFER. */
 void ext4_quota_apply(struct ext4_handle *h, const struct ext4_quota_change *q);
 void ext4_quota_change_end(struct ext4_quota_change *q);
+/* What is reserved of the id's quota, in memory. */
+u64 ext4_quota_reserved(struct ext4_super *es, enum quota_kind kind, u32 id);
 /* The limits of the id, which has a record: 1 credit of ext4_quota_credits. */
 int ext4_quota_limit(struct ext4_handle *h, enum quota_kind kind, const struct quota_set *set) __must_check;
 /* The inode is in use no more. Its slot, written, says what goes. */
