@@ -31,7 +31,7 @@ static int run(struct ck *ck)
 			ck_find_names(ck);
 			ck_quotas(ck);
 		}
-		if (ck->stale)
+		if (ck->stale || ck->opts->base)
 			break;
 	}
 	return ck->err;

@@ -10,6 +10,7 @@
  * all of it was mended and looked at again.
  *
  * The files stand here in dependency order. The passes, each in its file:
+ *   log      what was mended onto the volume, as one transaction
  *   supers   superblock, descriptors, their copies, the journal, what protects against two mounts
  *   inodes   every inode, its map and its attributes: what is in use, and what it claims
  *   dirs     every block of every directory
@@ -71,6 +72,9 @@
 	  "the latest changes are in a journal that lies elsewhere", ASK, "go on without them")              \
 	X(JOURNAL_ERROR, "journal-error", "superblock", HINT, "the journal noted an error", SAFE,            \
 	  "forget it once all is sound")                                                                     \
+	X(JOURNAL_SPARE, "journal-spare", "superblock", WRONG,                                               \
+	  "its journal is one that was there while it was mended, which broke off", SAFE,                    \
+	  "name the one that it had before")                                                                 \
 	X(JOURNAL_ELSEWHERE, "journal-elsewhere", "superblock", HINT,                                        \
 	  "the journal lies elsewhere and was not looked at", NEVER, "")                                     \
 	X(MMP, "mmp", "superblock", WRONG, "the block of multiple mount protection is damaged", ASK,         \
@@ -456,6 +460,8 @@ void ck_groups_move(struct ck *ck);
 #define CK_OWN_MMP     0x4u
 #define CK_OWN_RESIZE  0x8u
 
+/* A log without transactions in the blocks that the journal's inode has. */
+int ck_log_anew(struct ck *ck) __must_check;
 /* The journal without transactions, in the blocks that it has; where that cannot be, elsewhere. */
 void ck_journal_empty(struct ck *ck);
 /* The same, once all of it was applied that can be. */
@@ -483,6 +489,25 @@ void ck_reserved_clear(struct ck *ck, u32 ino);
 int ck_file_make(struct ck *ck, u32 ino, u32 n) __must_check;
 /* After the pass over the inodes: what is to be made in free blocks. */
 void ck_own_make(struct ck *ck);
+
+/* ---- log.c ---- */
+
+/* A volume that nobody has open, for what is written without being asked about. */
+struct ck_still {
+	struct check_opts opts;
+	struct check_summary sum;
+	struct ck ck;
+};
+int ck_open_still(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount,
+		  struct ext4_super **out) __must_check;
+int ck_still_open(struct ck_still *s, const struct fs_type *type, struct blkdev *dev,
+		  const struct mount_opts *mount) __must_check;
+/* All is durable. */
+int ck_still_close(struct ck_still *s, struct blkdev *dev) __must_check;
+/* Something is left of a spare journal: the superblock names it, or its inode is there. */
+bool ck_spare_left(struct ck *ck);
+/* Nothing is any more, and the superblock says of the journal what it said before, or what was mended, as far as the spare one was applied. */
+int ck_spare_end(struct ck *ck) __must_check;
 
 /* ---- settle.c ---- */
 

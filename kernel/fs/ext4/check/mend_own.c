@@ -153,8 +153,7 @@ int ck_file_make(struct ck *ck, u32 ino, u32 n)
 
 /* ---- the journal ---- */
 
-/* A log without transactions in the blocks that its inode has. */
-static int log_anew(struct ck *ck)
+int ck_log_anew(struct ck *ck)
 {
 	struct ext4_super *es = ck->es;
 	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
@@ -200,7 +199,7 @@ void ck_journal_done(struct ck *ck)
 
 void ck_journal_empty(struct ck *ck)
 {
-	if (!log_anew(ck))
+	if (!ck_log_anew(ck))
 		ck_journal_done(ck);
 	else
 		ck_journal_give_up(ck);
@@ -284,7 +283,7 @@ static void make_journal(struct ck *ck)
 		write_file(ck, &p.journal);
 		d->journal_inum = le32_put(EXT4_INO_JOURNAL);
 		ext4_journal_backup(d, p.journal.block, (u64)blocks << es->block_bits);
-		err = log_anew(ck);
+		err = ck_log_anew(ck);
 	}
 	if (err) {
 		d->feature_compat = le32_put(es->compat & ~(EXT4_COMPAT_HAS_JOURNAL));

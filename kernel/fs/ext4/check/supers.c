@@ -385,6 +385,8 @@ static void check_descs(struct ck *ck)
 {
 	for (u32 i = 0; i < ck->es->gdt_blocks && ck_goes_on(ck); i++) {
 		check_desc_block(ck, i);
+		if (ck->opts->base)
+			break;
 		for (u32 copy = 1; copy < COPIES_MAX; copy++) {
 			u64 blk = ext4_group_desc_blk(ck->es, i, copy);
 
@@ -636,6 +638,17 @@ static void journal_bad(struct ck *ck, struct ext4_inode *ei, struct jbd2 *journ
 		ck_journal_give_up(ck);
 }
 
+/* True: what comes after is left to the next round. */
+static bool check_spare(struct ck *ck)
+{
+	if (!ck_spare_left(ck) || !ck_fix(ck, CK_JOURNAL_SPARE, 0, "%s", ""))
+		return false;
+	if (ck_spare_end(ck) && !ck->err)
+		ck->err = -EIO;
+	ck->rest = true;
+	return true;
+}
+
 static void check_journal(struct ck *ck)
 {
 	struct ext4_super *es = ck->es;
@@ -643,6 +656,8 @@ static void check_journal(struct ck *ck)
 	struct jbd2 *journal = NULL;
 	int err;
 
+	if (check_spare(ck))
+		return;
 	if (!ext4_has_compat(es, EXT4_COMPAT_HAS_JOURNAL))
 		return;
 	if (!ext4_journal_is_here(es)) {
@@ -662,7 +677,10 @@ static void check_journal(struct ck *ck)
 		journal = NULL;
 	if (!err && !es->journal_dev)
 		err = journal_whole(ei);
-	if (ck->journal_why[0])
+	if (ck->opts->base) {
+		if (!err && !es->journal_dev && !ck->journal_why[0])
+			check_journal_inode(ck, ei);
+	} else if (ck->journal_why[0])
 		journal_bad(ck, ei, journal, ck->journal_why);
 	else if (err)
 		journal_bad(ck, ei, journal, err_text());
@@ -776,6 +794,12 @@ void ck_supers(struct ck *ck)
 	/* What is read with another superblock is another volume. */
 	if (ck->rest)
 		return;
+	if (ck->opts->base) {
+		check_descs(ck);
+		check_first_table(ck);
+		check_journal(ck);
+		return;
+	}
 	for (u32 copy = 1; copy < ck->es->groups && ck_goes_on(ck); copy++) {
 		u64 blk = ext4_super_copy_blk(ck->es, copy);
 
