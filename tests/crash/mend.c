@@ -80,10 +80,24 @@ static char *difference(const char *want, const char *got)
 		   (int)strcspn(got + n, "\n"), got + n);
 }
 
-static char *judge_states(struct run *r, struct judge *j, u64 seed, u64 states, u64 *records)
+/* state_judge: mended again it is what ctx says. */
+static char *judge_state(void *ctx, struct replay *p, struct judge *j, const struct state *s)
+{
+	char *wrong = NULL, *got = mended(j, &wrong);
+
+	(void)p;
+	(void)s;
+	if (!wrong && strcmp(got, ctx) != 0)
+		wrong = difference(ctx, got);
+	free(got);
+	return wrong;
+}
+
+static char *judge_states(struct run *r, struct judge *j, const struct states *states, u64 *records,
+			  u64 *judged)
 {
 	struct replay p;
-	char *wrong = mend_recorded(r), *want, *got, *said;
+	char *wrong = mend_recorded(r), *want;
 
 	if (wrong)
 		return wrong;
@@ -91,58 +105,30 @@ static char *judge_states(struct run *r, struct judge *j, u64 seed, u64 states, 
 	want = mended(j, &wrong);
 	if (!wrong && replay_init(&p, r))
 		wrong = strdup("no memory for images");
-	if (wrong) {
-		free(want);
-		return wrong;
+	if (!wrong) {
+		*records = p.count;
+		wrong = states_judge(states, &p, j, judge_state, want, judged);
+		replay_free(&p);
 	}
-	*records = p.count;
-	for (u64 n = 0; n < states && !wrong; n++) {
-		struct state s = { .cut = p.count * (n + 1) / states, .seed = rnd(&seed) % 1000000 };
-
-		s.kind = (enum state_kind)(s.seed % STATE_KINDS);
-		replay_make(&p, &s, j->image);
-		got = mended(j, &wrong);
-		if (!wrong && strcmp(got, want) != 0)
-			wrong = difference(want, got);
-		free(got);
-		if (!wrong)
-			continue;
-		said = say("state %llu:%u:%llu of %llu records: %s", (unsigned long long)s.cut, s.kind,
-			   (unsigned long long)s.seed, (unsigned long long)p.count, wrong);
-		free(wrong);
-		wrong = said;
-	}
-	replay_free(&p);
 	free(want);
 	return wrong;
 }
 
-bool mend_suite(const char *image, u64 seed, u64 states, u32 *tests)
+bool mend_suite(const char *image, const char *undo, const struct states *states, u32 *tests)
 {
-	struct run r = { 0 };
-	struct blkdev *dev;
-	char *wrong = NULL;
+	u64 records = 0, judged = 0;
 	struct judge j;
-	u64 records = 0;
+	struct run r;
+	char *wrong;
 	bool good;
-	int err = dev_file_open(image, 0, &dev);
 
-	if (!err) {
-		r.bytes = dev->size_bytes;
-		r.before = malloc(r.bytes);
-		err = r.before ? blkdev_read(dev, 0, r.before, r.bytes) : -ENOMEM;
-		blkdev_put(dev);
-	}
-	if (!err)
-		err = judge_init(&j, r.bytes);
-	if (err) {
-		fprintf(stderr, "%s: %s\n", image, err_text());
+	(void)undo;
+	if (!image_load(image, &r, &j))
 		return false;
-	}
-	wrong = judge_states(&r, &j, seed | 1, states, &records);
+	wrong = judge_states(&r, &j, states, &records, &judged);
 	good = !wrong;
 	printf("%sok %u - crash/mend seed %llu: %llu states of %llu records\n", good ? "" : "not ", ++*tests,
-	       (unsigned long long)seed, (unsigned long long)states, (unsigned long long)records);
+	       (unsigned long long)states->seed, (unsigned long long)judged, (unsigned long long)records);
 	for (char *rest = wrong, *line; rest && (line = strsep(&rest, "\n"));)
 		printf("# %s\n", line);
 	judge_free(&j);

@@ -12,9 +12,6 @@
  * The transaction has the superblock as well: as it was mended, but still naming the log. So what changes with a switch, from the log and back, is
  * in its first sector.
  *
- * The inode of a spare log remembers what the superblock says of the journal when the spare one is gone: on the volume, what it said before; in the
- * transaction, what was mended. A mending that broke off is brought to either by ext4_settle.
- *
  * Blocks of a spare log are free before and after, and are not called used in between: so nobody but us writes a volume that has one.
  */
 #include "check.h"
@@ -23,146 +20,9 @@
 #include "lib/scope.h"
 #include <errno.h>
 
-#define SPARE_MARK       0x7073u /* group of its inode */
-#define SPARE_JOURNAL    0x1u    /* its owner: there is a journal without it */
-#define SPARE_RECOVER    0x2u    /* and that needs recovery */
-#define LOG_BLOCKS_MIN   1024u   /* what other programs call long enough */
-#define LOG_PART         50u     /* of a log is not for images, at most */
+#define LOG_BLOCKS_MIN   1024u /* what other programs call long enough */
+#define LOG_PART         50u   /* of a log is not for images, at most */
 #define CACHE_MORE_BYTES (16ull << 20)
-
-/* ---- a volume that nobody has open ---- */
-
-int ck_open_still(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount,
-		  struct ext4_super **out)
-{
-	struct mount_opts opts = *mount;
-	int err;
-
-	opts.rdonly = opts.norecovery = true;
-	err = ext4_super_open(dev, type, &opts, out);
-	if (err || !mount->journal || ext4_sb_has_spare(&(*out)->disk))
-		return err;
-	err = ext4_journal_use_dev(*out, mount->journal);
-	if (err)
-		(void)!vfs_unmount(&(*out)->vfs);
-	return err;
-}
-
-int ck_still_open(struct ck_still *s, const struct fs_type *type, struct blkdev *dev,
-		  const struct mount_opts *mount)
-{
-	*s = (struct ck_still){ .ck = { .dev = dev } };
-	s->ck.opts = &s->opts;
-	s->ck.sum = &s->sum;
-	return ck_open_still(type, dev, mount, &s->ck.es);
-}
-
-int ck_still_close(struct ck_still *s, struct blkdev *dev)
-{
-	int err = s->ck.err ? s->ck.err : blkdev_flush(dev), end;
-
-	ck_seen_free(&s->ck);
-	end = vfs_unmount(&s->ck.es->vfs);
-	return err ? err : end;
-}
-
-/* The superblock as es->disk has it, durably. */
-static int put_super(struct ck *ck)
-{
-	ck_super_put(ck);
-	return ck->err ? ck->err : blkdev_flush(ck->dev);
-}
-
-/* ---- the spare log's inode ---- */
-
-/* What the superblock says of the journal when there is no spare one. */
-struct own_journal {
-	bool has, recover;
-	u32 inum;
-};
-
-static struct own_journal own_journal(const struct ext4_disk_super *d)
-{
-	return (struct own_journal){ .has = le32_get(d->feature_compat) & EXT4_COMPAT_HAS_JOURNAL,
-				     .recover = le32_get(d->feature_incompat) & EXT4_INCOMPAT_RECOVER,
-				     .inum = le32_get(d->journal_inum) };
-}
-
-static void remember(struct ck_inode *ci, const struct own_journal *own)
-{
-	ci->raw->gid_lo = le16_put(SPARE_MARK);
-	ci->raw->uid_lo =
-		le16_put((u16)((own->has ? SPARE_JOURNAL : 0) | (own->recover ? SPARE_RECOVER : 0)));
-	ci->raw->atime = le32_put(own->inum);
-}
-
-static bool is_marked(const struct ck_inode *ci)
-{
-	return S_ISREG(ci->mode) && le16_get(ci->raw->gid_lo) == SPARE_MARK;
-}
-
-/* Without what it remembers: there is a journal if one lies where journals do. */
-static struct own_journal remembered(struct ck *ck, const struct ck_inode *ci)
-{
-	u32 flags = le16_get(ci->raw->uid_lo);
-	struct ck_inode usual;
-	scoped(freep) void *raw = NULL;
-
-	if (is_marked(ci))
-		return (struct own_journal){ .has = flags & SPARE_JOURNAL,
-					     .recover = flags & SPARE_RECOVER,
-					     .inum = le32_get(ci->raw->atime) };
-	raw = ck_inode_load(ck, EXT4_INO_JOURNAL, &usual);
-	if (raw && S_ISREG(usual.mode))
-		return (struct own_journal){ .has = true, .inum = EXT4_INO_JOURNAL };
-	return (struct own_journal){ .has = false };
-}
-
-static void set_journal(struct ext4_disk_super *d, const struct own_journal *own)
-{
-	u32 compat = le32_get(d->feature_compat) & ~EXT4_COMPAT_HAS_JOURNAL,
-	    incompat = le32_get(d->feature_incompat) & ~EXT4_INCOMPAT_RECOVER;
-
-	d->feature_compat = le32_put(compat | (own->has ? EXT4_COMPAT_HAS_JOURNAL : 0));
-	d->feature_incompat = le32_put(incompat | (own->recover ? EXT4_INCOMPAT_RECOVER : 0));
-	d->journal_inum = le32_put(own->inum);
-}
-
-bool ck_spare_left(struct ck *ck)
-{
-	struct ck_inode ci;
-	scoped(freep) void *raw = NULL;
-
-	if (ck->es->from_copy)
-		return false;
-	if (ext4_sb_has_spare(&ck->es->disk))
-		return true;
-	raw = ck_inode_load(ck, EXT4_INO_SPARE, &ci);
-	return raw && is_marked(&ci);
-}
-
-int ck_spare_end(struct ck *ck)
-{
-	struct ck_inode ci;
-	scoped(freep) void *raw = NULL;
-	struct own_journal own;
-	int err = 0;
-
-	if (!ck_spare_left(ck))
-		return ck->err;
-	raw = ck_inode_load(ck, EXT4_INO_SPARE, &ci);
-	if (!raw)
-		return ck->err;
-	if (ext4_sb_has_spare(&ck->es->disk)) {
-		own = remembered(ck, &ci);
-		set_journal(&ck->es->disk, &own);
-		err = put_super(ck);
-	}
-	if (err)
-		return err;
-	ck_reserved_clear(ck, EXT4_INO_SPARE);
-	return ck->err ? ck->err : blkdev_flush(ck->dev);
-}
 
 /* ---- room for it ---- */
 
@@ -208,6 +68,33 @@ static void claim_used(struct ck *ck, struct ck *from)
 	}
 }
 
+/* What inodes have, whatever bitmaps say: a mending that breaks off is begun anew from that. */
+static int claim_found(struct ck *ck, const struct fs_type *type, struct blkdev *dev,
+		       const struct mount_opts *mount)
+{
+	const struct check_opts opts = { .force = true };
+	struct check_summary sum = { 0 };
+	struct ck found = { .opts = &opts, .sum = &sum, .path = ck_path };
+	struct blkdev *view;
+	int err = dev_snap_new(dev, &view), end;
+
+	if (err)
+		return err;
+	err = ck_open(&found, type, view, mount);
+	if (!err) {
+		ck_supers(&found);
+		ck_inodes(&found);
+		err = found.err;
+	}
+	for (u32 g = 0; !err && g < found.es->groups; g++)
+		if (found.used.group[g])
+			claim_bits(ck, g, found.used.group[g]);
+	ck_seen_free(&found);
+	end = found.es ? vfs_unmount(&found.es->vfs) : 0;
+	blkdev_put(view);
+	return err ? err : end;
+}
+
 /* What the overlay writes to, be it used or not. */
 static void claim_written(struct ck *ck, struct blkdev *overlay)
 {
@@ -225,19 +112,21 @@ static u32 log_blocks(u32 images)
 }
 
 /* A file of as many blocks as the log has to have, or those that others want it to have. */
-static int make_file(struct ck *ck, u32 images)
+static int place_file(struct ck *ck, u32 images, struct ext4_disk_inode *raw)
 {
 	u32 blocks = log_blocks(images);
-	int err = ck_file_make(ck, EXT4_INO_SPARE, MAX(blocks, LOG_BLOCKS_MIN));
+	int err = ck_file_place(ck, EXT4_INO_SPARE, MAX(blocks, LOG_BLOCKS_MIN), raw);
 
 	if (err == -ENOSPC && blocks < LOG_BLOCKS_MIN)
-		err = ck_file_make(ck, EXT4_INO_SPARE, blocks);
+		err = ck_file_place(ck, EXT4_INO_SPARE, blocks, raw);
 	return err;
 }
 
 /* ---- writing ---- */
 
 struct writing {
+	const struct fs_type *type;
+	const struct mount_opts *mount;
 	struct ck_still volume, mended; /* as it is; as it is to be, in `top` */
 	struct blkdev *dev, *overlay, *top;
 	struct ext4_disk_super super; /* as it was mended */
@@ -269,12 +158,12 @@ static bool base_is_sound(struct writing *w)
 static void name_log(const struct writing *w, struct ext4_super *es)
 {
 	struct ext4_disk_super *d = &es->disk;
-	struct own_journal log = own_journal(d);
+	struct ck_journal log = ck_journal_of(d);
 
 	log.recover = true;
 	if (w->spare)
-		log = (struct own_journal){ .has = true, .recover = true, .inum = EXT4_INO_SPARE };
-	set_journal(d, &log);
+		log = (struct ck_journal){ .has = true, .recover = true, .inum = EXT4_INO_SPARE };
+	ck_journal_set(d, &log);
 	d->state = le16_put(le16_get(d->state) & (u16)~EXT4_STATE_VALID);
 }
 
@@ -283,18 +172,18 @@ static int fill_top(struct writing *w)
 {
 	struct ck *ck = &w->mended.ck;
 	struct ck_inode ci;
-	struct own_journal own = own_journal(&w->super);
+	struct ck_journal own = ck_journal_of(&w->super);
 	scoped(freep) void *raw = NULL;
 
 	if (w->spare) {
 		raw = ck_inode_load(&w->volume.ck, EXT4_INO_SPARE, &ci);
 		if (!raw)
 			return w->volume.ck.err;
-		remember(&ci, &own);
+		ck_spare_remember(ci.raw, &own);
 		ck_inode_put(ck, &ci);
 	}
 	name_log(w, ck->es);
-	return put_super(ck);
+	return ck_super_sync(ck);
 }
 
 /* Then the superblock names it. */
@@ -302,9 +191,8 @@ static int make_spare(struct writing *w, u32 images)
 {
 	struct ck *ck = &w->volume.ck;
 	struct ext4_super *es = ck->es;
-	struct own_journal own = own_journal(&es->disk);
-	struct ck_inode ci;
-	scoped(freep) void *raw = NULL;
+	struct ck_journal own = ck_journal_of(&es->disk);
+	struct ext4_disk_inode raw;
 	int err = ck_seen_new(ck);
 
 	if (err)
@@ -312,14 +200,14 @@ static int make_spare(struct writing *w, u32 images)
 	claim_used(ck, ck);
 	claim_used(ck, &w->mended.ck);
 	claim_written(ck, w->overlay);
-	err = ck->err ? ck->err : make_file(ck, images);
+	err = claim_found(ck, w->type, w->dev, w->mount);
 	if (err)
 		return err;
-	raw = ck_inode_load(ck, EXT4_INO_SPARE, &ci);
-	if (!raw)
-		return ck->err;
-	remember(&ci, &own);
-	ck_inode_put(ck, &ci);
+	err = ck->err ? ck->err : place_file(ck, images, &raw);
+	if (err)
+		return err;
+	ck_spare_remember(&raw, &own);
+	ck_own_put(ck, EXT4_INO_SPARE, &raw);
 	blkdev_put(take(es->journal_dev));
 	name_log(w, es);
 	err = ck->err ? ck->err : ck_log_anew(ck);
@@ -335,7 +223,7 @@ static int by_log(struct writing *w)
 
 	name_log(w, es);
 	if (!err)
-		err = put_super(ck);
+		err = ck_super_sync(ck);
 	return err ? err : ext4_write_overlay(es, w->overlay, w->top, NULL);
 }
 
@@ -349,12 +237,12 @@ static int put_mended_super(struct writing *w)
 	es->disk = w->super;
 	if (w->spare) {
 		es->disk.state = le16_put(le16_get(es->disk.state) & (u16)~EXT4_STATE_VALID);
-		err = put_super(ck);
+		err = ck_super_sync(ck);
 		if (!err)
 			err = ck_spare_end(ck);
 		es->disk = w->super;
 	}
-	return err ? err : put_super(ck);
+	return err ? err : ck_super_sync(ck);
 }
 
 /* ---- the own log ---- */
@@ -454,7 +342,7 @@ static int write_by(struct writing *w, bool *done)
 int ext4_write_mended(const struct fs_type *type, struct blkdev *dev, struct blkdev *overlay,
 		      const struct mount_opts *mount, bool *done)
 {
-	struct writing w = { .dev = dev, .overlay = overlay };
+	struct writing w = { .type = type, .mount = mount, .dev = dev, .overlay = overlay };
 	struct mount_opts opts = *mount;
 	int err, end;
 
