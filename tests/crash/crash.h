@@ -272,8 +272,8 @@ char *sound(struct judge *j);
 
 /* ---- mend.c ---- */
 
-/* A damaged image, the mending of which is cut off. undo: where an undo file is kept meanwhile; NULL: none is. */
-bool mend_suite(const char *image, const char *undo, const struct states *states, u32 *tests);
+/* A damaged image, the mending of which is cut off. undo_file: where one is kept meanwhile, which is not there yet; NULL: nowhere. */
+bool mend_suite(const char *image, const char *undo_file, const struct states *states, u32 *tests);
 
 /* ---- log.c ---- */
 
