@@ -33,6 +33,7 @@ struct job {
 	struct blkdev **devs, **snap; /* of the volume, and what lies over them */
 	u32 n;
 	const struct mount_opts *mount;
+	struct blkdev *journal; /* over the device that a journal has to itself; NULL: none has */
 	struct undo *undo;
 	u64 limit_units;
 	bool full;  /* the overlays hold as much as they may: the rest waits for the next round */
@@ -41,17 +42,21 @@ struct job {
 
 /* ---- overlays ---- */
 
-static void overlays_put(const struct job *j, struct blkdev **snap)
+static void overlays_put(struct job *j, struct blkdev **snap)
 {
+	if (snap == j->snap) {
+		blkdev_put(j->journal);
+		j->journal = NULL;
+	}
 	for (u32 i = 0; i < j->n; i++) {
 		blkdev_put(snap[i]);
 		snap[i] = NULL;
 	}
 }
 
-static int overlays_new(const struct job *j, struct blkdev **snap)
+static int overlays_new(struct job *j, struct blkdev **snap)
 {
-	int err = 0;
+	int err = snap == j->snap && j->mount->journal ? dev_snap_new(j->mount->journal, &j->journal) : 0;
 
 	for (u32 i = 0; i < j->n && !err; i++)
 		err = dev_snap_new(j->devs[i], &snap[i]);
@@ -174,6 +179,21 @@ static int write_all_units(struct job *j)
 	return err;
 }
 
+/* What rounds wrote to a journal on a device of its own: after the volume, whose log it may have been. */
+static int write_journal(struct job *j)
+{
+	u8 *buf = j->journal ? os_alloc_aligned(4096, OUT_BYTES) : NULL;
+	u64 at = 0, len;
+	int err = !j->journal || buf ? 0 : fail(-ENOMEM, "no memory for mending");
+
+	for (u64 from = 0; buf && !err && next_run(j->journal, from, &at, &len); from = at + len)
+		err = write_range(j->journal, j->mount->journal, at, len, buf);
+	if (buf && !err)
+		err = blkdev_flush(j->mount->journal);
+	free(buf);
+	return err;
+}
+
 /* by_log: if one can take it. */
 static int write_out(struct job *j, bool by_log)
 {
@@ -186,7 +206,9 @@ static int write_out(struct job *j, bool by_log)
 	j->wrote |= !err;
 	if (!err && by_log)
 		err = j->type->write_mended(j->devs, j->snap, j->n, j->mount, &logged);
-	return err || logged ? err : write_all_units(j);
+	if (!err && !logged)
+		err = write_all_units(j);
+	return err ? err : write_journal(j);
 }
 
 /* ---- rounds ---- */
@@ -218,6 +240,15 @@ static u64 rounds_max(const struct job *j)
 	return ROUNDS_MAX + units / j->limit_units;
 }
 
+/* A look at what the overlays show. */
+static int check_shown(const struct job *j, const struct check_opts *opts, struct check_summary *sum)
+{
+	struct mount_opts mount = *j->mount;
+
+	mount.journal = j->journal;
+	return j->type->check(j->snap, j->n, &mount, opts, sum);
+}
+
 /* What `m` asks for, as a round of mending has it. */
 static struct check_opts round_opts(struct job *j)
 {
@@ -242,7 +273,7 @@ static int base_rounds(struct job *j)
 	opts.base = true;
 	opts.rebuild_dirs = false;
 	for (u32 round = 0; !err && sum.mended && round < ROUNDS_MAX; round++)
-		err = j->type->check(j->snap, j->n, j->mount, &opts, &sum);
+		err = check_shown(j, &opts, &sum);
 	if (err || j->m->mended == mended)
 		return err;
 	err = write_out(j, false);
@@ -266,7 +297,7 @@ static int rounds(struct job *j)
 				err = overlays_new(j, j->snap);
 		}
 		if (!err)
-			err = j->type->check(j->snap, j->n, j->mount, &opts, &sum);
+			err = check_shown(j, &opts, &sum);
 	}
 	if (err)
 		return err;
@@ -274,7 +305,7 @@ static int rounds(struct job *j)
 	opts.force = true;
 	opts.rebuild_dirs = false;
 	opts.mend = NULL;
-	return j->type->check(j->snap, j->n, j->mount, &opts, &j->m->after);
+	return check_shown(j, &opts, &j->m->after);
 }
 
 /* ---- the volume, before rounds ---- */
@@ -307,8 +338,12 @@ static int settle(struct job *j)
 	}
 	if (!err)
 		err = overlays_new(j, j->snap);
-	if (!err && j->m->dry_run)
-		err = j->type->settle(j->snap, j->n, j->mount);
+	if (!err && j->m->dry_run) {
+		struct mount_opts mount = *j->mount;
+
+		mount.journal = j->journal;
+		err = j->type->settle(j->snap, j->n, &mount);
+	}
 	return err;
 }
 

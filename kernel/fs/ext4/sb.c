@@ -258,9 +258,11 @@ static void grow_to(struct ext4_disk_super *copy, const struct ext4_disk_super *
 					  (le32_get(d->feature_incompat) & incompat));
 }
 
-/* While a volume is mended its journal may be another one, of which copies say nothing. */
+/* While a volume is mended its journal may be another one, of which copies say nothing; and what its second sector says is brought by that. */
 static void take_spare(struct ext4_disk_super *copy, const struct ext4_disk_super *d)
 {
+	if (le32_get(d->feature_incompat) & EXT4_INCOMPAT_RECOVER)
+		copy->orphan_file_inum = d->orphan_file_inum;
 	if (!ext4_sb_has_spare(d))
 		return;
 	copy->journal_inum = d->journal_inum;

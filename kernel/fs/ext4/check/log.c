@@ -167,6 +167,28 @@ static void name_log(const struct writing *w, struct ext4_super *es)
 	d->state = le16_put(le16_get(d->state) & (u16)~EXT4_STATE_VALID);
 }
 
+/*
+ * The superblock that is written last may be written by half. Then a copy tells that it is whole: so those that say otherwise of what never changes in use
+ * are made anew. *count: how many.
+ */
+static int put_copies(struct writing *w, u32 *count)
+{
+	struct ck *ck = &w->mended.ck;
+	u64 blk;
+
+	*count = 0;
+	for (u32 i = 1; ck->es->metadata_csum && (blk = ext4_super_copy_blk(ck->es, i)) && ck_goes_on(ck);
+	     i++) {
+		scoped(bh_putp) struct buffer_head *bh = NULL;
+
+		if (!ck_read(ck, blk, &bh) || ext4_sb_same_volume(&w->super, bh->data))
+			continue;
+		ck_super_copy_put(ck, blk);
+		++*count;
+	}
+	return ck->err;
+}
+
 /* The superblock of the transaction, and with a spare log its inode. */
 static int fill_top(struct writing *w)
 {
@@ -319,13 +341,15 @@ static bool log_serves(struct writing *w, u32 images)
 
 static int write_by(struct writing *w, bool *done)
 {
-	u32 images = 0;
+	u32 images = 0, copies;
 	int err = ext4_overlay_blocks(w->volume.ck.es, w->overlay, &images);
 
+	if (!err)
+		err = put_copies(w, &copies);
 	if (err)
 		return err;
 	/* The superblock, and the block of a spare log's inode, may be two more. */
-	images += 2;
+	images += copies + 2;
 	w->spare = !log_serves(w, images);
 	if (w->spare)
 		err = make_spare(w, images);

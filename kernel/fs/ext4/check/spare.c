@@ -26,8 +26,10 @@ int ck_open_still(const struct fs_type *type, struct blkdev *dev, const struct m
 	if (err || !mount->journal || ext4_sb_has_spare(&(*out)->disk))
 		return err;
 	err = ext4_journal_use_dev(*out, mount->journal);
-	if (err)
+	if (err) {
 		(void)!vfs_unmount(&(*out)->vfs);
+		*out = NULL;
+	}
 	return err;
 }
 

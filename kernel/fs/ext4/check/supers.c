@@ -47,6 +47,35 @@ static bool copy_was_put(struct blkdev *dev, const struct mount_opts *mount)
 	       !ext4_sb_read(dev, mount, &b, &off) && ext4_sb_same_volume(&a, &b);
 }
 
+/* As it lies, its journal not applied; the device that has it is known all the same. */
+static int open_as_it_lies(struct ck *ck, const struct fs_type *type, struct blkdev *dev,
+			   const struct mount_opts *mount)
+{
+	int err = ck_open_still(type, dev, mount, &ck->es);
+
+	if (err)
+		ck->es = NULL;
+	return err;
+}
+
+/* Whoever names a device for the journal is told when it is not that: nothing is mended because of it. */
+static int journal_fits(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount)
+{
+	struct mount_opts opts = *mount;
+	struct ext4_super *es;
+	int err;
+
+	if (!mount->journal)
+		return 0;
+	opts.rdonly = opts.norecovery = true;
+	/* What cannot be opened is another matter. */
+	if (ext4_super_open(dev, type, &opts, &es))
+		return 0;
+	err = ext4_sb_has_spare(&es->disk) ? 0 : ext4_journal_use_dev(es, mount->journal);
+	(void)!vfs_unmount(&es->vfs);
+	return err;
+}
+
 /* For mending: the journal is applied to the device, which is an overlay. */
 static int open_mended(struct ck *ck, const struct fs_type *type, struct blkdev *dev, struct mount_opts *opts,
 		       char *why, size_t room)
@@ -62,8 +91,7 @@ static int open_mended(struct ck *ck, const struct fs_type *type, struct blkdev 
 		return err;
 	if (err)
 		snprintf(why, room, "%s", err_text());
-	opts->norecovery = true;
-	err = ext4_super_open(dev, type, opts, &ck->es);
+	err = open_as_it_lies(ck, type, dev, opts);
 	if (!err && !why[0] && ext4_has_incompat(ck->es, EXT4_INCOMPAT_RECOVER) &&
 	    ext4_journal_is_inside(ck->es))
 		snprintf(why, room, "it cannot be applied");
@@ -113,10 +141,12 @@ static int open_with(struct ck *ck, const struct fs_type *type, struct blkdev *d
 		err = ext4_super_open(dev, type, &opts, &ck->es);
 		if (is_damage(err)) {
 			snprintf(why, room, "%s", err_text());
-			opts.norecovery = true;
-			err = ext4_super_open(dev, type, &opts, &ck->es);
+			err = open_as_it_lies(ck, type, dev, &opts);
 		}
 	}
+	/* Opened again through an overlay it does not know the device any more. */
+	if (!err && mount->journal && !ck->es->journal_dev && !ext4_sb_has_spare(&ck->es->disk))
+		err = ext4_journal_use_dev(ck->es, mount->journal);
 	if (err)
 		return err;
 	if (ck_mends(ck) && (err = ext4_feature_mendable(&ck->es->disk)))
@@ -133,6 +163,8 @@ int ck_open(struct ck *ck, const struct fs_type *type, struct blkdev *dev, const
 	struct blkdev *over = NULL;
 	int err = count_inodes(ck, dev, mount, &over);
 
+	if (!err)
+		err = journal_fits(type, over ? over : dev, mount);
 	if (!err)
 		err = open_with(ck, type, over ? over : dev, mount);
 	blkdev_put(over);
