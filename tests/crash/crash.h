@@ -272,8 +272,10 @@ char *sound(struct judge *j);
 
 /* ---- mend.c ---- */
 
-/* A damaged image, the mending of which is cut off. undo_file: where one is kept meanwhile, which is not there yet; NULL: nowhere. */
-bool mend_suite(const char *image, const char *undo_file, const struct states *states, u32 *tests);
+/* A damaged image, the mending of which is cut off. undo_file: where one is kept meanwhile, which is not there yet; NULL: nowhere. 0; 1: not
+ * good; 3: the mending fails by itself, or leaves errors, so that there is nothing to compare with. */
+int mend_suite(const char *image, const char *undo_file, const struct states *states, bool no_flush,
+	       u32 *tests);
 
 /* ---- log.c ---- */
 

@@ -286,8 +286,11 @@ int main(int argc, char **argv)
 		return usage();
 	if (o.recover)
 		return recover_suite(o.recover, &o.states, &o.tests) ? 0 : 1;
-	if (o.mend)
-		return mend_suite(o.mend, o.undo, &o.states, &o.tests) ? 0 : 1;
+	if (o.mend) {
+		int code = mend_suite(o.mend, o.undo, &o.states, o.no_flush, &o.tests);
+
+		return o.expect_failure ? code != 1 : code;
+	}
 	if (o.log)
 		return log_suite(o.tooth, &o.states, &o.tests) ? 0 : 1;
 	return all_works(&o) ? 0 : 1;

@@ -86,9 +86,9 @@ static char *mend(struct blkdev *dev, const char *undo_file)
 }
 
 /* Records the mending of r->before. */
-static char *mend_recorded(struct run *r)
+static char *mend_recorded(struct run *r, bool no_flush)
 {
-	struct blkdev *mem;
+	struct blkdev *mem, *dev = NULL;
 	char *wrong;
 	int err = dev_mem_new("memory", r->bytes, SECTOR, &mem);
 
@@ -97,11 +97,14 @@ static char *mend_recorded(struct run *r)
 	if (!err)
 		err = dev_fault_new(mem, true, &r->fault);
 	blkdev_put(mem);
+	if (!err && no_flush)
+		err = lossy_new(r->fault, &dev);
 	if (err)
 		return say("a device in memory: %s", err_text());
 	undo.fault = undo.path ? r->fault : NULL;
-	wrong = mend(r->fault, undo.path);
+	wrong = mend(no_flush ? dev : r->fault, undo.path);
 	undo.fault = NULL;
+	blkdev_put(dev);
 	return wrong;
 }
 
@@ -260,22 +263,35 @@ static char *judge_state(void *ctx, struct replay *p, struct judge *j, const str
 	return wrong;
 }
 
-static char *judge_states(struct run *r, struct judge *j, const struct states *states, u64 *records,
-			  u64 *judged)
+/* What is wrong before there is anything to judge. */
+#define NOT_WHOLE "the mending that is not cut off: "
+
+static char *not_whole(char *wrong)
 {
-	char *wrong = mend_recorded(r), *want, *before;
+	char *said = say(NOT_WHOLE "%s", wrong);
+
+	free(wrong);
+	return said;
+}
+
+static char *judge_states(struct run *r, struct judge *j, const struct states *states, bool no_flush,
+			  u64 *records, u64 *judged)
+{
+	char *wrong = mend_recorded(r, no_flush), *want, *before;
 	struct mend_judge g = { .run = r };
 	struct replay p;
 
 	if (!wrong && undo.path && !undo_load())
 		wrong = say("%s cannot be read", undo.path);
 	if (wrong)
-		return wrong;
+		return not_whole(wrong);
 	before = shown_before(r, j);
 	memcpy(j->image, r->before, r->bytes);
 	g.want = want = mended(j, &wrong);
 	if (!wrong && replay_init(&p, r))
 		wrong = strdup("no memory for images");
+	else if (wrong)
+		wrong = not_whole(wrong);
 	if (!wrong) {
 		forget_changed(want, before);
 		*records = p.count;
@@ -287,20 +303,21 @@ static char *judge_states(struct run *r, struct judge *j, const struct states *s
 	return wrong;
 }
 
-bool mend_suite(const char *image, const char *undo_file, const struct states *states, u32 *tests)
+int mend_suite(const char *image, const char *undo_file, const struct states *states, bool no_flush,
+	       u32 *tests)
 {
 	u64 records = 0, judged = 0;
 	struct judge j;
 	struct run r;
 	char *wrong;
-	bool good;
+	int code;
 
 	if (!image_load(image, &r, &j))
-		return false;
+		return 1;
 	undo.path = undo_file;
-	wrong = judge_states(&r, &j, states, &records, &judged);
-	good = !wrong;
-	printf("%sok %u - crash/mend%s seed %llu: %llu states of %llu records\n", good ? "" : "not ",
+	wrong = judge_states(&r, &j, states, no_flush, &records, &judged);
+	code = !wrong ? 0 : strncmp(wrong, NOT_WHOLE, sizeof(NOT_WHOLE) - 1) ? 1 : 3;
+	printf("%sok %u - crash/mend%s seed %llu: %llu states of %llu records\n", code ? "not " : "",
 	       ++*tests, undo_file ? "/undo" : "", (unsigned long long)states->seed,
 	       (unsigned long long)judged, (unsigned long long)records);
 	for (char *rest = wrong, *line; rest && (line = strsep(&rest, "\n"));)
@@ -313,5 +330,5 @@ bool mend_suite(const char *image, const char *undo_file, const struct states *s
 	free(undo.bytes);
 	if (undo_file)
 		unlink(undo_file);
-	return good;
+	return code;
 }

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define HASHED_MAX (1ull << 30) /* bytes of a file: a damaged one may say anything */
+
 /* All names below dir, with attributes and a fingerprint of what files hold. False: something cannot be read. */
 static bool tree(struct fs *fs, const char *dir, FILE *out)
 {
@@ -24,7 +26,7 @@ static bool tree(struct fs *fs, const char *dir, FILE *out)
 		snprintf(path, sizeof(path), "%s%s%s", dir, dir[0] ? "/" : "", e[i].name);
 		hash = 0;
 		good = !FS_CALL(fs, stat, path, false, &st);
-		if (good && S_ISREG(st.mode))
+		if (good && S_ISREG(st.mode) && st.size <= HASHED_MAX)
 			good = !fs_hash(fs, path, &hash);
 		fprintf(out, "%s %o %u %llu %llx\n", path, st.mode, st.nlink, (unsigned long long)st.size,
 			(unsigned long long)hash);
