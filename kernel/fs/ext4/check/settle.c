@@ -38,11 +38,12 @@ int ck_mount_once(const struct fs_type *type, struct blkdev *dev, const struct m
 	struct text why = { 0 };
 	struct ext4_super *es;
 	bool refused, journal;
+	u64 still;
 	int err = ck_open_still(type, dev, mount, &es), end;
 
 	if (err)
 		return err;
-	err = mount->claimed ? 0 : ext4_mmp_check(es);
+	err = mount->claimed ? 0 : ext4_mmp_check(es, &still);
 	if (err) {
 		(void)!vfs_unmount(&es->vfs);
 		return err;
