@@ -62,7 +62,8 @@ static const struct command commands[] = {
 	  "[--shrink]] TYPE IMAGE [SIZE]",
 	  "make a new volume, empty or with content", cmd_mkfs },
 	{ "fsck",
-	  "[-n | -p | -y | --fix] [-f] [-D] [--clear-log] [-b SB [-B SIZE]] [--undo FILE] [--dry-run] "
+	  "[-n | -p | -y | --fix] [-f] [-D] [--clear-log] [--journal DEV] [-b SB [-B SIZE]] [--undo FILE] "
+	  "[--dry-run] "
 	  "[--check-data] "
 	  "[--json] [--quiet] [-p N] "
 	  "[--device DEV …] IMAGE",

@@ -121,12 +121,16 @@ plan_fsck() {
 	# A share of so few images is met or missed by the draw: a fresh one is for the large runs, which say something of all of them.
 	local corpus=tests/image/fsck_corpus.py seed=${SEED:-1} fresh=${SEED:-$((EPOCHSECONDS % 1000000))}
 	job image/fsck_fixtures 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_fixtures.py -k "mended or there"
-	job image/fsck_power 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_mend.py -k power
+	job image/fsck_power 400 "$py" tests/image/fsck_power.py --each 1 --states 15 --undo "$B/tests/crash/crash"
+	job image/fsck_power/without-flush 100 "$py" tests/image/fsck_power.py --base 1k --seed 3 --each 1 --states 60 --without-flush "$B/tests/crash/crash"
 	job image/fsck_corpus 400 "$py" "$corpus" --seed "$seed" --images 40 --least 92 "$B/werunos"
 	job image/fsck_find 300 "$py" "$corpus" --seed "$seed" --images 90 --fsck find --least 95 "$B/werunos"
 	job asan/fsck_corpus 300 "$py" "$corpus" --seed "$seed" --images 15 --least 80 build/asan/werunos
 	[ "$1" = long ] || return 0
 	job image/fsck_mend 900 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_mend.py tests/image/test_fsck_fixtures.py
+	job image/fsck_power_all 3600 "$py" tests/image/fsck_power.py --each 11 --states 30 "$B/tests/crash/crash"
+	job image/fsck_power_undo 1800 "$py" tests/image/fsck_power.py --seed "$fresh" --each 3 --states 20 --undo "$B/tests/crash/crash"
+	job asan/fsck_power 1800 "$py" tests/image/fsck_power.py --seed "$fresh" --each 1 --states 10 --undo build/asan/tests/crash/crash
 	job image/fsck_corpus_all 3600 "$py" "$corpus" --seed "$fresh" --images 2000 --least 99 "$B/werunos"
 	job image/fsck_find_all 1800 "$py" "$corpus" --seed "$fresh" --images 4000 --fsck find --least 98 "$B/werunos"
 	job asan/fsck_corpus_all 3600 "$py" "$corpus" --seed "$fresh" --images 300 --least 98 build/asan/werunos

@@ -429,6 +429,7 @@ struct check_record {
 struct check_opts {
 	bool force;        /* also a volume that says that it is sound */
 	bool data;         /* every byte that has a checksum, of every copy */
+	bool base;         /* with mend: only what write_mended has to find sound */
 	bool rebuild_dirs; /* every directory is written anew, with mend: in this round */
 	bool clear_log; /* with mend: a log that waits for the next writer may be dropped, with what was synced into it */
 	u64 cache_bytes; /* of metadata; what a check keeps of its own is bounded by the module, a few bytes for each inode and block */
@@ -540,13 +541,15 @@ struct fs_type {
 	 */
 	int (*claim)(struct blkdev *dev, const struct fs_claim *how, struct blkdev **out);
 	/*
-	 * After rounds of mending: what overlays over the devices hold goes to these by way of the volume's own log, so that after a crash
-	 * all of it is there or nothing; but the first superblock, with which the volume needs its log until the caller has written it. *done
-	 * false: it has no log that can take it, and little or nothing was written. NULL: there is no such log.
+	 * After rounds of mending: what overlays over the devices hold goes to these by way of a log, so that after a crash all of it is there or
+	 * nothing. Before, rounds with check_opts.base were, and what these mended is on the devices. *done false: no log can take it, and little or nothing
+	 * was written. NULL: there is no such way, and no base.
 	 */
 	int (*write_mended)(struct blkdev **devs, struct blkdev **overlays, u32 n,
 			    const struct mount_opts *mount, bool *done);
-	u64 super_bytes; /* where the first superblock lies: of what was mended, this is written last */
+	/* Where the first superblock lies: of what was mended and is written without a log, this is written last. */
+	u64 super_bytes;
+	u32 super_len_bytes;
 };
 
 /* ---- objects ---- */

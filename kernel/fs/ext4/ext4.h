@@ -1485,11 +1485,13 @@ int ext4_write_close(struct ext4_super *es) __must_check;
 int ext4_write_fast_commits(struct ext4_super *es, const struct ext4_fc_log *fast_commits) __must_check;
 /*
  * On a volume just opened to whose device a journal's transactions were applied: what is another in `overlay`, an overlay over its
- * device, becomes one more transaction of the journal, then goes home, and the log is empty. Block `but` is left as it is. log: what
+ * device, and in `top`, one over that (NULL: none), becomes one more transaction of the journal, then goes home, and the log is empty. log: what
  * was applied; NULL: the log is empty. -ENOSPC: it does not fit, and nothing was written.
  */
-int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, u64 but,
+int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, struct blkdev *top,
 		       const struct jbd2_recovery *log) __must_check;
+/* How many blocks that would be, without `top`. */
+int ext4_overlay_blocks(struct ext4_super *es, struct blkdev *overlay, u32 *count) __must_check;
 /* super_ops.sync */
 int ext4_sync(struct super_block *sb);
 /* 0, or -EINVAL naming the option that is none of ours. */

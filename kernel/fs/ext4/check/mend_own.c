@@ -15,8 +15,7 @@
 
 /* ---- inodes ---- */
 
-/* The inode as `raw` has it, all else in its slot gone. */
-static void inode_put(struct ck *ck, u32 ino, const struct ext4_disk_inode *raw)
+void ck_own_put(struct ck *ck, u32 ino, const struct ext4_disk_inode *raw)
 {
 	const struct ext4_super *es = ck->es;
 	scoped(bh_putp) struct buffer_head *bh = NULL;
@@ -59,7 +58,7 @@ static struct ext4_disk_inode file_of(const struct ck *ck, u64 size_bytes, u64 c
 
 void ck_reserved_clear(struct ck *ck, u32 ino)
 {
-	inode_put(ck, ino, &(struct ext4_disk_inode){ .mode = le16_put(0) });
+	ck_own_put(ck, ino, &(struct ext4_disk_inode){ .mode = le16_put(0) });
 }
 
 /* ---- files in free blocks ---- */
@@ -126,17 +125,24 @@ static int place(struct ck *ck, struct ext4_mkfs_plan *p, struct ext4_mkfs_file 
 	return ck->err;
 }
 
-static void write_file(struct ck *ck, const struct ext4_mkfs_file *f)
+static struct ext4_disk_inode inode_of(const struct ck *ck, const struct ext4_mkfs_file *f)
 {
 	struct ext4_disk_inode raw = file_of(ck, (u64)f->blocks << ck->es->block_bits, f->clusters);
 
 	if (ext4_has_incompat(ck->es, EXT4_INCOMPAT_EXTENTS))
 		raw.flags = le32_put(EXT4_FL_EXTENTS);
 	memcpy(raw.block, f->block, sizeof(raw.block));
-	inode_put(ck, f->ino, &raw);
+	return raw;
 }
 
-int ck_file_make(struct ck *ck, u32 ino, u32 n)
+static void write_file(struct ck *ck, const struct ext4_mkfs_file *f)
+{
+	struct ext4_disk_inode raw = inode_of(ck, f);
+
+	ck_own_put(ck, f->ino, &raw);
+}
+
+int ck_file_place(struct ck *ck, u32 ino, u32 n, struct ext4_disk_inode *raw)
 {
 	struct ext4_mkfs_plan p;
 	int err = plan_open(ck, &p);
@@ -146,15 +152,24 @@ int ck_file_make(struct ck *ck, u32 ino, u32 n)
 	if (!err)
 		err = place(ck, &p, &p.orphans);
 	if (!err)
-		write_file(ck, &p.orphans);
+		*raw = inode_of(ck, &p.orphans);
 	ext4_mkfs_free(&p);
+	return err;
+}
+
+int ck_file_make(struct ck *ck, u32 ino, u32 n)
+{
+	struct ext4_disk_inode raw;
+	int err = ck_file_place(ck, ino, n, &raw);
+
+	if (!err)
+		ck_own_put(ck, ino, &raw);
 	return err;
 }
 
 /* ---- the journal ---- */
 
-/* A log without transactions in the blocks that its inode has. */
-static int log_anew(struct ck *ck)
+int ck_log_anew(struct ck *ck)
 {
 	struct ext4_super *es = ck->es;
 	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
@@ -200,7 +215,7 @@ void ck_journal_done(struct ck *ck)
 
 void ck_journal_empty(struct ck *ck)
 {
-	if (!log_anew(ck))
+	if (!ck_log_anew(ck))
 		ck_journal_done(ck);
 	else
 		ck_journal_give_up(ck);
@@ -249,7 +264,7 @@ void ck_journal_inode(struct ck *ck, const struct ext4_inode *copy)
 
 	raw.flags = le32_put(copy->flags & EXT4_FL_EXTENTS);
 	memcpy(raw.block, copy->block, sizeof(raw.block));
-	inode_put(ck, le32_get(ck->es->disk.journal_inum), &raw);
+	ck_own_put(ck, le32_get(ck->es->disk.journal_inum), &raw);
 	ck->rest = true;
 }
 
@@ -284,7 +299,7 @@ static void make_journal(struct ck *ck)
 		write_file(ck, &p.journal);
 		d->journal_inum = le32_put(EXT4_INO_JOURNAL);
 		ext4_journal_backup(d, p.journal.block, (u64)blocks << es->block_bits);
-		err = log_anew(ck);
+		err = ck_log_anew(ck);
 	}
 	if (err) {
 		d->feature_compat = le32_put(es->compat & ~(EXT4_COMPAT_HAS_JOURNAL));
@@ -469,7 +484,7 @@ static void make_resize(struct ck *ck)
 	if (!dind)
 		dind = es->first_data_blk + (first << es->cluster_bits);
 	root[EXT4_NDIR + 1] = le32_put((u32)dind);
-	inode_put(ck, EXT4_INO_RESIZE, &raw);
+	ck_own_put(ck, EXT4_INO_RESIZE, &raw);
 	if (!ck_read(ck, dind, &bh))
 		return;
 	memset(bh->data, 0, bh->size_bytes);
