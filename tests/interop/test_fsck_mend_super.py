@@ -198,3 +198,52 @@ def test_bitmaps_in_one_block_of_a_cluster(tmp_path):
     image = small(tmp_path, '-C', '8192', '-O', 'none,filetype,extent,flex_bg,64bit,bigalloc,metadata_csum')
     debugfs(image, 'set_bg 0 block_bitmap %d' % struct.unpack('<I', image.read_bytes()[2048 + 4:2048 + 8])[0], 'set_bg 0 checksum calc')
     assert '[group-metadata-overlap]' in assert_mended(image)
+
+
+# ---- what the volume has of its own, and leads to what is somebody else's ----
+
+def with_files(tmp_path):
+    image, src = tmp_path / 'v.img', tmp_path / 'src'
+    with open(image, 'wb') as f:
+        f.truncate(16 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-O', 'none,has_journal,extent,64bit,filetype,metadata_csum,orphan_file', str(image))
+    for i in range(4):
+        src.write_bytes(b'%d' % i * (8 << 10))
+        debugfs(image, 'write %s file-%d' % (src, i))
+    return image, lambda: [mounts.run('debugfs', '-R', 'cat file-%d' % i, str(image)) for i in range(4)]
+
+
+def test_orphan_file_reaches_into_others(tmp_path):
+    """Blocks that it shares are copied before it is emptied."""
+    image, contents = with_files(tmp_path)
+    before, ino = contents(), orphan_file_ino(image)
+    last = max(block_of(image, '<%d>' % ino, i) for i in range(32))
+    near = min(range(4), key=lambda i: abs(block_of(image, 'file-%d' % i) - last))
+    debugfs(image, 'sif <%d> block[5] %d' % (ino, block_of(image, 'file-%d' % near) - 28))
+    said = assert_mended(image)
+    assert '[orphan-file]' in said and '[block-twice]' in said
+    assert contents() == before
+
+
+def test_somebody_s_file_is_no_orphan_file(tmp_path):
+    image, contents = with_files(tmp_path)
+    before, ino = contents(), ino_of(image, 'file-1')
+    debugfs(image, 'ssv orphan_file_inum %d' % ino)
+    assert '[orphan-file]' in assert_mended(image)
+    assert contents() == before and orphan_file_ino(image) != ino
+
+
+def test_somebody_s_block_is_none_of_mount_protection(tmp_path):
+    image, contents = with_files(tmp_path)
+    before = contents()
+    debugfs(image, 'feature mmp', 'ssv mmp_update_interval 1', 'ssv mmp_block %d' % block_of(image, 'file-2'))
+    assert '[mmp]' in assert_mended(image)
+    assert contents() == before
+
+
+def test_somebody_s_blocks_are_no_journal(tmp_path):
+    image, contents = with_files(tmp_path)
+    before, blk = contents(), block_of(image, 'file-2')
+    debugfs(image, 'sif <8> block[5] %d' % blk, 'ssv jnl_blocks[5] %d' % blk)
+    assert '[journal]' in assert_mended(image)
+    assert contents() == before

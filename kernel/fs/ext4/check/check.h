@@ -455,10 +455,12 @@ void ck_groups_move(struct ck *ck);
 
 /* ---- mend_own.c ---- */
 
-#define CK_OWN_JOURNAL 0x1u
-#define CK_OWN_ORPHANS 0x2u
-#define CK_OWN_MMP     0x4u
-#define CK_OWN_RESIZE  0x8u
+#define CK_OWN_JOURNAL      0x01u
+#define CK_OWN_ORPHANS      0x02u
+#define CK_OWN_MMP          0x04u
+#define CK_OWN_RESIZE       0x08u
+#define CK_OWN_ORPHANS_HERE 0x10u /* where they are, if nobody else is there */
+#define CK_OWN_MMP_HERE     0x20u
 
 /* The journal without transactions, in the blocks that it has; where that cannot be, elsewhere. */
 void ck_journal_empty(struct ck *ck);

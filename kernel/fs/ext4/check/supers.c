@@ -565,8 +565,13 @@ static void check_mmp(struct ck *ck)
 		return;
 	m = bh->data;
 	bad = ext4_mmp_wrong(es->csum_seed, es->metadata_csum, m);
-	if (bad && ck_fix(ck, CK_MMP, 0, "%s", bad))
+	if (!bad || !ck_fix(ck, CK_MMP, 0, "%s", bad))
+		return;
+	/* Another block may be anybody's, until it is known who claims it. */
+	if (le32_get(m->magic) == EXT4_MMP_MAGIC)
 		ck_mmp_put(ck);
+	else
+		ck->own |= CK_OWN_MMP_HERE;
 }
 
 /* ---- journal and orphans ---- */
