@@ -247,3 +247,18 @@ def test_somebody_s_blocks_are_no_journal(tmp_path):
     debugfs(image, 'sif <8> block[5] %d' % blk, 'ssv jnl_blocks[5] %d' % blk)
     assert '[journal]' in assert_mended(image)
     assert contents() == before
+
+
+@pytest.mark.parametrize('feature', ['^sparse_super', 'meta_bg', '^64bit', '^flex_bg', '^metadata_csum', 'bigalloc', 'sparse_super2'])
+def test_feature_that_says_where_metadata_lie(tmp_path, feature):
+    """By another superblock's features copies would be written over files."""
+    image, src = tmp_path / 'v.img', tmp_path / 'src'
+    with open(image, 'wb') as f:
+        f.truncate(8 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-g', '1024', '-O',
+               'none,has_journal,extent,64bit,flex_bg,filetype,metadata_csum,sparse_super,resize_inode', '-J', 'size=1', str(image))
+    src.write_bytes(bytes(range(256)) * (5 << 12))
+    debugfs(image, 'write %s file' % src)
+    debugfs(image, 'feature ' + feature)
+    assert '[super-primary]' in assert_mended(image)
+    assert mounts.run('debugfs', '-R', 'cat file', str(image)).endswith(src.read_bytes())

@@ -423,7 +423,7 @@ void ck_super_put(struct ck *ck);
 /* The first superblock's checksum, as it lies there, is right; or it cannot be read, which was said. */
 bool ck_super_sum_ok(struct ck *ck);
 /*
- * Sizes that never change are others in the copies, where mkfs puts these: in two of them, or in one, and what follows from the first superblock's
+ * Sizes, or features of layout, that never change are others in the copies, where mkfs puts these: in two of them, or in one, and what follows from the first superblock's
  * makes no sense. *copy: one of them.
  */
 bool ck_super_sizes_differ(struct ck *ck, struct ext4_disk_super *copy);

@@ -193,7 +193,7 @@ static void check_primary(struct ck *ck)
 	if (!ck_super_sum_ok(ck) && ck_fix(ck, CK_SUPER_SUM, 0, "%s", ""))
 		ck_super_put(ck);
 	if (!ck->asked_copy && ck_super_sizes_differ(ck, &copy) &&
-	    ck_fix(ck, CK_SUPER_PRIMARY, 0, "%s", "its sizes are not those of the copies"))
+	    ck_fix(ck, CK_SUPER_PRIMARY, 0, "%s", "its sizes or features are not those of the copies"))
 		ck_super_take_sizes(ck, &copy);
 }
 
