@@ -262,3 +262,27 @@ def test_feature_that_says_where_metadata_lie(tmp_path, feature):
     debugfs(image, 'feature ' + feature)
     assert '[super-primary]' in assert_mended(image)
     assert mounts.run('debugfs', '-R', 'cat file', str(image)).endswith(src.read_bytes())
+
+
+def test_table_of_inodes_that_are_others(tmp_path):
+    """Without checksums an inode says nothing of its number, but directories do."""
+    image = tmp_path / 'v.img'
+    with open(image, 'wb') as f:
+        f.truncate(4 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-O', 'none,filetype,extent,64bit', str(image))
+    for i in range(40):
+        debugfs(image, 'mkdir d%d' % i)
+    before = debugfs(image, 'ls -l')
+    table = struct.unpack('<I', image.read_bytes()[2048 + 8:2048 + 12])[0]
+    word(image, 2048 + 8, '<I', table + 4)
+    assert '[group-descriptor]' in assert_mended(image)
+    assert debugfs(image, 'ls -l') == before
+
+
+def test_bytes_of_a_descriptor_that_is_not_wide(tmp_path):
+    image = tmp_path / 'v.img'
+    with open(image, 'wb') as f:
+        f.truncate(4 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-O', 'none,filetype', str(image))
+    word(image, 1024 + 0xfe, '<H', 1975)
+    assert '[super-field]' in assert_mended(image)

@@ -556,6 +556,14 @@ void ck_feature_set(struct ck *ck, u32 incompat, u32 ro_compat);
 /* Something that was to be mended could not be: why is said. */
 void ck_not_mended(struct ck *ck, enum ck_code code, u64 nr, const char *why);
 
+/* ---- holds.c ---- */
+
+/* It begins as the root of a tree of extents; and the volume has such. */
+bool ck_has_extent_head(const struct ck *ck, const struct ck_inode *ci);
+bool ck_has_extent_root(const struct ck *ck, const struct ck_inode *ci);
+/* What it holds begins as a directory's first block does, and says that it is this inode's. */
+bool ck_holds_dir(struct ck *ck, const struct ck_inode *ci);
+
 /* ---- mend_map.c ---- */
 
 /* Adds to ck->run what the inode's tree will have. */

@@ -213,6 +213,7 @@ static void check_sizes(struct ck *ck)
 	u32 room = es->inode_bytes - EXT4_INODE_BYTES_OLD, usual = MIN(room, EXTRA_BYTES);
 	bool bigalloc = ext4_has_ro_compat(es, EXT4_RO_COMPAT_BIGALLOC), old = !le32_get(d->rev_level);
 	u64 reserved = le32_get(d->r_blocks_count_lo);
+	u32 desc = le16_get(d->desc_size);
 
 	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
 		reserved |= (u64)le32_get(d->r_blocks_count_hi) << 32;
@@ -234,6 +235,12 @@ static void check_sizes(struct ck *ck)
 	if (field_wrong(ck, !bigalloc && le32_get(d->clusters_per_group) != es->blocks_per_group,
 			"clusters of a group, which are blocks", le32_get(d->clusters_per_group)))
 		d->clusters_per_group = d->blocks_per_group;
+	/* Without wide descriptors nothing depends on it. */
+	if (field_wrong(ck,
+			!ext4_has_incompat(es, EXT4_INCOMPAT_64BIT) &&
+				(desc & (desc - 1) || desc > EXT4_DESC_BYTES_MAX),
+			"bytes of a descriptor", desc))
+		d->desc_size = le16_put(0);
 	if (field_wrong(ck, d->log_groups_per_flex > GROUPS_PER_FLEX_MAX, "groups that lie together",
 			d->log_groups_per_flex))
 		d->log_groups_per_flex = GROUPS_PER_FLEX;
