@@ -31,9 +31,12 @@ static void fill_overhead(struct ext4_super *es)
 static void notices(struct ext4_super *es, u64 super_off, u32 bad, u32 backup)
 {
 	es->from_copy = super_off != EXT4_SUPER_OFF;
+	es->half_written = es->metadata_csum && ext4_csum_super(&es->disk) != le32_get(es->disk.checksum);
 	if (super_off != EXT4_SUPER_OFF)
 		super_note(&es->vfs, "a copy of the superblock is used, the one in block %llu",
 			   (unsigned long long)(super_off >> es->block_bits));
+	if (es->half_written)
+		super_note(&es->vfs, "the superblock was written by half when it was used last");
 	if (backup)
 		super_note(&es->vfs, "%u damaged group descriptors were read from a copy", backup);
 	if (bad)
@@ -117,6 +120,7 @@ static const struct super_ops ext4_super_ops = {
 	.statfs = ext4_statfs,
 	.readahead_inodes = ext4_readahead_inodes,
 	.quota = ext4_quota,
+	.set_quota = ext4_set_quota,
 	.trim = ext4_trim,
 	.grow = ext4_grow,
 	.shutdown = ext4_shutdown,
