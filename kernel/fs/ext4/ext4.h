@@ -1197,12 +1197,22 @@ int ext4_extent_cut(struct ext4_handle *h, struct ext4_inode *ei, struct ext4_cu
 /* A tree whose blocks are not needed any more gives them back. EXT4_CREDITS_CUT. */
 int ext4_extent_shrink(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 
+/*
+ * The blocks [lblk, lblk + len), mapped by one extent, lie at pblk from now on; where they lay is the caller's. Up to two inserts. On error it may
+ * be in more pieces than before.
+ */
+int ext4_extent_remap(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len,
+		      u64 pblk) __must_check;
+
 /* How many blocks from lblk on have their pointers in the same block: what an insert may have. */
 u32 ext4_indirect_piece(const struct ext4_inode *ei, u64 lblk);
 int ext4_indirect_need(struct ext4_inode *ei, u64 lblk, u32 *blocks) __must_check;
 int ext4_indirect_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len,
 			 u64 pblk) __must_check;
 int ext4_indirect_cut(struct ext4_handle *h, struct ext4_inode *ei, struct ext4_cut *c) __must_check;
+/* As ext4_extent_remap, of one run, whose pointers are in one block. 1 credit. */
+int ext4_indirect_remap(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len,
+			u64 pblk) __must_check;
 
 /* ---- ialloc.c ---- */
 
@@ -1299,6 +1309,47 @@ void ext4_abort_alloc(struct inode *inode, const struct mapping *m);
 int ext4_unmap(struct inode *inode, u64 off_bytes, u64 len_bytes);
 int ext4_prealloc(struct inode *inode, u64 off_bytes, u64 len_bytes);
 int ext4_set_size(struct inode *inode, u64 size_bytes);
+
+/*
+ * ---- move.c: blocks of a file that go to other places ----
+ *
+ * Reserved blocks of one piece are filled with what the file has, and then become the file's in place of those it had, which are freed: what is
+ * read of it is the same at any time, also after a crash. Unwritten stays unwritten, holes stay holes, the number of its blocks stays. Between
+ * copy and swap nobody may change the file.
+ */
+
+#define EXT4_MOVE_PIECES 256u
+struct ext4_move {
+	struct ext4_inode *ei; /* a regular file whose data is in blocks */
+	u64 lblk, end;         /* blocks of the file, from and to a cluster: what has not been moved yet */
+	u64 blk;               /* the first of `len` that are reserved, in one piece and one group, and begin with a cluster: where */
+	u32 len;               /* what is mapped in [lblk, end) goes to next. What is left of it is the caller's */
+	/* move.c's: */
+	u32 pieces; /* copied, and not swapped yet */
+	struct ext4_moved {
+		u64 lblk, from, to;
+		u32 len;
+		bool mixed; /* a cluster of which not all is of one kind */
+	} piece[EXT4_MOVE_PIECES];
+	u32 left_count; /* without a journal: what the file had, and is not free before the map is durable */
+	struct ext4_left {
+		u64 blk;
+		u32 len;
+	} left[EXT4_MOVE_PIECES];
+	u8 *buf;
+	u64 buf_blk;
+	u32 buf_len; /* at buf, to be written to buf_blk, in blocks */
+};
+/*
+ * Copies what comes next, at most EXT4_MOVE_BYTES, and takes lblk, blk and len on. m->pieces 0: nothing is mapped any more before `end`, or len is
+ * 0. Locks: lock W. Not within a handle.
+ */
+#define EXT4_MOVE_BYTES (4u << 20)
+int ext4_move_copy(struct ext4_move *m) __must_check;
+/* What was copied becomes the file's. On error some of it has, what has not is reserved no more, and the file is whole. Locks: lock W, map_lock W. */
+int ext4_move_swap(struct ext4_move *m) __must_check;
+/* Also after an error; what was copied and not swapped is given up. Locks: lock W. Not within a handle. */
+int ext4_move_end(struct ext4_move *m) __must_check;
 
 /* ---- quota_edit.c ---- */
 
