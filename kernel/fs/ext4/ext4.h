@@ -1289,6 +1289,8 @@ int ext4_jdata_end(struct ext4_inode *ei) __must_check;
 
 /* ---- map_edit.c: maps that change ---- */
 
+/* Ends a change of the inode's map: the inode is written, whatever failed on the way. Returns err, or that this failed. */
+int ext4_map_end(struct ext4_handle *h, struct ext4_inode *ei, int err) __must_check;
 /* Where the file's block lblk would best lie; in its cluster where lblk lies in one of the file. Locks: takes tree R. */
 u64 ext4_goal(struct ext4_inode *ei, u64 lblk);
 
@@ -1329,7 +1331,7 @@ struct ext4_move {
 	struct ext4_moved {
 		u64 lblk, from, to;
 		u32 len;
-		bool mixed; /* a cluster of which not all is of one kind */
+		u32 mixed; /* a cluster of which not all is of one kind: how many pieces */
 	} piece[EXT4_MOVE_PIECES];
 	u32 left_count; /* without a journal: what the file had, and is not free before the map is durable */
 	struct ext4_left {
@@ -1350,6 +1352,12 @@ int ext4_move_copy(struct ext4_move *m) __must_check;
 int ext4_move_swap(struct ext4_move *m) __must_check;
 /* Also after an error; what was copied and not swapped is given up. Locks: lock W. Not within a handle. */
 int ext4_move_end(struct ext4_move *m) __must_check;
+
+/* ---- defrag.c: files in fewer pieces ---- */
+
+/* inode_ops.fragments */
+int ext4_fragments(struct inode *inode, struct fragments *out);
+extern const struct defrag_ops ext4_defrag_ops;
 
 /* ---- quota_edit.c ---- */
 
