@@ -57,5 +57,15 @@ struct server_grow {
 	char why[484];
 };
 #define SERVER_IOC_GROW _IOWR('w', 0x73, struct server_grow)
+/* About the file itself: how it lies (vfs_fragments, and in `why` vfs_defrag_refused); "put a part of it into fewer pieces": see vfs_defrag. */
+struct server_defrag {
+	u64 pos_bytes, moved_bytes;
+	u64 blocks, pieces, best;
+	u32 block_bytes;
+	s32 err;
+	char why[448];
+};
+#define SERVER_IOC_FRAGMENTS _IOWR('w', 0x74, struct server_defrag)
+#define SERVER_IOC_DEFRAG    _IOWR('w', 0x75, struct server_defrag)
 
 #endif

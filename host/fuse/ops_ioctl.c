@@ -1,5 +1,5 @@
 /*
- * IOCTL: inode flags, digests of verity files, FITRIM, shutdown, and what `werunos umount` and `resize` ask of a server. The kernel passes exactly the
+ * IOCTL: inode flags, digests of verity files, FITRIM, shutdown, and what `werunos umount`, `resize` and `defrag` ask of a server. The kernel passes exactly the
  * bytes that a command's number announces; so a shutdown's argument, whose number says "read", never arrives: it is
  * always as if the power went.
  */
@@ -123,6 +123,11 @@ static int trim(struct super_block *sb, const void *in, size_t size, struct fstr
 	return err;
 }
 
+static void server_why(char *why, size_t room, int err)
+{
+	snprintf(why, room, "%s", !err ? "" : *err_text() ? err_text() : strerror(-err));
+}
+
 static int grow(fuse_req_t req, struct super_block *sb, const void *in, size_t size)
 {
 	struct server_grow g;
@@ -134,8 +139,37 @@ static int grow(fuse_req_t req, struct super_block *sb, const void *in, size_t s
 	g.err = vfs_grow(sb, g.size_bytes, &grown);
 	g.before_bytes = grown.before_bytes;
 	g.after_bytes = grown.after_bytes;
-	snprintf(g.why, sizeof(g.why), "%s", !g.err ? "" : *err_text() ? err_text() : strerror(-g.err));
+	server_why(g.why, sizeof(g.why), g.err);
 	fuse_reply_ioctl(req, 0, &g, sizeof(g));
+	return 0;
+}
+
+/* How the file lies, or fewer pieces. */
+static int defrag(fuse_req_t req, struct inode *inode, unsigned int cmd, const void *in, size_t size)
+{
+	struct server_defrag d;
+	struct fragments f = { 0 };
+	const char *refused;
+
+	if (size < sizeof(d))
+		return -EINVAL;
+	if (!is_master(req))
+		return -EPERM;
+	memcpy(&d, in, sizeof(d));
+	refused = vfs_defrag_refused(inode);
+	if (cmd == SERVER_IOC_DEFRAG)
+		d.err = refused ? fail(-EPERM, "%s", refused)
+				: vfs_defrag(inode, &d.pos_bytes, &d.moved_bytes);
+	else
+		d.err = refused ? 0 : vfs_fragments(inode, &f);
+	d.block_bytes = inode->sb->block_bytes;
+	d.blocks = f.blocks;
+	d.pieces = f.pieces;
+	d.best = f.best;
+	server_why(d.why, sizeof(d.why), d.err);
+	if (!d.err && refused)
+		snprintf(d.why, sizeof(d.why), "%s", refused);
+	fuse_reply_ioctl(req, 0, &d, sizeof(d));
 	return 0;
 }
 
@@ -206,6 +240,9 @@ static int inode_ioctl(fuse_req_t req, struct inode *inode, unsigned int cmd, co
 		return 0;
 	case FS_IOC_MEASURE_VERITY:
 		return reply_digest(req, inode, in, size, out_size);
+	case SERVER_IOC_FRAGMENTS:
+	case SERVER_IOC_DEFRAG:
+		return defrag(req, inode, cmd, in, size);
 	case FS_IOC_SETFLAGS:
 		err = set_flags(inode, in, size);
 		break;
