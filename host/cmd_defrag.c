@@ -71,8 +71,7 @@ static void progress(struct defrag *d, const struct subject *f)
 	if (!d->bar || now - d->shown_ns < PROGRESS_NS)
 		return;
 	d->shown_ns = now;
-	fprintf(stderr, "\r\033[K%llu files looked at, %llu MiB moved",
-		(unsigned long long)d->before.files,
+	fprintf(stderr, "\r\033[K%llu files looked at, %llu MiB moved", (unsigned long long)d->before.files,
 		(unsigned long long)((d->moved_bytes + f->moved_bytes) >> 20));
 	fflush(stderr);
 }
@@ -115,8 +114,9 @@ static void print_file(struct defrag *d, const struct subject *f)
 		text_add(&t, ": %llu fragments, score %u\n", (unsigned long long)f->before.pieces,
 			 score(f->before.pieces, f->before.best, bytes));
 	else
-		text_add(&t, ": fragments %llu -> %llu, score %u -> %u\n", (unsigned long long)f->before.pieces,
-			 (unsigned long long)f->after.pieces, score(f->before.pieces, f->before.best, bytes),
+		text_add(&t, ": fragments %llu -> %llu, score %u -> %u\n",
+			 (unsigned long long)f->before.pieces, (unsigned long long)f->after.pieces,
+			 score(f->before.pieces, f->before.best, bytes),
 			 score(f->after.pieces, f->after.best, bytes));
 	if (put_text(&t))
 		d->e.failed = true;

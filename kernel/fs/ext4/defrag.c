@@ -23,9 +23,9 @@
 /* A walk through a file's pieces, in file order. */
 struct walk {
 	struct ext4_inode *ei;
-	u64 lblk;          /* where it is */
+	u64 lblk;            /* where it is */
 	struct ext4_run run; /* the next one of the map, from lblk on; len 0: not looked at yet */
-	u64 last;          /* the last cluster on the volume so far; 0: none */
+	u64 last;            /* the last cluster on the volume so far; 0: none */
 };
 
 struct piece {

@@ -1143,7 +1143,7 @@ int ext4_orphan_clear(struct ext4_handle *h, u32 place) __must_check;
 void ext4_orphan_found(struct ext4_inode *ei, u32 place, u32 rest);
 
 /*
- * ---- extents_edit.c, indirect_edit.c: one kind of map that changes ----
+ * ---- extents_edit.c, extents_cut.c, indirect_edit.c: one kind of map that changes ----
  *
  * For all of these: Locks: tree W. The inode's block count is brought along, the inode is not written. On error nothing was changed, or
  * ext4_abort was called. Each leaves the map whole.
@@ -1194,6 +1194,8 @@ int ext4_extent_convert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, 
 int ext4_extent_split(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk) __must_check;
 /* After ext4_extent_split at c->to. */
 int ext4_extent_cut(struct ext4_handle *h, struct ext4_inode *ei, struct ext4_cut *c) __must_check;
+/* One node at most goes from the way to lblk, into its neighbour; else *lblk is where the next leaf begins. EXT4_CREDITS_CUT, EXT4_REVOKES_CUT. */
+int ext4_extent_pack(struct ext4_handle *h, struct ext4_inode *ei, u64 *lblk) __must_check;
 /* A tree whose blocks are not needed any more gives them back. EXT4_CREDITS_CUT. */
 int ext4_extent_shrink(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 
@@ -1201,8 +1203,7 @@ int ext4_extent_shrink(struct ext4_handle *h, struct ext4_inode *ei) __must_chec
  * The blocks [lblk, lblk + len), mapped by one extent, lie at pblk from now on; where they lay is the caller's. Up to two inserts. On error it may
  * be in more pieces than before.
  */
-int ext4_extent_remap(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len,
-		      u64 pblk) __must_check;
+int ext4_extent_remap(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk) __must_check;
 
 /* How many blocks from lblk on have their pointers in the same block: what an insert may have. */
 u32 ext4_indirect_piece(const struct ext4_inode *ei, u64 lblk);
@@ -1324,9 +1325,11 @@ int ext4_set_size(struct inode *inode, u64 size_bytes);
 struct ext4_move {
 	struct ext4_inode *ei; /* a regular file whose data is in blocks */
 	u64 lblk, end;         /* blocks of the file, from and to a cluster: what has not been moved yet */
-	u64 blk;               /* the first of `len` that are reserved, in one piece and one group, and begin with a cluster: where */
-	u32 len;               /* what is mapped in [lblk, end) goes to next. What is left of it is the caller's */
+	u64 blk; /* the first of `len` that are reserved, in one piece and one group, and begin with a cluster: where */
+	u32 len; /* what is mapped in [lblk, end) goes to next. What is left of it is the caller's */
 	/* move.c's: */
+	bool swapped; /* some was; the first of it: */
+	u64 first;
 	u32 pieces; /* copied, and not swapped yet */
 	struct ext4_moved {
 		u64 lblk, from, to;
@@ -1350,7 +1353,7 @@ struct ext4_move {
 int ext4_move_copy(struct ext4_move *m) __must_check;
 /* What was copied becomes the file's. On error some of it has, what has not is reserved no more, and the file is whole. Locks: lock W, map_lock W. */
 int ext4_move_swap(struct ext4_move *m) __must_check;
-/* Also after an error; what was copied and not swapped is given up. Locks: lock W. Not within a handle. */
+/* Also after an error: what was copied and not swapped is given up. The map's blocks that are not needed any more go. Locks: lock W. Not within a handle. */
 int ext4_move_end(struct ext4_move *m) __must_check;
 
 /* ---- defrag.c: files in fewer pieces ---- */

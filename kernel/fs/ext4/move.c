@@ -55,8 +55,8 @@ static int buf_write(struct ext4_move *m)
 	u32 n = m->buf_len;
 
 	m->buf_len = 0;
-	return n ? blkdev_write(es->vfs.dev, m->buf_blk << es->block_bits, m->buf,
-				(u64)n << es->block_bits, 0)
+	return n ? blkdev_write(es->vfs.dev, m->buf_blk << es->block_bits, m->buf, (u64)n << es->block_bits,
+				0)
 		 : 0;
 }
 
@@ -113,8 +113,11 @@ static int askew(const struct ext4_inode *ei, u64 lblk)
 /* [lblk, lblk + len), which lies at `from`, has its place: the first of those that are reserved. */
 static void add_piece(struct ext4_move *m, u64 from, u32 len, u32 mixed)
 {
-	m->piece[m->pieces++] =
-		(struct ext4_moved){ .lblk = m->lblk, .from = from, .to = m->blk, .len = len, .mixed = mixed };
+	if (!m->swapped && !m->pieces)
+		m->first = m->lblk;
+	m->piece[m->pieces++] = (struct ext4_moved){
+		.lblk = m->lblk, .from = from, .to = m->blk, .len = len, .mixed = mixed
+	};
 	m->lblk += len;
 	m->blk += len;
 	m->len -= len;
@@ -314,13 +317,46 @@ int ext4_move_swap(struct ext4_move *m)
 		err = swap_piece(m, &m->piece[done], &taken);
 		done += taken;
 	}
+	m->swapped = m->swapped || done;
 	give_up(m, done);
 	return err;
 }
 
+/* One step. */
+static int pack_once(struct ext4_inode *ei, u64 *lblk)
+{
+	struct ext4_handle h;
+	int err =
+		ext4_begin(ext4_inode_super(ei), EXT4_CREDITS_CUT + EXT4_CREDITS_INODE, EXT4_REVOKES_CUT, &h);
+
+	if (err)
+		return err;
+	rw_write_lock(&ei->tree);
+	err = *lblk == EXT4_LBLK_END ? ext4_extent_shrink(&h, ei) : ext4_extent_pack(&h, ei, lblk);
+	rw_write_unlock(&ei->tree);
+	atomic_store(&ei->data_tid, h.jh.tid);
+	return ext4_map_end(&h, ei, err);
+}
+
+/* Fewer extents need fewer nodes. */
+static int pack(struct ext4_move *m)
+{
+	u64 at = m->first, end = EXT4_LBLK_END;
+	int err = 0;
+
+	if (!m->swapped || !has_extents(m->ei))
+		return 0;
+	while (at < m->lblk && !err)
+		err = pack_once(m->ei, &at);
+	return err ? err : pack_once(m->ei, &end);
+}
+
 int ext4_move_end(struct ext4_move *m)
 {
+	int err;
+
 	give_up(m, 0);
 	free(take(m->buf));
-	return settle(m);
+	err = settle(m);
+	return err ? err : pack(m);
 }
