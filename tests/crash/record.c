@@ -658,6 +658,24 @@ bool w_grow(struct run *r, u32 part)
 	return finish(r, !err);
 }
 
+bool w_defrag(struct run *r, const char *path)
+{
+	struct inode *inode;
+	u64 pos = 0, moved;
+	int err;
+
+	BEGIN(r, "defragment %s", path);
+	err = vfs_path(fs_vfs_sb(r->fs), NULL, path, false, &inode);
+	if (!err) {
+		while (!err && pos != ~0ull) {
+			err = vfs_defrag(inode, &pos, &moved);
+			r->moved_bytes += moved;
+		}
+		vfs_iput(inode);
+	}
+	return finish(r, done(r, err));
+}
+
 /* ---- files held open ---- */
 
 bool w_hold(struct run *r, u32 slot, const char *path)

@@ -265,6 +265,14 @@ static int leave(struct ext4_handle *h, struct ext4_move *m, const struct ext4_m
 	return err && err != -EUCLEAN ? ext4_abort(h->es, err) : err;
 }
 
+/* Fewer extents need fewer nodes: of those that lead to lblk one may go. Locks: tree W. */
+static int pack_at(struct ext4_handle *h, struct ext4_inode *ei, u64 *lblk)
+{
+	int err = has_extents(ei) ? ext4_extent_pack(h, ei, lblk) : 0;
+
+	return err || !has_extents(ei) ? err : ext4_extent_shrink(h, ei);
+}
+
 /* Locks: tree W. *taken: the new blocks are not reserved any more. */
 static int swap_locked(struct ext4_handle *h, struct ext4_move *m, const struct ext4_moved *p, bool *taken)
 {
@@ -274,8 +282,12 @@ static int swap_locked(struct ext4_handle *h, struct ext4_move *m, const struct 
 		return err;
 	*taken = true;
 	err = p->mixed ? remap_mixed(h, m->ei, p) : remap(h, m->ei, p->lblk, p->len, p->to);
-	if (!err)
-		return leave(h, m, p);
+	if (!err) {
+		u64 at = p->lblk;
+
+		err = leave(h, m, p);
+		return err ? err : pack_at(h, m->ei, &at);
+	}
 	undo = ext4_blocks_free(h, p->to, p->len, false);
 	return undo ? ext4_abort(h->es, undo) : err;
 }
@@ -286,8 +298,9 @@ static int swap_piece(struct ext4_move *m, const struct ext4_moved *p, bool *tak
 	struct ext4_handle h;
 	u32 path = EXT4_EXTENT_DEPTH_MAX * MAX(p->mixed, 1u);
 	int err = ext4_begin(ext4_inode_super(ei),
-			     2 * EXT4_CREDITS_INSERT + path + 3 * EXT4_CREDITS_GROUP + EXT4_CREDITS_INODE,
-			     ext4_jdata(ei) ? p->len : 0, &h);
+			     2 * EXT4_CREDITS_INSERT + path + 3 * EXT4_CREDITS_GROUP + EXT4_CREDITS_CUT +
+				     EXT4_CREDITS_INODE,
+			     EXT4_REVOKES_CUT + (ext4_jdata(ei) ? p->len : 0), &h);
 
 	if (err)
 		return err;
@@ -322,33 +335,27 @@ int ext4_move_swap(struct ext4_move *m)
 	return err;
 }
 
-/* One step. */
-static int pack_once(struct ext4_inode *ei, u64 *lblk)
-{
-	struct ext4_handle h;
-	int err =
-		ext4_begin(ext4_inode_super(ei), EXT4_CREDITS_CUT + EXT4_CREDITS_INODE, EXT4_REVOKES_CUT, &h);
-
-	if (err)
-		return err;
-	rw_write_lock(&ei->tree);
-	err = *lblk == EXT4_LBLK_END ? ext4_extent_shrink(&h, ei) : ext4_extent_pack(&h, ei, lblk);
-	rw_write_unlock(&ei->tree);
-	atomic_store(&ei->data_tid, h.jh.tid);
-	return ext4_map_end(&h, ei, err);
-}
-
-/* Fewer extents need fewer nodes. */
+/* Until nothing more can go of what was moved. */
 static int pack(struct ext4_move *m)
 {
-	u64 at = m->first, end = EXT4_LBLK_END;
+	struct ext4_inode *ei = m->ei;
+	u64 at = m->first;
 	int err = 0;
 
-	if (!m->swapped || !has_extents(m->ei))
-		return 0;
-	while (at < m->lblk && !err)
-		err = pack_once(m->ei, &at);
-	return err ? err : pack_once(m->ei, &end);
+	while (m->swapped && has_extents(ei) && at < m->lblk && !err) {
+		struct ext4_handle h;
+
+		err = ext4_begin(ext4_inode_super(ei), EXT4_CREDITS_CUT + EXT4_CREDITS_INODE,
+				 EXT4_REVOKES_CUT, &h);
+		if (err)
+			break;
+		rw_write_lock(&ei->tree);
+		err = pack_at(&h, ei, &at);
+		rw_write_unlock(&ei->tree);
+		atomic_store(&ei->data_tid, h.jh.tid);
+		err = ext4_map_end(&h, ei, err);
+	}
+	return err;
 }
 
 int ext4_move_end(struct ext4_move *m)

@@ -149,7 +149,8 @@ static void gather_on(const char *args, u32 mib, const char *fs_opts, bool deep)
 	now = kinds_of(a);
 	assert_memory_equal(now, kinds, FILE_BYTES / sb->block_bytes);
 	vfs_getattr(a, &after);
-	assert_true(after.blocks_512 <= before.blocks_512);
+	/* But for a node of the map or two, where what is unwritten and what is not take turns. */
+	assert_true(after.blocks_512 <= before.blocks_512 + 2 * MAX(sb->unit_bytes, sb->block_bytes) / 512);
 	assert_true(pieces(a) <= MAX(n / 20, (u64)2));
 	assert_int_equal(after.mtime.sec, before.mtime.sec);
 	assert_int_equal(after.mtime.nsec, before.mtime.nsec);
