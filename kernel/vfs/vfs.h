@@ -464,6 +464,8 @@ struct check_summary {
 	u32 block_bytes;
 	bool replayed; /* its log held what the volume did not have yet */
 	bool skipped;  /* it says that it is sound, and was not looked at any further (force) */
+	/* What another machine would have changed, had it the volume, and was seen not to change: for fs_claim. 0: nothing of the kind. */
+	u64 still;
 	char state
 		[64]; /* what it says of itself: "clean", "not cleanly unmounted, its journal was applied in memory" */
 };
@@ -495,9 +497,14 @@ struct mount_opts {
 	bool fresh;
 	/* One job for which nothing has to be durable before its end: transactions may be few and large. */
 	bool batch;
-	bool claimed; /* the caller has fs_type.claim's device, on which this lies: nobody has to be looked for */
+	bool claimed; /* the caller knows that no other machine has the volume (fs_type.claim): nobody has to be looked for */
 	/* Not NULL: what the clock says during this mount, and what chance is made from: the same calls give the same bytes. */
 	const struct mount_script *script;
+};
+
+struct fs_claim {
+	u64 still; /* check_summary.still of a look at the volume before: if it still is, that is not waited for again */
+	bool trial; /* on an overlay that is thrown away, to know what will be written: nobody is waited for */
 };
 
 struct fs_type {
@@ -539,9 +546,10 @@ struct fs_type {
 	int (*settle)(struct blkdev **devs, u32 n, const struct mount_opts *mount);
 	/*
 	 * For who changes a volume without mounting it: no other machine takes it as long as *out, a device over dev, is there. -EBUSY: one has
-	 * it, err_text names it; that may take some seconds to find out. *out NULL: the volume has no such protection. NULL: no volume has.
+	 * it, err_text names it; that may take some seconds to find out. *out NULL: the volume has no such protection. -EUCLEAN: it is too
+	 * damaged to tell. NULL: no volume has such.
 	 */
-	int (*claim)(struct blkdev *dev, struct blkdev **out);
+	int (*claim)(struct blkdev *dev, const struct fs_claim *how, struct blkdev **out);
 	/*
 	 * After rounds of mending: what overlays over the devices hold goes to these by way of the volume's own log, so that after a crash
 	 * all of it is there or nothing; but the first superblock, with which the volume needs its log until the caller has written it. *done
@@ -613,12 +621,14 @@ struct inode {
 	struct timespec64 atime, mtime, ctime, btime; /* [attr] [read_inode] */
 	bool times_seen;                              /* [attr] somebody looked at them since they moved */
 	/* vfs's own: */
-	struct tail *_Atomic tail;    /* [lock W and map_lock W to change] */
-	_Atomic u64 tail_from;        /* [lock W to change] bytes from here on are in memory only; ~0: none */
-	u32 tail_512;                 /* [attr] blocks that blocks_512 does not count yet */
-	struct list lazy[LAZY_KINDS]; /* [lazies] */
+	struct tail *_Atomic tail; /* [lock W and map_lock W to change] */
+	_Atomic u64 tail_from; /* [lock W to change] bytes from here on are in memory only; ~0: none. Without
+				       * a tail: they are on their way */
+	u32 tail_512;          /* [attr] blocks that blocks_512 does not count yet */
+	struct list lazy[LAZY_KINDS];  /* [lazies] */
 	u64 lazy_since_ns[LAZY_KINDS]; /* [lazies] */
 	_Atomic int lazy_err;          /* of what was written later, for the next fsync */
+	_Atomic int answered_err;      /* of what was answered before it failed, for the next write as well */
 	_Atomic u32 refs;
 	_Atomic u32 state;
 	struct inode *hash_next;     /* [icache shard] */
@@ -669,6 +679,20 @@ void inode_touch(struct inode *inode, u32 which);
 static inline u64 inode_disk_size(const struct inode *inode)
 {
 	return MIN(atomic_load(&inode->size_bytes), atomic_load(&inode->tail_from));
+}
+/*
+ * How far a file may be read at this moment: the tail stage has what is not on the device, and nobody has what is on
+ * its way there. Locks: map_lock, or lock.
+ */
+static inline u64 inode_readable_size(const struct inode *inode)
+{
+	u64 size = atomic_load(&inode->size_bytes), from;
+
+	if (inode->tail)
+		return size;
+	/* Set before the size grows. */
+	from = atomic_load(&inode->tail_from);
+	return MIN(size, from);
 }
 /* For set_size: the file is so long, and the volume may say so. */
 void inode_set_size(struct inode *inode, u64 size_bytes);
@@ -751,6 +775,18 @@ int vfs_read(struct inode *inode, u64 off_bytes, void *buf, u64 len_bytes, u64 *
 /* *done may be short on error: then 0 is returned and the next call says why. */
 int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes, u32 flags,
 	      u64 *done) __must_check;
+/*
+ * As vfs_write for somebody who waits for the answer alone: a large piece that makes the file longer is answered as soon as its place is
+ * sure, by give(), with `done` all of it; the device gets the bytes afterwards, and whoever reads them, changes the file or wants
+ * it durable waits until it has. When it cannot take them, the file ends where the volume says, and the next write and the next fsync say why.
+ * answer->given tells after the return that it was; then the result is 0.
+ */
+struct write_answer {
+	void (*give)(struct write_answer *answer, u64 done);
+	bool given;
+};
+int vfs_write_answered(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes, u32 flags,
+		       struct write_answer *answer, u64 *done) __must_check;
 int vfs_truncate(struct inode *inode, u64 size_bytes) __must_check;
 /* mode: FALLOC_FL_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE; others -EOPNOTSUPP. */
 int vfs_fallocate(struct inode *inode, u32 mode, u64 off_bytes, u64 len_bytes) __must_check;

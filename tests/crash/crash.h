@@ -131,6 +131,9 @@ struct volume {
 	bool some_journalled; /* every second file is +j */
 	u64 made_bytes;       /* how long mke2fs makes it, so that it can grow; 0: all of it */
 	const char *extended; /* more words for mke2fs -E, after a comma; NULL: none */
+	bool fold;            /* the root directory folds case, and all below; names are spelled in any way */
+	u64 log_bytes;        /* the log is a device of its own, so long; 0: it lies on the volume */
+	u32 log_compat, log_incompat; /* features of the log besides its own */
 };
 const struct volume *volume_find(const char *name);
 const struct volume *volumes(void);
@@ -138,8 +141,9 @@ const struct volume *volumes(void);
 struct run {
 	const struct volume *volume;
 	u64 seed;
-	u64 bytes;
-	u8 *before; /* the image when recording began */
+	u64 bytes;       /* of the device that is recorded */
+	u64 split_bytes; /* the volume's on it, the log's device being the rest; 0: it is all the volume */
+	u8 *before;      /* the image when recording began */
 	struct blkdev *fault;
 	struct fs *fs; /* NULL when the workload is over */
 	struct model model;
@@ -150,13 +154,16 @@ struct run {
 	char *wrong;
 };
 
-/* 0, or -errno with a message on stderr. no_flush: flushes and FUA are lost on the way. */
+/* 0, or -errno with a message on stderr. no_flush: as mount_whole's. */
 int run_start(struct run *r, const struct volume *v, u64 seed, bool no_flush);
 /* Compares what is shown with the model, and unmounts. */
 int run_stop(struct run *r);
 void run_free(struct run *r);
 /* Records a mount and unmount of r->before. NULL, or what went wrong (freed by the caller). */
 char *run_mount(struct run *r);
+/* The volume on whole, which has the log's device behind it from split_bytes on unless that is 0. no_flush: the volume's device forgets
+ * every flush and FUA, the log's does not. */
+int mount_whole(struct blkdev *whole, u64 split_bytes, bool no_flush, struct fs **out);
 /* What a workload calls. An unexpected result ends up in r->wrong, and what follows does nothing. False: it was not done. */
 /* What forgets every flush and FUA on the way to lower. */
 int lossy_new(struct blkdev *lower, struct blkdev **out);
@@ -219,8 +226,8 @@ struct state {
 /* What is durable grows with the cut: states come in order of cut. */
 struct replay {
 	const struct run *run;
-	u64 count;   /* of records */
-	u64 applied; /* records [0, applied) are in `durable` */
+	u64 count;      /* of records */
+	u64 applied[2]; /* records [0, applied) of the volume, of the log's device, are in `durable` */
 	u8 *durable;
 };
 int replay_init(struct replay *p, const struct run *r);
@@ -234,12 +241,15 @@ void replay_make(struct replay *p, const struct state *s, u8 *image);
 struct judge {
 	int fd;
 	u8 *image;
-	u64 bytes;
+	u64 bytes, split_bytes; /* as struct run */
+	bool fold;
 	char path[64]; /* of the image, for other programs */
 	char dir[64];  /* where the kernel mounts it */
 	bool can_mount;
 };
 int judge_init(struct judge *j, u64 bytes);
+/* COMMAND as a shell runs it, with $log for the log's device if there is one (freed by the caller). */
+int judge_run_program(const struct judge *j, const char *command, char **said);
 void judge_free(struct judge *j);
 /* Each works on j->image, and spoils it. NULL, or what is wrong (freed by the caller). */
 char *judge_ours(struct judge *j, struct model *m, u64 cut);

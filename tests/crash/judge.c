@@ -36,14 +36,35 @@ void judge_free(struct judge *j)
 		rmdir(j->dir);
 }
 
+int judge_run_program(const struct judge *j, const char *command, char **said)
+{
+	char line[1024];
+
+	if (!j->split_bytes)
+		return program_run(command, said);
+	snprintf(line, sizeof(line),
+		 "log=$(losetup --show -f -o %llu %s) || exit 99; { %s; }; code=$?; losetup -d $log; exit "
+		 "$code",
+		 (unsigned long long)j->split_bytes, j->path, command);
+	return program_run(line, said);
+}
+
+/* e2fsck with its words and, where the log is elsewhere, where that is. */
+static int e2fsck(const struct judge *j, const char *words, char **said)
+{
+	char command[160];
+
+	snprintf(command, sizeof(command), "e2fsck %s%s %s", words, j->split_bytes ? " -j $log" : "",
+		 j->path);
+	return judge_run_program(j, command, said);
+}
+
 /* e2fsck -fn finds nothing. */
 static char *clean(struct judge *j, const char *after)
 {
-	char command[128], *said, *wrong = NULL;
-	int code;
+	char *said, *wrong = NULL;
+	int code = e2fsck(j, "-fn", &said);
 
-	snprintf(command, sizeof(command), "e2fsck -fn %s", j->path);
-	code = program_run(command, &said);
 	if (code)
 		wrong = say("e2fsck -fn after %s: exit code %d\n%s", after, code, said ? said : "");
 	free(said);
@@ -74,10 +95,12 @@ char *judge_ours(struct judge *j, struct model *m, u64 cut)
 
 	if (err)
 		return say("opening the image: %s", err_text());
-	err = fs_vfs_on("ext4", dev, &fs);
+	err = mount_whole(dev, j->split_bytes, false, &fs);
 	blkdev_put(dev);
 	if (err)
 		return say("our mount: %s: %s", strerror(-err), err_text());
+	if (j->fold)
+		fs_spell_otherwise(fs);
 	wrong = model_judge(m, fs, cut);
 	if (!wrong)
 		wrong = change(fs);
@@ -102,6 +125,8 @@ static bool contains(const char *s, const char *what)
 /* What replaying a journal and finishing orphans says. */
 static bool line_allowed(const char *line, const char *before)
 {
+	/* The number that the log's device has today. */
+	static const char hint[] = "Superblock hint for external superblock should be ";
 	static const char present[] = "Feature orphan_present is set but orphan file is clean.";
 	bool asked = begins(before, present) || begins(before, "Orphan file (inode ");
 
@@ -109,18 +134,16 @@ static bool line_allowed(const char *line, const char *before)
 	       contains(line, "recovering journal") || begins(line, "Clearing orphaned inode ") ||
 	       begins(line, "Truncating orphaned inode ") || begins(line, present) ||
 	       (begins(line, "Orphan file (inode ") && contains(line, " is not clean.")) ||
-	       (asked && !strcmp(line, "Clear? yes")) || contains(line, "FILE SYSTEM WAS MODIFIED") ||
-	       contains(line, "% non-contiguous), ");
+	       (asked && !strcmp(line, "Clear? yes")) || begins(line, hint) ||
+	       contains(line, "FILE SYSTEM WAS MODIFIED") || contains(line, "% non-contiguous), ");
 }
 
 char *judge_e2fsck(struct judge *j)
 {
-	char command[128], *said, *wrong = NULL, *line, *rest;
+	char *said, *wrong = NULL, *line, *rest;
 	const char *before = "";
-	int code;
+	int code = e2fsck(j, "-fy", &said);
 
-	snprintf(command, sizeof(command), "e2fsck -fy %s", j->path);
-	code = program_run(command, &said);
 	if (code & ~1)
 		wrong = say("e2fsck -fy: exit code %d\n%s", code, said ? said : "");
 	for (rest = said; !wrong && rest && (line = strsep(&rest, "\n")); before = line)
@@ -134,12 +157,19 @@ char *judge_e2fsck(struct judge *j)
 
 char *judge_kernel(struct judge *j, struct model *m, u64 cut)
 {
-	char command[256], *said, *wrong;
+	char command[512], *said, *wrong;
 	struct fs *fs;
 	int code;
 
-	snprintf(command, sizeof(command), "mount -t ext4 -o loop %s %s", j->path, j->dir);
-	code = program_run(command, &said);
+	if (j->split_bytes)
+		snprintf(command, sizeof(command),
+			 "vol=$(losetup --show -f --sizelimit %llu %s) && { mount -t ext4 -o "
+			 "journal_path=$log $vol %s; code=$?; losetup -d $vol; [ $code = 0 ]; }",
+			 (unsigned long long)j->split_bytes, j->path, j->dir);
+	else
+		snprintf(command, sizeof(command), "mount -t ext4 -o loop %s %s", j->path, j->dir);
+	/* Loop devices stay for as long as they are mounted. */
+	code = judge_run_program(j, command, &said);
 	if (code) {
 		wrong = say("the kernel's mount: %s", said);
 		free(said);

@@ -211,7 +211,7 @@ static void big_unlink(struct run *r, u64 *seed)
 
 static void xattrs(struct run *r, u64 *seed)
 {
-	bool outside = !strcmp(r->volume->name, "ea-inode");
+	bool outside = strstr(r->volume->args, "ea_inode");
 	u32 most = outside ? 20000 : !strcmp(r->volume->name, "4k") ? 3000 : 500;
 	char path[64], name[32];
 

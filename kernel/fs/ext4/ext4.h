@@ -138,6 +138,7 @@ struct ext4_super {
 	} data_mode;
 	_Atomic u64 errors_recorded; /* [super_lock to change] of health's corrupt_count, in es->disk */
 	bool from_copy;              /* the superblock is a copy's */
+	bool half_written;           /* its checksum is wrong, and there is no copy to compare it with */
 	bool was_valid;              /* the superblock said that it is clean when it was opened */
 	bool discard;                /* tell the device what was freed */
 	bool fresh;                  /* [const] mount_opts.fresh */
@@ -1437,14 +1438,14 @@ int ext4_orphan_cleanup(struct ext4_super *es, u32 *count) __must_check;
 
 /* NULL, or what is wrong with the block. csum: it has a checksum, of this seed. */
 const char *ext4_mmp_wrong(u32 seed, bool csum, const struct ext4_disk_mmp *m);
-/* For who only reads. -EBUSY, naming machine, device and time, when another machine has the volume mounted. May wait for some seconds. */
-int ext4_mmp_check(struct ext4_super *es) __must_check;
+/* For who only reads. -EBUSY, naming machine, device and time, when another machine has the volume mounted. May wait for some seconds: *still. */
+int ext4_mmp_check(struct ext4_super *es, u64 *still) __must_check;
 /*
  * The volume becomes ours: -EBUSY as above. *out: a device over es's, through which it is to be written; the volume is ours as
- * long as the device is there. Should another take it all the same, writes fail from then on. fsck: it is checked, not mounted. NULL: it has no
- * such protection. -EUCLEAN: its protection is damaged.
+ * long as the device is there. Should another take it all the same, writes fail from then on. NULL: it has no such protection. check: it is
+ * checked; NULL: it is mounted. -EUCLEAN: its protection is damaged.
  */
-int ext4_mmp_take(struct ext4_super *es, bool fsck, struct blkdev **out) __must_check;
+int ext4_mmp_take(struct ext4_super *es, const struct fs_claim *check, struct blkdev **out) __must_check;
 /* es, which lies on such a device, is aborted when the volume is lost; until `watch` is false. Nothing to do on another device. */
 void ext4_mmp_watch(struct ext4_super *es, bool watch);
 
@@ -1536,7 +1537,9 @@ int ext4_options_check(const char *fs_opts) __must_check;
 
 /* ---- sb.c ---- */
 
-/* The first copy of the superblock that can be believed; its place. On error *out has what was read last, or zeros. */
+/* Its journal is the one that a volume has only while it is mended. */
+bool ext4_sb_has_spare(const struct ext4_disk_super *d);
+/* The first copy of the superblock that can be believed; its place. A half-written one of a volume that has no copies keeps its wrong checksum. On error *out has what was read last, or zeros. */
 int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_disk_super *out,
 		 u64 *off_bytes) __must_check;
 /* The nth good copy, from 0 on, of those where mke2fs puts the first when nobody asks for other groups. -EINVAL: there is none. */
@@ -1573,7 +1576,8 @@ int ext4_grow(struct super_block *sb, u64 size_bytes, struct grown *out);
 int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
 		    struct ext4_super **out) __must_check;
 /* fs_type.claim */
-int ext4_claim(struct blkdev *dev, const struct fs_type *type, struct blkdev **out) __must_check;
+int ext4_claim(struct blkdev *dev, const struct fs_type *type, const struct fs_claim *check,
+	       struct blkdev **out) __must_check;
 
 /* ---- relabel.c ---- */
 

@@ -56,8 +56,10 @@ bool ext4_write_refused(const struct ext4_super *es, struct text *why)
 			 es->vfs.dev->sector_bytes);
 	else if (bad)
 		text_add(why, "%u group descriptors are damaged: check it first", bad);
-	else if (es->from_copy)
+	else if (es->from_copy || es->half_written)
 		text_add(why, "its superblock is damaged: check it first");
+	else if (ext4_sb_has_spare(&es->disk))
+		text_add(why, "a check that mended it was broken off: check it again");
 	else if (ext4_has_compat(es, EXT4_COMPAT_HAS_JOURNAL) && !ext4_journal_is_here(es))
 		text_add(why, "its journal is on another device (--journal names it)");
 	text_free(&names);

@@ -725,6 +725,7 @@ static void check_twice(struct ck *ck, const struct ck_inode *ci, struct ck_ino 
 	check_used(ck, &own, in);
 	if (own.changed)
 		ck_inode_put(ck, &own);
+	ck->no_room |= own.no_room;
 	if (own.no_room)
 		ck_not_mended(ck, ci->askew ? CK_BLOCK_ASKEW : CK_BLOCK_TWICE, ci->ino,
 			      "there is no room for copies");
