@@ -49,12 +49,12 @@ struct defrag {
 
 /* ---- saying ---- */
 
-/* 0: it could not be better; 100: a break that need not be for every MiB, or more of them. */
+/* 0: it could not be better; 50: one break that need not be for each MiB; towards 100 with more of them. */
 static u32 score(u64 pieces, u64 best, u64 bytes)
 {
 	u64 mib = MAX(bytes >> 20, 1ull), more = pieces - MIN(best, pieces);
 
-	return more >= mib ? 100 : (u32)(100 * more / mib);
+	return (u32)(100 * more / (more + mib));
 }
 
 static void bar_clear(struct defrag *d)

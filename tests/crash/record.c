@@ -762,18 +762,16 @@ bool w_grow(struct run *r, u32 part)
 
 bool w_defrag(struct run *r, const char *path)
 {
-	struct inode *inode;
-	u64 pos = 0, moved;
+	struct fs_file f;
+	u64 moved;
 	int err;
 
 	BEGIN(r, "defragment %s", path);
-	err = vfs_path(fs_vfs_sb(r->fs), NULL, path, false, &inode);
+	err = fs_open(r->fs, path, O_RDONLY, 0, &f);
 	if (!err) {
-		while (!err && pos != ~0ull) {
-			err = vfs_defrag(inode, &pos, &moved);
-			r->moved_bytes += moved;
-		}
-		vfs_iput(inode);
+		err = FS_CALL(r->fs, defrag, &f, &moved);
+		r->moved_bytes += moved;
+		fs_close(r->fs, &f);
 	}
 	return finish(r, done(r, err));
 }

@@ -1,7 +1,7 @@
 /*
  * Files in fewer pieces: which parts of a file are worth moving, and where to.
  *
- * A piece is what lies in one on the volume, in the order of the file; what is long already stays. A part is some pieces in a row, together no
+ * A piece is what lies in one on the volume, in the order of the file, or but for holes whose places are kept free; what is long already stays. A part is some pieces in a row, together no
  * longer than a group. All that it needs is reserved before anything is copied (as little as it takes to see that it is no good), and only
  * when the place is in fewer pieces than what is there the part is moved (move.c), else all is given back. Where a large part finds no such place,
  * smaller ones are tried.
@@ -71,7 +71,8 @@ static int next_piece(struct walk *w, struct piece *out)
 		pblk = w->run.pblk + (w->lblk - w->run.lblk);
 		len = w->run.lblk + w->run.len - w->lblk;
 		first = pblk >> bits;
-		if (out->clusters && first != w->last && first != w->last + 1)
+		if (out->clusters && first != w->last && first != w->last + 1 &&
+		    first - w->last != (w->lblk >> bits) - (counted - 1))
 			return 0;
 		if (!out->clusters)
 			out->from = w->lblk >> bits << bits;
