@@ -197,6 +197,18 @@ struct file_digest {
 	u8 bytes[DIGEST_MAX_BYTES];
 };
 
+/* In how many pieces a file lies on its device. */
+struct fragments {
+	u64 blocks; /* in block_bytes */
+	u64 pieces; /* where one ends a reader of the whole file has to go elsewhere */
+	u64 best;   /* the fewest that there could be */
+};
+
+/* A part of a file under way to a place where it is in fewer pieces. The module's goes on behind it. */
+struct defrag_part {
+	u64 moved_bytes;
+};
+
 /* ---- data mapping ---- */
 
 enum map_kind {
@@ -267,6 +279,22 @@ struct super_ops {
 	void (*put_super)(struct super_block *sb);
 };
 
+/*
+ * Parts of a file go to where they lie in fewer pieces: begin; copy and swap, as long as there is something to copy; end. The file may
+ * change between two swaps, not between copy and swap. At no time, a crash included, does it read otherwise than before.
+ */
+struct defrag_ops {
+	/* The first part worth it from *pos_bytes on has a place set aside: *out, and *pos_bytes is behind it. NULL: up to *pos_bytes there is none; ~0:
+	 * up to the end. Locks: lock W, map_lock R. */
+	int (*begin)(struct inode *inode, u64 *pos_bytes, struct defrag_part **out);
+	/* The next few MiB are at their new place too. 1. 0: there is nothing left. Locks: lock W, map_lock R. */
+	int (*copy)(struct inode *inode, struct defrag_part *part);
+	/* They are the file's there, and no more where they were. Locks: lock W, map_lock W. */
+	int (*swap)(struct inode *inode, struct defrag_part *part);
+	/* What was set aside and not used is given back; also after an error. Locks: lock W. */
+	int (*end)(struct inode *inode, struct defrag_part *part);
+};
+
 /* Who keeps times: a module sets ctime and mtime of the inode and its directories in create, link, unlink, rename,
  * commit, unmap, prealloc, set_size, setxattr and set_acl, in the same transaction; setattr sets exactly what it is told. */
 struct inode_ops {
@@ -331,6 +359,10 @@ struct inode_ops {
 	/* The file is size_bytes long (inode_set_size). When that is shorter than before, unmap(end, ~0) of what lies beyond follows,
 	 * and the module sees to it that a crash in between completes it. Locks: lock W, map_lock W. */
 	int (*set_size)(struct inode *inode, u64 size_bytes);
+	/* How the file lies. NULL: -EOPNOTSUPP. Locks: map_lock R. */
+	int (*fragments)(struct inode *inode, struct fragments *out);
+	/* NULL: the file stays where it is. */
+	const struct defrag_ops *defrag;
 	/* Whether content may be read (`write`: changed) at all, when a file is opened or changed by its path. NULL: yes. Locks: none. */
 	int (*may_open)(const struct inode *inode, bool write);
 	/* A writer has closed it: what was set aside for more of it may be given back. Others may be writing still. NULL: nothing to do.
@@ -791,6 +823,15 @@ int vfs_copy_range(struct inode *in, u64 in_off, struct inode *out, u64 out_off,
 /* The mappings that meet the range, in order, holes included. emit returns 0 to go on. */
 int vfs_extents(struct inode *inode, u64 off_bytes, u64 len_bytes,
 		int (*emit)(void *ctx, const struct mapping *m), void *ctx) __must_check;
+/* -EOPNOTSUPP: the module does not tell. */
+int vfs_fragments(struct inode *inode, struct fragments *out) __must_check;
+/* Why the file is not to be moved on its device; NULL: it may be. Locks: none. */
+const char *vfs_defrag_refused(struct inode *inode);
+/*
+ * One part of the file, at *pos_bytes or behind that, goes to where it is in fewer pieces, if there is such a place; *pos_bytes goes on behind it: ~0 when there is
+ * nothing left to look at. Others may read and write the file meanwhile. *moved_bytes is good on error too. -EPERM: see vfs_defrag_refused.
+ */
+int vfs_defrag(struct inode *inode, u64 *pos_bytes, u64 *moved_bytes) __must_check;
 int vfs_fsync(struct inode *inode, bool data_only) __must_check;
 /* By what each read of the file is checked. -ENODATA: it is not. */
 int vfs_digest(struct inode *inode, struct file_digest *out) __must_check;

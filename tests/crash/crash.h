@@ -149,7 +149,8 @@ struct run {
 	struct model model;
 	struct fs_file held[FILE_OPEN];
 	u32 held_id[FILE_OPEN];
-	bool full; /* -ENOSPC is expected */
+	bool full;       /* -ENOSPC is expected */
+	u64 moved_bytes; /* by w_defrag */
 	char *wrong;
 };
 
@@ -189,6 +190,8 @@ bool w_fsync(struct run *r, const char *path);
 bool w_sync(struct run *r);
 /* The volume becomes longer, by `part` of 16 parts of what it does not have. */
 bool w_grow(struct run *r, u32 part);
+/* In fewer pieces, if that can be. */
+bool w_defrag(struct run *r, const char *path);
 /* Keeps the file open in a slot; it may lose its names. */
 bool w_hold(struct run *r, u32 slot, const char *path);
 bool w_held_write(struct run *r, u32 slot, u64 off, u64 len);

@@ -829,6 +829,22 @@ bool w_grow(struct run *r, u32 part)
 	return finish(r, !err);
 }
 
+bool w_defrag(struct run *r, const char *path)
+{
+	struct fs_file f;
+	u64 moved;
+	int err;
+
+	BEGIN(r, "defragment %s", path);
+	err = fs_open(r->fs, path, O_RDONLY, 0, &f);
+	if (!err) {
+		err = FS_CALL(r->fs, defrag, &f, &moved);
+		r->moved_bytes += moved;
+		fs_close(r->fs, &f);
+	}
+	return finish(r, done(r, err));
+}
+
 /* ---- files held open ---- */
 
 bool w_hold(struct run *r, u32 slot, const char *path)
