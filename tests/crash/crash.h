@@ -137,6 +137,8 @@ struct volume {
 };
 const struct volume *volume_find(const char *name);
 const struct volume *volumes(void);
+/* An image in memory, the caller's to free; formatted once in a row. 0, or -errno with a message on stderr. */
+int volume_make(const struct volume *v, u8 **out);
 
 struct run {
 	const struct volume *volume;

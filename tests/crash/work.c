@@ -443,10 +443,11 @@ static void defrags(struct run *r, u64 *seed)
 }
 
 static const struct work table[] = {
-	{ "names", names },     { "append", append }, { "overwrite", overwrite },   { "truncate", truncates },
-	{ "punch", punch },     { "dirs", dirs },     { "big-unlink", big_unlink }, { "xattrs", xattrs },
-	{ "orphans", orphans }, { "enospc", enospc }, { "mixed", mixed },           { "grow", grows },
-	{ "owners", owners },   { "defrag", defrags },  { NULL, NULL },
+	{ "names", names },           { "append", append },  { "overwrite", overwrite },
+	{ "truncate", truncates },    { "punch", punch },    { "dirs", dirs },
+	{ "big-unlink", big_unlink }, { "xattrs", xattrs },  { "orphans", orphans },
+	{ "enospc", enospc },         { "mixed", mixed },    { "grow", grows },
+	{ "owners", owners },         { "defrag", defrags }, { NULL, NULL },
 };
 
 const struct work *works(void)
