@@ -433,20 +433,6 @@ void ck_orphan_file_empty(struct ck *ck)
 		ck_orphans_done(ck);
 }
 
-/* As long as somebody else has some of its blocks it waits for a round in which the others have copies. */
-static void clear_orphans_here(struct ck *ck)
-{
-	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
-	u32 blocks;
-	bool shared;
-
-	if (!ei || orphan_file_load(ck, ei, &blocks))
-		return;
-	(void)orphan_blocks(ck, ei, blocks, &shared);
-	if (!shared && !orphans_clear(ck, ei, blocks))
-		ck_orphans_done(ck);
-}
-
 /* In an inode of its own: what was called the orphan file may be anybody's. */
 static void make_orphan_file(struct ck *ck)
 {
@@ -475,6 +461,25 @@ static void make_orphan_file(struct ck *ck)
 	}
 	ext4_mkfs_free(&p);
 	ck_orphans_done(ck);
+}
+
+/* As long as somebody else has some of its blocks it waits for a round in which the others have copies. */
+static void clear_orphans_here(struct ck *ck)
+{
+	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
+	bool shared = false;
+	u32 blocks;
+
+	if (ei && !orphan_file_load(ck, ei, &blocks)) {
+		(void)orphan_blocks(ck, ei, blocks, &shared);
+		if (shared)
+			return;
+		if (!orphans_clear(ck, ei, blocks)) {
+			ck_orphans_done(ck);
+			return;
+		}
+	}
+	make_orphan_file(ck);
 }
 
 /* ---- multiple mount protection ---- */
