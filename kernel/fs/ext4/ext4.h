@@ -800,6 +800,8 @@ int ext4_htree_search(struct ext4_inode *dir, const struct ext4_want *want,
 u32 ext4_value_hash(const struct ext4_super *es, const void *value, u32 len);
 /* The inode's value is this owner's alone: volumes of old noted him instead of a hash and a count. */
 bool ext4_value_is_owned(const struct ext4_inode *ei, const struct ext4_inode *owner);
+/* The number may be a value's: it is none that the volume needs itself. */
+bool ext4_value_ino_ok(const struct ext4_super *es, u32 ino);
 /* The value of `len` bytes in inode `ino`; only if its hash is right. Not ext4_read_content: it may be in the cache alone. */
 int ext4_value_read(struct ext4_inode *owner, u32 ino, void *value, u32 len) __must_check;
 
@@ -1279,8 +1281,13 @@ int ext4_xattr_room(struct ext4_inode *ei, u32 index, const char *name, u32 name
 int ext4_xattr_shed(struct ext4_inode *ei) __must_check;
 /* How many attributes have values in inodes of their own. Locks: vfs.lock. */
 int ext4_xattr_values(struct ext4_inode *ei, u32 *count) __must_check;
-/* All attributes outside of the inode go: before it is freed; values, but for a few, were shed before. 1 revoke. The inode is not written. */
-int ext4_xattr_drop(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
+/* All attributes outside of the inode go, before it is freed. 1 revoke. The inode is not written. */
+enum ext4_xattr_drop {
+	EXT4_DROP_NEW,    /* of a new inode, with its few values: EXT4_CREDITS_VALUE_PUT each */
+	EXT4_DROP_SHED,   /* values were shed before; -EAGAIN: nothing was done, there are others */
+	EXT4_DROP_ANYWAY, /* what cannot be shed is lost to the volume */
+};
+int ext4_xattr_drop(struct ext4_handle *h, struct ext4_inode *ei, enum ext4_xattr_drop how) __must_check;
 void ext4_xattr_cache_free(struct ext4_super *es);
 int ext4_setxattr(struct inode *inode, const char *name, const void *value, u32 len, u32 flags);
 /* What an ACL (NULL: none) of a new inode costs beside EXT4_CREDITS_NEW_INODE. */
