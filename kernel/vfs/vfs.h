@@ -1,5 +1,5 @@
 /*
- * The virtual file system: what the host (FUSE adapter, tools, engines) calls, and what a file system module
+ * The virtual file system (longer: all that the layer shows): what the host (FUSE adapter, tools, engines) calls, and what a file system module
  * provides. Everything hangs from a super_block; two volumes in one process do not meet.
  *
  * Objects
@@ -171,6 +171,24 @@ struct quota {
 /* As subvolume_fn. */
 typedef int (*quota_fn)(void *ctx, const struct quota *q);
 
+/* What is to change: of the limits of one id, or for how long more than soft limits may be used by any of its kind. */
+#define QUOTA_SET_SPACE_SOFT   0x1u
+#define QUOTA_SET_SPACE_HARD   0x2u
+#define QUOTA_SET_INODES_SOFT  0x4u
+#define QUOTA_SET_INODES_HARD  0x8u
+#define QUOTA_SET_SPACE_GRACE  0x10u
+#define QUOTA_SET_INODES_GRACE 0x20u
+struct quota_set {
+	u32 valid; /* QUOTA_SET_* */
+	u32 id;
+	u64 space_soft_kib, space_hard_kib, inodes_soft, inodes_hard;
+	u32 space_grace_sec, inodes_grace_sec;
+};
+/* For how long more than a soft limit may be used. */
+struct quota_grace {
+	u32 space_sec, inodes_sec;
+};
+
 /* A hash that stands for a file's whole content; which one, by the numbers of linux/fsverity.h. */
 #define DIGEST_MAX_BYTES 64u
 struct file_digest {
@@ -243,7 +261,10 @@ struct super_ops {
 	/* The trees of files that the volume has, the shown one among them, by id. NULL: there is no such thing. */
 	int (*subvolumes)(struct super_block *sb, subvolume_fn emit, void *ctx);
 	/* Usage and limits, by id. -EOPNOTSUPP: this kind is not counted. NULL: none is. */
-	int (*quota)(struct super_block *sb, enum quota_kind kind, quota_fn emit, void *ctx);
+	int (*quota)(struct super_block *sb, enum quota_kind kind, struct quota_grace *grace, quota_fn emit,
+		     void *ctx);
+	/* Limits. -EOPNOTSUPP: this kind is not counted. NULL: none is. Locks: none held. */
+	int (*set_quota)(struct super_block *sb, enum quota_kind kind, const struct quota_set *set);
 	/* Tells the device which of the bytes [off, off + len) of the volume are free, in pieces of at least min_bytes. NULL: -EOPNOTSUPP. */
 	int (*trim)(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes, u64 *trimmed_bytes);
 	/* The volume, in use or not, becomes so long, the device too where it can be; 0: as long as the device. Perhaps a little less; or, when
@@ -724,7 +745,9 @@ int vfs_grow(struct super_block *sb, u64 size_bytes, struct grown *out) __must_c
 /* See super_ops. -EOPNOTSUPP. */
 int vfs_subvolumes(struct super_block *sb, subvolume_fn emit, void *ctx) __must_check;
 /* What the volume keeps count of, by id. -EOPNOTSUPP: nothing of the kind. */
-int vfs_quota(struct super_block *sb, enum quota_kind kind, quota_fn emit, void *ctx) __must_check;
+int vfs_quota(struct super_block *sb, enum quota_kind kind, struct quota_grace *grace, quota_fn emit,
+	      void *ctx) __must_check;
+int vfs_set_quota(struct super_block *sb, enum quota_kind kind, const struct quota_set *set) __must_check;
 /* The volume stays as a power cut at this moment would leave it; it is still shown. */
 void vfs_shutdown(struct super_block *sb);
 

@@ -12,7 +12,7 @@
  *
  * What is legal after a crash
  *   names    exactly as after operation k, for one k between the last one that an fsync or sync made sure and the last one that had
- *            begun: names, types, owners (a file's owner is its number here), modes, link counts, targets, attributes
+ *            begun: names, types, owners (a file's owner is its number here), groups, modes, link counts, targets, attributes
  *   size     one that the file had since its last fsync, or lies between the sizes before and after a write
  *   bytes    each is one that the file held there since its last fsync, zero where it was never written, was cut off or punched
  * Each file's bytes are its own, made from its number and the operation that wrote them; free space is filled with a stamp.
@@ -62,9 +62,9 @@ struct xattr {
 	char name[40];
 	u32 op, len; /* the value is pattern(id, op), len bytes */
 };
-/* A file of any type. Its number is its owner on the volume. */
+/* A file of any type. Its number is its owner on the volume, and its group in the beginning. */
 struct mfile {
-	u32 id, mode, nlink;
+	u32 id, mode, nlink, gid;
 	char *target;
 	u64 size;
 	u32 touched; /* the last operation that changed the inode */
@@ -181,6 +181,9 @@ bool w_punch(struct run *r, const char *path, u64 off, u64 len);
 bool w_zero(struct run *r, const char *path, u64 off, u64 len);
 bool w_prealloc(struct run *r, const char *path, u64 off, u64 len, bool keep_size);
 bool w_chmod(struct run *r, const char *path, u32 mode);
+bool w_chgrp(struct run *r, const char *path, u32 gid);
+/* The file is of the project; inherits: what is made in the directory too. */
+bool w_project(struct run *r, const char *path, u32 project, bool inherits);
 bool w_setxattr(struct run *r, const char *path, const char *name, u32 len);
 bool w_removexattr(struct run *r, const char *path, const char *name);
 bool w_fsync(struct run *r, const char *path);

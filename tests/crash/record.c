@@ -1,5 +1,5 @@
 /*
- * Recording a workload: the volume, the stack memory → fault → mount, and the operations. Each operation is noted in the model with
+ * Recording a workload (longer: the table of volumes, and each operation): the volume, the stack memory → fault → mount, and the operations. Each operation is noted in the model with
  * the number of records before it began and when it had returned.
  */
 #include "crash.h"
@@ -127,6 +127,19 @@ static const struct volume table[] = {
 		  "super,large_file,huge_file,dir_nlink,extra_isize,quota,project -J size=1 -N 2048",
 	  .bytes = 12 << 20,
 	  .extended = ",quotatype=usrquota:grpquota:prjquota" },
+	{ .name = "quota-clusters",
+	  .args = "-b 1024 -C 8192 -g 256 -I 256 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize,bigalloc,quota,project -J size=1 -N 2048",
+	  .bytes = 12 << 20,
+	  .extended = ",quotatype=usrquota:grpquota:prjquota" },
+	{ .name = "quota-ea-inode",
+	  .args = "-b 1024 -I 256 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,"
+		  "large_dir,filetype,ext_attr,ea_inode,sparse_super,large_file,huge_file,dir_nlink,extra_"
+		  "isize,quota,project -J size=1 -N 1024",
+	  .bytes = 12 << 20,
+	  .extended = ",quotatype=usrquota:grpquota:prjquota" },
 	{ .name = "casefold",
 	  .args = "-b 1024 -O "
 		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
@@ -237,7 +250,7 @@ static char *make_command(const struct volume *v, const char *path)
 }
 
 /* An image in memory, full of the stamp and then formatted. */
-static int make_volume(const struct volume *v, u8 **out)
+static int format(const struct volume *v, u8 **out)
 {
 	u64 bytes = v->bytes + v->log_bytes;
 	int fd = memfd_create("crash-volume", MFD_CLOEXEC), code;
@@ -269,6 +282,26 @@ static int make_volume(const struct volume *v, u8 **out)
 	munmap(p, bytes);
 	close(fd);
 	return 0;
+}
+
+/* Formatted once: of a volume with mmp each of the programs waits. */
+static int make_volume(const struct volume *v, u8 **out)
+{
+	u64 bytes = v->bytes + v->log_bytes;
+	static const struct volume *made;
+	static u8 *image;
+	int err = 0;
+
+	if (made != v) {
+		free(image);
+		image = NULL;
+		err = format(v, &image);
+		made = err ? NULL : v;
+	}
+	*out = err ? NULL : malloc(bytes);
+	if (*out)
+		memcpy(*out, image, bytes);
+	return *out || err ? err : -ENOMEM;
 }
 
 /* ---- flushes that get lost ---- */
@@ -694,6 +727,42 @@ bool w_chmod(struct run *r, const char *path, u32 mode)
 	return finish(r, !err);
 }
 
+bool w_chgrp(struct run *r, const char *path, u32 gid)
+{
+	struct mfile *f;
+	int err;
+
+	BEGIN(r, "chgrp %s %u", path, gid);
+	err = FS_CALL(r->fs, chown, path, ~0u, gid);
+	if (done(r, err)) {
+		f = model_at(&r->model, path);
+		f->gid = gid;
+		f->touched = r->model.ops;
+	}
+	return finish(r, !err);
+}
+
+bool w_project(struct run *r, const char *path, u32 project, bool inherits)
+{
+	struct iattr a = { .valid = ATTR_PROJECT, .project = project };
+	struct fs_file f;
+	int err;
+
+	BEGIN(r, "project of %s %u%s", path, project, inherits ? ", and of what is made there" : "");
+	err = fs_open(r->fs, path, inherits ? O_RDONLY | O_DIRECTORY : O_RDWR, 0, &f);
+	if (!err && inherits) {
+		a.valid |= ATTR_FLAGS;
+		a.flags = ((struct file *)f.in)->inode->flags | INO_PROJINHERIT;
+	}
+	if (!err) {
+		err = vfs_setattr(((struct file *)f.in)->inode, &a);
+		fs_close(r->fs, &f);
+	}
+	if (done(r, err))
+		model_at(&r->model, path)->touched = r->model.ops;
+	return finish(r, !err);
+}
+
 bool w_setxattr(struct run *r, const char *path, const char *name, u32 len)
 {
 	struct mfile *f = model_at(&r->model, path);
@@ -764,16 +833,16 @@ bool w_defrag(struct run *r, const char *path)
 {
 	struct fs_file f;
 	u64 moved;
-	int err;
+	bool ok;
 
 	BEGIN(r, "defragment %s", path);
-	err = fs_open(r->fs, path, O_RDONLY, 0, &f);
-	if (!err) {
-		err = FS_CALL(r->fs, defrag, &f, &moved);
+	ok = done(r, fs_open(r->fs, path, O_RDONLY, 0, &f));
+	if (ok) {
+		ok = done(r, FS_CALL(r->fs, defrag, &f, &moved));
 		r->moved_bytes += moved;
 		fs_close(r->fs, &f);
 	}
-	return finish(r, done(r, err));
+	return finish(r, ok);
 }
 
 /* ---- files held open ---- */

@@ -64,7 +64,8 @@ static void begin(void)
 
 /*
  * What is left out, since its meaning is not agreed: opening a fifo, socket or device; seeking in a directory.
- * Punching exactly up to the end of file, after which ext4 keeps the last block. RENAME_WHITEOUT over a file, since ext4 moves times even when it refuses that. Set-id
+ * Punching exactly up to the end of file, after which ext4 keeps the last block; beyond it in a file of block pointers, which the kernel
+ * measures by what one of extents can be. RENAME_WHITEOUT over a file, since ext4 moves times even when it refuses that. Set-id
  * bits of files, which go in more cases behind FUSE, where root cannot be told from others.
  */
 static bool left_out(const struct op *op)
@@ -80,7 +81,7 @@ static bool left_out(const struct op *op)
 		if (no_unwritten && !(op->flags & FALLOC_FL_PUNCH_HOLE))
 			return true;
 		return op->flags & FALLOC_FL_PUNCH_HOLE && slot->used && !FS_CALL(fs, fstat, &slot->f, &st) &&
-		       st.size == op->off + op->len;
+		       (st.size == op->off + op->len || (no_unwritten && st.size <= op->off));
 	case OP_RENAME:
 		return op->flags & RENAME_WHITEOUT && !FS_CALL(fs, stat, op->path2, false, &st);
 	case OP_CHMOD:

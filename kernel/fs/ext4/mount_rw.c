@@ -39,10 +39,6 @@ bool ext4_write_refused(const struct ext4_super *es, struct text *why)
 	ext4_feature_unwritable(&es->disk, &names);
 	if (names.len_bytes)
 		text_add(why, "not written yet by this program: volumes with %s", text_str(&names));
-	else if (ext4_has_ro_compat(es, EXT4_RO_COMPAT_QUOTA) &&
-		 (es->cluster_bits || ext4_has_incompat(es, EXT4_INCOMPAT_EA_INODE)))
-		text_add(why, "not written yet by this program: volumes with quota and %s",
-			 es->cluster_bits ? "bigalloc" : "ea_inode");
 	else if (es->cluster_bits && !ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS))
 		text_add(why, "it has bigalloc without extent: check it first");
 	else if (es->blocks & ((1u << es->cluster_bits) - 1))

@@ -120,6 +120,7 @@ static const struct super_ops ext4_super_ops = {
 	.statfs = ext4_statfs,
 	.readahead_inodes = ext4_readahead_inodes,
 	.quota = ext4_quota,
+	.set_quota = ext4_set_quota,
 	.trim = ext4_trim,
 	.grow = ext4_grow,
 	.shutdown = ext4_shutdown,
