@@ -170,6 +170,8 @@ plan_crash() {
 		--states 100 --others 0 --expect-failure
 	# Other judges wait for the machine that is gone, e2fsck for its own restart.
 	[ "$1" = long ] && job crash/mmp 600 "$crash" --volume mmp --seed "$fresh" --states "$states" --others 0
+	job crash/defrag/without-gate 150 env CRASH_TOOTH=gate "$B/tests/crash/crash_teeth" --volume 1k --work defrag \
+		--states 1000 --others 0 --expect-failure
 	job crash/data/without-revoke 150 env CRASH_TOOTH=revoke "$B/tests/crash/crash_teeth" --volume some-data-journal --work mixed \
 		--states 1000 --others 0 --expect-failure
 	job crash/without-flush 150 "$crash" --volume 1k --work mixed --states 100 --no-flush --expect-failure

@@ -137,6 +137,8 @@ struct volume {
 };
 const struct volume *volume_find(const char *name);
 const struct volume *volumes(void);
+/* An image in memory, the caller's to free; formatted once in a row. 0, or -errno with a message on stderr. */
+int volume_make(const struct volume *v, u8 **out);
 
 struct run {
 	const struct volume *volume;
@@ -149,7 +151,8 @@ struct run {
 	struct model model;
 	struct fs_file held[FILE_OPEN];
 	u32 held_id[FILE_OPEN];
-	bool full; /* -ENOSPC is expected */
+	bool full;       /* -ENOSPC is expected */
+	u64 moved_bytes; /* by w_defrag */
 	char *wrong;
 };
 
@@ -189,6 +192,8 @@ bool w_fsync(struct run *r, const char *path);
 bool w_sync(struct run *r);
 /* The volume becomes longer, by `part` of 16 parts of what it does not have. */
 bool w_grow(struct run *r, u32 part);
+/* In fewer pieces, if that can be. */
+bool w_defrag(struct run *r, const char *path);
 /* Keeps the file open in a slot; it may lose its names. */
 bool w_hold(struct run *r, u32 slot, const char *path);
 bool w_held_write(struct run *r, u32 slot, u64 off, u64 len);

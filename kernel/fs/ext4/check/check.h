@@ -427,7 +427,7 @@ void ck_super_put(struct ck *ck);
 /* The first superblock's checksum, as it lies there, is right; or it cannot be read, which was said. */
 bool ck_super_sum_ok(struct ck *ck);
 /*
- * Sizes that never change are others in the copies, where mkfs puts these: in two of them, or in one, and what follows from the first superblock's
+ * Sizes, or features of layout, that never change are others in the copies, where mkfs puts these: in two of them, or in one, and what follows from the first superblock's
  * makes no sense. *copy: one of them.
  */
 bool ck_super_sizes_differ(struct ck *ck, struct ext4_disk_super *copy);
@@ -459,10 +459,12 @@ void ck_groups_move(struct ck *ck);
 
 /* ---- mend_own.c ---- */
 
-#define CK_OWN_JOURNAL 0x1u
-#define CK_OWN_ORPHANS 0x2u
-#define CK_OWN_MMP     0x4u
-#define CK_OWN_RESIZE  0x8u
+#define CK_OWN_JOURNAL      0x01u
+#define CK_OWN_ORPHANS      0x02u
+#define CK_OWN_MMP          0x04u
+#define CK_OWN_RESIZE       0x08u
+#define CK_OWN_ORPHANS_HERE 0x10u /* where they are, if nobody else is there */
+#define CK_OWN_MMP_HERE     0x20u
 
 /* A log without transactions in the blocks that the journal's inode has. */
 int ck_log_anew(struct ck *ck) __must_check;
@@ -591,6 +593,14 @@ void ck_inode_set_blocks(const struct ck *ck, struct ck_inode *ci, u64 blocks_51
 void ck_feature_set(struct ck *ck, u32 incompat, u32 ro_compat);
 /* Something that was to be mended could not be: why is said. */
 void ck_not_mended(struct ck *ck, enum ck_code code, u64 nr, const char *why);
+
+/* ---- holds.c ---- */
+
+/* It begins as the root of a tree of extents; and the volume has such. */
+bool ck_has_extent_head(const struct ck *ck, const struct ck_inode *ci);
+bool ck_has_extent_root(const struct ck *ck, const struct ck_inode *ci);
+/* What it holds begins as a directory's first block does, and says that it is this inode's. */
+bool ck_holds_dir(struct ck *ck, const struct ck_inode *ci);
 
 /* ---- mend_map.c ---- */
 

@@ -225,7 +225,7 @@ static void check_primary(struct ck *ck)
 	if (!ck_super_sum_ok(ck) && ck_fix(ck, CK_SUPER_SUM, 0, "%s", ""))
 		ck_super_put(ck);
 	if (!ck->asked_copy && ck_super_sizes_differ(ck, &copy) &&
-	    ck_fix(ck, CK_SUPER_PRIMARY, 0, "%s", "its sizes are not those of the copies"))
+	    ck_fix(ck, CK_SUPER_PRIMARY, 0, "%s", "its sizes or features are not those of the copies"))
 		ck_super_take_sizes(ck, &copy);
 }
 
@@ -245,6 +245,7 @@ static void check_sizes(struct ck *ck)
 	u32 room = es->inode_bytes - EXT4_INODE_BYTES_OLD, usual = MIN(room, EXTRA_BYTES);
 	bool bigalloc = ext4_has_ro_compat(es, EXT4_RO_COMPAT_BIGALLOC), old = !le32_get(d->rev_level);
 	u64 reserved = le32_get(d->r_blocks_count_lo);
+	u32 desc = le16_get(d->desc_size);
 
 	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
 		reserved |= (u64)le32_get(d->r_blocks_count_hi) << 32;
@@ -266,6 +267,12 @@ static void check_sizes(struct ck *ck)
 	if (field_wrong(ck, !bigalloc && le32_get(d->clusters_per_group) != es->blocks_per_group,
 			"clusters of a group, which are blocks", le32_get(d->clusters_per_group)))
 		d->clusters_per_group = d->blocks_per_group;
+	/* Without wide descriptors nothing depends on it. */
+	if (field_wrong(ck,
+			!ext4_has_incompat(es, EXT4_INCOMPAT_64BIT) &&
+				(desc & (desc - 1) || desc > EXT4_DESC_BYTES_MAX),
+			"bytes of a descriptor", desc))
+		d->desc_size = le16_put(0);
 	if (field_wrong(ck, d->log_groups_per_flex > GROUPS_PER_FLEX_MAX, "groups that lie together",
 			d->log_groups_per_flex))
 		d->log_groups_per_flex = GROUPS_PER_FLEX;
@@ -599,8 +606,13 @@ static void check_mmp(struct ck *ck)
 		return;
 	m = bh->data;
 	bad = ext4_mmp_wrong(es->csum_seed, es->metadata_csum, m);
-	if (bad && ck_fix(ck, CK_MMP, 0, "%s", bad))
+	if (!bad || !ck_fix(ck, CK_MMP, 0, "%s", bad))
+		return;
+	/* Another block may be anybody's, until it is known who claims it. */
+	if (le32_get(m->magic) == EXT4_MMP_MAGIC)
 		ck_mmp_put(ck);
+	else
+		ck->own |= CK_OWN_MMP_HERE;
 }
 
 /* ---- journal and orphans ---- */
