@@ -2,7 +2,7 @@
 werunos fsck -y: superblock, descriptors, bitmaps, journal, orphans, and what else a volume has of its own. What is broken in one place is mended by
 the first run, the second finds nothing, and e2fsck has nothing to say.
 """
-import shutil, struct, subprocess
+import re, shutil, struct, subprocess
 import pytest
 import mounts
 from test_fsck import BREAK, block_of, debugfs, e2fsck, fsck, ino_of, orphan_file_ino, sound, super_words, word
@@ -228,6 +228,15 @@ def test_spare_journal(tmp_path, features, has):
     assert r.returncode in (0, 1), r.stdout
     assert super_words(image, 0xe0, '<I') == (8 if has else 0) and bool(super_words(image, 0x5c, '<I') & 4) == has
     assert fsck(image)[:2] == (0, []) and e2fsck(image).returncode == 0
+
+
+def test_bitmap_on_the_journal_s_map(tmp_path):
+    """The journal's inode says what its copy says, and all the same cannot be used: what is wrong is where the bitmap is."""
+    image = small(tmp_path, '-N', '512', '-J', 'size=1', '-O', 'none,filetype,has_journal')
+    ind = re.search(r'\(IND\):(\d+)', debugfs(image, 'stat <8>')).group(1)
+    debugfs(image, 'set_bg 0 block_bitmap ' + ind)
+    assert 'block-twice' in [c for c, _, _ in fsck(image)[1]]
+    assert '[block-twice] mended' in assert_mended(image)
 
 
 # ---- what the volume has of its own, and leads to what is somebody else's ----

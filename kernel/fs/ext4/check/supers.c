@@ -640,6 +640,16 @@ static int journal_whole(struct ext4_inode *ei)
 	return err;
 }
 
+/* The inode says what the copy says: what is wrong is that it lies on something else, which is found with what that is. */
+static bool is_as_copied(struct ck *ck, const struct ext4_inode *copy)
+{
+	struct ck_inode ci;
+	scoped(freep) void *raw = ck_inode_load(ck, copy->vfs.ino, &ci);
+
+	return raw && S_ISREG(ci.mode) && ci.size_bytes == ext4_size(copy) &&
+	       !memcmp(ci.raw->block, copy->block, sizeof(ci.raw->block));
+}
+
 /* The volume's own journal has an inode that leads to it, and the superblock knows where that is. */
 static void check_journal_inode(struct ck *ck, const struct ext4_inode *used)
 {
@@ -652,7 +662,7 @@ static void check_journal_inode(struct ck *ck, const struct ext4_inode *used)
 		return;
 	}
 	if (journal_inode(es, ei) || !is_reg(&ei->vfs)) {
-		if (!ck_fix(ck, CK_JOURNAL_INODE, ei->vfs.ino, "%s", ""))
+		if (is_as_copied(ck, used) || !ck_fix(ck, CK_JOURNAL_INODE, ei->vfs.ino, "%s", ""))
 			return;
 		if (ei->vfs.ino == EXT4_INO_JOURNAL)
 			ck_journal_inode(ck, used);
