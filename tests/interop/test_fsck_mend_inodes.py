@@ -508,3 +508,9 @@ def test_deleted_at_an_inode_s_number(sound, tmp_path):
     image = copy(sound, 'plain', tmp_path)
     debugfs(image, 'sif <100> mode 0100644', 'sif <100> dtime @77')
     mends(image, 'inode-dtime')
+
+
+def test_bytes_in_an_inode_that_is_none(sound, tmp_path):
+    image = copy(sound, 'csum', tmp_path)
+    word(image, inode_off(image, '<60>') + 0xf0, '<I', 0x80)
+    mends(image, 'inode-checksum')

@@ -326,10 +326,12 @@ def test_table_of_inodes_that_are_others(tmp_path):
     assert debugfs(image, 'ls -l') == before
 
 
-def test_bytes_of_a_descriptor_that_is_not_wide(tmp_path):
+@pytest.mark.parametrize('off,fmt,value', [(0xfe, '<H', 1975), (0x20, '<I', 8191), (0x20, '<I', 4096), (0x24, '<I', 8184)])
+def test_size_without_a_copy(tmp_path, off, fmt, value):
     image = tmp_path / 'v.img'
     with open(image, 'wb') as f:
         f.truncate(4 << 20)
     mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-O', 'none,filetype', str(image))
-    word(image, 1024 + 0xfe, '<H', 1975)
+    word(image, 1024 + off, fmt, value)
     assert '[super-field]' in assert_mended(image)
+    assert struct.unpack('<II', image.read_bytes()[1024 + 0x20:1024 + 0x28]) == (8192, 8192)

@@ -575,13 +575,15 @@ static bool all_zero(const struct ext4_disk_inode *raw, u32 bytes)
 	return !p[0] && !memcmp(p, p + 1, bytes - 1);
 }
 
-/* With a wrong checksum: it is bytes of something else. */
+/* With a wrong checksum: it is bytes of something else, or of nothing. */
 static bool is_garbage(const struct ck *ck, const struct ck_inode *ci)
 {
 	const struct ext4_super *es = ck->es;
 	const u32 known = EXT4_FL_USER_VISIBLE | EXT4_FL_IMAGIC | EXT4_FL_HUGE_FILE | EXT4_FL_EA_INODE;
 	u32 doubts = 0;
 
+	if (!ci->mode && !le16_get(ci->raw->links_count))
+		return ci->ino >= es->first_ino;
 	doubts += !is_type(ci->mode);
 	doubts += extra_wrong(ck, ci);
 	doubts += !!(ci->flags & ~known);

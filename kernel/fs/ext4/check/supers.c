@@ -238,6 +238,17 @@ static bool field_wrong(struct ck *ck, bool wrong, const char *what, u64 says)
 	return true;
 }
 
+/* Of the two numbers that say how many blocks a group has, that which mkfs can have made. */
+static le32 group_blocks(const struct ext4_super *es)
+{
+	const struct ext4_disk_super *d = &es->disk;
+	u32 usual = ext4_block_bytes(es) * 8, clusters = le32_get(d->clusters_per_group);
+
+	return clusters == usual || (es->blocks_per_group % 8 && !(clusters % 8) && clusters)
+		       ? d->clusters_per_group
+		       : d->blocks_per_group;
+}
+
 static void check_sizes(struct ck *ck)
 {
 	const struct ext4_super *es = ck->es;
@@ -266,7 +277,7 @@ static void check_sizes(struct ck *ck)
 		d->log_cluster_size = d->log_block_size;
 	if (field_wrong(ck, !bigalloc && le32_get(d->clusters_per_group) != es->blocks_per_group,
 			"clusters of a group, which are blocks", le32_get(d->clusters_per_group)))
-		d->clusters_per_group = d->blocks_per_group;
+		d->clusters_per_group = d->blocks_per_group = group_blocks(es);
 	/* Without wide descriptors nothing depends on it. */
 	if (field_wrong(ck,
 			!ext4_has_incompat(es, EXT4_INCOMPAT_64BIT) &&
