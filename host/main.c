@@ -57,12 +57,15 @@ static const struct command commands[] = {
 	{ "label", "[--json] [-p N] IMAGE [NEW]", "show or change a volume's label", cmd_label },
 	{ "uuid", "[--json] [-p N] IMAGE [NEW|random]", "show or change a volume's UUID", cmd_uuid },
 	{ "resize", "[--json] [-p N] IMAGE|DIR [SIZE]", "make a volume longer, mounted or not", cmd_resize },
+	{ "defrag", "[-c] [-v] [--json] [-p N] IMAGE[:/PATH] …|DIR [FILE …]",
+	  "put files that lie in many pieces into fewer, mounted or not", cmd_defrag },
 	{ "mkfs",
 	  "[--force] [--dry-run] [--json] [-L LABEL] [-O FEATURES] [OPTION …] [--from DIR|TAR|OCI "
 	  "[--shrink]] TYPE IMAGE [SIZE]",
 	  "make a new volume, empty or with content", cmd_mkfs },
 	{ "fsck",
-	  "[-n | -p | -y | --fix] [-f] [-D] [--clear-log] [-b SB [-B SIZE]] [--undo FILE] [--dry-run] "
+	  "[-n | -p | -y | --fix] [-f] [-D] [--clear-log] [--journal DEV] [-b SB [-B SIZE]] [--undo FILE] "
+	  "[--dry-run] "
 	  "[--check-data] "
 	  "[--json] [--quiet] [-p N] "
 	  "[--device DEV …] IMAGE",

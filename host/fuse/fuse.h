@@ -76,5 +76,15 @@ struct server_set_quota {
 	char why[484];
 };
 #define SERVER_IOC_SET_QUOTA _IOWR('w', 0x75, struct server_set_quota)
+/* About the file itself: how it lies (vfs_fragments, and in `why` vfs_defrag_refused); "put a part of it into fewer pieces": see vfs_defrag. */
+struct server_defrag {
+	u64 pos_bytes, moved_bytes;
+	u64 blocks, pieces, best;
+	u32 block_bytes;
+	s32 err;
+	char why[448];
+};
+#define SERVER_IOC_FRAGMENTS _IOWR('w', 0x76, struct server_defrag)
+#define SERVER_IOC_DEFRAG    _IOWR('w', 0x77, struct server_defrag)
 
 #endif

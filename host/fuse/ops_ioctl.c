@@ -1,5 +1,5 @@
 /*
- * IOCTL: inode flags, digests of verity files, FITRIM, shutdown, and what `werunos umount` and `resize` ask of a server. The kernel passes exactly the
+ * IOCTL: inode flags, digests of verity files, FITRIM, shutdown, and what `werunos umount`, `resize` and `defrag` ask of a server. The kernel passes exactly the
  * bytes that a command's number announces; so a shutdown's argument, whose number says "read", never arrives: it is
  * always as if the power went.
  */
@@ -124,9 +124,9 @@ static int trim(struct super_block *sb, const void *in, size_t size, struct fstr
 }
 
 /* The sentence that goes with an error. */
-static void say_why(int err, char why[484])
+static void server_why(char *why, size_t room, int err)
 {
-	snprintf(why, 484, "%s", !err ? "" : *err_text() ? err_text() : strerror(-err));
+	snprintf(why, room, "%s", !err ? "" : *err_text() ? err_text() : strerror(-err));
 }
 
 static int grow(fuse_req_t req, struct super_block *sb, const void *in, size_t size)
@@ -140,7 +140,7 @@ static int grow(fuse_req_t req, struct super_block *sb, const void *in, size_t s
 	g.err = vfs_grow(sb, g.size_bytes, &grown);
 	g.before_bytes = grown.before_bytes;
 	g.after_bytes = grown.after_bytes;
-	say_why(g.err, g.why);
+	server_why(g.why, sizeof(g.why), g.err);
 	fuse_reply_ioctl(req, 0, &g, sizeof(g));
 	return 0;
 }
@@ -169,7 +169,7 @@ static int quota(fuse_req_t req, struct super_block *sb, const void *in, size_t 
 	memcpy(s, in, offsetof(struct server_quota, count));
 	s->err = s->kind < QUOTA_KINDS ? vfs_quota(sb, s->kind, &s->grace, add_quota, s) : -EINVAL;
 	s->err = MIN(s->err, 0);
-	say_why(s->err, s->why);
+	server_why(s->why, sizeof(s->why), s->err);
 	fuse_reply_ioctl(req, 0, s, sizeof(*s));
 	free(s);
 	return 0;
@@ -185,8 +185,37 @@ static int set_quota(fuse_req_t req, struct super_block *sb, const void *in, siz
 	s.err = s.kind < QUOTA_KINDS ? vfs_set_quota(sb, s.kind, &s.set) : -EINVAL;
 	if (!s.err)
 		s.err = vfs_sync(sb);
-	say_why(s.err, s.why);
+	server_why(s.why, sizeof(s.why), s.err);
 	fuse_reply_ioctl(req, 0, &s, sizeof(s));
+	return 0;
+}
+
+/* How the file lies, or fewer pieces. */
+static int defrag(fuse_req_t req, struct inode *inode, unsigned int cmd, const void *in, size_t size)
+{
+	struct server_defrag d;
+	struct fragments f = { 0 };
+	const char *refused;
+
+	if (size < sizeof(d))
+		return -EINVAL;
+	if (!is_master(req))
+		return -EPERM;
+	memcpy(&d, in, sizeof(d));
+	refused = vfs_defrag_refused(inode);
+	if (cmd == SERVER_IOC_DEFRAG)
+		d.err = refused ? fail(-EPERM, "%s", refused)
+				: vfs_defrag(inode, &d.pos_bytes, &d.moved_bytes);
+	else
+		d.err = refused ? 0 : vfs_fragments(inode, &f);
+	d.block_bytes = inode->sb->block_bytes;
+	d.blocks = f.blocks;
+	d.pieces = f.pieces;
+	d.best = f.best;
+	server_why(d.why, sizeof(d.why), d.err);
+	if (!d.err && refused)
+		snprintf(d.why, sizeof(d.why), "%s", refused);
+	fuse_reply_ioctl(req, 0, &d, sizeof(d));
 	return 0;
 }
 
@@ -261,6 +290,9 @@ static int inode_ioctl(fuse_req_t req, struct inode *inode, unsigned int cmd, co
 		return 0;
 	case FS_IOC_MEASURE_VERITY:
 		return reply_digest(req, inode, in, size, out_size);
+	case SERVER_IOC_FRAGMENTS:
+	case SERVER_IOC_DEFRAG:
+		return defrag(req, inode, cmd, in, size);
 	case FS_IOC_SETFLAGS:
 		err = set_flags(inode, in, size);
 		break;
