@@ -42,6 +42,7 @@ struct defrag {
 	struct doc *out;  /* what is said in the end */
 	struct doc *list; /* in it, of the files; NULL: nobody asked for that */
 	struct seen seen; /* files with several names */
+	const char *top;  /* offline: the operand's path, below which it goes */
 	struct sums before, after;
 	u64 improved, left, skipped, moved_bytes;
 	u64 shown_ns;
@@ -255,12 +256,17 @@ static bool met(struct defrag *d, u64 ino, u64 links)
 static int visit(void *ctx, const struct walk_entry *e)
 {
 	struct defrag *d = ctx;
-	struct subject f = { .path = e->path, .inode = e->inode, .fd = -1 };
+	struct text path = { 0 };
+	struct subject f = { .inode = e->inode, .fd = -1 };
+	size_t len = strlen(d->top);
 
+	text_add(&path, "%s%s%s", d->top, len && d->top[len - 1] == '/' ? "" : "/", e->path);
+	f.path = *e->path ? text_str(&path) : d->top;
 	if (e->err)
-		failed(d, e->err, e->path);
+		failed(d, e->err, f.path);
 	else if (is_reg(e->inode) && !met(d, e->inode->ino, e->inode->nlink))
 		do_file(d, &f);
+	text_free(&path);
 	return edit_goes_on(&d->e) ? 0 : 1;
 }
 
@@ -271,6 +277,7 @@ static void one_path(struct edit *e, const char *path)
 	struct subject f = { .path = path, .fd = -1 };
 	int err = edit_find(e, path, false, &start);
 
+	d->top = path;
 	if (!err && is_dir(start)) {
 		err = vfs_walk(start, visit, d);
 	} else if (!err) {

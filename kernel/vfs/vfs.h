@@ -1,5 +1,5 @@
 /*
- * The virtual file system: what the host (FUSE adapter, tools, engines) calls, and what a file system module
+ * The virtual file system (longer: all that the layer shows): what the host (FUSE adapter, tools, engines) calls, and what a file system module
  * provides. Everything hangs from a super_block; two volumes in one process do not meet.
  *
  * Objects

@@ -541,16 +541,16 @@ bool w_defrag(struct run *r, const char *path)
 {
 	struct fs_file f;
 	u64 moved;
-	int err;
+	bool ok;
 
 	BEGIN(r, "defragment %s", path);
-	err = fs_open(r->fs, path, O_RDONLY, 0, &f);
-	if (!err) {
-		err = FS_CALL(r->fs, defrag, &f, &moved);
+	ok = done(r, fs_open(r->fs, path, O_RDONLY, 0, &f));
+	if (ok) {
+		ok = done(r, FS_CALL(r->fs, defrag, &f, &moved));
 		r->moved_bytes += moved;
 		fs_close(r->fs, &f);
 	}
-	return finish(r, done(r, err));
+	return finish(r, ok);
 }
 
 /* ---- files held open ---- */

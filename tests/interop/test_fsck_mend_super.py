@@ -255,6 +255,14 @@ def test_orphan_file_reaches_into_others(tmp_path):
     assert contents() == before
 
 
+def test_orphan_file_with_a_hole(tmp_path):
+    image, contents = with_files(tmp_path)
+    before = contents()
+    debugfs(image, 'sif <%d> block[4] 10' % orphan_file_ino(image))
+    assert '[orphan-file]' in assert_mended(image)
+    assert contents() == before
+
+
 def test_somebody_s_file_is_no_orphan_file(tmp_path):
     image, contents = with_files(tmp_path)
     before, ino = contents(), ino_of(image, 'file-1')

@@ -267,7 +267,7 @@ static int begin(struct inode *inode, u64 *pos_bytes, struct defrag_part **out)
 	int got;
 
 	*out = NULL;
-	if (health_state(&es->vfs.health) >= HEALTH_CORRUPT)
+	if (ext4_errors_new(es) || le16_get(es->disk.state) & EXT4_STATE_ERROR)
 		return fail(-EUCLEAN, "%s has errors: check it first (werunos fsck)", es->vfs.health.name);
 	p = calloc(1, sizeof(*p));
 	if (!p)

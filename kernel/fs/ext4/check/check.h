@@ -493,8 +493,8 @@ void ck_mmp_put(struct ck *ck);
 void ck_reserved_clear(struct ck *ck, u32 ino);
 /* The inode, one of the volume's own, as `raw` has it, all else in its slot gone. */
 void ck_own_put(struct ck *ck, u32 ino, const struct ext4_disk_inode *raw);
-/* What is used is known: n free blocks for the inode, their map written. *raw: it as a file of these. */
-int ck_file_place(struct ck *ck, u32 ino, u32 n, struct ext4_disk_inode *raw) __must_check;
+/* What is used below cluster `end` is known: n free blocks there for the inode, their map written. *raw: it as a file of these. */
+int ck_file_place(struct ck *ck, u32 ino, u32 n, u64 end, struct ext4_disk_inode *raw) __must_check;
 /* After the pass over the inodes: the inode, one of the volume's own, becomes a file of n free blocks, whose content is what is there. */
 int ck_file_make(struct ck *ck, u32 ino, u32 n) __must_check;
 /* After the pass over the inodes: what is to be made in free blocks. */

@@ -22,9 +22,19 @@
 
 #define LOG_BLOCKS_MIN   1024u /* what other programs call long enough */
 #define LOG_PART         50u   /* of a log is not for images, at most */
+#define ROOM_TIMES       8u    /* of what it needs, is looked at for free blocks */
 #define CACHE_MORE_BYTES (16ull << 20)
 
 /* ---- room for it ---- */
+
+struct writing {
+	const struct fs_type *type;
+	const struct mount_opts *mount;
+	struct ck_still volume, mended; /* as it is; as it is to be, in `top` */
+	struct blkdev *dev, *overlay, *top;
+	struct ext4_disk_super super; /* as it was mended */
+	bool spare;
+};
 
 static void claim_bits(struct ck *ck, u32 group, const u8 *bits)
 {
@@ -41,24 +51,26 @@ static void claim_bits(struct ck *ck, u32 group, const u8 *bits)
 	}
 }
 
-static void claim_range(struct ck *ck, u64 blk, u64 end)
+/* Blocks [blk, end), as far as they are in the first `groups` groups. */
+static void claim_range(struct ck *ck, u32 groups, u64 blk, u64 end)
 {
 	const struct ext4_super *es = ck->es;
 
 	blk = MAX(blk, (u64)es->first_data_blk);
+	end = MIN(end, es->first_data_blk + (u64)groups * es->blocks_per_group);
 	end = MIN(end, es->blocks);
 	if (blk < end)
 		(void)ck_claim(ck, ck_cluster(ck, blk), ck_cluster(ck, end - 1) + 1 - ck_cluster(ck, blk));
 }
 
 /* What bitmaps and descriptors of `from`, the same volume at another time, call used. */
-static void claim_used(struct ck *ck, struct ck *from)
+static void claim_used(struct ck *ck, u32 groups, struct ck *from)
 {
 	const struct ext4_super *es = from->es;
 
 	for (u32 i = 0; i < es->zone.count; i++)
-		claim_range(ck, es->zone.range[i].start, es->zone.range[i].end);
-	for (u32 g = 0; g < es->groups && ck_goes_on(ck); g++) {
+		claim_range(ck, groups, es->zone.range[i].start, es->zone.range[i].end);
+	for (u32 g = 0; g < groups && ck_goes_on(ck); g++) {
 		scoped(bh_putp) struct buffer_head *bh = NULL;
 		const struct ext4_group *grp = &es->group[g];
 
@@ -69,24 +81,23 @@ static void claim_used(struct ck *ck, struct ck *from)
 }
 
 /* What inodes have, whatever bitmaps say: a mending that breaks off is begun anew from that. */
-static int claim_found(struct ck *ck, const struct fs_type *type, struct blkdev *dev,
-		       const struct mount_opts *mount)
+static int claim_found(struct ck *ck, u32 groups, const struct writing *w)
 {
 	const struct check_opts opts = { .force = true };
 	struct check_summary sum = { 0 };
 	struct ck found = { .opts = &opts, .sum = &sum, .path = ck_path };
 	struct blkdev *view;
-	int err = dev_snap_new(dev, &view), end;
+	int err = dev_snap_new(w->dev, &view), end;
 
 	if (err)
 		return err;
-	err = ck_open(&found, type, view, mount);
+	err = ck_open(&found, w->type, view, w->mount);
 	if (!err) {
 		ck_supers(&found);
 		ck_inodes(&found);
 		err = found.err;
 	}
-	for (u32 g = 0; !err && g < found.es->groups; g++)
+	for (u32 g = 0; !err && g < groups; g++)
 		if (found.used.group[g])
 			claim_bits(ck, g, found.used.group[g]);
 	ck_seen_free(&found);
@@ -96,12 +107,12 @@ static int claim_found(struct ck *ck, const struct fs_type *type, struct blkdev 
 }
 
 /* What the overlay writes to, be it used or not. */
-static void claim_written(struct ck *ck, struct blkdev *overlay)
+static void claim_written(struct ck *ck, u32 groups, struct blkdev *overlay)
 {
 	u32 bits = ck->es->block_bits;
 
 	for (u64 at = 0; (at = dev_snap_next(overlay, at)) != ~0ull; at += DEV_SNAP_UNIT_BYTES)
-		claim_range(ck, at >> bits,
+		claim_range(ck, groups, at >> bits,
 			    DIV_ROUND_UP(at + DEV_SNAP_UNIT_BYTES, (u64)ext4_block_bytes(ck->es)));
 }
 
@@ -111,27 +122,47 @@ static u32 log_blocks(u32 images)
 	return images + images / LOG_PART + 16;
 }
 
-/* A file of as many blocks as the log has to have, or those that others want it to have. */
-static int place_file(struct ck *ck, u32 images, struct ext4_disk_inode *raw)
+/* So many groups from the first on have, as they say, more than enough free blocks. */
+static u32 groups_enough(const struct ext4_super *es, u32 blocks)
 {
-	u32 blocks = log_blocks(images);
-	int err = ck_file_place(ck, EXT4_INO_SPARE, MAX(blocks, LOG_BLOCKS_MIN), raw);
+	u64 free = 0;
+	u32 g = 0;
 
+	while (g < es->groups && free < (u64)blocks * ROOM_TIMES)
+		free += (u64)es->group[g++].free_clusters << es->cluster_bits;
+	return g;
+}
+
+/* A file in the first `groups` groups, of as many blocks as the log has to have, or of those that others want it to have. */
+static int place_within(struct writing *w, u32 groups, u32 blocks, struct ext4_disk_inode *raw)
+{
+	struct ck *ck = &w->volume.ck;
+	u64 end = (u64)groups * ck->es->clusters_per_group;
+	int err;
+
+	claim_used(ck, groups, ck);
+	claim_used(ck, groups, &w->mended.ck);
+	claim_written(ck, groups, w->overlay);
+	err = claim_found(ck, groups, w);
+	if (!err)
+		err = ck->err;
+	if (!err)
+		err = ck_file_place(ck, EXT4_INO_SPARE, MAX(blocks, LOG_BLOCKS_MIN), end, raw);
 	if (err == -ENOSPC && blocks < LOG_BLOCKS_MIN)
-		err = ck_file_place(ck, EXT4_INO_SPARE, blocks, raw);
+		err = ck_file_place(ck, EXT4_INO_SPARE, blocks, end, raw);
 	return err;
 }
 
-/* ---- writing ---- */
+static int place_file(struct writing *w, u32 images, struct ext4_disk_inode *raw)
+{
+	const struct ext4_super *es = w->mended.ck.es;
+	u32 blocks = log_blocks(images), groups = groups_enough(es, MAX(blocks, LOG_BLOCKS_MIN));
+	int err = place_within(w, groups, blocks, raw);
 
-struct writing {
-	const struct fs_type *type;
-	const struct mount_opts *mount;
-	struct ck_still volume, mended; /* as it is; as it is to be, in `top` */
-	struct blkdev *dev, *overlay, *top;
-	struct ext4_disk_super super; /* as it was mended */
-	bool spare;
-};
+	return err == -ENOSPC && groups < es->groups ? place_within(w, es->groups, blocks, raw) : err;
+}
+
+/* ---- writing ---- */
 
 /* The log can be found with either of them, and as long as one becomes the other. */
 static bool same_place(const struct ext4_super *a, const struct ext4_super *b)
@@ -219,13 +250,7 @@ static int make_spare(struct writing *w, u32 images)
 
 	if (err)
 		return err;
-	claim_used(ck, ck);
-	claim_used(ck, &w->mended.ck);
-	claim_written(ck, w->overlay);
-	err = claim_found(ck, w->type, w->dev, w->mount);
-	if (err)
-		return err;
-	err = ck->err ? ck->err : place_file(ck, images, &raw);
+	err = place_file(w, images, &raw);
 	if (err)
 		return err;
 	ck_spare_remember(&raw, &own);

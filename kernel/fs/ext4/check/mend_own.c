@@ -63,12 +63,13 @@ void ck_reserved_clear(struct ck *ck, u32 ino)
 
 /* ---- files in free blocks ---- */
 
-/* What is used, as mkfs has it. */
-static int used_zone(const struct ck *ck, struct ext4_zone *z)
+/* What is used, as mkfs has it: all from cluster `end` on. */
+static int used_zone(const struct ck *ck, struct ext4_zone *z, u64 end)
 {
-	u64 all = ck_cluster(ck, ck->es->blocks - 1) + 1, from;
+	u64 all = MIN(end, ck_cluster(ck, ck->es->blocks - 1) + 1), from;
 	u32 bits = ck->es->cluster_bits;
-	int err = 0;
+	u64 rest = ck->es->first_data_blk + (all << bits);
+	int err = rest < ck->es->blocks ? ext4_zone_add(z, rest, ck->es->blocks - rest) : 0;
 
 	for (u64 at = 0; at < all && !err; at++) {
 		if (!ck_is_used(ck, at))
@@ -95,7 +96,7 @@ static void claim_file(struct ck *ck, const struct ext4_mkfs_file *f)
 }
 
 /* *p is to be ended by ext4_mkfs_free in any case. */
-static int plan_open(struct ck *ck, struct ext4_mkfs_plan *p)
+static int plan_open(struct ck *ck, struct ext4_mkfs_plan *p, u64 end)
 {
 	*p = (struct ext4_mkfs_plan){ .es = calloc(1, sizeof(*p->es)) };
 	if (!p->es)
@@ -103,7 +104,7 @@ static int plan_open(struct ck *ck, struct ext4_mkfs_plan *p)
 	p->es->disk = ck->es->disk;
 	ext4_sb_fill(p->es);
 	p->es->group = calloc(p->es->groups, sizeof(*p->es->group));
-	return p->es->group ? used_zone(ck, &p->used) : fail(-ENOMEM, "no memory for groups");
+	return p->es->group ? used_zone(ck, &p->used, end) : fail(-ENOMEM, "no memory for groups");
 }
 
 /* Blocks for f, whose map is written. -ENOSPC: there are not enough. */
@@ -142,10 +143,10 @@ static void write_file(struct ck *ck, const struct ext4_mkfs_file *f)
 	ck_own_put(ck, f->ino, &raw);
 }
 
-int ck_file_place(struct ck *ck, u32 ino, u32 n, struct ext4_disk_inode *raw)
+int ck_file_place(struct ck *ck, u32 ino, u32 n, u64 end, struct ext4_disk_inode *raw)
 {
 	struct ext4_mkfs_plan p;
-	int err = plan_open(ck, &p);
+	int err = plan_open(ck, &p, end);
 
 	/* A file of the plan's, which frees it. */
 	p.orphans = (struct ext4_mkfs_file){ .ino = ino, .blocks = n };
@@ -160,7 +161,7 @@ int ck_file_place(struct ck *ck, u32 ino, u32 n, struct ext4_disk_inode *raw)
 int ck_file_make(struct ck *ck, u32 ino, u32 n)
 {
 	struct ext4_disk_inode raw;
-	int err = ck_file_place(ck, ino, n, &raw);
+	int err = ck_file_place(ck, ino, n, ~0ull, &raw);
 
 	if (!err)
 		ck_own_put(ck, ino, &raw);
@@ -305,7 +306,7 @@ static void make_journal(struct ck *ck)
 	struct ext4_disk_super *d = &es->disk;
 	u32 blocks = ext4_mkfs_journal_blocks(es->blocks);
 	struct ext4_mkfs_plan p;
-	int err = plan_open(ck, &p);
+	int err = plan_open(ck, &p, ~0ull);
 
 	if (ck->journal_blocks >= JOURNAL_BLOCKS_MIN && ck->journal_blocks <= es->blocks / 2)
 		blocks = (u32)MIN(ck->journal_blocks, (u64)UINT32_MAX);
@@ -432,20 +433,6 @@ void ck_orphan_file_empty(struct ck *ck)
 		ck_orphans_done(ck);
 }
 
-/* As long as somebody else has some of its blocks it waits for a round in which the others have copies. */
-static void clear_orphans_here(struct ck *ck)
-{
-	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
-	u32 blocks;
-	bool shared;
-
-	if (!ei || orphan_file_load(ck, ei, &blocks))
-		return;
-	(void)orphan_blocks(ck, ei, blocks, &shared);
-	if (!shared && !orphans_clear(ck, ei, blocks))
-		ck_orphans_done(ck);
-}
-
 /* In an inode of its own: what was called the orphan file may be anybody's. */
 static void make_orphan_file(struct ck *ck)
 {
@@ -454,7 +441,7 @@ static void make_orphan_file(struct ck *ck)
 	u32 blocks = ALIGN_UP(ext4_mkfs_orphan_blocks(es->blocks), 1u << es->cluster_bits);
 	struct ext4_mkfs_plan p;
 	u64 ino = 0;
-	int err = plan_open(ck, &p);
+	int err = plan_open(ck, &p, ~0ull);
 
 	if (!err)
 		err = ei ? ck_alloc_ino(ck, 0, false, &ino) : -ENOMEM;
@@ -474,6 +461,25 @@ static void make_orphan_file(struct ck *ck)
 	}
 	ext4_mkfs_free(&p);
 	ck_orphans_done(ck);
+}
+
+/* As long as somebody else has some of its blocks it waits for a round in which the others have copies. */
+static void clear_orphans_here(struct ck *ck)
+{
+	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
+	bool shared = false;
+	u32 blocks;
+
+	if (ei && !orphan_file_load(ck, ei, &blocks)) {
+		(void)orphan_blocks(ck, ei, blocks, &shared);
+		if (shared)
+			return;
+		if (!orphans_clear(ck, ei, blocks)) {
+			ck_orphans_done(ck);
+			return;
+		}
+	}
+	make_orphan_file(ck);
 }
 
 /* ---- multiple mount protection ---- */
