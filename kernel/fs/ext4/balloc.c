@@ -340,6 +340,10 @@ bool ext4_blocks_pending(struct ext4_super *es)
 
 bool ext4_retry(struct ext4_super *es, int err, bool *tried)
 {
+	if (err == -EDQUOT && !*tried && ext4_orphan_any(es)) {
+		ext4_quota_wait(es);
+		return *tried = true;
+	}
 	if (err != -ENOSPC || *tried || !ext4_blocks_pending(es))
 		return false;
 	*tried = true;

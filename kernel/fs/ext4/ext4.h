@@ -878,8 +878,8 @@ void ext4_dirty(struct ext4_handle *h, struct buffer_head *bh);
 int ext4_forget(struct ext4_handle *h, u64 blk) __must_check;
 /* A change failed half way: the journal aborts, the volume is read-only from now on. Returns err. */
 int ext4_abort(struct ext4_super *es, int err) __must_check;
-/* After ext4_end with -ENOSPC: true, once, when space or inodes that were freed have become usable by a commit. *tried
- * is false at first. Locks: none of rank HANDLE or below. */
+/* After ext4_end with -ENOSPC: true, once, when space or inodes that were freed have become usable by a commit; with -EDQUOT: when somebody may have
+ * given back some. *tried is false at first. Locks: none of rank HANDLE or below. */
 bool ext4_retry(struct ext4_super *es, int err, bool *tried);
 
 /* ---- super_edit.c: the superblock that changes. es->disk is what counts; its block is made from it ---- */
@@ -979,6 +979,8 @@ struct ext4_quota_file {
 struct ext4_quotas {
 	struct mutex lock; /* rank LEAF */
 	struct mutex edit; /* rank MAP: who gives a new id its record */
+	struct cond freed; /* with lock: */
+	u32 frees;         /* [lock] of inodes, so far */
 	bool enforce;      /* [const] limits are */
 	struct ext4_quota_file file[QUOTA_KINDS];
 };
@@ -999,6 +1001,8 @@ struct ext4_owner ext4_owner(const struct ext4_inode *ei);
 /* So much more of the owner's counts as had until it is given back. -EDQUOT: it is too much, and he is not the superuser. */
 int ext4_quota_hold(struct ext4_super *es, const struct ext4_use *more) __must_check;
 void ext4_quota_release(struct ext4_super *es, const struct ext4_use *more);
+/* For a moment, for somebody who is giving back an inode: a name that goes is answered before the file is gone. */
+void ext4_quota_wait(struct ext4_super *es);
 /* May the inode, which may be one that is not counted, have so much more? -EDQUOT. */
 int ext4_quota_check(struct ext4_inode *ei, u64 clusters, u64 inodes) __must_check;
 /* How many more clusters the inode may have; and they count as had, until they are given back. -EDQUOT: not even `least`. */
@@ -1145,6 +1149,8 @@ int ext4_orphan_add(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 int ext4_orphan_del(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 /* It is in one of the two. */
 bool ext4_orphan_noted(struct ext4_inode *ei);
+/* There are inodes to be finished. */
+bool ext4_orphan_any(struct ext4_super *es);
 /* The inode goes from memory; on the volume it stays an orphan. */
 void ext4_orphan_forget(struct ext4_inode *ei);
 /* Before the superblock is marked as in use, with the journal open; and before it is marked as clean. Each sets ORPHAN_PRESENT in es->disk. */

@@ -97,6 +97,7 @@ static int begin_move(struct ext4_inode *ei, const struct iattr *a, struct ext4_
 	struct ext4_super *es = ext4_inode_super(ei);
 	const struct ext4_owner old = ext4_owner(ei);
 	struct ext4_owner new = old;
+	bool tried = false;
 	u32 values;
 	int err;
 
@@ -114,7 +115,12 @@ static int begin_move(struct ext4_inode *ei, const struct iattr *a, struct ext4_
 	err = ext4_quota_attach(es, &new);
 	if (!err)
 		err = ext4_xattr_values(ei, &values);
-	return err ? err : ext4_quota_move_begin(ei, &new, values, m);
+	if (err)
+		return err;
+	do
+		err = ext4_quota_move_begin(ei, &new, values, m);
+	while (ext4_retry(es, err, &tried));
+	return err;
 }
 
 static int change(struct ext4_inode *ei, const struct iattr *a, u32 flags)

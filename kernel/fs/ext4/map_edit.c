@@ -262,11 +262,11 @@ int ext4_unpack(struct inode *inode)
 	if (ext4_size(ei) > ext4_block_bytes(es))
 		return corrupt(&es->vfs.health, "inode", inode->ino, "inline data longer than a block");
 	if (ext4_size(ei))
-		err = ext4_quota_check(ei, 1, 0);
-	if (!err && ext4_size(ei))
-		do
-			err = ext4_blocks_reserve(es, ext4_goal(ei, 0), 1, 0, &pblk, &len);
-		while (ext4_retry(es, err, &tried));
+		do {
+			err = ext4_quota_check(ei, 1, 0);
+			if (!err)
+				err = ext4_blocks_reserve(es, ext4_goal(ei, 0), 1, 0, &pblk, &len);
+		} while (ext4_retry(es, err, &tried));
 	if (err)
 		return err;
 	err = unpack_to(ei, pblk);

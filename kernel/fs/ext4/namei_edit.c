@@ -161,11 +161,17 @@ static int give_name(struct ext4_handle *h, struct ext4_inode *dir, const struct
 /* The owner of what is to be made has records, and one inode of his quota is held for it. */
 static int hold_one(struct ext4_super *es, const struct new_inode *what, struct ext4_use *held)
 {
+	bool tried = false;
 	int err;
 
 	*held = (struct ext4_use){ .owner.id = { what->uid, what->gid, what->project }, .inodes = 1 };
 	err = ext4_quota_attach(es, &held->owner);
-	return err ? err : ext4_quota_hold(es, held);
+	if (err)
+		return err;
+	do
+		err = ext4_quota_hold(es, held);
+	while (ext4_retry(es, err, &tried));
+	return err;
 }
 
 static int create_once(struct ext4_inode *dir, const struct name *name, const struct new_inode *what,

@@ -374,6 +374,18 @@ bool ext4_orphan_noted(struct ext4_inode *ei)
 	return ei->orphan_place || !list_empty(&ei->orphan);
 }
 
+bool ext4_orphan_any(struct ext4_super *es)
+{
+	struct ext4_orphan_file *f = es->orphan_file;
+	bool any;
+
+	mutex_guard(&es->orphan_lock);
+	any = !list_empty(&es->orphans);
+	for (u32 i = 0; f && i < f->blocks && !any; i++)
+		any = f->block[i].free < f->places;
+	return any;
+}
+
 void ext4_orphan_forget(struct ext4_inode *ei)
 {
 	struct ext4_super *es = ext4_inode_super(ei);

@@ -21,7 +21,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SLOTS_MIN 64u
+#define SLOTS_MIN     64u
+#define FREED_WAIT_MS 20u
 
 struct ext4_dquot {
 	struct ext4_dquot *next;             /* [lock] in its slot */
@@ -87,6 +88,7 @@ int ext4_quota_open(struct ext4_super *es, bool enforce)
 	es->quotas = qs;
 	qs->enforce = enforce;
 	mutex_init(&qs->lock, RANK_LEAF);
+	cond_init(&qs->freed);
 	mutex_init(&qs->edit, RANK_MAP);
 	for (u32 kind = 0; kind < QUOTA_KINDS && !err; kind++) {
 		u32 ino = ext4_quota_inum(&es->disk, kind);
@@ -117,6 +119,7 @@ void ext4_quota_close(struct ext4_super *es)
 			mutex_fini(&f->ei->vfs.attr);
 		ext4_inode_free(f->ei);
 	}
+	cond_fini(&qs->freed);
 	mutex_fini(&qs->lock);
 	mutex_fini(&qs->edit);
 	free(qs);
@@ -407,6 +410,18 @@ int ext4_quota_hold(struct ext4_super *es, const struct ext4_use *more)
 void ext4_quota_release(struct ext4_super *es, const struct ext4_use *more)
 {
 	give_back(es, more, NULL);
+}
+
+void ext4_quota_wait(struct ext4_super *es)
+{
+	struct ext4_quotas *qs = es->quotas;
+	u32 frees;
+
+	mutex_lock(&qs->lock);
+	frees = qs->frees;
+	while (frees == qs->frees && cond_wait_ms(&qs->freed, &qs->lock, FREED_WAIT_MS))
+		;
+	mutex_unlock(&qs->lock);
 }
 
 static u64 bytes_of(const struct ext4_super *es, u64 clusters)
@@ -794,5 +809,9 @@ int ext4_quota_gone(struct ext4_handle *h, const struct ext4_inode *ei)
 	err = is_none(&q.was) ? 0 : ext4_quota_join(h, &q);
 	if (!err)
 		ext4_quota_apply(h, &q);
+	mutex_lock(&h->es->quotas->lock);
+	h->es->quotas->frees++;
+	cond_broadcast(&h->es->quotas->freed);
+	mutex_unlock(&h->es->quotas->lock);
 	return err;
 }

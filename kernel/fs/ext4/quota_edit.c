@@ -128,6 +128,7 @@ static int find_path(struct attach *a)
 	return !err && a->there == EXT4_QUOTA_DEPTH && nr ? -EUCLEAN : err;
 }
 
+/* Locks: the leaf's buffer: who counts in it changes records. */
 static u32 places_used(const struct ext4_disk_quota_leaf *l)
 {
 	u32 n = 0;
@@ -150,7 +151,9 @@ static int find_room(struct attach *a)
 	err = get_piece(a, nr, p);
 	if (err)
 		return err;
+	bh_lock(p->bh);
 	used = places_used(leaf_of(a));
+	bh_unlock(p->bh);
 	if (used >= EXT4_QUOTA_PER_LEAF || used != le16_get(leaf_of(a)->count))
 		return -EUCLEAN;
 	nr = le32_get(leaf_of(a)->next_free);
@@ -192,17 +195,20 @@ static void put_leaf(struct attach *a)
 {
 	const struct quota q = { .id = a->id };
 	struct ext4_disk_quota_leaf *l = leaf_of(a);
+	struct buffer_head *bh = a->path[EXT4_QUOTA_DEPTH].bh;
 	u32 place = 0, used;
 
-	if (a->is_new_leaf) {
+	bh_lock(bh);
+	if (a->is_new_leaf)
 		memset(l, 0, sizeof(*l));
-		head_of(a)->free_leaf = le32_put(a->path[EXT4_QUOTA_DEPTH].nr);
-	}
 	while (!ext4_quota_is_free(&l->place[place]))
 		place++;
 	l->place[place] = ext4_quota_encode(&q);
 	used = places_used(l);
 	l->count = le16_put((u16)used);
+	bh_unlock(bh);
+	if (a->is_new_leaf)
+		head_of(a)->free_leaf = le32_put(a->path[EXT4_QUOTA_DEPTH].nr);
 	if (used < EXT4_QUOTA_PER_LEAF)
 		return;
 	head_of(a)->free_leaf = l->next_free;
@@ -216,14 +222,15 @@ static void put_path(struct attach *a)
 	for (u32 level = 0; level < EXT4_QUOTA_DEPTH; level++) {
 		struct ext4_disk_quota_node *node = a->path[level].at;
 
+		bh_lock(a->path[level].bh);
 		if (level >= a->there)
 			memset(node, 0, sizeof(*node));
 		if (level + 1 >= a->there)
 			node->child[byte_of(a->id, level)] = le32_put(a->path[level + 1].nr);
+		bh_unlock(a->path[level].bh);
 	}
 }
 
-/* Who counts in the same block changes other bytes of it, under its lock. */
 static void change(struct attach *a)
 {
 	const struct piece *all[PIECES_MAX + 2] = { &a->head, &a->next };
