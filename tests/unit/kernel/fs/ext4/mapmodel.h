@@ -113,6 +113,38 @@ static inline void model_convert(u32 i, u32 n)
 		model.at[k].unwritten = false;
 }
 
+/* What is mapped there, at most an extent and n blocks, lies at or near `goal` from then on, where there is as much in one piece. */
+static inline u32 model_remap(u32 i, u32 n, u64 goal)
+{
+	u64 want = model.ei->flags & EXT4_FL_EXTENTS ? 1 : ext4_indirect_piece(model.ei, place_lblk(i)),
+	    at = place_lblk(i), old = model.at[i].pblk, pblk;
+	struct ext4_handle h;
+	struct ext4_run run;
+	bool tried = false;
+	u32 len;
+
+	assert_int_equal(ext4_map_blocks(model.ei, at, want, &run), 0);
+	n = (u32)MIN((u64)n, run.lblk + run.len - at);
+	if (ext4_blocks_avail(vol_es) < 512)
+		ext4_retry(vol_es, -ENOSPC, &tried);
+	assert_int_equal(ext4_blocks_reserve(vol_es, goal, n, 0, &pblk, &len), 0);
+	begin(&h);
+	assert_int_equal(ext4_blocks_take(&h, pblk, len), 0);
+	if (model.ei->flags & EXT4_FL_EXTENTS)
+		assert_int_equal(ext4_extent_remap(&h, model.ei, at, len, pblk), 0);
+	else
+		assert_int_equal(ext4_indirect_remap(&h, model.ei, at, len, pblk), 0);
+	assert_int_equal(ext4_blocks_free(&h, old, len, false), 0);
+	if (model.ei->flags & EXT4_FL_EXTENTS && rnd(2)) {
+		assert_int_equal(ext4_extent_pack(&h, model.ei, &at), 0);
+		assert_int_equal(ext4_extent_shrink(&h, model.ei), 0);
+	}
+	end(&h);
+	for (u32 k = 0; k < len; k++)
+		model.at[i + k].pblk = pblk + k;
+	return len;
+}
+
 /* Everything in [lblk, to). */
 static inline void model_cut(u64 lblk, u64 to)
 {
@@ -209,8 +241,12 @@ static inline void model_step(u32 cuts)
 		u64 from = place_lblk(i), to = rnd(8) ? from + n : place_lblk(i + rnd(PLACES - i)) + 1;
 
 		model_cut(from, rnd(64) ? to : EXT4_LBLK_END);
-	} else if (model.at[i].unwritten) {
+	} else if (model.at[i].unwritten && rnd(2)) {
 		model_convert(i, n);
+	} else {
+		model_remap(i, n,
+			    i && model.at[i - 1].pblk && rnd(3) ? model.at[i - 1].pblk + 1
+								: rnd((u32)vol_es->blocks));
 	}
 }
 

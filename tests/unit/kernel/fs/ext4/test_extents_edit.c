@@ -135,6 +135,43 @@ static void borders(void **state)
 	close_file();
 }
 
+/* A thousand pieces behind each other, each in a place of its own, get to where there is room for many in a row: hardly a node is needed then. */
+static void gathered(void **state)
+{
+	u32 nodes, filled = 0, extents = 1;
+	u64 at, goal;
+
+	(void)state;
+	open_file("-t ext4 -b 1024 -O ^has_journal,metadata_csum", 24);
+	/* The odd ones in order, then what lies between them: no piece goes on where the one before it ends. */
+	for (u32 first = 0; first < 2; first++)
+		for (u32 i = first; i < SEG; i += 2)
+			if (!model.at[i].pblk)
+				model_insert(i, 1, false);
+	model_check(&nodes);
+	assert_true(nodes > 5);
+	goal = 12000;
+	for (u32 i = 0; i < SEG; i += filled) {
+		filled = model_remap(i, SEG, goal);
+		goal = model.at[i].pblk + filled;
+	}
+	for (at = 0; at < SEG;) {
+		struct ext4_handle h;
+
+		begin(&h);
+		assert_int_equal(ext4_extent_pack(&h, model.ei, &at), 0);
+		assert_int_equal(ext4_extent_shrink(&h, model.ei), 0);
+		end(&h);
+	}
+	model_check(&nodes);
+	for (u32 i = 1; i < SEG; i++)
+		extents += model.at[i].pblk != model.at[i - 1].pblk + 1;
+	assert_true(extents < 20);
+	assert_int_equal(depth(), extents > 4);
+	assert_int_equal(nodes, extents > 4);
+	close_file();
+}
+
 /* What is mapped cannot be mapped again; nothing was changed. */
 static void refused(void **state)
 {
@@ -166,6 +203,7 @@ int main(void)
 		cmocka_unit_test_teardown(changes_1k_journal, vol_clean),
 		cmocka_unit_test_teardown(one_by_one, vol_clean),
 		cmocka_unit_test_teardown(borders, vol_clean),
+		cmocka_unit_test_teardown(gathered, vol_clean),
 		cmocka_unit_test_teardown(refused, vol_clean),
 	};
 
