@@ -2,7 +2,7 @@
 The broken ext4 volumes of the fixtures, mended by werunos fsck -y: then e2fsck finds nothing, every name that e2fsck -fy keeps is kept, and undo
 gives back every byte.
 """
-import glob, gzip, os, shutil
+import glob, gzip, os, shutil, subprocess
 import pytest
 import fsck_corpus
 from fsck_corpus import ANSWERED, MENDED, Bad, e2fsck, lost, run, tree_of
@@ -58,6 +58,26 @@ def test_mended(image):
         assert name in OTHERWISE, str(e)
         return
     assert name not in OTHERWISE, 'it is mended now'
+
+
+@pytest.mark.parametrize('image', [n for n in NAMES if n == 'f_ext_journal'], indirect=True)
+def test_mended_with_its_journal(image):
+    """Its journal's device is not among the fixtures; an empty one with the right UUID is as good."""
+    _, image = image
+    journal = image + '.journal'
+    head = open(image, 'rb').read(2048)[1024:]
+    with open(journal, 'wb') as f:
+        f.truncate(8 << 20)
+    uuid = head[0xd0:0xe0].hex()
+    subprocess.run(['mke2fs', '-q', '-F', '-O', 'journal_dev', '-b', str(1024 << head[0x18]), '-U',
+                    '-'.join((uuid[:8], uuid[8:12], uuid[12:16], uuid[16:20], uuid[20:])), journal], check=True)
+    code, out = run(WERUNOS, 'fsck', '-y', '--journal', journal, image)
+    assert code in (ANSWERED, MENDED), out
+    code, out = run(WERUNOS, 'fsck', '-f', '--journal', journal, image)
+    assert code == ANSWERED, out
+    # But for the number that the device had where it was made.
+    code, out = e2fsck(image, '-fn', '-j', journal)
+    assert 'WARNING' not in out and out.count('? no') == out.count('Superblock hint for external superblock'), out
 
 
 @pytest.mark.parametrize('image', NAMES, indirect=True)

@@ -16,7 +16,8 @@ EXT4_IOC_SHUTDOWN = 0x8004587d
 NO_LOG_FLUSH = struct.pack('<I', 2)
 RECOVERED = os.path.abspath(mounts.BUILD + '/tests/tools/recovered')
 CRASH = os.path.abspath(mounts.BUILD + '/tests/crash/crash')
-KINDS = {'4k': ['-b', '4096', '-g', '8192'], '1k': ['-b', '1024', '-O', '^metadata_csum,^64bit'], '1k-seed': ['-b', '1024', '-O', 'metadata_csum_seed']}
+KINDS = {'4k': ['-b', '4096', '-g', '8192'], '1k': ['-b', '1024', '-O', '^metadata_csum,^64bit'], '1k-seed': ['-b', '1024', '-O', 'metadata_csum_seed'],
+         'clusters': ['-b', '1024', '-C', '8192', '-g', '1024', '-O', 'bigalloc,^resize_inode'], 'clusters-4k': ['-b', '4096', '-C', '16384', '-g', '512', '-O', 'bigalloc,^resize_inode']}
 
 
 def sync(path):

@@ -214,6 +214,22 @@ def test_bitmaps_in_one_block_of_a_cluster(tmp_path):
     assert '[group-metadata-overlap]' in assert_mended(image)
 
 
+@pytest.mark.parametrize('features,has', [('has_journal,metadata_csum', True), ('has_journal', True), ('metadata_csum', False)])
+def test_spare_journal(tmp_path, features, has):
+    """What a mending leaves that broke off, without what its inode remembers: the journal is the one in its usual place, if that is there."""
+    image = small(tmp_path, '-N', '512', '-J', 'size=1', '-O', 'none,filetype,extent,' + features)
+    if not has:
+        mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-N', '512', '-O', 'none,filetype,extent,has_journal,metadata_csum', str(image))
+    debugfs(image, 'copy_inode <8> <10>', *([] if has else ['clri <8>']), 'ssv journal_inum 10')
+    assert 'journal-spare' in [c for c, _, _ in fsck(image)[1]]
+    changed = subprocess.run([mounts.WERUNOS, 'mkdir', '%s:/more' % image], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert changed.returncode and 'broken off' in changed.stdout, changed.stdout
+    r = subprocess.run([mounts.WERUNOS, 'fsck', '-y', str(image)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert r.returncode in (0, 1), r.stdout
+    assert super_words(image, 0xe0, '<I') == (8 if has else 0) and bool(super_words(image, 0x5c, '<I') & 4) == has
+    assert fsck(image)[:2] == (0, []) and e2fsck(image).returncode == 0
+
+
 # ---- what the volume has of its own, and leads to what is somebody else's ----
 
 def with_files(tmp_path):

@@ -2,7 +2,7 @@
 What this kernel does not mount (blocks above a page, casefold, verity, quota): made and filled by mke2fs -d and debugfs,
 sound for e2fsck, and compared with the tree that it was filled from. Needs no kernel mount, only ours.
 """
-import os, stat, subprocess
+import errno, os, stat, subprocess
 import pytest
 import manifest, mounts
 
@@ -185,3 +185,38 @@ def test_encrypted_files_are_kept(tree, tmp_path):
         assert (d / 'moved').stat().st_size == 4096
         (d / 'other').write_bytes(b'plain')
         (d / 'moved').unlink()
+
+
+@pytest.mark.parametrize('strict', [False, True])
+def test_names_that_are_no_text(tmp_path, strict):
+    """In a directory that folds case: refused by a strict volume, kept as bytes by others, and never folded."""
+    image, d = tmp_path / 'img', tmp_path / 'm'
+    d.mkdir()
+    with open(image, 'wb') as f:
+        f.truncate(32 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', '-O', EXT4 + ',has_journal,casefold', '-E', 'encoding=utf8' + (',encoding_flags=strict' if strict else ''),
+               '-b', '1024', str(image))
+    odd = [b'\xff', b'a\xc3', b'\xed\xa0\x80', b'\xf5\x80\x80\x80A']
+    with mounts.werunos(image, d):
+        (d / 'fold').mkdir()
+        (d / 'plain').mkdir()
+        mounts.run('chattr', '+F', str(d / 'fold'))
+        for name in odd:
+            (d / 'plain' / os.fsdecode(name)).write_bytes(name)
+            path = d / 'fold' / os.fsdecode(name)
+            if strict:
+                for call in [lambda: path.write_bytes(b''), path.mkdir, lambda: (d / 'plain' / os.fsdecode(name)).rename(path)]:
+                    with pytest.raises(OSError) as e:
+                        call()
+                    assert e.value.errno == errno.EINVAL
+            else:
+                path.write_bytes(name)
+                assert not (d / 'fold' / os.fsdecode(name.swapcase())).exists() or name.swapcase() == name
+        assert sorted(os.listdir(os.fsencode(d / 'fold'))) == ([] if strict else sorted(odd))
+    mounts.run('e2fsck', '-fn', str(image))
+    with mounts.werunos(image, d) as root:
+        for name in [] if strict else odd:
+            assert (d / 'fold' / os.fsdecode(name)).read_bytes() == name
+            (d / 'fold' / os.fsdecode(name)).unlink()
+        assert os.listdir(d / 'fold') == []
+    mounts.run('e2fsck', '-fn', str(image))

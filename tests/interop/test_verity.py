@@ -5,6 +5,7 @@ compared with fsverity-utils where that is installed, and written behind the end
 import errno, fcntl, json, os, random, shutil, struct, subprocess, sys
 import pytest
 import mounts, verity
+from turns import work
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason='not root: /dev/fuse must be open')
 
@@ -30,15 +31,15 @@ def debugfs(image, commands):
     return mounts.run('debugfs', '-w', '-f', '-', str(image), input='\n'.join(commands).encode()).decode(errors='replace')
 
 
-def build(tmp_path, files, block=4096, mib=64):
-    """files: name to verity.File."""
+def build(tmp_path, files, block=4096, mib=64, more=''):
+    """files: name to verity.File; more: features besides."""
     d, image = tmp_path / 'src', tmp_path / 'img'
     d.mkdir()
     for name, v in files.items():
         v.write(d / name)
     with open(image, 'wb') as f:
         f.truncate(mib << 20)
-    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', '-O', FEATURES, '-b', str(block), '-d', str(d), str(image))
+    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', '-O', FEATURES + more, '-b', str(block), '-d', str(d), str(image))
     debugfs(image, [c for name, v in files.items() for c in v.commands('/' + name)])
     shutil.rmtree(d)
     mounts.run('e2fsck', '-fn', str(image))
@@ -333,3 +334,41 @@ def test_kept(tmp_path):
     mounts.run('e2fsck', '-fn', str(image))
     for n in 'bc':
         assert stat(image, n + '.moved')['verity'] == digest[n]
+
+
+@pytest.mark.parametrize('block,more', [(4096, ',has_journal'), (1024, ',has_journal,orphan_file,encrypt,stable_inodes'), (65536, ',has_journal,casefold')])
+def test_kept_through_crashes(tmp_path, block, more):
+    """Whatever happens beside them, and whenever the server is gone: verity files have their content, their tree and their descriptor."""
+    files = {'keep-%d' % n: verity.File(content(n), block) for n in (0, 100, 70000, 600000)}
+    image, d, r = build(tmp_path, files, block, 512 if block == 65536 else 96, more), tmp_path / 'm', random.Random(SEED)
+    print('SEED=%d' % SEED)
+    d.mkdir()
+    digest = {n: stat(image, n)['verity'] for n in files}
+    paths = {n: n for n in files}
+    for turn in range(4):
+        p = subprocess.Popen([mounts.WERUNOS, 'mount', str(image), str(d)], stderr=subprocess.DEVNULL)
+        try:
+            assert mounts.within(30, lambda: os.path.ismount(d) or p.poll() is not None) and p.poll() is None
+            for n, v in files.items():
+                assert (d / paths[n]).read_bytes() == v.data, n
+            work(str(d), r, 80)
+            home = 'keep%d' % turn
+            os.mkdir(d / home)
+            for n in files:
+                os.rename(d / paths[n], d / home / n)
+                paths[n] = home + '/' + n
+            fd = os.open(d / home, os.O_RDONLY)
+            os.fsync(fd)
+            os.close(fd)
+            work(str(d), r, 40)
+        finally:
+            p.kill()
+            p.wait()
+            subprocess.run(['umount', '-l', str(d)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        copy = tmp_path / 'copy'
+        shutil.copyfile(image, copy)
+        out = subprocess.run(['e2fsck', '-fp', str(copy)], capture_output=True, text=True)
+        assert out.returncode in (0, 1), out.stdout + out.stderr
+        mounts.run('e2fsck', '-fn', str(copy))
+        for n in files:
+            assert stat(copy, paths[n])['verity'] == digest[n], n

@@ -89,4 +89,5 @@ const struct fs_type ext4_fs_type = {
 	.claim = claim,
 	.write_mended = write_mended,
 	.super_bytes = EXT4_SUPER_OFF,
+	.super_len_bytes = EXT4_SUPER_BYTES,
 };

@@ -214,7 +214,7 @@ static void put_fields(const struct ext4_super *es, struct ext4_disk_inode *raw,
 	memcpy((u8 *)raw + behind, (const u8 *)bytes + behind, len - behind);
 	put_block(raw, &told, old.block);
 	raw->dtime = old.dtime;
-	blocks = le32_get(raw->file_acl_lo) ? 1u << (es->block_bits - 9) : 0;
+	blocks = le32_get(raw->file_acl_lo) ? 1u << (es->cluster_bits + es->block_bits - 9) : 0;
 	raw->blocks_lo = same ? old.blocks_lo : le32_put(blocks);
 	raw->blocks_hi = same ? old.blocks_hi : le16_put(0);
 	if (!S_ISDIR(le16_get(raw->mode)))
@@ -261,11 +261,12 @@ static int put_inode(struct fc_apply *a, u32 ino, const void *bytes, u32 len)
 
 /* ---- blocks ---- */
 
-/* A run of blocks in one group that are all free, or all taken. */
+/* A run of blocks in one group whose clusters are all free, or all taken. */
 static int bitmap_run(struct ext4_super *es, u64 blk, u32 len, bool *is_free, u32 *run)
 {
 	u32 group = (u32)((blk - es->first_data_blk) / es->blocks_per_group);
-	u32 bit = (u32)(blk - ext4_group_start(es, group)), end = ext4_group_blocks(es, group);
+	u32 at = (u32)(blk - ext4_group_start(es, group)), end = ext4_group_blocks(es, group);
+	u32 bit = at >> es->cluster_bits, next;
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	const u8 *map;
 	int err;
@@ -276,10 +277,11 @@ static int bitmap_run(struct ext4_super *es, u64 blk, u32 len, bool *is_free, u3
 		return err;
 	map = bh->data;
 	*is_free = !(map[bit / 8] >> bit % 8 & 1);
-	end = (u32)MIN((u64)end, (u64)bit + len);
-	for (*run = 1; bit + *run < end; ++*run)
-		if (!(map[(bit + *run) / 8] >> (bit + *run) % 8 & 1) != *is_free)
+	end = (u32)MIN((u64)end, (u64)at + len);
+	for (next = bit + 1; next << es->cluster_bits < end; next++)
+		if (!(map[next / 8] >> next % 8 & 1) != *is_free)
 			break;
+	*run = MIN(next << es->cluster_bits, end) - at;
 	return 0;
 }
 
@@ -649,8 +651,6 @@ int ext4_fc_apply(struct ext4_super *es, const struct ext4_fc_log *log)
 
 	if (!log->count)
 		return 0;
-	if (es->cluster_bits)
-		return fail(-EOPNOTSUPP, "fast commits on a volume with clusters are not applied");
 	err = apply_all(&a);
 	free(a.inode);
 	free(a.named);

@@ -155,7 +155,8 @@ int ext4_inode_create(struct ext4_handle *h, struct ext4_inode *dir, const struc
 		*out = ei;
 		return 0;
 	}
-	if (((ei->xattr_blk || ei->xattr_off) && ext4_xattr_drop(h, ei)) || ext4_quota_gone(h, ei))
+	if (((ei->xattr_blk || ei->xattr_off) && ext4_xattr_drop(h, ei, EXT4_DROP_NEW)) ||
+	    ext4_quota_gone(h, ei))
 		err = ext4_abort(es, err);
 	inode_ready(inode, err);
 	vfs_iput(inode);

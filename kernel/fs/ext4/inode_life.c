@@ -17,6 +17,8 @@
 #include "lib/scope.h"
 #include <errno.h>
 
+#define SHED_TRIES 2u
+
 /* ---- attributes ---- */
 
 /* Whether case matters is a matter of directories that have no names yet. */
@@ -212,11 +214,13 @@ static int note(struct ext4_super *es, struct ext4_inode *ei)
 	return ext4_end(&h, err);
 }
 
-/* All that is left of it, its note included, in one handle. */
-static int bury(struct ext4_handle *h, struct ext4_inode *ei)
+/* All that is left of it, its note included, in one handle. As ext4_xattr_drop. */
+static int bury(struct ext4_handle *h, struct ext4_inode *ei, enum ext4_xattr_drop how)
 {
-	int err = ext4_xattr_drop(h, ei);
+	int err = ext4_xattr_drop(h, ei, how);
 
+	if (err == -EAGAIN)
+		return err;
 	if (!err)
 		err = ext4_orphan_del(h, ei);
 	if (!err)
@@ -235,6 +239,7 @@ int ext4_evict_inode(struct inode *inode)
 	struct ext4_inode *ei = ext4_inode(inode);
 	struct ext4_super *es = ext4_inode_super(ei);
 	struct ext4_handle h;
+	u32 tries = SHED_TRIES;
 	int err;
 
 	ext4_window_drop(ei);
@@ -250,16 +255,19 @@ int ext4_evict_inode(struct inode *inode)
 		if (err)
 			return err;
 	}
-	err = ext4_xattr_shed(ei);
-	if (err)
-		return err;
-	err = ext4_begin(es,
-			 EXT4_CREDITS_INODE + EXT4_CREDITS_ORPHAN + EXT4_CREDITS_GROUP + EXT4_CREDITS_XATTR,
-			 1, &h);
-	if (err)
-		return err;
-	err = bury(&h, ei);
-	return ext4_end(&h, err);
+	/* Once more for a block that was shared until now. */
+	do {
+		err = ext4_xattr_shed(ei);
+		if (!err)
+			err = ext4_begin(es,
+					 EXT4_CREDITS_INODE + EXT4_CREDITS_ORPHAN + EXT4_CREDITS_GROUP +
+						 EXT4_CREDITS_XATTR,
+					 1, &h);
+		if (err)
+			return err;
+		err = ext4_end(&h, bury(&h, ei, tries ? EXT4_DROP_SHED : EXT4_DROP_ANYWAY));
+	} while (err == -EAGAIN && tries--);
+	return err;
 }
 
 /* ---- after a crash ---- */

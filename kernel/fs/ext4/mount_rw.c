@@ -365,29 +365,37 @@ static int take_block(struct ext4_super *es, struct jbd2_handle *h, u64 blk, con
 	return err;
 }
 
-/* Every block that the overlay has and in which it differs, other than `but`. */
-static int take_blocks(struct ext4_super *es, struct jbd2_handle *h, struct blkdev *overlay, u64 but,
-		       u32 *count)
+/* Every block that one of the overlays has and in which it differs. */
+static int take_blocks(struct ext4_super *es, struct jbd2_handle *h, struct blkdev *overlay,
+		       struct blkdev *top, u32 *count)
 {
 	u32 bytes = ext4_block_bytes(es), span = MAX(bytes, DEV_SNAP_UNIT_BYTES);
+	struct blkdev *from = top ? top : overlay;
 	scoped(freep) u8 *piece = malloc(span);
 	int err = piece ? 0 : fail(-ENOMEM, "no memory for blocks");
 
 	*count = 0;
-	for (u64 off = 0; !err && (off = dev_snap_next(overlay, off)) != ~0ull; off += span) {
+	for (u64 off = 0; !err; off += span) {
 		u64 len;
 
+		off = MIN(dev_snap_next(overlay, off), top ? dev_snap_next(top, off) : ~0ull);
+		if (off == ~0ull)
+			break;
 		off = ALIGN_DOWN(off, (u64)span);
-		len = MIN((u64)span, overlay->size_bytes - off);
-		err = blkdev_read(overlay, off, piece, len);
+		len = MIN((u64)span, from->size_bytes - off);
+		err = blkdev_read(from, off, piece, len);
 		for (u64 at = 0; !err && at + bytes <= len; at += bytes)
-			if ((off + at) >> es->block_bits != but)
-				err = take_block(es, h, (off + at) >> es->block_bits, piece + at, count);
+			err = take_block(es, h, (off + at) >> es->block_bits, piece + at, count);
 	}
 	return err;
 }
 
-int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, u64 but,
+int ext4_overlay_blocks(struct ext4_super *es, struct blkdev *overlay, u32 *count)
+{
+	return take_blocks(es, NULL, overlay, NULL, count);
+}
+
+int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, struct blkdev *top,
 		       const struct jbd2_recovery *log)
 {
 	const struct jbd2_ops none = { 0 };
@@ -405,13 +413,13 @@ int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, u64 but,
 		return err;
 	err = jbd2_start(journal, &config);
 	if (!err)
-		err = take_blocks(es, NULL, overlay, but, &blocks);
+		err = take_blocks(es, NULL, overlay, top, &blocks);
 	if (!err)
 		err = jbd2_begin(journal, blocks, 0, &h);
 	if (err == -ENOSPC)
 		err = fail(err, "the %u blocks that are to change do not fit into its journal", blocks);
 	if (!err) {
-		err = take_blocks(es, &h, overlay, but, &blocks);
+		err = take_blocks(es, &h, overlay, top, &blocks);
 		if (err)
 			jbd2_abort(journal, err);
 		jbd2_end(&h);

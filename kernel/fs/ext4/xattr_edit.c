@@ -722,34 +722,42 @@ int ext4_xattr_shed(struct ext4_inode *ei)
 	return err;
 }
 
-/* The values in a block that others have too are not the inode's any more. */
-static void count_left(struct ext4_inode *ei, const struct ext4_xattr_list *l)
+static u32 values_in(const struct ext4_xattr_list *l)
 {
 	const struct ext4_disk_xattr_entry *e = NULL;
 	u32 n = 0;
 
 	while ((e = ext4_xattr_next(l, e)))
 		n += le32_get(e->value_inum) != 0;
-	if (n)
-		ext4_quota_values(ei, n, 0);
+	return n;
 }
 
-int ext4_xattr_drop(struct ext4_handle *h, struct ext4_inode *ei)
+/* The inode's block is given up. Others may have done so since the values were shed. */
+static int give_up(struct ext4_handle *h, struct ext4_inode *ei, const struct ext4_xattr_list *l,
+		   enum ext4_xattr_drop how)
 {
-	struct ext4_super *es = h->es;
-	struct ext4_xattr_list l = { 0 };
+	u32 values = values_in(l);
+	int err;
+
+	mutex_guard(&h->es->xattr_lock);
+	if (values && refs_of(l->bh->data) <= 1 && how == EXT4_DROP_SHED)
+		return -EAGAIN;
+	err = release(h, l->bh);
+	if (!err && values)
+		ext4_quota_values(ei, values, 0);
+	return err;
+}
+
+int ext4_xattr_drop(struct ext4_handle *h, struct ext4_inode *ei, enum ext4_xattr_drop how)
+{
+	scoped(ext4_xattr_list_put) struct ext4_xattr_list l = { 0 };
 	bool more;
-	int err = has_values_outside(es) ? shed_some(h, ei, &more) : 0;
+	int err = how == EXT4_DROP_NEW && has_values_outside(h->es) ? shed_some(h, ei, &more) : 0;
 
 	if (!err)
 		err = ext4_xattr_block(ei, &l);
-	if (!err) {
-		count_left(ei, &l);
-		mutex_lock(&es->xattr_lock);
-		err = release(h, l.bh);
-		mutex_unlock(&es->xattr_lock);
-		ext4_xattr_list_put(&l);
-	}
+	if (!err)
+		err = give_up(h, ei, &l, how);
 	/* A block that is none, or a bitmap that is damaged, is recorded and left to e2fsck: the inode can go all the same. */
 	if (err && err != -ENODATA && err != -EUCLEAN)
 		return err;

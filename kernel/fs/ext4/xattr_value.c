@@ -18,6 +18,11 @@ bool ext4_value_is_owned(const struct ext4_inode *ei, const struct ext4_inode *o
 	return (u32)ei->vfs.mtime.sec == (u32)owner->vfs.ino && ei->vfs.generation == owner->vfs.generation;
 }
 
+bool ext4_value_ino_ok(const struct ext4_super *es, u32 ino)
+{
+	return ino != EXT4_INO_ROOT && ext4_ino_public(es, ino);
+}
+
 /* One run's bytes; *done of them. */
 static int read_run(struct ext4_inode *ei, u32 at, u8 *dst, u32 len, u32 *done)
 {
@@ -74,7 +79,8 @@ int ext4_value_read(struct ext4_inode *owner, u32 ino, void *value, u32 len)
 			       ? corrupt(&es->vfs.health, "inode", owner->vfs.ino,
 					 "the value of an attribute is in inode %u, which is free", ino)
 			       : err;
-	if (!(ei->flags & EXT4_FL_EA_INODE) || !is_reg(&ei->vfs) || ext4_size(ei) != len)
+	if (!ext4_value_ino_ok(es, ino) || !(ei->flags & EXT4_FL_EA_INODE) || !is_reg(&ei->vfs) ||
+	    ext4_size(ei) != len)
 		return corrupt(&es->vfs.health, "inode", owner->vfs.ino,
 			       "inode %u does not hold the value of its attribute", ino);
 	err = read_all(ei, value, len);

@@ -119,12 +119,12 @@ static bool is_owned(const struct ext4_disk_inode *raw, const struct ext4_inode 
 static int slot_of(struct ext4_handle *h, struct ext4_inode *owner, u32 ino, struct buffer_head **bh,
 		   struct ext4_disk_inode **raw)
 {
-	int err = ext4_inode_slot(h, ino, bh, raw);
+	int err = ext4_value_ino_ok(h->es, ino) ? ext4_inode_slot(h, ino, bh, raw) : -ESTALE;
 
 	if (err && err != -ESTALE)
 		return err;
-	if (!err && le32_get((*raw)->flags) & EXT4_FL_EA_INODE && le16_get((*raw)->links_count) &&
-	    (refs_of(*raw) || is_owned(*raw, owner)))
+	if (!err && le32_get((*raw)->flags) & EXT4_FL_EA_INODE && S_ISREG(le16_get((*raw)->mode)) &&
+	    le16_get((*raw)->links_count) && (refs_of(*raw) || is_owned(*raw, owner)))
 		return 0;
 	return corrupt(&h->es->vfs.health, "inode", owner->vfs.ino,
 		       "inode %u, of an attribute, counts no references", ino);

@@ -15,8 +15,7 @@
 
 /* ---- inodes ---- */
 
-/* The inode as `raw` has it, all else in its slot gone. */
-static void inode_put(struct ck *ck, u32 ino, const struct ext4_disk_inode *raw)
+void ck_own_put(struct ck *ck, u32 ino, const struct ext4_disk_inode *raw)
 {
 	const struct ext4_super *es = ck->es;
 	scoped(bh_putp) struct buffer_head *bh = NULL;
@@ -59,17 +58,18 @@ static struct ext4_disk_inode file_of(const struct ck *ck, u64 size_bytes, u64 c
 
 void ck_reserved_clear(struct ck *ck, u32 ino)
 {
-	inode_put(ck, ino, &(struct ext4_disk_inode){ .mode = le16_put(0) });
+	ck_own_put(ck, ino, &(struct ext4_disk_inode){ .mode = le16_put(0) });
 }
 
 /* ---- files in free blocks ---- */
 
-/* What is used, as mkfs has it. */
-static int used_zone(const struct ck *ck, struct ext4_zone *z)
+/* What is used, as mkfs has it: all from cluster `end` on. */
+static int used_zone(const struct ck *ck, struct ext4_zone *z, u64 end)
 {
-	u64 all = ck_cluster(ck, ck->es->blocks - 1) + 1, from;
+	u64 all = MIN(end, ck_cluster(ck, ck->es->blocks - 1) + 1), from;
 	u32 bits = ck->es->cluster_bits;
-	int err = 0;
+	u64 rest = ck->es->first_data_blk + (all << bits);
+	int err = rest < ck->es->blocks ? ext4_zone_add(z, rest, ck->es->blocks - rest) : 0;
 
 	for (u64 at = 0; at < all && !err; at++) {
 		if (!ck_is_used(ck, at))
@@ -96,7 +96,7 @@ static void claim_file(struct ck *ck, const struct ext4_mkfs_file *f)
 }
 
 /* *p is to be ended by ext4_mkfs_free in any case. */
-static int plan_open(struct ck *ck, struct ext4_mkfs_plan *p)
+static int plan_open(struct ck *ck, struct ext4_mkfs_plan *p, u64 end)
 {
 	*p = (struct ext4_mkfs_plan){ .es = calloc(1, sizeof(*p->es)) };
 	if (!p->es)
@@ -104,7 +104,7 @@ static int plan_open(struct ck *ck, struct ext4_mkfs_plan *p)
 	p->es->disk = ck->es->disk;
 	ext4_sb_fill(p->es);
 	p->es->group = calloc(p->es->groups, sizeof(*p->es->group));
-	return p->es->group ? used_zone(ck, &p->used) : fail(-ENOMEM, "no memory for groups");
+	return p->es->group ? used_zone(ck, &p->used, end) : fail(-ENOMEM, "no memory for groups");
 }
 
 /* Blocks for f, whose map is written. -ENOSPC: there are not enough. */
@@ -126,28 +126,45 @@ static int place(struct ck *ck, struct ext4_mkfs_plan *p, struct ext4_mkfs_file 
 	return ck->err;
 }
 
-static void write_file(struct ck *ck, const struct ext4_mkfs_file *f)
+static struct ext4_disk_inode inode_of(const struct ck *ck, const struct ext4_mkfs_file *f)
 {
 	struct ext4_disk_inode raw = file_of(ck, (u64)f->blocks << ck->es->block_bits, f->clusters);
 
 	if (ext4_has_incompat(ck->es, EXT4_INCOMPAT_EXTENTS))
 		raw.flags = le32_put(EXT4_FL_EXTENTS);
 	memcpy(raw.block, f->block, sizeof(raw.block));
-	inode_put(ck, f->ino, &raw);
+	return raw;
 }
 
-int ck_file_make(struct ck *ck, u32 ino, u32 n)
+static void write_file(struct ck *ck, const struct ext4_mkfs_file *f)
+{
+	struct ext4_disk_inode raw = inode_of(ck, f);
+
+	ck_own_put(ck, f->ino, &raw);
+}
+
+int ck_file_place(struct ck *ck, u32 ino, u32 n, u64 end, struct ext4_disk_inode *raw)
 {
 	struct ext4_mkfs_plan p;
-	int err = plan_open(ck, &p);
+	int err = plan_open(ck, &p, end);
 
 	/* A file of the plan's, which frees it. */
 	p.orphans = (struct ext4_mkfs_file){ .ino = ino, .blocks = n };
 	if (!err)
 		err = place(ck, &p, &p.orphans);
 	if (!err)
-		write_file(ck, &p.orphans);
+		*raw = inode_of(ck, &p.orphans);
 	ext4_mkfs_free(&p);
+	return err;
+}
+
+int ck_file_make(struct ck *ck, u32 ino, u32 n)
+{
+	struct ext4_disk_inode raw;
+	int err = ck_file_place(ck, ino, n, ~0ull, &raw);
+
+	if (!err)
+		ck_own_put(ck, ino, &raw);
 	return err;
 }
 
@@ -180,8 +197,7 @@ static bool has_log_super(struct ck *ck)
 	return !log_super(ck, ei, &bh) && jbd2_super_is_likely(bh->data, bh->size_bytes);
 }
 
-/* A log without transactions in the blocks that its inode has. */
-static int log_anew(struct ck *ck)
+int ck_log_anew(struct ck *ck)
 {
 	struct ext4_super *es = ck->es;
 	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
@@ -217,7 +233,7 @@ void ck_journal_done(struct ck *ck)
 
 void ck_journal_empty(struct ck *ck)
 {
-	if (has_log_super(ck) && !log_anew(ck))
+	if (has_log_super(ck) && !ck_log_anew(ck))
 		ck_journal_done(ck);
 	else
 		ck_journal_give_up(ck);
@@ -266,7 +282,7 @@ void ck_journal_inode(struct ck *ck, const struct ext4_inode *copy)
 
 	raw.flags = le32_put(copy->flags & EXT4_FL_EXTENTS);
 	memcpy(raw.block, copy->block, sizeof(raw.block));
-	inode_put(ck, le32_get(ck->es->disk.journal_inum), &raw);
+	ck_own_put(ck, le32_get(ck->es->disk.journal_inum), &raw);
 	ck->rest = true;
 }
 
@@ -290,7 +306,7 @@ static void make_journal(struct ck *ck)
 	struct ext4_disk_super *d = &es->disk;
 	u32 blocks = ext4_mkfs_journal_blocks(es->blocks);
 	struct ext4_mkfs_plan p;
-	int err = plan_open(ck, &p);
+	int err = plan_open(ck, &p, ~0ull);
 
 	if (ck->journal_blocks >= JOURNAL_BLOCKS_MIN && ck->journal_blocks <= es->blocks / 2)
 		blocks = (u32)MIN(ck->journal_blocks, (u64)UINT32_MAX);
@@ -301,7 +317,7 @@ static void make_journal(struct ck *ck)
 		write_file(ck, &p.journal);
 		d->journal_inum = le32_put(EXT4_INO_JOURNAL);
 		ext4_journal_backup(d, p.journal.block, (u64)blocks << es->block_bits);
-		err = log_anew(ck);
+		err = ck_log_anew(ck);
 	}
 	if (err) {
 		d->feature_compat = le32_put(es->compat & ~(EXT4_COMPAT_HAS_JOURNAL));
@@ -425,7 +441,7 @@ static void make_orphan_file(struct ck *ck)
 	u32 blocks = ALIGN_UP(ext4_mkfs_orphan_blocks(es->blocks), 1u << es->cluster_bits);
 	struct ext4_mkfs_plan p;
 	u64 ino = 0;
-	int err = plan_open(ck, &p);
+	int err = plan_open(ck, &p, ~0ull);
 
 	if (!err)
 		err = ei ? ck_alloc_ino(ck, 0, false, &ino) : -ENOMEM;
@@ -545,7 +561,7 @@ static void make_resize(struct ck *ck)
 	if (!dind)
 		dind = es->first_data_blk + (first << es->cluster_bits);
 	root[EXT4_NDIR + 1] = le32_put((u32)dind);
-	inode_put(ck, EXT4_INO_RESIZE, &raw);
+	ck_own_put(ck, EXT4_INO_RESIZE, &raw);
 	if (!ck_read(ck, dind, &bh))
 		return;
 	memset(bh->data, 0, bh->size_bytes);

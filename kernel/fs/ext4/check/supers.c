@@ -47,6 +47,35 @@ static bool copy_was_put(struct blkdev *dev, const struct mount_opts *mount)
 	       !ext4_sb_read(dev, mount, &b, &off) && ext4_sb_same_volume(&a, &b);
 }
 
+/* As it lies, its journal not applied; the device that has it is known all the same. */
+static int open_as_it_lies(struct ck *ck, const struct fs_type *type, struct blkdev *dev,
+			   const struct mount_opts *mount)
+{
+	int err = ck_open_still(type, dev, mount, &ck->es);
+
+	if (err)
+		ck->es = NULL;
+	return err;
+}
+
+/* Whoever names a device for the journal is told when it is not that: nothing is mended because of it. */
+static int journal_fits(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount)
+{
+	struct mount_opts opts = *mount;
+	struct ext4_super *es;
+	int err;
+
+	if (!mount->journal)
+		return 0;
+	opts.rdonly = opts.norecovery = true;
+	/* What cannot be opened is another matter. */
+	if (ext4_super_open(dev, type, &opts, &es))
+		return 0;
+	err = ext4_sb_has_spare(&es->disk) ? 0 : ext4_journal_use_dev(es, mount->journal);
+	(void)!vfs_unmount(&es->vfs);
+	return err;
+}
+
 /* For mending: the journal is applied to the device, which is an overlay. */
 static int open_mended(struct ck *ck, const struct fs_type *type, struct blkdev *dev, struct mount_opts *opts,
 		       char *why, size_t room)
@@ -62,8 +91,7 @@ static int open_mended(struct ck *ck, const struct fs_type *type, struct blkdev 
 		return err;
 	if (err)
 		snprintf(why, room, "%s", err_text());
-	opts->norecovery = true;
-	err = ext4_super_open(dev, type, opts, &ck->es);
+	err = open_as_it_lies(ck, type, dev, opts);
 	if (!err && !why[0] && ext4_has_incompat(ck->es, EXT4_INCOMPAT_RECOVER) &&
 	    ext4_journal_is_inside(ck->es))
 		snprintf(why, room, "it cannot be applied");
@@ -135,10 +163,12 @@ static int open_with(struct ck *ck, const struct fs_type *type, struct blkdev *d
 			err = ext4_super_open(dev, type, &opts, &ck->es);
 		if (is_damage(err)) {
 			snprintf(why, room, "%s", err_text());
-			opts.norecovery = true;
-			err = ext4_super_open(dev, type, &opts, &ck->es);
+			err = open_as_it_lies(ck, type, dev, &opts);
 		}
 	}
+	/* Opened again through an overlay it does not know the device any more. */
+	if (!err && mount->journal && !ck->es->journal_dev && !ext4_sb_has_spare(&ck->es->disk))
+		err = ext4_journal_use_dev(ck->es, mount->journal);
 	if (err)
 		return err;
 	if (ck_mends(ck) && (err = ext4_feature_mendable(&ck->es->disk)))
@@ -155,6 +185,8 @@ int ck_open(struct ck *ck, const struct fs_type *type, struct blkdev *dev, const
 	struct blkdev *over = NULL;
 	int err = count_inodes(ck, dev, mount, &over);
 
+	if (!err)
+		err = journal_fits(type, over ? over : dev, mount);
 	if (!err)
 		err = open_with(ck, type, over ? over : dev, mount);
 	blkdev_put(over);
@@ -425,6 +457,8 @@ static void check_descs(struct ck *ck)
 {
 	for (u32 i = 0; i < ck->es->gdt_blocks && ck_goes_on(ck); i++) {
 		check_desc_block(ck, i);
+		if (ck->opts->base)
+			break;
 		for (u32 copy = 1; copy < COPIES_MAX; copy++) {
 			u64 blk = ext4_group_desc_blk(ck->es, i, copy);
 
@@ -681,6 +715,17 @@ static void journal_bad(struct ck *ck, struct ext4_inode *ei, struct jbd2 *journ
 		ck_journal_give_up(ck);
 }
 
+/* True: what comes after is left to the next round. */
+static bool check_spare(struct ck *ck)
+{
+	if (!ck_spare_left(ck) || !ck_fix(ck, CK_JOURNAL_SPARE, 0, "%s", ""))
+		return false;
+	if (ck_spare_end(ck) && !ck->err)
+		ck->err = -EIO;
+	ck->rest = true;
+	return true;
+}
+
 static void check_journal(struct ck *ck)
 {
 	struct ext4_super *es = ck->es;
@@ -688,6 +733,8 @@ static void check_journal(struct ck *ck)
 	struct jbd2 *journal = NULL;
 	int err;
 
+	if (check_spare(ck))
+		return;
 	if (!ext4_has_compat(es, EXT4_COMPAT_HAS_JOURNAL))
 		return;
 	if (!ext4_journal_is_here(es)) {
@@ -707,7 +754,10 @@ static void check_journal(struct ck *ck)
 		journal = NULL;
 	if (!err && !es->journal_dev)
 		err = journal_whole(ei);
-	if (ck->journal_why[0])
+	if (ck->opts->base) {
+		if (!err && !es->journal_dev && !ck->journal_why[0])
+			check_journal_inode(ck, ei);
+	} else if (ck->journal_why[0])
 		journal_bad(ck, ei, journal, ck->journal_why);
 	else if (err)
 		journal_bad(ck, ei, journal, err_text());
@@ -821,6 +871,12 @@ void ck_supers(struct ck *ck)
 	/* What is read with another superblock is another volume. */
 	if (ck->rest)
 		return;
+	if (ck->opts->base) {
+		check_descs(ck);
+		check_first_table(ck);
+		check_journal(ck);
+		return;
+	}
 	for (u32 copy = 1; copy < ck->es->groups && ck_goes_on(ck); copy++) {
 		u64 blk = ext4_super_copy_blk(ck->es, copy);
 
