@@ -56,7 +56,8 @@ static const struct command commands[] = {
 	  cmd_getfattr },
 	{ "label", "[--json] [-p N] IMAGE [NEW]", "show or change a volume's label", cmd_label },
 	{ "uuid", "[--json] [-p N] IMAGE [NEW|random]", "show or change a volume's UUID", cmd_uuid },
-	{ "resize", "[--json] [-p N] IMAGE|DIR [SIZE]", "make a volume longer, mounted or not", cmd_resize },
+	{ "resize", "[--json] [-n] [--minimum] [-p N] IMAGE|DIR [SIZE]",
+	  "make a volume longer, mounted or not, or shorter", cmd_resize },
 	{ "mkfs",
 	  "[--force] [--dry-run] [--json] [-L LABEL] [-O FEATURES] [OPTION …] [--from DIR|TAR|OCI "
 	  "[--shrink]] TYPE IMAGE [SIZE]",

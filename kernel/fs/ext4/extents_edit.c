@@ -5,6 +5,7 @@
  *            full, the root's entries move into a block of their own
  *   convert  unwritten becomes written: at the edge of a written neighbour by moving the border, else by splitting
  *   cut      from the end backwards, one extent or a part of it a step; nodes that get empty go, with the entries that led to them
+ *   remap    an extent's blocks lie elsewhere: like convert, it goes over to a neighbour that it continues there, else is split off
  *   shrink   a root that leads to one small node takes its place
  *
  * Invariants
@@ -615,6 +616,82 @@ int ext4_extent_convert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, 
 		path_put(&p);
 	}
 	return err;
+}
+
+/* ---- moving ---- */
+
+/* The beginning of an extent, [lblk, to), which lies at pblk now, goes over to the neighbour that it continues there. 1: done. */
+static int remap_to_left(struct ext4_handle *h, struct path *p, u64 lblk, u64 to, u64 pblk)
+{
+	struct node *leaf = leaf_of(p);
+	u32 at = leaf->at - 1;
+	struct ext4_disk_extent *e = entry(leaf, at),
+				now = make_extent(lblk, to - lblk, pblk, ext4_extent_unwritten(e));
+	int err;
+
+	if (le32_get(e->lblk) != lblk || !at || !continues(e - 1, &now))
+		return 0;
+	err = join(h, p, p->depth);
+	if (err)
+		return err;
+	e[-1] = both(e - 1, &now);
+	if (to < end_of(e)) {
+		*e = part(e, to, end_of(e));
+	} else {
+		entry_remove(leaf, at);
+		merge(leaf, at - 1);
+	}
+	changed(h, leaf);
+	return 1;
+}
+
+static int remap_whole(struct ext4_handle *h, struct path *p, u64 pblk)
+{
+	struct node *leaf = leaf_of(p);
+	u32 at = leaf->at - 1;
+	struct ext4_disk_extent *e = entry(leaf, at);
+	int err = join(h, p, p->depth);
+
+	if (err)
+		return err;
+	*e = make_extent(le32_get(e->lblk), ext4_extent_len(e), pblk, ext4_extent_unwritten(e));
+	merge(leaf, at);
+	if (at)
+		merge(leaf, at - 1);
+	changed(h, leaf);
+	return 1;
+}
+
+/* 1: done. 0: the extent was split, to be looked for anew. */
+static int remap_step(struct ext4_handle *h, struct path *p, u64 lblk, u64 end, u64 pblk)
+{
+	struct node *leaf = leaf_of(p);
+	const struct ext4_disk_extent *e = leaf->at ? entry(leaf, leaf->at - 1) : NULL;
+	int done;
+
+	if (!e || end_of(e) < end)
+		return bad_tree(p->ei, "no extent has the blocks that are to move");
+	done = remap_to_left(h, p, lblk, end, pblk);
+	if (done)
+		return done;
+	if (le32_get(e->lblk) < lblk)
+		return split_extent(h, p, lblk);
+	return end < end_of(e) ? split_extent(h, p, end) : remap_whole(h, p, pblk);
+}
+
+int ext4_extent_remap(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk)
+{
+	int done = 0;
+
+	while (!done) {
+		struct path p;
+
+		done = find(ei, lblk, &p);
+		if (!done)
+			done = remap_step(h, &p, lblk, lblk + len, pblk);
+		path_put(&p);
+	}
+	return MIN(done, 0);
 }
 
 /* ---- cutting ---- */

@@ -189,6 +189,30 @@ int ext4_indirect_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk,
 	return err;
 }
 
+/* ---- moving ---- */
+
+int ext4_indirect_remap(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk)
+{
+	struct slot *s;
+	struct path p;
+	int err = find(ei, lblk, &p);
+
+	s = &p.slot[p.have];
+	if (!err && pblk + len > UINT32_MAX)
+		err = fail(-ENOSPC, "a block map cannot point behind block %u", UINT32_MAX);
+	if (!err && (p.have < p.levels || len > ext4_indirect_piece(ei, lblk)))
+		err = corrupt(&ei->vfs.sb->health, "inode", ei->vfs.ino,
+			      "its block map: a hole is where blocks are to move");
+	if (!err && s->bh)
+		err = ext4_access(h, s->bh);
+	for (u32 i = 0; i < len && !err; i++)
+		s->ptr[s->at + i] = le32_put((u32)(pblk + i));
+	if (!err)
+		changed(h, s);
+	path_put(&p);
+	return err;
+}
+
 /* ---- cutting ---- */
 
 /* What a step frees, and the pointers [lo, hi] of slot `top` that it clears. */

@@ -239,7 +239,7 @@ int ext4_write_mended(const struct fs_type *type, struct blkdev *dev, struct blk
 		ck_super_put(&s.ck);
 		err = s.ck.err ? s.ck.err : blkdev_flush(dev);
 		if (!err)
-			err = ext4_write_overlay(es, overlay, EXT4_SUPER_OFF >> es->block_bits, NULL);
+			err = ext4_write_overlay(es, overlay, EXT4_SUPER_OFF >> es->block_bits, NULL, NULL);
 		*done = !err;
 	}
 	if (still_close(&s, dev) && !err)
