@@ -309,6 +309,17 @@ static int check_inode(const struct ext4_inode *ei, u64 names)
 			       links);
 }
 
+static int too_many_names(const struct ext4_super *es, u64 ino, u64 names)
+{
+	return fail(
+		-EOPNOTSUPP,
+		"%s: inode %llu has %llu names or directories in it, more than its journal can change at "
+		"once: "
+		"as long as it is there it can have %llu bytes at the least",
+		es->vfs.health.name, (unsigned long long)ino, (unsigned long long)names,
+		(unsigned long long)(ext4_group_start(es, ext4_ino_group(es, ino) + 1) << es->block_bits));
+}
+
 static int move_inode(struct renumber *n, u64 ino, const struct place *p, u64 count)
 {
 	struct ext4_super *es = n->s->es;
@@ -322,10 +333,7 @@ static int move_inode(struct renumber *n, u64 ino, const struct place *p, u64 co
 	if (!err)
 		err = load_dir(n, count ? p[0].dir : (u32)ino, &dir);
 	if (!err && es->journal && credits(count) > jbd2_credits_max(es->journal))
-		err = fail(-EOPNOTSUPP,
-			   "%s: inode %llu has %llu names or directories in it, more than its journal can "
-			   "change at once",
-			   es->vfs.health.name, (unsigned long long)ino, (unsigned long long)count);
+		err = too_many_names(es, ino, count);
 	if (!err)
 		err = ext4_begin(es, (u32)credits(count), 0, &c.h);
 	if (err)
