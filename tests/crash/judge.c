@@ -6,6 +6,7 @@
  */
 #include "crash.h"
 
+#include "ext4/ext4.h"
 #include "support/programs.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,14 @@ void judge_free(struct judge *j)
 	close(j->fd);
 	if (j->can_mount)
 		rmdir(j->dir);
+}
+
+bool super_is_torn(const u8 *image)
+{
+	const struct ext4_disk_super *d = (const void *)(image + EXT4_SUPER_OFF);
+
+	return le32_get(d->feature_ro_compat) & EXT4_RO_COMPAT_METADATA_CSUM &&
+	       ext4_csum_super(d) != le32_get(d->checksum);
 }
 
 /* e2fsck -fn finds nothing. */
@@ -99,6 +108,16 @@ static bool contains(const char *s, const char *what)
 	return strstr(s, what) != NULL;
 }
 
+/* A journal that is to be applied though the superblock does not say so, a copy of its map that is not the newest, a map with room to spare: see
+ * ext4/shorten.h. */
+static bool is_log_alone(const char *line)
+{
+	return contains(line, "needs_recovery flag is clear, but journal has data") ||
+	       (begins(line, "Inode 8 extent tree") && contains(line, "could be narrower.  Optimize? yes")) ||
+	       begins(line, "Run journal anyway? yes") ||
+	       begins(line, "Backing up journal inode block information");
+}
+
 /* What replaying a journal and finishing orphans says. */
 static bool line_allowed(const char *line, const char *before)
 {
@@ -106,8 +125,9 @@ static bool line_allowed(const char *line, const char *before)
 	bool asked = begins(before, present) || begins(before, "Orphan file (inode ");
 
 	return !*line || begins(line, "e2fsck 1.") || begins(line, "Pass ") ||
-	       contains(line, "recovering journal") || begins(line, "Clearing orphaned inode ") ||
-	       begins(line, "Truncating orphaned inode ") || begins(line, present) ||
+	       contains(line, "recovering journal") || is_log_alone(line) ||
+	       begins(line, "Clearing orphaned inode ") || begins(line, "Truncating orphaned inode ") ||
+	       begins(line, present) ||
 	       (begins(line, "Orphan file (inode ") && contains(line, " is not clean.")) ||
 	       (asked && !strcmp(line, "Clear? yes")) || contains(line, "FILE SYSTEM WAS MODIFIED") ||
 	       contains(line, "% non-contiguous), ");

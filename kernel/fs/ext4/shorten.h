@@ -73,7 +73,7 @@ int ext4_short_blocks(struct ext4_short *s) __must_check;
  * ---- shorten_log.c ----
  *
  * The journal's inode gets the new blocks behind its end, as promised ones, beside those it has: prepare, on the volume while it is mounted. When it
- * is closed, and the log empty, a new map is written into one of them, with old and new blocks in each other's place, and one sector, the inode's,
+ * is closed, and the log empty, a new map is written into two of them, with old and new blocks in each other's place, and one sector, the inode's,
  * says that it is the map: move. Then what is behind the end is given up: tidy, on the volume mounted again. So each of its states is a file that
  * has all the blocks that are taken for it, and is a log in its first part.
  */
