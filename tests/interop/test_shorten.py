@@ -25,7 +25,7 @@ KINDS = {
     'small-resize': (120, 24000, '-b 1024 -g 512 -J size=4 -E resize=400000', CSUM + ',has_journal,extent,sparse_super,resize_inode'),
     'inline_data': (120, 20000, '-b 1024 -I 256', CSUM + ',has_journal,extent,resize_inode,sparse_super,inline_data'),
     'ea_inode': (120, 20000, '-b 1024 -I 256', CSUM + ',has_journal,extent,sparse_super,ea_inode'),
-    'quota': (120, 20000, '-b 1024', CSUM + ',has_journal,extent,resize_inode,sparse_super,quota,project -E quotatype=usrquota:grpquota:prjquota'),
+    'quota': (120, 20000, '-b 1024', '64bit,metadata_csum' + ',has_journal,extent,resize_inode,sparse_super,quota,project -E quotatype=usrquota:grpquota:prjquota'),
     'large_dir': (120, 20000, '-b 1024', CSUM + ',has_journal,extent,sparse_super,large_dir'),
     'mmp': (120, 20000, '-b 1024 -E mmp_update_interval=1', CSUM + ',has_journal,extent,sparse_super,mmp'),
     'nojournal': (120, 20000, '-b 1024', CSUM + ',extent,resize_inode,sparse_super'),
@@ -128,3 +128,53 @@ def test_shortened(kind, tmp_path):
             os.mkdir('%s/late%d' % (d, i))
             write('%s/late%d' % (d, i), rng)
     clean(image)
+
+
+# How long (KiB), to how long, what mke2fs is told.
+CRASHES = {
+    'default': (24 << 10, 14000, '-b 1024 -g 1024 -G 4 -N 1600 -J size=1', CSUM + ',has_journal,extent,resize_inode,sparse_super,orphan_file'),
+    'least': (24 << 10, 0, '-b 1024 -g 1024 -G 4 -N 1600 -J size=1', CSUM + ',has_journal,extent,meta_bg,sparse_super'),
+    'large-journal': (40 << 10, 18000, '-b 1024 -g 2048 -N 1600 -J size=6', CSUM + ',has_journal,extent,sparse_super,inline_data'),
+    'ext3': (24 << 10, 16000, '-b 1024 -g 1024 -I 128 -N 1600 -J size=1', 'has_journal,resize_inode,sparse_super'),
+    'uninit': (24 << 10, 12000, '-b 1024 -g 1024 -N 1600 -J size=1', 'has_journal,extent,uninit_bg,flex_bg,sparse_super2'),
+}
+
+
+def small_content(d, rng):
+    for i in range(24):
+        os.makedirs('%s/t%d/sub' % (d, i))
+        for k in range(4):
+            with open('%s/t%d/f%d' % (d, i, k), 'wb') as f:
+                f.write(rng.randbytes(rng.choice([0, 100, 3000, 30000, 90000])))
+        os.link('%s/t%d/f1' % (d, i), '%s/t%d/l%d' % (d, i // 2, i))
+        os.symlink('x' * 200, '%s/t%d/link' % (d, i))
+        os.setxattr('%s/t%d/f1' % (d, i), 'user.a', bytes([i // 4]) * 400)
+    with open('%s/a' % d, 'wb') as a, open('%s/b' % d, 'wb') as b:
+        for i in range(300):
+            for f in (a, b):
+                f.write(b'%4d' % i * 256)
+                f.flush()
+                os.fsync(f.fileno()) if i % 8 == 0 else None
+    for i in range(0, 24, 2):
+        for k in range(0, 4, 2):
+            os.unlink('%s/t%d/f%d' % (d, i, k))
+
+
+def crash(image, kib, *words):
+    return mounts.run(os.path.join(mounts.BUILD, 'tests/crash/crash'), '--shorten', image, '--size', str(kib << 10), '--seed', os.environ.get('SEED', '1'), *words)
+
+
+@pytest.mark.parametrize('kind', CRASHES)
+def test_power(kind, tmp_path):
+    """The power goes at any write: whole, and clean, for us, e2fsck and the kernel, and it can be gone on with."""
+    kib, size, words, features = CRASHES[kind]
+    image, d = str(tmp_path / 'image'), tmp_path / 'd'
+    d.mkdir()
+    with open(image, 'wb') as f:
+        f.truncate(kib << 10)
+    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', *words.split(), '-O', BASE + features, image)
+    with mounts.kernel(image, d):
+        small_content(str(d), random.Random(int(os.environ.get('SEED', '1'))))
+    print(crash(image, size, '--states', os.environ.get('STATES', '150')))
+    if kind == 'default':
+        crash(image, size, '--states', '150', '--no-flush', '--expect-failure')

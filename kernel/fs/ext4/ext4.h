@@ -1086,8 +1086,8 @@ int ext4_blocks_append(struct ext4_handle *h, u32 group, u32 from, u32 len, u64 
 /* A group that was just made, and was taken out before anybody knew it: what it counts as free can be had from now on. */
 void ext4_blocks_open_group(struct ext4_super *es, u32 group);
 /*
- * Nothing is taken at or behind block `blocks` any more, and what is freed there stays free for nobody. Before anything was reserved. -EUCLEAN: the
- * bitmap of the group that the limit lies in is damaged.
+ * Nothing is taken at or behind block `blocks` any more, and what is freed there stays free for nobody; nothing is kept for metadata. Before anything was
+ * reserved. -EUCLEAN: the bitmap of the group that the limit lies in is damaged.
  */
 int ext4_blocks_limit(struct ext4_super *es, u64 blocks) __must_check;
 /* What is kept back, after the volume's size. */

@@ -680,6 +680,7 @@ int ext4_blocks_limit(struct ext4_super *es, u64 blocks)
 	int err = 0;
 
 	b->limit = blocks;
+	b->kept_meta = 0;
 	from = before_limit(es, group);
 	for (; group < es->groups && !err; group++, from = 0) {
 		mutex_guard(&es->group_lock[group]);

@@ -11,7 +11,9 @@
 #include <errno.h>
 
 /* Each frees tables, so that the next can go further: the first ones by most. */
-#define STEPS_MAX 16u
+#define STEPS_MAX   16u
+#define WIDER_PART  64u
+#define WIDER_BYTES (256u << 10)
 
 /* ---- the parts, each on the volume open for it ---- */
 
@@ -108,6 +110,18 @@ static int plan(const struct fs_type *type, struct blkdev *dev, const struct mou
 	return err;
 }
 
+static int length(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *opts, u64 *bytes)
+{
+	struct ext4_super *es;
+	int err = ext4_short_open(type, dev, opts, &es);
+
+	if (err)
+		return err;
+	*bytes = es->blocks << es->block_bits;
+	ext4_short_close(es, &err);
+	return err;
+}
+
 /* One step of the way. */
 static int step(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *opts,
 		struct ext4_short *s)
@@ -132,33 +146,58 @@ static void add_up(struct shorten *sum, const struct shorten *one, u32 steps)
 	sum->log_moved |= one->log_moved;
 }
 
+/* One step by what is planned; *want: what to plan for next. 1: that is all. */
+static int go(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *opts,
+	      const struct shorten *one, struct ext4_short *s, u64 *want)
+{
+	bool least = !*want;
+	int err;
+
+	if (one->after_bytes == one->before_bytes)
+		return 1;
+	err = step(type, dev, opts, s);
+	if (err != -ENOSPC)
+		return err ? err : !s->more;
+	if (!least)
+		return fail(err,
+			    "%s: what lies behind the new end does not fit before it after all: choose a "
+			    "larger size",
+			    dev->name);
+	/* It was an estimate. */
+	*want = one->after_bytes + MAX(one->after_bytes / WIDER_PART, (u64)WIDER_BYTES);
+	return 0;
+}
+
 static int shorten(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *opts,
 		   struct shorten *what)
 {
 	struct ext4_short s = { .more = true };
-	int err = what->plan_only ? 0 : with(type, dev, opts, finish, &s);
+	u64 want = what->size_bytes;
+	int err = what->plan_only ? 0 : with(type, dev, opts, finish, &s), done = 0;
 
-	for (u32 steps = 0; !err && s.more && steps < STEPS_MAX; steps++) {
+	for (u32 steps = 0; !err && !done && steps < STEPS_MAX; steps++) {
 		struct shorten one = *what;
 
-		one.blocks_moved = one.inodes_moved = 0;
-		one.log_moved = false;
+		one.size_bytes = want;
 		s.what = &one;
 		err = plan(type, dev, opts, &s);
 		add_up(what, &one, steps);
 		what->after_bytes = one.before_bytes;
-		if (err || one.after_bytes == one.before_bytes)
-			break;
-		if (!what->plan_only)
-			err = step(type, dev, opts, &s);
 		if (err)
 			break;
-		what->after_bytes = one.after_bytes;
 		if (what->plan_only) {
-			what->after_bytes = s.more ? MAX(one.least_bytes, what->size_bytes) : one.after_bytes;
+			what->after_bytes = s.more ? MAX(one.least_bytes, want) : one.after_bytes;
 			break;
 		}
+		done = go(type, dev, opts, &one, &s, &want);
+		err = MIN(done, 0);
+		if (!err)
+			err = length(type, dev, opts, &what->after_bytes);
 	}
+	if (!err && !what->plan_only && what->size_bytes && what->after_bytes > what->size_bytes)
+		err = fail(-ENOSPC,
+			   "%s: it has %llu bytes now, and nothing more can be moved: choose a larger size",
+			   dev->name, (unsigned long long)what->after_bytes);
 	return err;
 }
 

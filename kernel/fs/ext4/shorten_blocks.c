@@ -97,6 +97,16 @@ static int copy_orphans(struct mover *m, u64 to, u32 len)
 	return err;
 }
 
+/* Blocks that maps may need. What turns out to be missing half way would be the end of the mount. */
+static int room_for_nodes(struct ext4_super *es)
+{
+	int err = ext4_blocks_promise(es, 2 * EXT4_EXTENT_DEPTH_MAX, EXT4_RESERVE_META);
+
+	if (!err)
+		ext4_blocks_unpromise(es, 2 * EXT4_EXTENT_DEPTH_MAX);
+	return err;
+}
+
 static int remap(struct mover *m, u64 lblk, u32 len, u64 from, u64 to)
 {
 	struct ext4_super *es = m->s->es;
@@ -133,7 +143,8 @@ static int move_piece(struct mover *m, u64 lblk, u64 from, bool unwritten, u32 *
 
 	if (err)
 		return err;
-	if (!unwritten)
+	err = room_for_nodes(es);
+	if (!err && !unwritten)
 		err = is_orphan_file(es, m->ei->vfs.ino) ? copy_orphans(m, to, got) : copy(m, from, to, got);
 	if (!err)
 		err = remap(m, lblk, got, from, to);

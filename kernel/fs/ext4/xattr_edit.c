@@ -502,6 +502,7 @@ int ext4_xattr_block_move(struct ext4_handle *h, struct ext4_inode *ei)
 	scoped(bh_putp) struct buffer_head *twin = NULL;
 	scoped(freep) u8 *image = NULL;
 	struct ext4_xattr_list l;
+	bool shared;
 	u64 blk = 0;
 	u32 inums;
 	int err;
@@ -513,8 +514,9 @@ int ext4_xattr_block_move(struct ext4_handle *h, struct ext4_inode *ei)
 	image = malloc(l.bytes);
 	if (!image)
 		err = fail(-ENOMEM, "no memory for attributes");
+	shared = refs_of(l.bh->data) > 1;
 	if (!err)
-		err = share_all(h, ei, &l, refs_of(l.bh->data) > 1, &inums);
+		err = share_all(h, ei, &l, false, &inums);
 	if (!err) {
 		memcpy(image, l.bh->data, l.bytes);
 		((struct ext4_disk_xattr_header *)(void *)image)->refcount = le32_put(1);
@@ -522,13 +524,16 @@ int ext4_xattr_block_move(struct ext4_handle *h, struct ext4_inode *ei)
 		blk = twin ? twin->blk : 0;
 		err = twin ? share(h, twin) : make(h, ei, image, !inums, &blk);
 	}
-	if (!err)
-		err = release(h, l.bh);
+	if (!err) {
+		err = shared ? share_all(h, ei, &l, true, &inums) : 0;
+		if (!err)
+			err = release(h, l.bh);
+		err = err ? ext4_abort(es, err) : 0;
+	}
 	ext4_xattr_list_put(&l);
-	if (err)
-		return ext4_abort(es, err);
-	ei->xattr_blk = blk;
-	return 0;
+	if (!err)
+		ei->xattr_blk = blk;
+	return err;
 }
 
 /* The inode's block becomes one with this content; image NULL: the inode has none any more. */
