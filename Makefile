@@ -112,7 +112,7 @@ $(foreach s,$(SUITES),$(eval $(call SUITE,$(s))))
 
 objects: $(KOBJ) $(HOBJ)
 unit: $(UNIT) ## build the unit tests
-tests: $(UNIT) $(TPROG) $(B)/tests/tools/explore_any_sum $(B)/tests/tools/abuse_any_sum $(B)/tests/crash/crash_teeth
+tests: $(UNIT) $(TPROG) $(B)/tests/tools/explore_any_sum $(B)/tests/tools/abuse_any_sum $(B)/tests/crash/crash_teeth $(B)/tests/tools/quotas_teeth
 
 deps: ## install what building and testing need (Debian; apt, with sudo when not root)
 	@tests/deps.sh
@@ -149,6 +149,7 @@ bench: deps ## speed, side by side with the kernel and fuse2fs (root; BENCH=opti
 	@tests/bench/bench.py $(BENCH) $(B)/werunos
 	@tests/bench/btrfs.py $(BENCH) $(B)/werunos
 	@tests/bench/write.py $(BENCH) $(B)/werunos
+	@tests/bench/combinations.py $(BENCH) $(B)/werunos
 	@tests/bench/copies.py $(BENCH) $(B)/werunos
 	@tests/bench/fsck.py $(BENCH) $(B)/werunos
 
@@ -163,8 +164,12 @@ $(B)/tests/tools/abuse_any_sum: $(B)/tests/tools/abuse.o $(B)/tests/fuzz/valid_s
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_LDFLAGS) $(ANY_SUM) -o $@ $^ $(PKG_LD) -lcmocka -lpthread
 
-# The crash suite with something switched off.
-TEETH := $(foreach f,jbd2_forget ext4_orphan_add ext4_blocks_free,-Wl,--wrap=$(f))
+# The crash suite, and the one of quotas, with something switched off.
+TEETH := $(foreach f,jbd2_forget ext4_orphan_add ext4_blocks_free ext4_quota_apply ext4_quota_hold ext4_quota_reserve,-Wl,--wrap=$(f))
+$(B)/tests/tools/quotas_teeth: $(B)/tests/tools/quotas.o $(B)/tests/crash/teeth/teeth.o $(B)/support.a $(B)/host.a $(B)/kernel.a
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_LDFLAGS) $(TEETH) -o $@ $^ $(PKG_LD) -lpthread
+
 $(B)/tests/crash/crash_teeth: $(patsubst %.c,$(B)/%.o,$(wildcard tests/crash/*.c tests/crash/teeth/*.c)) $(B)/support.a $(B)/host.a $(B)/kernel.a
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_LDFLAGS) $(TEETH) -o $@ $^ $(PKG_LD) -lpthread

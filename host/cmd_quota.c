@@ -71,11 +71,12 @@ static int one_kind(struct volume *v, enum quota_kind kind, struct doc *d, struc
 {
 	struct kind_array l = { .to = d, .key = kind_name[kind] };
 	struct text rows = { 0 };
+	struct quota_grace grace;
 	int err;
 
 	if (d)
-		return vfs_quota(v->sb, kind, add_object, &l);
-	err = vfs_quota(v->sb, kind, add_row, &rows);
+		return vfs_quota(v->sb, kind, &grace, add_object, &l);
+	err = vfs_quota(v->sb, kind, &grace, add_row, &rows);
 	if (!err || rows.len_bytes)
 		text_add(t, "%10s   %12s %12s %12s %-16s   %12s %12s %12s %s\n%s", kind_name[kind], "KiB",
 			 "soft", "hard", "until", "inodes", "soft", "hard", "until", text_str(&rows));

@@ -3,7 +3,7 @@
 ext4_base='none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize'
 
 # The first of them are part of make check.
-ext4_volumes='default old ext3 1k 2k nocsum nojournal inline meta_bg uninit small_journal nodirindex orphan_list sparse2 clusters clusters_1k clusters_2k clusters_large clusters_nojournal 8k 16k 32k 64k 64k_clusters 64k_pointers ea_inode large_dir jdata jfiles mmp ext2 nofiletype rev0'
+ext4_volumes='default old ext3 1k 2k nocsum nojournal inline meta_bg uninit small_journal nodirindex orphan_list sparse2 clusters clusters_1k clusters_2k clusters_large clusters_nojournal 8k 16k 32k 64k 64k_clusters 64k_pointers ea_inode ea_inode_pointers large_dir jdata jfiles mmp ext2 nofiletype rev0'
 
 ext4_volume() {
 	case $1 in
@@ -22,6 +22,8 @@ ext4_volume() {
 	orphan_list) echo "-b 1024 -g 1024 -O $ext4_base,metadata_csum,metadata_csum_seed" ;; # many small groups
 	sparse2) echo "-O ${ext4_base/sparse_super,/},sparse_super2,metadata_csum -E num_backup_sb=2" ;;
 	ea_inode) echo "-b 1024 -O $ext4_base,resize_inode,metadata_csum,orphan_file,ea_inode" ;;
+	ea_inode_pointers) echo "-q -I 128 -O none,has_journal,ext_attr,dir_index,filetype,sparse_super,large_file,ea_inode" ;;
+	casefold) echo "-O $ext4_base,resize_inode,metadata_csum,orphan_file,casefold -E encoding=utf8 --then tests/tools/casefolded.sh IMAGE" ;;
 	large_dir) echo "-b 1024 -O $ext4_base,metadata_csum,large_dir" ;;
 	clusters) echo "-b 4096 -g 256 -i 32768 -C 65536 -O $ext4_base,metadata_csum,metadata_csum_seed,orphan_file,bigalloc" ;;
 	clusters_1k) echo "-b 1024 -C 16384 -i 32768 -O ${ext4_base/flex_bg,/},metadata_csum,bigalloc" ;;

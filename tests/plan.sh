@@ -20,8 +20,9 @@ plan() {
 	[ "$1" = fast ] || job house 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/house
 	plan_conform "$1"
 	[ "$1" = fast ] || job interop 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop --ignore-glob='*/test_btrfs*' \
-		--ignore-glob='*/test_fsck*.py' --ignore-glob='*/test_cp.py' --ignore-glob='*/test_unpack.py' --ignore-glob='*/test_from*.py' --ignore-glob='*/test_mkfs.py' --ignore-glob='*/test_edit.py' --ignore-glob='*/test_resize.py' --ignore-glob='*/test_shorten.py'
+		--ignore-glob='*/test_fsck*.py' --ignore-glob='*/test_cp.py' --ignore-glob='*/test_unpack.py' --ignore-glob='*/test_from*.py' --ignore-glob='*/test_mkfs.py' --ignore-glob='*/test_edit.py' --ignore-glob='*/test_resize.py' --ignore-glob='*/test_turns.py' --ignore-glob='*/test_shorten.py'
 	[ "$1" = fast ] || job interop/copies 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_{cp,unpack,mkfs,edit}.py
+	[ "$1" = fast ] || job interop/turns 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_turns.py
 	[ "$1" = fast ] || job interop/resize 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_resize.py
 	[ "$1" = fast ] || job interop/shorten 600 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_shorten.py
 	[ "$1" = fast ] || job interop/from 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py tests/interop/test_from_places.py
@@ -40,6 +41,7 @@ plan() {
 	[ "$1" = fast ] || job image/tar 200 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_unpack.py -k "hostile or random or broken"
 	plan_model "$1"
 	plan_bytes "$1"
+	[ "$1" = fast ] || plan_quota "$1"
 	plan_crash "$1"
 	[ "$1" = long ] && plan_long
 	return 0
@@ -55,6 +57,7 @@ plan_long() {
 	job interop/btrfs_life 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_life.py
 	job interop/mkfs 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_mkfs.py -k as_mke2fs
 	job interop/from_all 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py tests/interop/test_from_places.py
+	job interop/turns_all 7200 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_turns.py
 	job interop/all 600 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_matrix.py
 	job interop/fsck_all 600 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py
 	for t in kernel/block/test_bh kernel/vfs/test_namei kernel/vfs/test_inode kernel/vfs/test_stage host/import/test_engine; do
@@ -104,7 +107,7 @@ plan_conform() {
 	for t in ${FS:-memfs}; do
 		job "conform/vfs:$t" 120 "$conform" "vfs:$t"
 	done
-	for t in $(ext4_kinds "$1"); do
+	for t in $(ext4_kinds "$1") $([ "$1" = all ] && echo ea_inode_pointers); do
 		job "conform/vfs:ext4/$t" 120 tests/with.sh "image:$(ext4_volume "$t")" "$conform" vfs:ext4:@image
 	done
 	[ "$1" = fast ] && return
@@ -116,16 +119,17 @@ plan_conform() {
 
 # Volumes with one damage of each kind, the fixtures, and volumes with many damages by seed: mended, and judged by e2fsck.
 plan_fsck() {
-	local corpus=tests/image/fsck_corpus.py fresh=${SEED:-$((EPOCHSECONDS % 1000000))}
+	# A share of so few images is met or missed by the draw: a fresh one is for the large runs, which say something of all of them.
+	local corpus=tests/image/fsck_corpus.py seed=${SEED:-1} fresh=${SEED:-$((EPOCHSECONDS % 1000000))}
 	job image/fsck_fixtures 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_fixtures.py -k "mended or there"
 	job image/fsck_power 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_mend.py -k power
-	job image/fsck_corpus 400 "$py" "$corpus" --seed "$fresh" --images 40 --least 92 "$B/werunos"
-	job image/fsck_find 300 "$py" "$corpus" --seed "$fresh" --images 90 --fsck find --least 95 "$B/werunos"
-	job asan/fsck_corpus 300 "$py" "$corpus" --seed "$fresh" --images 15 --least 80 build/asan/werunos
+	job image/fsck_corpus 400 "$py" "$corpus" --seed "$seed" --images 40 --least 92 "$B/werunos"
+	job image/fsck_find 300 "$py" "$corpus" --seed "$seed" --images 90 --fsck find --least 95 "$B/werunos"
+	job asan/fsck_corpus 300 "$py" "$corpus" --seed "$seed" --images 15 --least 80 build/asan/werunos
 	[ "$1" = long ] || return 0
 	job image/fsck_mend 900 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_mend.py tests/image/test_fsck_fixtures.py
-	job image/fsck_corpus_all 3600 "$py" "$corpus" --images 2000 --least 99 "$B/werunos"
-	job image/fsck_find_all 1800 "$py" "$corpus" --images 4000 --fsck find --least 98 "$B/werunos"
+	job image/fsck_corpus_all 3600 "$py" "$corpus" --seed "$fresh" --images 2000 --least 99 "$B/werunos"
+	job image/fsck_find_all 1800 "$py" "$corpus" --seed "$fresh" --images 4000 --fsck find --least 98 "$B/werunos"
 	job asan/fsck_corpus_all 3600 "$py" "$corpus" --seed "$fresh" --images 300 --least 98 build/asan/werunos
 	job asan/fsck_mend 1800 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_mend.py tests/image/test_fsck_fixtures.py
 	job image/fsck_large 1800 "$py" tests/image/fsck_large.py "$B/werunos"
@@ -145,10 +149,11 @@ plan_crash() {
 			job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states $((states / 4)) --others "$others"
 		done
 	fi
-	for volume in 4k 1k ext3 orphan-file ea-inode some-data-journal quota $([ "$1" = long ] && echo data-journal ext3-data-journal uninit no-filetype); do
+	for volume in 4k 1k ext3 orphan-file ea-inode some-data-journal quota quota-ea-inode $([ "$1" = long ] && echo data-journal ext3-data-journal uninit \
+		no-filetype fast-commit log-sums-v1 log-async-v3 log-outside-data casefold-strict); do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states "$states" --others "$others"
 	done
-	for volume in clusters 8k; do
+	for volume in clusters quota-clusters 8k casefold log-outside log-async; do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states $((states / 2)) --others "$others"
 	done
 	for volume in grow grow-meta grow-old; do
@@ -158,11 +163,15 @@ plan_crash() {
 		job "crash/without-$tooth" 150 env CRASH_TOOTH="$tooth" "$B/tests/crash/crash_teeth" --volume 1k --work mixed \
 			--states 1000 --others 0 --expect-failure
 	done
+	job crash/quota/without-usage 150 env CRASH_TOOTH=usage "$B/tests/crash/crash_teeth" --volume quota --work owners \
+		--states 100 --others 0 --expect-failure
 	# Other judges wait for the machine that is gone, e2fsck for its own restart.
 	[ "$1" = long ] && job crash/mmp 600 "$crash" --volume mmp --seed "$fresh" --states "$states" --others 0
 	job crash/data/without-revoke 150 env CRASH_TOOTH=revoke "$B/tests/crash/crash_teeth" --volume some-data-journal --work mixed \
 		--states 1000 --others 0 --expect-failure
 	job crash/without-flush 150 "$crash" --volume 1k --work mixed --states 100 --no-flush --expect-failure
+	# The log's device is flushed, the volume's is not.
+	job crash/outside/without-flush 150 "$crash" --volume log-outside --work mixed --states 100 --no-flush --expect-failure
 	job crash/without-journal 150 "$crash" --volume no-journal --work mixed --states 100 --expect-failure
 }
 
@@ -194,11 +203,28 @@ plan_model() {
 			tests/with.sh "ext4:$(ext4_volume "$oracle")" \
 			"$model" --oracle dir:@ext4 --target vfs:ext4:@image --seed "$fresh" --ops 2500 --runs 4
 	done
+	job "model/vfs:ext4/casefold/$fresh" 200 tests/with.sh "image:$(ext4_volume casefold)" tests/with.sh ext4 \
+		"$model" --oracle dir:@ext4 --target fold:vfs:ext4:@image --seed "$fresh" --ops 2500 --runs 4
 	job "model/vfs:ext4/ea_inode/$fresh" 200 tests/with.sh "image:$(ext4_volume ea_inode)" tests/with.sh "ext4:$(ext4_volume ea_inode)" \
 		"$model" --oracle dir:@ext4 --target vfs:ext4:@image --seed "$fresh" --ops 2500 --runs 2 --values 65536
 	for seed in ${SEED:-1 "$fresh"}; do
 		job "model/mount:ext4/$seed" 300 tests/with.sh "image:$(ext4_volume default)" tests/with.sh ext4 \
 			tests/with.sh werunos:@image "$model" --oracle dir:@ext4 --target dir:@werunos --seed "$seed" --ops 2500 --runs 8
+	done
+}
+
+# Usage and limits of users, groups and projects, on each kind of volume that counts them otherwise.
+plan_quota() {
+	local ops=1500 seed=${SEED:-$((EPOCHSECONDS % 1000000))} all="-E quotatype=usrquota:grpquota:prjquota -O quota,project" tooth
+	[ "$1" = long ] && ops=20000
+	job quotas/1k 600 tests/with.sh "image:-S 64M -b 1024 $all" "$B/tests/tools/quotas" @image "$seed" $ops
+	job quotas/values 600 tests/with.sh "image:-S 64M $all,ea_inode" "$B/tests/tools/quotas" @image "$seed" $ops
+	job quotas/clusters 600 tests/with.sh "image:-S 64M -b 1024 -C 8192 $all,bigalloc,64bit" "$B/tests/tools/quotas" @image "$seed" $ops
+	job quotas/both 600 tests/with.sh "image:-S 64M -b 1024 -C 16384 $all,bigalloc,ea_inode,64bit" "$B/tests/tools/quotas" @image "$seed" $ops
+	job quotas/pointers 600 tests/with.sh "image:-S 64M -I 128 -O quota,^extents,^64bit,^metadata_csum" "$B/tests/tools/quotas" @image "$seed" $ops
+	for tooth in usage inodes space; do
+		job "quotas/without-$tooth" 300 tests/with.sh "image:-S 64M -b 1024 $all" env "CRASH_TOOTH=$tooth" bash -c \
+			"! $B/tests/tools/quotas_teeth @image $seed 1500 >/dev/null && echo 'ok - found out' && mke2fs -q -F @image"
 	done
 }
 
@@ -217,6 +243,8 @@ plan_bytes() {
 		job "full/vfs:ext4/$t" 100 tests/with.sh "image:-S 12M $(ext4_volume "$t")" "$stress" vfs:ext4:@image "$fresh" 8 2000 full
 	done
 	[ "$1" = fast ] && return
+	job stress/vfs:ext4/casefold 100 tests/with.sh "image:$(ext4_volume casefold)" "$stress" fold:vfs:ext4:@image "$fresh" 8 3000
+	job full/vfs:ext4/casefold 100 tests/with.sh "image:-S 12M $(ext4_volume casefold)" "$stress" fold:vfs:ext4:@image "$fresh" 8 2000 full
 	for t in $(ext4_kinds "$1"); do
 		case $t in *nojournal | 16k | 32k | 64k*) continue ;; esac # no journal, or too small for one
 		job "failing/ext4/$t" 200 tests/with.sh "image:-S 32M $(ext4_volume "$t")" "$B/tests/tools/failing" @image "$fresh" \

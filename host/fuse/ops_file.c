@@ -77,12 +77,32 @@ void ll_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t off, struct f
 	fuse_reply_buf(req, out, done);
 }
 
+/* A write that is answered before the device has it. */
+struct reply_ahead {
+	struct write_answer answer;
+	fuse_req_t req;
+};
+
+static void give_answer(struct write_answer *answer, u64 done)
+{
+	struct reply_ahead *r = container_of(answer, struct reply_ahead, answer);
+	struct adapter *a = req_adapter(r->req);
+
+	/* This worker is not back soon, and the client goes on at once. */
+	if (!atomic_load(&a->watching))
+		call_one(a);
+	fuse_reply_write(r->req, done);
+}
+
 void ll_write(fuse_req_t req, fuse_ino_t nodeid, const char *buf, size_t size, off_t off,
 	      struct fuse_file_info *fi)
 {
 	const struct fuse_write_in *in = req_body();
 	u32 flags = in->write_flags & FUSE_WRITE_KILL_SUIDGID ? WRITE_KILL_PRIV : 0;
 	bool appends = fi->flags & O_APPEND && !(in->write_flags & FUSE_WRITE_CACHE);
+	struct reply_ahead ahead = { .answer.give = give_answer, .req = req };
+	/* Who wants the device to have it is answered by the device. */
+	struct write_answer *answer = fi->flags & (O_DIRECT | O_DSYNC) ? NULL : &ahead.answer;
 	scoped(vfs_iputp) struct inode *inode = NULL;
 	u64 done = 0;
 	int err = req_inode(req, nodeid, &inode);
@@ -91,7 +111,10 @@ void ll_write(fuse_req_t req, fuse_ino_t nodeid, const char *buf, size_t size, o
 	if (!err && appends && inode->flags & INO_APPEND)
 		flags |= WRITE_APPEND;
 	if (!err)
-		err = vfs_write(inode, (u64)off, buf, size, flags, &done);
+		err = vfs_write_answered(inode, (u64)off, buf, size, flags, answer, &done);
+	/* The request is no more. */
+	if (ahead.answer.given)
+		return;
 	if (settled(req_adapter(req), err))
 		err = vfs_write(inode, (u64)off, buf, size, flags, &done);
 	if (err)

@@ -102,8 +102,9 @@ int vfs_read(struct inode *inode, u64 off_bytes, void *buf, u64 len_bytes, u64 *
 		return is_dir(inode) ? -EISDIR : -EINVAL;
 	if (!inode->ops->map)
 		return -EOPNOTSUPP;
+	tail_await(inode, off_bytes + MIN(len_bytes, ~0ull - off_bytes));
 	rw_read_lock(&inode->map_lock);
-	size = atomic_load(&inode->size_bytes);
+	size = inode_readable_size(inode);
 	if (off_bytes < size && len_bytes) {
 		n = MIN(len_bytes, size - off_bytes);
 		stage_advance(inode, off_bytes, n);
@@ -118,8 +119,40 @@ int vfs_read(struct inode *inode, u64 off_bytes, void *buf, u64 len_bytes, u64 *
 
 /* ---- writing ---- */
 
-/* One run of whole blocks, as long as alloc gives. Locks: lock W, map_lock. *done: bytes written. */
-static int write_run(struct inode *inode, u64 pos, const u8 *src, u64 len_bytes, u64 size, u64 *done)
+/* What is asked of a write, and how far it is. */
+struct writing {
+	struct inode *inode;
+	u64 off_bytes, len_bytes; /* the caller's bytes */
+	bool stage;               /* nobody waits for it to be durable */
+	struct write_answer *answer;
+};
+
+/* From so many bytes on, moving them beside the caller's next step is worth another thread's waking. */
+#define AHEAD_MIN_BYTES (128u << 10)
+
+/* Whether the place of [pos, pos + n) is all that was missing for an answer. Locks: lock W, map_lock R. */
+static bool goes_ahead(const struct writing *w, u64 pos, u64 n)
+{
+	return w->answer && w->stage && n >= AHEAD_MIN_BYTES && pos + n == w->off_bytes + w->len_bytes &&
+	       pos >= atomic_load(&w->inode->size_bytes) && !w->inode->tail;
+}
+
+/* Bytes to where they shall lie, and that into the file. Locks: lock W, map_lock. `size`: as for write_run. */
+static int write_mapped(struct inode *inode, struct mapping *m, u64 pos, const u8 *src, u64 n, u64 size)
+{
+	int err = blkdev_write(m->dev, m->dev_off_bytes + (pos - m->off_bytes), src, n, 0);
+
+	if (err)
+		inode->ops->abort(inode, m);
+	else
+		err = inode->ops->commit(inode, m, MAX(MIN(size, pos + n), inode_disk_size(inode)));
+	return err;
+}
+
+/* One run of whole blocks, as long as alloc gives. `size`: where the file ends if that makes it longer. w: of whom it may be answered, or NULL.
+ * Locks: lock W, map_lock. *done: bytes written. */
+static int write_run(struct inode *inode, u64 pos, const u8 *src, u64 len_bytes, u64 size, struct writing *w,
+		     u64 *done)
 {
 	struct mapping m = { 0 };
 	u64 n;
@@ -128,11 +161,16 @@ static int write_run(struct inode *inode, u64 pos, const u8 *src, u64 len_bytes,
 	if (err)
 		return err;
 	n = MIN(m.off_bytes + m.len_bytes - pos, len_bytes);
-	err = blkdev_write(m.dev, m.dev_off_bytes + (pos - m.off_bytes), src, n, 0);
-	if (err)
-		inode->ops->abort(inode, &m);
-	else
-		err = inode->ops->commit(inode, &m, MAX(MIN(size, pos + n), inode_disk_size(inode)));
+	if (w && goes_ahead(w, pos, n)) {
+		tail_on_its_way(inode, &m, pos + n);
+		/* Who wants all of the volume durable waits for it too. */
+		lazy_add(inode, LAZY_TAIL);
+		w->answer->given = true;
+		w->answer->give(w->answer, w->len_bytes);
+		tail_arrived(inode, write_mapped(inode, &m, pos, src, n, size));
+	} else {
+		err = write_mapped(inode, &m, pos, src, n, size);
+	}
 	map_done(&m);
 	*done = err ? 0 : n;
 	return err;
@@ -184,7 +222,7 @@ static int write_partial(struct inode *inode, u64 pos, const u8 *src, u64 n, u64
 	u64 done;
 	int err = block_with(inode, pos, src, n, &block);
 
-	return err ? err : write_run(inode, ALIGN_DOWN(pos, (u64)bs), block, bs, size, &done);
+	return err ? err : write_run(inode, ALIGN_DOWN(pos, (u64)bs), block, bs, size, NULL, &done);
 }
 
 /* A piece of one block, with which the file ends: into the tail stage. Locks: lock W. */
@@ -230,23 +268,25 @@ static int zero_old_tail(struct inode *inode, u64 new_end)
 	return data_zero_partial(inode, size, MIN(end, new_end) - size);
 }
 
-/* As much of [at, at + n) as goes in one step. Locks: lock W. `end`: where the whole write ends. */
-static int write_step(struct inode *inode, u64 at, const u8 *src, u64 n, u64 end, bool stage, u64 *moved)
+/* As much of [at, at + n) as goes in one step. Locks: lock W. */
+static int write_step(struct writing *w, u64 at, const u8 *src, u64 n, u64 *moved)
 {
+	struct inode *inode = w->inode;
 	u64 bs = inode->sb->block_bytes, start = ALIGN_DOWN(at, bs);
 	u64 tail = inode->tail ? inode->tail->off_bytes : ~0ull;
 	int err;
 
 	if (IS_ALIGNED(at, bs) && n >= bs && start != tail) {
 		rw_read_lock(&inode->map_lock);
-		err = write_run(inode, at, src, MIN(ALIGN_DOWN(n, bs), tail - MIN(at, tail)), end, moved);
+		err = write_run(inode, at, src, MIN(ALIGN_DOWN(n, bs), tail - MIN(at, tail)),
+				w->off_bytes + w->len_bytes, w, moved);
 		rw_read_unlock(&inode->map_lock);
 		return err;
 	}
 	*moved = MIN(n, start + bs - at);
 	if (start == tail)
 		return tail_put(inode, at, src, *moved);
-	if (stage && at + *moved < start + bs && at + *moved >= atomic_load(&inode->size_bytes))
+	if (w->stage && at + *moved < start + bs && at + *moved >= atomic_load(&inode->size_bytes))
 		return stage_partial(inode, at, src, *moved);
 	rw_read_lock(&inode->map_lock);
 	err = write_partial(inode, at, src, *moved, at + *moved);
@@ -254,16 +294,15 @@ static int write_step(struct inode *inode, u64 at, const u8 *src, u64 n, u64 end
 	return err;
 }
 
-/* `end`: where the file's bytes end; behind it there are zeros to write. */
-static int write_locked(struct inode *inode, u64 pos, const u8 *src, u64 len_bytes, u64 end, bool stage,
-			u64 *done)
+/* len_bytes: with zeros behind the file's end. Locks: lock W. */
+static int write_locked(struct writing *w, const u8 *src, u64 len_bytes, u64 *done)
 {
 	int err = 0;
 
 	while (!err && *done < len_bytes) {
 		u64 moved = 0;
 
-		err = write_step(inode, pos + *done, src + *done, len_bytes - *done, end, stage, &moved);
+		err = write_step(w, w->off_bytes + *done, src + *done, len_bytes - *done, &moved);
 		if (!err)
 			*done += moved;
 	}
@@ -329,8 +368,34 @@ static int why_not(const struct inode *inode)
 	return err ? err : -EOPNOTSUPP;
 }
 
-int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes, u32 flags, u64 *done)
+/* What stands in the way of a write. Locks: lock W. */
+static int write_prepare(struct writing *w, u32 flags)
 {
+	struct inode *inode = w->inode;
+	int err = atomic_exchange(&inode->answered_err, 0);
+
+	if (!err)
+		err = write_check(inode, &w->off_bytes, &w->len_bytes, flags);
+	if (!err && flags & WRITE_KILL_PRIV)
+		err = inode_kill_priv(inode);
+	if (!err)
+		stage_drop(inode);
+	if (!err)
+		err = unpack(inode);
+	if (!err)
+		err = make_way(inode, w->off_bytes, w->len_bytes);
+	if (!err) {
+		rw_read_lock(&inode->map_lock);
+		err = zero_old_tail(inode, w->off_bytes);
+		rw_read_unlock(&inode->map_lock);
+	}
+	return err;
+}
+
+int vfs_write_answered(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes, u32 flags,
+		       struct write_answer *answer, u64 *done)
+{
+	struct writing w = { inode, off_bytes, len_bytes, false, answer };
 	int err = vfs_check_writable(inode->sb);
 	bool sync;
 
@@ -344,26 +409,13 @@ int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes
 	if (!len_bytes)
 		return 0;
 	rw_write_lock(&inode->lock);
-	err = write_check(inode, &off_bytes, &len_bytes, flags);
-	if (!err && flags & WRITE_KILL_PRIV)
-		err = inode_kill_priv(inode);
-	if (!err)
-		stage_drop(inode);
-	if (!err)
-		err = unpack(inode);
-	if (!err)
-		err = make_way(inode, off_bytes, len_bytes);
-	if (!err) {
-		rw_read_lock(&inode->map_lock);
-		err = zero_old_tail(inode, off_bytes);
-		rw_read_unlock(&inode->map_lock);
-	}
+	err = write_prepare(&w, flags);
 	sync = flags & WRITE_SYNC || inode->flags & INO_SYNC;
+	w.stage = !sync;
 	if (!err) {
-		err = write_locked(inode, off_bytes, buf,
-				   len_bytes + padding(inode, off_bytes, len_bytes, flags),
-				   off_bytes + len_bytes, !sync, done);
-		*done = MIN(*done, len_bytes);
+		err = write_locked(&w, buf, w.len_bytes + padding(inode, w.off_bytes, w.len_bytes, flags),
+				   done);
+		*done = MIN(*done, w.len_bytes);
 	}
 	/* Readers that ran beside the write may have staged the old bytes. */
 	stage_drop(inode);
@@ -371,7 +423,12 @@ int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes
 	if (!err && sync)
 		err = vfs_fsync(inode, true);
 	lazy_limit(inode->sb);
-	return *done ? 0 : err;
+	return *done || (answer && answer->given) ? 0 : err;
+}
+
+int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes, u32 flags, u64 *done)
+{
+	return vfs_write_answered(inode, off_bytes, buf, len_bytes, flags, NULL, done);
 }
 
 /* ---- taking away, and promising ---- */

@@ -20,6 +20,8 @@
 #include <string.h>
 
 #define ICACHE_SHARDS 16u
+/* Inodes that follow one another are looked for one after the other: a run of so many has its places side by side, in one shard. */
+#define RUN_BITS 6u
 
 struct icache_shard {
 	struct mutex lock;     /* rank SHARD */
@@ -44,7 +46,7 @@ int icache_new(u32 idle_max, struct icache **out)
 	if (!ic)
 		return -ENOMEM;
 	ic->idle_max = MAX(idle_max / ICACHE_SHARDS, 8u);
-	ic->buckets = 1u << (ilog2(ic->idle_max) + 1);
+	ic->buckets = 1u << MAX(ilog2(ic->idle_max) + 2, RUN_BITS);
 	for (u32 i = 0; i < ICACHE_SHARDS; i++) {
 		struct icache_shard *s = &ic->shard[i];
 
@@ -63,12 +65,13 @@ int icache_new(u32 idle_max, struct icache **out)
 
 static struct icache_shard *shard_of(struct icache *ic, u64 ino)
 {
-	return &ic->shard[hash_u64(ino) >> 60];
+	return &ic->shard[hash_u64(ino >> RUN_BITS) >> 60];
 }
 
 static struct inode **find(struct icache *ic, struct icache_shard *s, u64 ino)
 {
-	struct inode **p = &s->bucket[hash_u64(ino) & (ic->buckets - 1)];
+	u64 place = hash_u64(ino >> RUN_BITS) << RUN_BITS | (ino & ((1u << RUN_BITS) - 1));
+	struct inode **p = &s->bucket[place & (ic->buckets - 1)];
 
 	while (*p && (*p)->ino != ino)
 		p = &(*p)->hash_next;

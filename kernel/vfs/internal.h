@@ -52,6 +52,19 @@ int tail_flush(struct inode *inode) __must_check;
 /* The file ends where the volume says. Locks: or none, when nobody else sees the inode. */
 void tail_drop(struct inode *inode);
 
+/* Bytes on their way: the file, which has no tail, is shown with m's up to `end`. Ended by m's commit, or by not_arrived. Locks: lock W, map_lock R. */
+void tail_on_its_way(struct inode *inode, struct mapping *m, u64 end);
+/* m's commit is done, or failed with err: then the file ends where the volume says, and fsync will say why. Locks: lock W, map_lock R. */
+void tail_arrived(struct inode *inode, int err);
+/* Waits until what was on its way below `end` when called has arrived. Locks: none of lock's rank or later. */
+static inline void tail_await(struct inode *inode, u64 end)
+{
+	if (inode->tail || end <= atomic_load(&inode->tail_from))
+		return;
+	rw_read_lock(&inode->lock);
+	rw_read_unlock(&inode->lock);
+}
+
 /* ---- lazy.c, writer.c: what is written later ---- */
 
 enum lazy_kind { LAZY_TAIL, LAZY_TIME };

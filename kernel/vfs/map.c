@@ -57,6 +57,7 @@ int vfs_extents(struct inode *inode, u64 off_bytes, u64 len_bytes,
 
 	if (!inode->ops->map)
 		return -EOPNOTSUPP;
+	tail_await(inode, end);
 	rw_read_lock(&inode->map_lock);
 	while (!err && off_bytes < end) {
 		struct mapping m;
@@ -88,8 +89,9 @@ int vfs_seek(struct inode *inode, u64 off_bytes, int whence, u64 *out)
 		return -EINVAL;
 	if (!is_reg(inode))
 		return is_dir(inode) ? -EISDIR : -EINVAL;
+	tail_await(inode, ~0ull - 1);
 	rw_read_lock(&inode->map_lock);
-	size = atomic_load(&inode->size_bytes);
+	size = inode_readable_size(inode);
 	if (off_bytes >= size)
 		err = -ENXIO;
 	while (!err && off_bytes < size) {

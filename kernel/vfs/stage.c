@@ -167,7 +167,7 @@ static void piece_drop(struct piece *p)
 /* A blank piece for [off, off + len), on the list; NULL: there is no room. Locks: stage_lock. */
 static struct piece *piece_new(struct inode *inode, u64 off_bytes, u64 len_bytes)
 {
-	u64 size = atomic_load(&inode->size_bytes);
+	u64 size = inode_readable_size(inode);
 	struct stage *st = inode->stage;
 	struct piece *p;
 
@@ -284,7 +284,7 @@ static bool in_run(struct inode *inode, u64 off_bytes, u64 next)
 
 void stage_advance(struct inode *inode, u64 off_bytes, u64 len_bytes)
 {
-	u64 next = off_bytes + len_bytes, size = atomic_load(&inode->size_bytes), from, to;
+	u64 next = off_bytes + len_bytes, size = inode_readable_size(inode), from, to;
 
 	if (inode->sb->readahead_off)
 		return;

@@ -135,10 +135,22 @@ int vfs_subvolumes(struct super_block *sb, subvolume_fn emit, void *ctx)
 				   : fail(-EOPNOTSUPP, "%s has no subvolumes", sb->type->name);
 }
 
-int vfs_quota(struct super_block *sb, enum quota_kind kind, quota_fn emit, void *ctx)
+int vfs_quota(struct super_block *sb, enum quota_kind kind, struct quota_grace *grace, quota_fn emit,
+	      void *ctx)
 {
-	return sb->ops->quota ? sb->ops->quota(sb, kind, emit, ctx)
+	*grace = (struct quota_grace){ 0 };
+	return sb->ops->quota ? sb->ops->quota(sb, kind, grace, emit, ctx)
 			      : fail(-EOPNOTSUPP, "%s has no quota", sb->type->name);
+}
+
+int vfs_set_quota(struct super_block *sb, enum quota_kind kind, const struct quota_set *set)
+{
+	int err = vfs_check_writable(sb);
+
+	if (err)
+		return err;
+	return sb->ops->set_quota ? sb->ops->set_quota(sb, kind, set)
+				  : fail(-EOPNOTSUPP, "%s has no quota", sb->type->name);
 }
 
 void vfs_shutdown(struct super_block *sb)

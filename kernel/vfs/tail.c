@@ -15,6 +15,10 @@
  *  4. Bytes behind the end of file are zeros.
  *  5. inode->tail and the block change under inode->lock W and map_lock W; either lock is enough to look.
  *  6. When the block cannot be written, it goes, and the file ends where the volume says; the next fsync says why.
+ *
+ * A large write that is answered before the device has its bytes (data.c) is shown likewise, by size_bytes and
+ * tail_from, without a block here: the writer has the bytes and holds inode->lock W until they have arrived. Readers read
+ * as far as the device has it, and whoever was answered and reads, waits.
  */
 #include "internal.h"
 
@@ -38,6 +42,14 @@ static void show(struct inode *inode, u64 end)
 	inode_touch(inode, ATTR_MTIME | ATTR_CTIME);
 }
 
+/* Space that the file will have. */
+static void set_512(struct inode *inode, u64 bytes)
+{
+	mutex_lock(&inode->attr);
+	inode->tail_512 = (u32)(bytes / 512);
+	mutex_unlock(&inode->attr);
+}
+
 int tail_begin(struct inode *inode, u64 off_bytes, u8 *block, u64 end)
 {
 	struct tail *t = calloc(1, sizeof(*t));
@@ -55,9 +67,7 @@ int tail_begin(struct inode *inode, u64 off_bytes, u8 *block, u64 end)
 	}
 	t->off_bytes = off_bytes;
 	t->block = block;
-	mutex_lock(&inode->attr);
-	inode->tail_512 = t->m.flags & MAP_NEW ? MAX(inode->sb->unit_bytes, block_bytes(inode)) / 512 : 0;
-	mutex_unlock(&inode->attr);
+	set_512(inode, t->m.flags & MAP_NEW ? MAX(inode->sb->unit_bytes, block_bytes(inode)) : 0);
 	rw_write_lock(&inode->map_lock);
 	atomic_store(&inode->tail_from, atomic_load(&inode->size_bytes));
 	inode->tail = t;
@@ -77,14 +87,20 @@ static void end_tail(struct inode *inode, int err)
 	atomic_store(&inode->tail_from, ~0ull);
 	inode->tail = NULL;
 	rw_write_unlock(&inode->map_lock);
-	mutex_lock(&inode->attr);
-	inode->tail_512 = 0;
-	mutex_unlock(&inode->attr);
+	set_512(inode, 0);
 	map_done(&t->m);
 	free(t->block);
 	free(t);
 	/* What was read ahead of it is the block as it was. */
 	stage_drop(inode);
+}
+
+/* For the next fsync. */
+static void keep_error(struct inode *inode, int err)
+{
+	atomic_store(&inode->lazy_err, err);
+	log_error("%s: the end of inode %llu could not be written: %s", inode->sb->health.name,
+		  (unsigned long long)inode->ino, err_name(err));
 }
 
 int tail_flush(struct inode *inode)
@@ -106,11 +122,8 @@ int tail_flush(struct inode *inode)
 		err = inode->ops->commit(inode, &t->m, atomic_load(&inode->size_bytes));
 	}
 	rw_read_unlock(&inode->map_lock);
-	if (err) {
-		atomic_store(&inode->lazy_err, err);
-		log_error("%s: the end of inode %llu could not be written: %s", inode->sb->health.name,
-			  (unsigned long long)inode->ino, err_name(err));
-	}
+	if (err)
+		keep_error(inode, err);
 	end_tail(inode, err);
 	return err;
 }
@@ -133,4 +146,24 @@ void tail_drop(struct inode *inode)
 		return;
 	inode->ops->abort(inode, &((struct tail *)inode->tail)->m);
 	end_tail(inode, -ECANCELED);
+}
+
+void tail_on_its_way(struct inode *inode, struct mapping *m, u64 end)
+{
+	m->flags |= MAP_LATE;
+	set_512(inode, m->flags & MAP_NEW ? m->len_bytes : 0);
+	atomic_store(&inode->tail_from, atomic_load(&inode->size_bytes));
+	show(inode, end);
+}
+
+void tail_arrived(struct inode *inode, int err)
+{
+	set_512(inode, 0);
+	if (!err)
+		return;
+	/* In this order, for those who read beside it. */
+	atomic_store(&inode->size_bytes, inode_disk_size(inode));
+	atomic_store(&inode->tail_from, ~0ull);
+	atomic_store(&inode->answered_err, err);
+	keep_error(inode, err);
 }

@@ -185,6 +185,24 @@ struct quota {
 /* As subvolume_fn. */
 typedef int (*quota_fn)(void *ctx, const struct quota *q);
 
+/* What is to change: of the limits of one id, or for how long more than soft limits may be used by any of its kind. */
+#define QUOTA_SET_SPACE_SOFT   0x1u
+#define QUOTA_SET_SPACE_HARD   0x2u
+#define QUOTA_SET_INODES_SOFT  0x4u
+#define QUOTA_SET_INODES_HARD  0x8u
+#define QUOTA_SET_SPACE_GRACE  0x10u
+#define QUOTA_SET_INODES_GRACE 0x20u
+struct quota_set {
+	u32 valid; /* QUOTA_SET_* */
+	u32 id;
+	u64 space_soft_kib, space_hard_kib, inodes_soft, inodes_hard;
+	u32 space_grace_sec, inodes_grace_sec;
+};
+/* For how long more than a soft limit may be used. */
+struct quota_grace {
+	u32 space_sec, inodes_sec;
+};
+
 /* A hash that stands for a file's whole content; which one, by the numbers of linux/fsverity.h. */
 #define DIGEST_MAX_BYTES 64u
 struct file_digest {
@@ -245,7 +263,10 @@ struct super_ops {
 	/* The trees of files that the volume has, the shown one among them, by id. NULL: there is no such thing. */
 	int (*subvolumes)(struct super_block *sb, subvolume_fn emit, void *ctx);
 	/* Usage and limits, by id. -EOPNOTSUPP: this kind is not counted. NULL: none is. */
-	int (*quota)(struct super_block *sb, enum quota_kind kind, quota_fn emit, void *ctx);
+	int (*quota)(struct super_block *sb, enum quota_kind kind, struct quota_grace *grace, quota_fn emit,
+		     void *ctx);
+	/* Limits. -EOPNOTSUPP: this kind is not counted. NULL: none is. Locks: none held. */
+	int (*set_quota)(struct super_block *sb, enum quota_kind kind, const struct quota_set *set);
 	/* Tells the device which of the bytes [off, off + len) of the volume are free, in pieces of at least min_bytes. NULL: -EOPNOTSUPP. */
 	int (*trim)(struct super_block *sb, u64 off_bytes, u64 len_bytes, u64 min_bytes, u64 *trimmed_bytes);
 	/* The volume, in use or not, becomes so long, the device too where it can be; 0: as long as the device. Perhaps a little less; or, when
@@ -446,6 +467,8 @@ struct check_summary {
 	u32 block_bytes;
 	bool replayed; /* its log held what the volume did not have yet */
 	bool skipped;  /* it says that it is sound, and was not looked at any further (force) */
+	/* What another machine would have changed, had it the volume, and was seen not to change: for fs_claim. 0: nothing of the kind. */
+	u64 still;
 	char state
 		[64]; /* what it says of itself: "clean", "not cleanly unmounted, its journal was applied in memory" */
 };
@@ -477,9 +500,14 @@ struct mount_opts {
 	bool fresh;
 	/* One job for which nothing has to be durable before its end: transactions may be few and large. */
 	bool batch;
-	bool claimed; /* the caller has fs_type.claim's device, on which this lies: nobody has to be looked for */
+	bool claimed; /* the caller knows that no other machine has the volume (fs_type.claim): nobody has to be looked for */
 	/* Not NULL: what the clock says during this mount, and what chance is made from: the same calls give the same bytes. */
 	const struct mount_script *script;
+};
+
+struct fs_claim {
+	u64 still; /* check_summary.still of a look at the volume before: if it still is, that is not waited for again */
+	bool trial; /* on an overlay that is thrown away, to know what will be written: nobody is waited for */
 };
 
 struct fs_type {
@@ -521,9 +549,10 @@ struct fs_type {
 	int (*settle)(struct blkdev **devs, u32 n, const struct mount_opts *mount);
 	/*
 	 * For who changes a volume without mounting it: no other machine takes it as long as *out, a device over dev, is there. -EBUSY: one has
-	 * it, err_text names it; that may take some seconds to find out. *out NULL: the volume has no such protection. NULL: no volume has.
+	 * it, err_text names it; that may take some seconds to find out. *out NULL: the volume has no such protection. -EUCLEAN: it is too
+	 * damaged to tell. NULL: no volume has such.
 	 */
-	int (*claim)(struct blkdev *dev, struct blkdev **out);
+	int (*claim)(struct blkdev *dev, const struct fs_claim *how, struct blkdev **out);
 	/*
 	 * After rounds of mending: what overlays over the devices hold goes to these by way of the volume's own log, so that after a crash
 	 * all of it is there or nothing; but the first superblock, with which the volume needs its log until the caller has written it. *done
@@ -601,12 +630,14 @@ struct inode {
 	struct timespec64 atime, mtime, ctime, btime; /* [attr] [read_inode] */
 	bool times_seen;                              /* [attr] somebody looked at them since they moved */
 	/* vfs's own: */
-	struct tail *_Atomic tail;    /* [lock W and map_lock W to change] */
-	_Atomic u64 tail_from;        /* [lock W to change] bytes from here on are in memory only; ~0: none */
-	u32 tail_512;                 /* [attr] blocks that blocks_512 does not count yet */
-	struct list lazy[LAZY_KINDS]; /* [lazies] */
+	struct tail *_Atomic tail; /* [lock W and map_lock W to change] */
+	_Atomic u64 tail_from; /* [lock W to change] bytes from here on are in memory only; ~0: none. Without
+				       * a tail: they are on their way */
+	u32 tail_512;          /* [attr] blocks that blocks_512 does not count yet */
+	struct list lazy[LAZY_KINDS];  /* [lazies] */
 	u64 lazy_since_ns[LAZY_KINDS]; /* [lazies] */
 	_Atomic int lazy_err;          /* of what was written later, for the next fsync */
+	_Atomic int answered_err;      /* of what was answered before it failed, for the next write as well */
 	_Atomic u32 refs;
 	_Atomic u32 state;
 	struct inode *hash_next;     /* [icache shard] */
@@ -658,6 +689,20 @@ static inline u64 inode_disk_size(const struct inode *inode)
 {
 	return MIN(atomic_load(&inode->size_bytes), atomic_load(&inode->tail_from));
 }
+/*
+ * How far a file may be read at this moment: the tail stage has what is not on the device, and nobody has what is on
+ * its way there. Locks: map_lock, or lock.
+ */
+static inline u64 inode_readable_size(const struct inode *inode)
+{
+	u64 size = atomic_load(&inode->size_bytes), from;
+
+	if (inode->tail)
+		return size;
+	/* Set before the size grows. */
+	from = atomic_load(&inode->tail_from);
+	return MIN(size, from);
+}
 /* For set_size: the file is so long, and the volume may say so. */
 void inode_set_size(struct inode *inode, u64 size_bytes);
 /* For commit: the same, when that makes it longer. True: the volume's size changes, so the inode must be written. */
@@ -688,7 +733,9 @@ int vfs_grow(struct super_block *sb, u64 size_bytes, struct grown *out) __must_c
 /* See super_ops. -EOPNOTSUPP. */
 int vfs_subvolumes(struct super_block *sb, subvolume_fn emit, void *ctx) __must_check;
 /* What the volume keeps count of, by id. -EOPNOTSUPP: nothing of the kind. */
-int vfs_quota(struct super_block *sb, enum quota_kind kind, quota_fn emit, void *ctx) __must_check;
+int vfs_quota(struct super_block *sb, enum quota_kind kind, struct quota_grace *grace, quota_fn emit,
+	      void *ctx) __must_check;
+int vfs_set_quota(struct super_block *sb, enum quota_kind kind, const struct quota_set *set) __must_check;
 /* The volume stays as a power cut at this moment would leave it; it is still shown. */
 void vfs_shutdown(struct super_block *sb);
 
@@ -739,6 +786,18 @@ int vfs_read(struct inode *inode, u64 off_bytes, void *buf, u64 len_bytes, u64 *
 /* *done may be short on error: then 0 is returned and the next call says why. */
 int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes, u32 flags,
 	      u64 *done) __must_check;
+/*
+ * As vfs_write for somebody who waits for the answer alone: a large piece that makes the file longer is answered as soon as its place is
+ * sure, by give(), with `done` all of it; the device gets the bytes afterwards, and whoever reads them, changes the file or wants
+ * it durable waits until it has. When it cannot take them, the file ends where the volume says, and the next write and the next fsync say why.
+ * answer->given tells after the return that it was; then the result is 0.
+ */
+struct write_answer {
+	void (*give)(struct write_answer *answer, u64 done);
+	bool given;
+};
+int vfs_write_answered(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes, u32 flags,
+		       struct write_answer *answer, u64 *done) __must_check;
 int vfs_truncate(struct inode *inode, u64 size_bytes) __must_check;
 /* mode: FALLOC_FL_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE; others -EOPNOTSUPP. */
 int vfs_fallocate(struct inode *inode, u32 mode, u64 off_bytes, u64 len_bytes) __must_check;

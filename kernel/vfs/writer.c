@@ -43,7 +43,7 @@ int lazy_write_inode(struct inode *inode)
 {
 	int err, time_err;
 
-	if (!inode->tail && !(atomic_load(&inode->state) & I_ATIME))
+	if (atomic_load(&inode->tail_from) == ~0ull && !(atomic_load(&inode->state) & I_ATIME))
 		return 0;
 	rw_write_lock(&inode->lock);
 	err = tail_flush(inode);

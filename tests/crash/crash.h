@@ -12,7 +12,7 @@
  *
  * What is legal after a crash
  *   names    exactly as after operation k, for one k between the last one that an fsync or sync made sure and the last one that had
- *            begun: names, types, owners (a file's owner is its number here), modes, link counts, targets, attributes
+ *            begun: names, types, owners (a file's owner is its number here), groups, modes, link counts, targets, attributes
  *   size     one that the file had since its last fsync, or lies between the sizes before and after a write
  *   bytes    each is one that the file held there since its last fsync, zero where it was never written, was cut off or punched
  * Each file's bytes are its own, made from its number and the operation that wrote them; free space is filled with a stamp.
@@ -62,9 +62,9 @@ struct xattr {
 	char name[40];
 	u32 op, len; /* the value is pattern(id, op), len bytes */
 };
-/* A file of any type. Its number is its owner on the volume. */
+/* A file of any type. Its number is its owner on the volume, and its group in the beginning. */
 struct mfile {
-	u32 id, mode, nlink;
+	u32 id, mode, nlink, gid;
 	char *target;
 	u64 size;
 	u32 touched; /* the last operation that changed the inode */
@@ -131,6 +131,9 @@ struct volume {
 	bool some_journalled; /* every second file is +j */
 	u64 made_bytes;       /* how long mke2fs makes it, so that it can grow; 0: all of it */
 	const char *extended; /* more words for mke2fs -E, after a comma; NULL: none */
+	bool fold;            /* the root directory folds case, and all below; names are spelled in any way */
+	u64 log_bytes;        /* the log is a device of its own, so long; 0: it lies on the volume */
+	u32 log_compat, log_incompat; /* features of the log besides its own */
 };
 const struct volume *volume_find(const char *name);
 const struct volume *volumes(void);
@@ -138,8 +141,9 @@ const struct volume *volumes(void);
 struct run {
 	const struct volume *volume;
 	u64 seed;
-	u64 bytes;
-	u8 *before; /* the image when recording began */
+	u64 bytes;       /* of the device that is recorded */
+	u64 split_bytes; /* the volume's on it, the log's device being the rest; 0: it is all the volume */
+	u8 *before;      /* the image when recording began */
 	struct blkdev *fault;
 	struct fs *fs; /* NULL when the workload is over */
 	struct model model;
@@ -149,13 +153,16 @@ struct run {
 	char *wrong;
 };
 
-/* 0, or -errno with a message on stderr. no_flush: flushes and FUA are lost on the way. */
+/* 0, or -errno with a message on stderr. no_flush: as mount_whole's. */
 int run_start(struct run *r, const struct volume *v, u64 seed, bool no_flush);
 /* Compares what is shown with the model, and unmounts. */
 int run_stop(struct run *r);
 void run_free(struct run *r);
 /* Records a mount and unmount of r->before. NULL, or what went wrong (freed by the caller). */
 char *run_mount(struct run *r);
+/* The volume on whole, which has the log's device behind it from split_bytes on unless that is 0. no_flush: the volume's device forgets
+ * every flush and FUA, the log's does not. */
+int mount_whole(struct blkdev *whole, u64 split_bytes, bool no_flush, struct fs **out);
 /* What a workload calls. An unexpected result ends up in r->wrong, and what follows does nothing. False: it was not done. */
 /* What forgets every flush and FUA on the way to lower. */
 int lossy_new(struct blkdev *lower, struct blkdev **out);
@@ -173,6 +180,9 @@ bool w_punch(struct run *r, const char *path, u64 off, u64 len);
 bool w_zero(struct run *r, const char *path, u64 off, u64 len);
 bool w_prealloc(struct run *r, const char *path, u64 off, u64 len, bool keep_size);
 bool w_chmod(struct run *r, const char *path, u32 mode);
+bool w_chgrp(struct run *r, const char *path, u32 gid);
+/* The file is of the project; inherits: what is made in the directory too. */
+bool w_project(struct run *r, const char *path, u32 project, bool inherits);
 bool w_setxattr(struct run *r, const char *path, const char *name, u32 len);
 bool w_removexattr(struct run *r, const char *path, const char *name);
 bool w_fsync(struct run *r, const char *path);
@@ -216,8 +226,8 @@ struct state {
 /* What is durable grows with the cut: states come in order of cut. */
 struct replay {
 	const struct run *run;
-	u64 count;   /* of records */
-	u64 applied; /* records [0, applied) are in `durable` */
+	u64 count;      /* of records */
+	u64 applied[2]; /* records [0, applied) of the volume, of the log's device, are in `durable` */
 	u8 *durable;
 };
 int replay_init(struct replay *p, const struct run *r);
@@ -231,12 +241,15 @@ void replay_make(struct replay *p, const struct state *s, u8 *image);
 struct judge {
 	int fd;
 	u8 *image;
-	u64 bytes;
+	u64 bytes, split_bytes; /* as struct run */
+	bool fold;
 	char path[64]; /* of the image, for other programs */
 	char dir[64];  /* where the kernel mounts it */
 	bool can_mount;
 };
 int judge_init(struct judge *j, u64 bytes);
+/* COMMAND as a shell runs it, with $log for the log's device if there is one (freed by the caller). */
+int judge_run_program(const struct judge *j, const char *command, char **said);
 void judge_free(struct judge *j);
 /* Each works on j->image, and spoils it. NULL, or what is wrong (freed by the caller). */
 char *judge_ours(struct judge *j, struct model *m, u64 cut);

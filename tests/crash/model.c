@@ -86,12 +86,13 @@ static u32 sum_of(const void *p, u64 len)
 	return (u32)h;
 }
 
-static char *line_of(const char *path, u32 mode, u32 id, u32 nlink, const char *target, const char *xattrs)
+static char *line_of(const char *path, u32 mode, u32 id, u32 gid, u32 nlink, const char *target,
+		     const char *xattrs)
 {
 	char *s;
 
-	if (asprintf(&s, "%s\t%o id=%u links=%u%s%s%s%s", path, mode, id, nlink, target[0] ? " -> " : "",
-		     target, xattrs[0] ? " " : "", xattrs) < 0)
+	if (asprintf(&s, "%s\t%o id=%u gid=%u links=%u%s%s%s%s", path, mode, id, gid, nlink,
+		     target[0] ? " -> " : "", target, xattrs[0] ? " " : "", xattrs) < 0)
 		abort();
 	return s;
 }
@@ -139,7 +140,8 @@ static char *names_of_model(const struct model *m)
 		char *x = xattrs_of(f);
 		u32 nlink = S_ISDIR(f->mode) ? 2 + dirs_in(m, m->entry[i].path) : f->nlink;
 
-		add_line(&l, line_of(m->entry[i].path, f->mode, f->id, nlink, f->target ? f->target : "", x));
+		add_line(&l, line_of(m->entry[i].path, f->mode, f->id, f->gid, nlink,
+				     f->target ? f->target : "", x));
 		free(x);
 	}
 	return join(&l);
@@ -274,7 +276,9 @@ struct mfile *model_create(struct model *m, const char *path, u32 mode, const ch
 
 	GROW(m->file, m->files);
 	f = &m->file[m->files++];
-	*f = (struct mfile){ .id = id, .mode = mode, .nlink = 1, .target = target ? copy_of(target) : NULL };
+	*f = (struct mfile){
+		.id = id, .gid = id, .mode = mode, .nlink = 1, .target = target ? copy_of(target) : NULL
+	};
 	add_event(m, f, false, 0, ~0ull);
 	add_span(m, f, 0, 0, 0);
 	add_entry(m, path, id);
@@ -604,7 +608,7 @@ static void see_one(struct seen *s, struct fs *fs, const char *path)
 		xattrs[0] = 0;
 	else
 		read_xattrs(fs, path, xattrs, sizeof(xattrs));
-	add_line(&s->lines, line_of(path, st.mode, st.uid, st.nlink, target, xattrs));
+	add_line(&s->lines, line_of(path, st.mode, st.uid, st.gid, st.nlink, target, xattrs));
 }
 
 static void see_dir(struct seen *s, struct fs *fs, const char *dir)

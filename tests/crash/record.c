@@ -5,6 +5,7 @@
 #include "crash.h"
 
 #include "ext4/ext4.h"
+#include "jbd2/ondisk.h"
 #include "support/programs.h"
 #include "vfs/vfs.h"
 #include <stdio.h>
@@ -126,6 +127,71 @@ static const struct volume table[] = {
 		  "super,large_file,huge_file,dir_nlink,extra_isize,quota,project -J size=1 -N 2048",
 	  .bytes = 12 << 20,
 	  .extended = ",quotatype=usrquota:grpquota:prjquota" },
+	{ .name = "quota-clusters",
+	  .args = "-b 1024 -C 8192 -g 256 -I 256 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize,bigalloc,quota,project -J size=1 -N 2048",
+	  .bytes = 12 << 20,
+	  .extended = ",quotatype=usrquota:grpquota:prjquota" },
+	{ .name = "quota-ea-inode",
+	  .args = "-b 1024 -I 256 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,orphan_file,dir_index,"
+		  "large_dir,filetype,ext_attr,ea_inode,sparse_super,large_file,huge_file,dir_nlink,extra_"
+		  "isize,quota,project -J size=1 -N 1024",
+	  .bytes = 12 << 20,
+	  .extended = ",quotatype=usrquota:grpquota:prjquota" },
+	{ .name = "casefold",
+	  .args = "-b 1024 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize,casefold -J size=1 -N 2048",
+	  .bytes = 12 << 20,
+	  .extended = ",encoding=utf8",
+	  .fold = true },
+	{ .name = "casefold-strict",
+	  .args = "-b 1024 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,metadata_csum_seed,dir_index,filetype,ext_"
+		  "attr,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,casefold,inline_data "
+		  "-J size=1 -N 2048",
+	  .bytes = 12 << 20,
+	  .extended = ",encoding=utf8,encoding_flags=strict",
+	  .fold = true },
+	{ .name = "log-outside",
+	  .args = "-b 1024 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize -N 2048",
+	  .bytes = 12 << 20,
+	  .log_bytes = 2 << 20 },
+	{ .name = "log-outside-data",
+	  .args = "-b 1024 -O "
+		  "none,has_journal,extent,64bit,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_file,"
+		  "huge_file,dir_nlink,extra_isize -N 2048",
+	  .bytes = 12 << 20,
+	  .log_bytes = 2 << 20,
+	  .tune = "-o journal_data" },
+	{ .name = "log-sums-v1",
+	  .args = "-b 1024 -O "
+		  "none,has_journal,extent,64bit,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_file,"
+		  "huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
+	  .bytes = 12 << 20,
+	  .log_compat = JBD2_COMPAT_CHECKSUM },
+	{ .name = "log-async",
+	  .args = "-b 1024 -O "
+		  "none,has_journal,extent,64bit,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_file,"
+		  "huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
+	  .bytes = 12 << 20,
+	  .log_compat = JBD2_COMPAT_CHECKSUM,
+	  .log_incompat = JBD2_INCOMPAT_ASYNC_COMMIT },
+	{ .name = "log-async-v3",
+	  .args = "-b 1024 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize -J size=1 -N 2048",
+	  .bytes = 12 << 20,
+	  .log_incompat = JBD2_INCOMPAT_ASYNC_COMMIT },
+	{ .name = "fast-commit",
+	  .args = "-b 1024 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize,fast_commit -J size=2 -N 2048",
+	  .bytes = 12 << 20 },
 	{ .name = NULL },
 };
 
@@ -142,46 +208,100 @@ const struct volume *volume_find(const char *name)
 	return NULL;
 }
 
-/* An image in memory, full of the stamp and then formatted. */
-static int make_volume(const struct volume *v, u8 **out)
+/* The log's superblock, wherever it lies: no other block looks like it on a new volume. */
+static void set_log_features(const struct volume *v, u8 *image, u64 bytes)
 {
-	int fd = memfd_create("crash-volume", MFD_CLOEXEC);
-	char command[1024];
-	char *said = NULL;
-	u8 *p;
-	size_t len;
-	int code;
+	for (u64 at = 0; at + 1024 <= bytes; at += 1024) {
+		struct jbd2_disk_super *sb = (void *)(image + at);
 
-	if (fd < 0 || ftruncate(fd, (off_t)v->bytes))
+		if (be32_get(sb->h.magic) != JBD2_MAGIC || be32_get(sb->h.type) != JBD2_SUPER_V2)
+			continue;
+		sb->compat = be32_put(be32_get(sb->compat) | v->log_compat);
+		sb->incompat = be32_put(be32_get(sb->incompat) | v->log_incompat);
+	}
+}
+
+/* What a shell does to format the volume at `path`. */
+static char *make_command(const struct volume *v, const char *path)
+{
+	char *command = NULL;
+	FILE *f;
+	size_t len;
+
+	f = open_memstream(&command, &len);
+	if (v->log_bytes)
+		fprintf(f,
+			"log=$(losetup --show -f -o %llu %s) || exit 99; trap 'losetup -d $log' EXIT; "
+			"mke2fs -q -F -O journal_dev -b 1024 $log && ",
+			(unsigned long long)v->bytes, path);
+	fprintf(f,
+		"mke2fs -q -F -t ext4 %s%s -m 1 -e continue -E "
+		"nodiscard,lazy_itable_init=0,lazy_journal_init=0%s -U 5e5e5e5e-0000-4000-8000-000000000001 "
+		"%s %lluk",
+		v->args, v->log_bytes ? " -J device=$log" : "", v->extended ? v->extended : "", path,
+		(unsigned long long)(v->made_bytes ? v->made_bytes : v->bytes) >> 10);
+	if (v->tune)
+		fprintf(f, " && tune2fs %s %s", v->tune, path);
+	if (v->fold)
+		fprintf(f, " && debugfs -w -R 'set_inode_field / flags 0x%x' %s",
+			EXT4_FL_CASEFOLD | (strstr(v->args, "extent") ? EXT4_FL_EXTENTS : 0), path);
+	fclose(f);
+	return command;
+}
+
+/* An image in memory, full of the stamp and then formatted. */
+static int format(const struct volume *v, u8 **out)
+{
+	u64 bytes = v->bytes + v->log_bytes;
+	int fd = memfd_create("crash-volume", MFD_CLOEXEC), code;
+	char *command, *said = NULL, path[64];
+	u8 *p;
+
+	if (fd < 0 || ftruncate(fd, (off_t)bytes))
 		return -errno;
-	p = mmap(NULL, v->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;
-	memset(p, STAMP, v->bytes);
+	memset(p, STAMP, bytes);
 	/* What mke2fs would take for a volume or a partition table must not be there. */
 	memset(p, 0, 65536);
-	snprintf(command, sizeof(command),
-		 "mke2fs -q -F -t ext4 %s -m 1 -e continue -E "
-		 "nodiscard,lazy_itable_init=0,lazy_journal_init=0%s -U 5e5e5e5e-0000-4000-8000-000000000001 "
-		 "/proc/%d/fd/%d %lluk",
-		 v->args, v->extended ? v->extended : "", (int)getpid(), fd,
-		 (unsigned long long)(v->made_bytes ? v->made_bytes : v->bytes) >> 10);
-	len = strlen(command);
-	if (v->tune)
-		snprintf(command + len, sizeof(command) - len, " && tune2fs %s /proc/%d/fd/%d", v->tune,
-			 (int)getpid(), fd);
+	memset(p + v->bytes, 0, MIN(v->log_bytes, 65536ull));
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), fd);
+	command = make_command(v, path);
 	code = program_run(command, &said);
-	if (code) {
+	if (code)
 		fprintf(stderr, "%s: %s\n", command, said ? said : "");
-		free(said);
-		return -EIO;
-	}
+	free(command);
 	free(said);
-	*out = malloc(v->bytes);
-	memcpy(*out, p, v->bytes);
-	munmap(p, v->bytes);
+	if (code)
+		return -EIO;
+	if (v->log_compat || v->log_incompat)
+		set_log_features(v, p, bytes);
+	*out = malloc(bytes);
+	memcpy(*out, p, bytes);
+	munmap(p, bytes);
 	close(fd);
 	return 0;
+}
+
+/* Formatted once: of a volume with mmp each of the programs waits. */
+static int make_volume(const struct volume *v, u8 **out)
+{
+	u64 bytes = v->bytes + v->log_bytes;
+	static const struct volume *made;
+	static u8 *image;
+	int err = 0;
+
+	if (made != v) {
+		free(image);
+		image = NULL;
+		err = format(v, &image);
+		made = err ? NULL : v;
+	}
+	*out = err ? NULL : malloc(bytes);
+	if (*out)
+		memcpy(*out, image, bytes);
+	return *out || err ? err : -ENOMEM;
 }
 
 /* ---- flushes that get lost ---- */
@@ -231,6 +351,26 @@ int lossy_new(struct blkdev *lower, struct blkdev **out)
 	return 0;
 }
 
+int mount_whole(struct blkdev *whole, u64 split_bytes, bool no_flush, struct fs **out)
+{
+	u64 bytes = split_bytes ? split_bytes : whole->size_bytes;
+	struct blkdev *volume = NULL, *log = NULL, *lossy = NULL;
+	struct mount_opts opts = { 0 };
+	int err = dev_part_new(whole, "volume", 0, bytes, &volume);
+
+	if (!err && split_bytes)
+		err = dev_part_new(whole, "log", bytes, whole->size_bytes - bytes, &log);
+	if (!err && no_flush)
+		err = lossy_new(volume, &lossy);
+	opts.journal = log;
+	if (!err)
+		err = fs_vfs_with("ext4", lossy ? lossy : volume, &opts, out);
+	blkdev_put(lossy);
+	blkdev_put(log);
+	blkdev_put(volume);
+	return err;
+}
+
 /* ---- start and end ---- */
 
 static u64 records(const struct run *r)
@@ -240,33 +380,28 @@ static u64 records(const struct run *r)
 
 int run_start(struct run *r, const struct volume *v, u64 seed, bool no_flush)
 {
-	struct blkdev *mem, *top;
+	struct blkdev *mem;
 	int err;
 
-	*r = (struct run){ .volume = v, .seed = seed, .bytes = v->bytes };
+	*r = (struct run){ .volume = v, .seed = seed, .bytes = v->bytes + v->log_bytes };
+	r->split_bytes = v->log_bytes ? v->bytes : 0;
 	model_init(&r->model);
 	err = make_volume(v, &r->before);
 	if (!err)
-		err = dev_mem_new("memory", v->bytes, SECTOR, &mem);
+		err = dev_mem_new("memory", r->bytes, SECTOR, &mem);
 	if (err)
 		return err;
-	err = blkdev_write(mem, 0, r->before, v->bytes, 0);
+	err = blkdev_write(mem, 0, r->before, r->bytes, 0);
 	if (!err)
 		err = dev_fault_new(mem, true, &r->fault);
 	blkdev_put(mem);
 	if (err)
 		return err;
-	if (no_flush) {
-		err = lossy_new(r->fault, &top);
-		if (err)
-			return err;
-	} else {
-		top = blkdev_get(r->fault);
-	}
-	err = fs_vfs_on("ext4", top, &r->fs);
-	blkdev_put(top);
+	err = mount_whole(r->fault, r->split_bytes, no_flush, &r->fs);
 	if (err)
 		fprintf(stderr, "mount of the new volume: %s\n", err_text());
+	else if (v->fold)
+		fs_spell_otherwise(r->fs);
 	return err;
 }
 
@@ -326,7 +461,7 @@ char *run_mount(struct run *r)
 		err = dev_fault_new(mem, true, &r->fault);
 	blkdev_put(mem);
 	if (!err)
-		err = fs_vfs_on("ext4", r->fault, &fs);
+		err = mount_whole(r->fault, r->split_bytes, false, &fs);
 	if (!err)
 		err = fs_vfs_end(fs);
 	if (err && asprintf(&wrong, "mount to be cut off: %s: %s", strerror(-err), err_text()) < 0)
@@ -589,6 +724,42 @@ bool w_chmod(struct run *r, const char *path, u32 mode)
 		f->mode = (f->mode & S_IFMT) | mode;
 		f->touched = r->model.ops;
 	}
+	return finish(r, !err);
+}
+
+bool w_chgrp(struct run *r, const char *path, u32 gid)
+{
+	struct mfile *f;
+	int err;
+
+	BEGIN(r, "chgrp %s %u", path, gid);
+	err = FS_CALL(r->fs, chown, path, ~0u, gid);
+	if (done(r, err)) {
+		f = model_at(&r->model, path);
+		f->gid = gid;
+		f->touched = r->model.ops;
+	}
+	return finish(r, !err);
+}
+
+bool w_project(struct run *r, const char *path, u32 project, bool inherits)
+{
+	struct iattr a = { .valid = ATTR_PROJECT, .project = project };
+	struct fs_file f;
+	int err;
+
+	BEGIN(r, "project of %s %u%s", path, project, inherits ? ", and of what is made there" : "");
+	err = fs_open(r->fs, path, inherits ? O_RDONLY | O_DIRECTORY : O_RDWR, 0, &f);
+	if (!err && inherits) {
+		a.valid |= ATTR_FLAGS;
+		a.flags = ((struct file *)f.in)->inode->flags | INO_PROJINHERIT;
+	}
+	if (!err) {
+		err = vfs_setattr(((struct file *)f.in)->inode, &a);
+		fs_close(r->fs, &f);
+	}
+	if (done(r, err))
+		model_at(&r->model, path)->touched = r->model.ops;
 	return finish(r, !err);
 }
 

@@ -7,6 +7,7 @@
 
 #include "ext4/ext4.h"
 
+#include "lib/crc.h"
 #include "lib/hash.h"
 #include <stdlib.h>
 #include <string.h>
@@ -34,18 +35,24 @@ static struct fault_record record(const struct replay *p, u64 i)
 	return f;
 }
 
-/* Records [0, this) are durable when the power goes at the cut. */
-static u64 durable_at(const struct replay *p, u64 cut)
+/* Of which of the two devices a record is. */
+static u32 device(const struct replay *p, const struct fault_record *f)
 {
-	u64 covered = p->applied;
+	return p->run->split_bytes && f->off_bytes >= p->run->split_bytes;
+}
 
-	for (u64 i = p->applied; i < cut; i++) {
+/* Records [0, durable) of each device are durable when the power goes at the cut. A flush is of one device alone. */
+static void durable_at(const struct replay *p, u64 cut, u64 durable[2])
+{
+	durable[0] = p->applied[0];
+	durable[1] = p->applied[1];
+	for (u64 i = MIN(durable[0], durable[1]); i < cut; i++) {
 		struct fault_record f = record(p, i);
+		u32 dev = device(p, &f);
 
 		if (f.op == FAULT_FLUSH)
-			covered = MAX(covered, f.covers);
+			durable[dev] = MAX(durable[dev], f.covers);
 	}
-	return covered;
 }
 
 static bool changes(const struct fault_record *f)
@@ -55,12 +62,14 @@ static bool changes(const struct fault_record *f)
 
 u32 replay_pending(const struct replay *p, u64 cut)
 {
+	u64 durable[2];
 	u32 n = 0;
 
-	for (u64 i = durable_at(p, cut); i < cut; i++) {
+	durable_at(p, cut, durable);
+	for (u64 i = MIN(durable[0], durable[1]); i < cut; i++) {
 		struct fault_record f = record(p, i);
 
-		n += changes(&f) && !(f.flags & BIO_FUA);
+		n += i >= durable[device(p, &f)] && changes(&f) && !(f.flags & BIO_FUA);
 	}
 	return n;
 }
@@ -74,14 +83,17 @@ static void put(u8 *image, const struct fault_record *f, u64 from, u64 len)
 		memset(image + f->off_bytes + from, 0, len);
 }
 
-static void advance(struct replay *p, u64 to)
+static void advance(struct replay *p, const u64 to[2])
 {
-	for (; p->applied < to; p->applied++) {
-		struct fault_record f = record(p, p->applied);
+	for (u64 i = MIN(p->applied[0], p->applied[1]); i < MAX(to[0], to[1]); i++) {
+		struct fault_record f = record(p, i);
+		u32 dev = device(p, &f);
 
-		if (changes(&f))
+		if (i >= p->applied[dev] && i < to[dev] && changes(&f))
 			put(p->durable, &f, 0, f.len_bytes);
 	}
+	p->applied[0] = to[0];
+	p->applied[1] = to[1];
 }
 
 struct choice {
@@ -109,22 +121,34 @@ static bool chosen(const struct choice *c, u64 sector)
 	}
 }
 
-/* With multiple mount protection whoever mounts it next would wait: it is told that the machine which died had been gone for long. Only without
- * checksums. */
+static u32 csum_seed(const struct ext4_disk_super *d)
+{
+	return le32_get(d->feature_incompat) & EXT4_INCOMPAT_CSUM_SEED
+		       ? le32_get(d->checksum_seed)
+		       : crc32c(~0u, d->uuid, sizeof(d->uuid));
+}
+
+/* With multiple mount protection whoever mounts it next would wait: it is told that the machine which died had been gone for long. */
 static void forget_machine(u8 *image, u64 bytes)
 {
 	const struct ext4_disk_super *d = (const void *)(image + EXT4_SUPER_OFF);
 	u64 at = le64_get(d->mmp_block) << (EXT4_BLOCK_BITS_MIN + le32_get(d->log_block_size));
+	struct ext4_disk_mmp *m;
 
-	if (le32_get(d->feature_incompat) & EXT4_INCOMPAT_MMP && at && at < bytes)
-		((struct ext4_disk_mmp *)(image + at))->seq = le32_put(EXT4_MMP_SEQ_CLEAN);
+	if (!(le32_get(d->feature_incompat) & EXT4_INCOMPAT_MMP) || !at || at >= bytes)
+		return;
+	m = (struct ext4_disk_mmp *)(image + at);
+	m->seq = le32_put(EXT4_MMP_SEQ_CLEAN);
+	m->checksum = le32_put(ext4_csum_mmp(csum_seed(d), m));
 }
 
 void replay_make(struct replay *p, const struct state *s, u8 *image)
 {
 	struct choice c = { .kind = s->kind, .seed = hash_u64(s->seed + 1) };
+	u64 durable[2];
 
-	advance(p, durable_at(p, s->cut));
+	durable_at(p, s->cut, durable);
+	advance(p, durable);
 	c.count = replay_pending(p, s->cut);
 	c.odd = c.count ? (u32)(hash_u64(c.seed) % c.count) : 0;
 	memcpy(image, p->durable, p->run->bytes);
@@ -132,10 +156,10 @@ void replay_make(struct replay *p, const struct state *s, u8 *image)
 	 * In order, so that a sector's last chosen writer wins: which of several that is, chance decides. What FUA wrote is there
 	 * in any case, and what came before it on the same sectors is not.
 	 */
-	for (u64 i = p->applied; i < s->cut; i++) {
+	for (u64 i = MIN(durable[0], durable[1]); i < s->cut; i++) {
 		struct fault_record f = record(p, i);
 
-		if (!changes(&f))
+		if (i < durable[device(p, &f)] || !changes(&f))
 			continue;
 		if (f.flags & BIO_FUA) {
 			put(image, &f, 0, f.len_bytes);

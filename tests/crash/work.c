@@ -211,7 +211,7 @@ static void big_unlink(struct run *r, u64 *seed)
 
 static void xattrs(struct run *r, u64 *seed)
 {
-	bool outside = !strcmp(r->volume->name, "ea-inode");
+	bool outside = strstr(r->volume->args, "ea_inode");
 	u32 most = outside ? 20000 : !strcmp(r->volume->name, "4k") ? 3000 : 500;
 	char path[64], name[32];
 
@@ -242,6 +242,46 @@ static void xattrs(struct run *r, u64 *seed)
 		}
 		if (once_in(seed, 8) && is_there(r, path))
 			w_chmod(r, path, 0600 + rnd_below(seed, 64));
+		sync_sometimes(r, seed, path);
+	}
+}
+
+/* Whose files are, and what they lead to. */
+static void owners(struct run *r, u64 *seed)
+{
+	bool outside = strstr(r->volume->args, "ea_inode"), projects = strstr(r->volume->args, "project");
+	char path[64];
+
+	for (u32 i = 0; i < 3; i++) {
+		snprintf(path, sizeof(path), "w%u", i);
+		w_mkdir(r, path);
+		if (projects && i)
+			w_project(r, path, 500 + i, true);
+	}
+	for (u32 i = 0; i < 160; i++) {
+		u32 what = rnd_below(seed, 10);
+
+		snprintf(path, sizeof(path), "w%u/f%u", rnd_below(seed, 3), rnd_below(seed, 5));
+		if (!is_there(r, path) && once_in(seed, 5))
+			w_symlink(r, path, 20 + rnd_below(seed, 400));
+		else if (!is_there(r, path))
+			w_create(r, path);
+		else if (what < 3)
+			w_chgrp(r, path, 2000 + rnd_below(seed, 30));
+		else if (S_ISLNK(model_at(&r->model, path)->mode))
+			w_unlink(r, path);
+		else if (what == 3)
+			w_setxattr(r, path, "user.large", 100 + rnd_below(seed, outside ? 20000 : 400));
+		else if (what == 4 && projects)
+			w_project(r, path, 500 + rnd_below(seed, 6), false);
+		else if (what < 7)
+			w_write(r, path, rnd_below(seed, 90000), 1 + rnd_below(seed, 20000));
+		else if (what == 7)
+			w_truncate(r, path, rnd_below(seed, 60000));
+		else if (what == 8)
+			w_hold(r, rnd_below(seed, FILE_OPEN), path);
+		else
+			w_unlink(r, path);
 		sync_sometimes(r, seed, path);
 	}
 }
@@ -363,7 +403,7 @@ static const struct work table[] = {
 	{ "names", names },     { "append", append }, { "overwrite", overwrite },   { "truncate", truncates },
 	{ "punch", punch },     { "dirs", dirs },     { "big-unlink", big_unlink }, { "xattrs", xattrs },
 	{ "orphans", orphans }, { "enospc", enospc }, { "mixed", mixed },           { "grow", grows },
-	{ NULL, NULL },
+	{ "owners", owners },   { NULL, NULL },
 };
 
 const struct work *works(void)

@@ -26,16 +26,19 @@ def image():
 
 
 def killed(image, code, seconds, *options):
-    """Runs python code with the mount as its argument until the server dies; what it said, line by line."""
-    with foreground(image / "img", image / "m", *options) as server:
-        child = subprocess.Popen([sys.executable, "-u", "-c", code, str(image / "m")], stdout=subprocess.PIPE,
-                                 stderr=subprocess.DEVNULL, text=True)
+    """Runs python code with the mount as its argument, and so long after its first words kills the server; what it said, line by line."""
+    said = image / "said"
+    with foreground(image / "img", image / "m", *options) as server, open(said, "w") as out:
+        child = subprocess.Popen([sys.executable, "-u", "-c", code, str(image / "m")], stdout=out, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 30
+        while said.read_text().count("\n") < 12 and time.monotonic() < until:
+            time.sleep(0.01)
         time.sleep(seconds)
         server.send_signal(signal.SIGKILL)
         server.wait()
-        said = child.communicate(timeout=20)[0].split("\n")
+        child.wait(timeout=20)
         run("umount", image / "m")
-    return [line for line in said if line]
+    return said.read_text().split("\n")[:-1]
 
 
 DATABASE = """

@@ -109,15 +109,20 @@ def test_is_taken_kept_and_given_back(volume):
         assert block.seq() == CLEAN and (top / "a").read_text() == "a"
 
 
+def break_free_blocks(image):
+    """Something to mend that no block shows but the superblock."""
+    with open(image, "r+b") as f:
+        f.seek(1024 + 12)
+        f.write(struct.pack("<I", 1))
+
+
 @pytest.mark.parametrize("how", ["rw", "ro", "label", "fsck"])
 def test_another_machine_is_seen(volume, how):
     image, block = volume / "img", Block(volume / "img")
     words = {"rw": ["mount", "-o", "rw", image, volume / "m"], "ro": ["mount", "-o", "ro", image, volume / "m"],
              "label": ["label", image, "new"], "fsck": ["fsck", "-f", "-y", image]}[how]
-    with open(image, "r+b") as f:
-        if how == "fsck":  # something to mend: the first inode bitmap's padding is left alone, free blocks are not
-            f.seek(1024 + 12)
-            f.write(struct.pack("<I", 1))
+    if how == "fsck":
+        break_free_blocks(image)
     with block.moving():
         before = digest(image)
         r = run(*words)
@@ -148,6 +153,26 @@ def test_dead_machine_is_waited_for(volume):
         server.wait(20)
     assert Block(image).seq() == CLEAN
     clean(image)
+
+
+@pytest.mark.parametrize("how", ["--fix", "--dry-run"])
+def test_check_waits_for_the_dead_once_and_for_its_like_once(volume, how):
+    image, undo = volume / "img", volume / "undo"
+    break_free_blocks(image)
+    Block(image).write(77)
+    before = image.read_bytes()
+    begin = time.monotonic()
+    r = run("fsck", "-f", "-y", *(["--undo", undo] if how == "--fix" else [how]), image)
+    waits = (time.monotonic() - begin) / (2 * CHECK_S + 1)
+    assert r.returncode == 1, (r.stdout, r.stderr)
+    if how == "--dry-run":
+        assert 1 <= waits < 1.8 and image.read_bytes() == before
+        return
+    assert 2 <= waits < 2.8
+    assert Block(image).seq() == CLEAN
+    clean(image)
+    r = run("undo", undo, image)
+    assert r.returncode == 0 and image.read_bytes() == before, r.stderr
 
 
 def refused(path):

@@ -1,5 +1,5 @@
 """Small sound ext4 volumes, one of each kind, which the kernel filled with one of everything that metadata can be."""
-import os, stat, subprocess, sys
+import os, random, stat, subprocess, sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'interop'))
 import mounts  # noqa: E402
 from fill import acl, fallocate, put  # noqa: E402
@@ -7,12 +7,13 @@ from fill import acl, fallocate, put  # noqa: E402
 OLD = 'none,ext_attr,dir_index,filetype,sparse_super,large_file'
 NEW = OLD + ',has_journal,extent,64bit,flex_bg,huge_file,dir_nlink,extra_isize'
 CSUM = NEW + ',metadata_csum'
+SEED = 'hash_seed=12345678-1234-1234-1234-123456789abc'
 # Name: (MiB, arguments of mke2fs).
 BASES = {
     '4k': (16, ['-b', '4096', '-O', CSUM + ',resize_inode,orphan_file', '-J', 'size=4']),
     '1k': (8, ['-b', '1024', '-g', '1024', '-O', CSUM + ',metadata_csum_seed,resize_inode,orphan_file', '-J', 'size=1']),
     '1k-no-flex': (8, ['-b', '1024', '-g', '2048', '-O', CSUM.replace(',flex_bg', '') + ',resize_inode', '-J', 'size=1']),
-    'meta-bg-mmp': (8, ['-b', '1024', '-g', '1024', '-O', CSUM + ',meta_bg,mmp,orphan_file', '-J', 'size=1']),
+    'meta-bg-mmp': (8, ['-b', '1024', '-g', '1024', '-O', CSUM + ',meta_bg,mmp,orphan_file', '-J', 'size=1', '-E', 'mmp_update_interval=1']),
     'sums-of-old': (8, ['-b', '1024', '-g', '2048', '-O', NEW + ',uninit_bg,resize_inode', '-J', 'size=1']),
     'no-sums': (8, ['-b', '1024', '-O', NEW + ',resize_inode', '-J', 'size=1']),
     'ext3': (8, ['-b', '1024', '-I', '128', '-O', OLD + ',has_journal,resize_inode', '-J', 'size=1']),
@@ -60,7 +61,7 @@ def fill_maps(root, block):
         for at in (0, 20 * block, 300 * block, 5000 * block, (66000 if block == 1024 else 9000) * block):
             f.seek(at)
             f.write(b'here at %d' % at)
-    put(root + '/whole', os.urandom(90 * block + 17))
+    put(root + '/whole', random.Random(block).randbytes(90 * block + 17))
     fallocate(root + '/prealloc', 1, 0, 20 * block)
     with open(root + '/prealloc', 'r+b') as f:
         f.seek(3 * block)
@@ -96,8 +97,9 @@ def base(name, d):
     mib, options = BASES[name]
     with open(image + ',new', 'wb') as f:
         f.truncate(mib << 20)
-    mounts.run('mke2fs', '-q', '-F', '-N', '512', '-U', '12345678-1234-1234-1234-123456789abc', '-E', 'hash_seed=12345678-1234-1234-1234-123456789abc',
-               *options, image + ',new')
+    # mke2fs hears the last -E alone.
+    more = ','.join([SEED] + [options[i + 1] for i, word in enumerate(options) if word == '-E'])
+    mounts.run('mke2fs', '-q', '-F', '-N', '512', '-U', '12345678-1234-1234-1234-123456789abc', *options, '-E', more, image + ',new')
     block = int(options[1])
     with mounts.kernel(image + ',new', mnt) as root:
         fill_directories(root, block)

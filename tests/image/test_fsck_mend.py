@@ -90,8 +90,11 @@ ELSEWHERE = {
     'group-inodes-beyond': 'test_fsck_mend_inodes.py: test_inodes_that_are_said_to_be_unused',
     'inode-is-directory': 'test_fsck_mend_inodes.py: test_directory_that_lost_its_type',
     'block-askew': 'test_fsck_mend_inodes.py: test_clusters_askew',
+    'directory-room': 'test_fsck_mend_inodes.py: test_no_room_for_copies',
     'lost-found': 'test_fsck_mend_dirs.py: test_lost_found_is_made',
     'lost-found-missing': 'test_fsck_mend_dirs.py: test_lost_found_is_made',
+    'quota-usage': 'test_fsck_mend_quota.py: test_usage',
+    'quota-file': 'test_fsck_mend_quota.py: test_file',
     'journal-elsewhere': None,  # never mended
     'read-error': None,
 }

@@ -158,6 +158,20 @@ def test_number_of_inodes(tmp_path, field, number):
     assert (super_words(image, 0, '<I'), super_words(image, 0x28, '<I')) == was
 
 
+def test_half_written_without_a_copy(tmp_path):
+    """One sector of the only superblock is of another moment: what it leads to tells that it is this volume's, and so it is used. Not for writing."""
+    image = small(tmp_path, '-N', '512', '-O', 'none,filetype,extent,metadata_csum,64bit')
+    debugfs(image, 'mkdir dir')
+    word(image, 1024 + 0x3fc, '<I', 1)
+    changed = subprocess.run([mounts.WERUNOS, 'mkdir', '%s:/more' % image], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert changed.returncode and 'written by half' in changed.stdout, changed.stdout
+    assert mounts.run(mounts.WERUNOS, 'ls', '%s:/' % image).endswith(b'dir\nlost+found\n')
+    assert '[super-checksum]' in assert_mended(image)
+    # The seed of all checksums is another: nothing bears that one out.
+    word(image, 1024 + 0x68, '<I', 7)
+    assert fsck(image)[0] == 8
+
+
 def test_first_meta_group(tmp_path):
     """Two copies that lie where the first superblock says have it otherwise."""
     image = small(tmp_path, '-g', '1024', '-O', 'none,filetype,extent,64bit,meta_bg,sparse_super')

@@ -135,3 +135,18 @@ def test_log_is_understood(name, block, features, want, compat, changes):
 
 if __name__ == '__main__':
     sys.exit(pytest.main([__file__, '-q']))
+
+
+def test_numbers_go_on_where_a_log_is_empty(tmp_path):
+    """The volume says that it needs recovery, its log that there is nothing: numbers restart as little as after a transaction, or what former
+    rounds left in the log would be taken for what comes next."""
+    image, block = str(tmp_path / 'image'), 1024
+    log, _ = make(image, block, '^metadata_csum,^64bit')
+    with open(image, 'r+b') as f:
+        f.seek(log[0] * block + 0x18)
+        f.write(struct.pack('>I', 500))
+    sh('debugfs', '-w', '-R', 'feature needs_recovery', image)
+    sh(os.path.join(BUILD, 'werunos'), 'mkdir', image + ':/made')
+    start, sequence = log_super(image, block, log, 0)
+    assert start == 0 and sequence > 501
+    sh('e2fsck', '-fn', image)

@@ -12,6 +12,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason='not root: files of se
 KINDS = {
     'users': ['-b', '1024', '-O', BASE],
     'projects': ['-b', '4096', '-I', '256', '-O', BASE + ',project', '-E', 'quotatype=usrquota:grpquota:prjquota'],
+    'clusters': ['-b', '1024', '-C', '16384', '-O', BASE + ',bigalloc'],
+    'values': ['-b', '4096', '-I', '256', '-O', BASE + ',project,ea_inode', '-E', 'quotatype=usrquota:grpquota:prjquota'],
+    'pointers': ['-b', '4096', '-I', '256', '-O', 'none,has_journal,ext_attr,dir_index,filetype,sparse_super,large_file,ea_inode,quota'],
     'nojournal': ['-b', '4096', '-O', BASE.replace('has_journal,', '').replace(',orphan_file', '')],
 }
 
@@ -26,7 +29,9 @@ def make(path, kind, mib=128):
 def give_away(root, r):
     for d, _, names in os.walk(root):
         for n in names:
-            if r.random() < 0.5:
+            if r.random() < 0.3 and os.path.islink(os.path.join(d, n)):
+                os.unlink(os.path.join(d, n))
+            elif r.random() < 0.5:
                 os.lchown(os.path.join(d, n), r.choice([0, 1000, 1000 + r.randrange(200)]), r.randrange(40))
 
 

@@ -578,11 +578,17 @@ static const struct fs_ops vfs_ops = {
 
 int fs_vfs_on(const char *type, struct blkdev *dev, struct fs **out)
 {
+	const struct mount_opts opts = { 0 };
+
+	return fs_vfs_with(type, dev, &opts, out);
+}
+
+int fs_vfs_with(const char *type, struct blkdev *dev, const struct mount_opts *opts, struct fs **out)
+{
 	const struct fs_type *t = fs_find(type);
-	struct mount_opts opts = { 0 };
 	struct vfs_priv *p = calloc(1, sizeof(*p));
 	struct fs *fs = calloc(1, sizeof(*fs));
-	int err = p && fs ? t ? t->mount(&dev, 1, &opts, &p->sb) : -ENODEV : -ENOMEM;
+	int err = p && fs ? t ? t->mount(&dev, 1, opts, &p->sb) : -ENODEV : -ENOMEM;
 
 	if (!err && p->sb->rdonly) {
 		err = fail(-EROFS, "mounted read-only: %s", p->sb->notice);

@@ -16,6 +16,12 @@ struct fs *fs_by_name(const char *spec)
 	const char *image;
 	int err = -EINVAL;
 
+	if (!strncmp(spec, "fold:", 5)) {
+		fs = fs_by_name(spec + 5);
+		if (fs)
+			fs_spell_otherwise(fs);
+		return fs;
+	}
 	if (!strncmp(spec, "dir:", 4)) {
 		err = fs_dir_new(spec + 4, &fs);
 	} else if (!strncmp(spec, "vfs:", 4)) {

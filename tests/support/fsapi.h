@@ -104,7 +104,7 @@ struct fs_ops {
 
 struct fs {
 	const struct fs_ops *ops;
-	const struct fs_ops *under; /* what a planted fault replaced; else NULL */
+	const struct fs_ops *under; /* what a planted fault or another spelling replaced; else NULL */
 	void *priv;                 /* the back end's */
 	u32 uid, gid;               /* who acts, unless `as` says otherwise */
 	u64 fault_state;
@@ -118,15 +118,19 @@ struct super_block;
 struct super_block *fs_vfs_sb(struct fs *fs);
 /* A volume of `type` on dev, mounted read-write; -EROFS when that is refused. */
 int fs_vfs_on(const char *type, struct blkdev *dev, struct fs **out);
+struct mount_opts;
+int fs_vfs_with(const char *type, struct blkdev *dev, const struct mount_opts *opts, struct fs **out);
 /* fs_free for a tree of fs_vfs_on; what the unmount said. */
 int fs_vfs_end(struct fs *fs);
-/* "dir:PATH", "vfs:TYPE" or "vfs:TYPE:IMAGE". On failure says why on stderr. */
+/* "dir:PATH", "vfs:TYPE" or "vfs:TYPE:IMAGE"; "fold:" before it: spelled otherwise. On failure says why on stderr. */
 struct fs *fs_by_name(const char *spec);
 void fs_free(struct fs *fs);
 /* From now on the tree misbehaves as `name` says. -ENOENT: no such fault. */
 int fs_plant_fault(struct fs *fs, const char *name);
 /* The fault that the environment's FS_FAULT names, if it does. */
 int fs_plant_env_fault(struct fs *fs);
+/* From now on names that are there are spelled in any case (fs_fold.c). Excludes a fault. */
+void fs_spell_otherwise(struct fs *fs);
 /* The names of all faults, NULL-terminated. */
 const char *const *fs_faults(void);
 

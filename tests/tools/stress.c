@@ -306,8 +306,11 @@ int main(int argc, char **argv)
 	if (!fs || !w || fs_plant_env_fault(fs) || FS_CALL(fs, mkdir, "shared", 0755))
 		return 1;
 	for (u32 i = 0; i < threads; i++)
-		if (!set_up(&w[i], fs, i, strtoull(argv[2], NULL, 0), (u32)strtoul(argv[4], NULL, 0)) ||
-		    os_thread(&w[i].thread, "stress", work, &w[i]))
+		if (!set_up(&w[i], fs, i, strtoull(argv[2], NULL, 0), (u32)strtoul(argv[4], NULL, 0)))
+			return 1;
+	/* Each has its directory before the first of them fills the volume. */
+	for (u32 i = 0; i < threads; i++)
+		if (os_thread(&w[i].thread, "stress", work, &w[i]))
 			return 1;
 	for (u32 i = 0; i < threads; i++) {
 		pthread_join(w[i].thread, NULL);

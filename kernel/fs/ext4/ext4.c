@@ -62,9 +62,9 @@ static int settle(struct blkdev **devs, u32 n, const struct mount_opts *mount)
 	return err ? err : ext4_settle(&ext4_fs_type, devs[0], mount);
 }
 
-static int claim(struct blkdev *dev, struct blkdev **out)
+static int claim(struct blkdev *dev, const struct fs_claim *how, struct blkdev **out)
 {
-	return ext4_claim(dev, &ext4_fs_type, out);
+	return ext4_claim(dev, &ext4_fs_type, how, out);
 }
 
 static int write_mended(struct blkdev **devs, struct blkdev **overlays, u32 n, const struct mount_opts *mount,

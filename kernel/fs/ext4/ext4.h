@@ -138,6 +138,7 @@ struct ext4_super {
 	} data_mode;
 	_Atomic u64 errors_recorded; /* [super_lock to change] of health's corrupt_count, in es->disk */
 	bool from_copy;              /* the superblock is a copy's */
+	bool half_written;           /* its checksum is wrong, and there is no copy to compare it with */
 	bool was_valid;              /* the superblock said that it is clean when it was opened */
 	bool discard;                /* tell the device what was freed */
 	bool fresh;                  /* [const] mount_opts.fresh */
@@ -161,7 +162,11 @@ struct ext4_inode {
 	bool is_value;                   /* [const] it held an attribute's value: its blocks are metadata */
 	struct ext4_inode *next_dropped; /* [the handle] */
 	struct ext4_verity *_Atomic verity; /* NULL: not read yet */
-	u32 room_at;                 /* [vfs.lock W] a directory's block where the search for room begins */
+	u32 room_at;     /* [vfs.lock W] a directory's block where the search for room begins */
+	u64 counted_512; /* [vfs.attr] of its blocks, that the slot says */
+	u32 values; /* [vfs.attr] values in other inodes that are counted for its owner; right before he changes */
+	s32 values_more;             /* [vfs.attr] of them, that come with the next write of the slot */
+	u64 reserved_bytes;          /* [quotas lock] of its owner's quota */
 	u8 block[EXT4_IBLOCK_BYTES]; /* [tree] extent root, block map, symlink or inline data; checked */
 };
 
@@ -641,8 +646,6 @@ int ext4_quota_load(struct ext4_inode *ei, enum quota_kind kind, struct ext4_quo
 /* Room for one more at the end. */
 int ext4_quota_list_add(struct ext4_quota_list *l, const struct quota *q) __must_check;
 void ext4_quota_list_free(struct ext4_quota_list *l);
-/* super_ops.quota */
-int ext4_quota(struct super_block *sb, enum quota_kind kind, quota_fn emit, void *ctx);
 /* The bytes of a file that says this, freed by the caller. */
 int ext4_quota_pack(const struct ext4_quota_list *l, enum quota_kind kind, u8 **bytes,
 		    u64 *len_bytes) __must_check;
@@ -920,6 +923,8 @@ struct ext4_features {
 void ext4_copies_look(struct ext4_super *es);
 /* True: they may lack these, which are durable in the superblock once transaction *tid is. Asked for by one at a time, who then writes them. */
 bool ext4_copies_take(struct ext4_super *es, struct ext4_features *want, u32 *tid);
+/* The volume is of another size, durably. They are written anew. */
+void ext4_copies_outdated(struct ext4_super *es);
 /* Not now. */
 void ext4_copies_put_off(struct ext4_super *es, const struct ext4_features *want);
 /* The superblock as it is now becomes the copy in this group, which has the place for one. */
@@ -957,7 +962,8 @@ struct ext4_dquot; /* quota.c: what is known of one id */
 /* A slot's part of the usage, changing: was → is. */
 struct ext4_quota_change {
 	struct ext4_use was, is;
-	bool joined; /* the records of both owners were */
+	bool joined; /* the records of these two owners were */
+	struct ext4_owner joined_was, joined_is;
 	struct {
 		struct ext4_dquot *dq; /* NULL: not kept */
 		struct buffer_head *bh;
@@ -967,10 +973,10 @@ struct ext4_quota_change {
 struct ext4_quota_file {
 	struct ext4_inode *ei; /* NULL: the volume has none of this kind */
 	enum quota_kind kind;
-	u32 space_grace_sec, inodes_grace_sec; /* [const] */
-	_Atomic bool broken;                   /* it is damaged: nothing is counted there any more */
-	struct ext4_dquot **slot;              /* [quotas lock] by id */
-	u32 slots, count;                      /* [quotas lock] slots: a power of two */
+	_Atomic u32 space_grace_sec, inodes_grace_sec; /* [edit to change] */
+	_Atomic bool broken;                           /* it is damaged: nothing is counted there any more */
+	struct ext4_dquot **slot;                      /* [quotas lock] by id */
+	u32 slots, count;                              /* [quotas lock] slots: a power of two */
 };
 struct ext4_quotas {
 	struct mutex lock; /* rank LEAF */
@@ -992,28 +998,39 @@ void ext4_quota_broken(struct ext4_super *es, struct ext4_quota_file *f, const c
 /* 1: the id has a record, or nothing is counted there; 0: it has none yet. */
 int ext4_quota_has(struct ext4_super *es, enum quota_kind kind, u32 id) __must_check;
 struct ext4_owner ext4_owner(const struct ext4_inode *ei);
-/* Would so much more of the owner's be too much? -EDQUOT. Not for the superuser. */
-int ext4_quota_check(struct ext4_super *es, const struct ext4_owner *owner, u64 bytes,
-		     u64 inodes) __must_check;
-/* The same for the inode to become another owner's. */
-int ext4_quota_check_move(struct ext4_inode *ei, const struct ext4_owner *owner) __must_check;
-/* The same of blocks for the inode, which may be one that is not counted. */
-int ext4_quota_check_blocks(struct ext4_inode *ei, u64 blocks) __must_check;
-/* How many more blocks the inode may have; and they count as had, until they are given back. -EDQUOT: not even `least`. */
-int ext4_quota_reserve(struct ext4_inode *ei, u64 least, u64 *blocks) __must_check;
-void ext4_quota_unreserve(struct ext4_inode *ei, u64 blocks);
+/* So much more of the owner's counts as had until it is given back. -EDQUOT: it is too much, and he is not the superuser. */
+int ext4_quota_hold(struct ext4_super *es, const struct ext4_use *more) __must_check;
+void ext4_quota_release(struct ext4_super *es, const struct ext4_use *more);
+/* May the inode, which may be one that is not counted, have so much more? -EDQUOT. */
+int ext4_quota_check(struct ext4_inode *ei, u64 clusters, u64 inodes) __must_check;
+/* How many more clusters the inode may have; and they count as had, until they are given back. -EDQUOT: not even `least`. */
+int ext4_quota_reserve(struct ext4_inode *ei, u64 least, u64 *clusters) __must_check;
+void ext4_quota_unreserve(struct ext4_inode *ei, u64 clusters);
+/* The inode, which leads to so many values, is to become another owner's, who has records and room for it. What was reserved for it goes along
+ * with it at the end, when it did. Locks: vfs.lock W. */
+struct ext4_quota_move {
+	struct ext4_owner old;
+	struct ext4_use held; /* what the other's quota has to have room for, of ids that change */
+	bool begun;
+};
+int ext4_quota_move_begin(struct ext4_inode *ei, const struct ext4_owner *to, u32 values,
+			  struct ext4_quota_move *m) __must_check;
+void ext4_quota_move_end(struct ext4_inode *ei, struct ext4_quota_move *m);
+/* The lists of the inode led to so many values, now to so many. It is counted when the inode is written. */
+void ext4_quota_values(struct ext4_inode *ei, u32 before, u32 after);
 /*
- * The slot `raw` will say what ei has: joins what is to be counted anew. fresh: the slot was nobody's. Ended by ext4_quota_change_end. Locks: none
- * of rank EXTENT or below.
+ * The slot `raw` is about to say what ei has. False: what that changes is to be joined by ext4_quota_join first. fresh: the slot was nobody's. Ended
+ * by ext4_quota_change_end. Locks: the slot's buffer, attr.
  */
-int ext4_quota_plan(struct ext4_handle *h, const struct ext4_inode *ei, const struct ext4_disk_inode *raw,
-		    bool fresh, struct ext4_quota_change *q) __must_check;
-/* What changes, now that nobody else can change the slot or ei. False: it was planned for something else. Locks: the slot's buffer, attr. */
-bool ext4_quota_settle(const struct ext4_inode *ei, const struct ext4_disk_inode *raw, bool fresh,
+bool ext4_quota_settle(struct ext4_inode *ei, const struct ext4_disk_inode *raw, bool fresh,
 		       struct ext4_quota_change *q);
+/* Locks: none of rank BUFFER or below. */
+int ext4_quota_join(struct ext4_handle *h, struct ext4_quota_change *q) __must_check;
 /* It is counted. Locks: none of rank BUFFER. */
 void ext4_quota_apply(struct ext4_handle *h, const struct ext4_quota_change *q);
 void ext4_quota_change_end(struct ext4_quota_change *q);
+/* The limits of the id, which has a record: 1 credit of ext4_quota_credits. */
+int ext4_quota_limit(struct ext4_handle *h, enum quota_kind kind, const struct quota_set *set) __must_check;
 /* The inode is in use no more. Its slot, written, says what goes. */
 int ext4_quota_gone(struct ext4_handle *h, const struct ext4_inode *ei) __must_check;
 
@@ -1269,6 +1286,8 @@ int ext4_xattr_room(struct ext4_inode *ei, u32 index, const char *name, u32 name
 		    u32 *bytes) __must_check;
 /* Values in inodes of their own go, in as many handles as that takes. Not within a handle. */
 int ext4_xattr_shed(struct ext4_inode *ei) __must_check;
+/* How many attributes have values in inodes of their own. Locks: vfs.lock. */
+int ext4_xattr_values(struct ext4_inode *ei, u32 *count) __must_check;
 /* All attributes outside of the inode go: before it is freed; values, but for a few, were shed before. 1 revoke. The inode is not written. */
 int ext4_xattr_drop(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 /* The inode's block of attributes becomes another one that says the same, shared with whose blocks did before. EXT4_CREDITS_XATTR, 1 revoke. The inode
@@ -1327,6 +1346,10 @@ int ext4_set_size(struct inode *inode, u64 size_bytes);
 
 /* Each of the owner's ids has a record, in handles of their own. Locks: none of rank MAP or below. */
 int ext4_quota_attach(struct ext4_super *es, const struct ext4_owner *owner) __must_check;
+/* super_ops.quota, set_quota */
+int ext4_quota(struct super_block *sb, enum quota_kind kind, struct quota_grace *grace, quota_fn emit,
+	       void *ctx);
+int ext4_set_quota(struct super_block *sb, enum quota_kind kind, const struct quota_set *set);
 
 /* ---- inode_create.c ---- */
 
@@ -1398,14 +1421,14 @@ int ext4_orphan_cleanup(struct ext4_super *es, u32 *count) __must_check;
 
 /* NULL, or what is wrong with the block. csum: it has a checksum, of this seed. */
 const char *ext4_mmp_wrong(u32 seed, bool csum, const struct ext4_disk_mmp *m);
-/* For who only reads. -EBUSY, naming machine, device and time, when another machine has the volume mounted. May wait for some seconds. */
-int ext4_mmp_check(struct ext4_super *es) __must_check;
+/* For who only reads. -EBUSY, naming machine, device and time, when another machine has the volume mounted. May wait for some seconds: *still. */
+int ext4_mmp_check(struct ext4_super *es, u64 *still) __must_check;
 /*
  * The volume becomes ours: -EBUSY as above. *out: a device over es's, through which it is to be written; the volume is ours as
- * long as the device is there. Should another take it all the same, writes fail from then on. fsck: it is checked, not mounted. NULL: it has no
- * such protection. -EUCLEAN: its protection is damaged.
+ * long as the device is there. Should another take it all the same, writes fail from then on. NULL: it has no such protection. check: it is
+ * checked; NULL: it is mounted. -EUCLEAN: its protection is damaged.
  */
-int ext4_mmp_take(struct ext4_super *es, bool fsck, struct blkdev **out) __must_check;
+int ext4_mmp_take(struct ext4_super *es, const struct fs_claim *check, struct blkdev **out) __must_check;
 /* es, which lies on such a device, is aborted when the volume is lost; until `watch` is false. Nothing to do on another device. */
 void ext4_mmp_watch(struct ext4_super *es, bool watch);
 
@@ -1501,7 +1524,9 @@ int ext4_options_check(const char *fs_opts) __must_check;
 
 /* ---- sb.c ---- */
 
-/* The first copy of the superblock that can be believed; its place. On error *out has what was read last, or zeros. */
+/* Its journal is the one that a volume has only while it is mended. */
+bool ext4_sb_has_spare(const struct ext4_disk_super *d);
+/* The first copy of the superblock that can be believed; its place. A half-written one of a volume that has no copies keeps its wrong checksum. On error *out has what was read last, or zeros. */
 int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_disk_super *out,
 		 u64 *off_bytes) __must_check;
 /* The nth good copy, from 0 on, of those where mke2fs puts the first when nobody asks for other groups. -EINVAL: there is none. */
@@ -1548,7 +1573,8 @@ int ext4_shorten(const struct fs_type *type, struct blkdev *dev, const struct mo
 int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
 		    struct ext4_super **out) __must_check;
 /* fs_type.claim */
-int ext4_claim(struct blkdev *dev, const struct fs_type *type, struct blkdev **out) __must_check;
+int ext4_claim(struct blkdev *dev, const struct fs_type *type, const struct fs_claim *check,
+	       struct blkdev **out) __must_check;
 
 /* ---- relabel.c ---- */
 

@@ -259,6 +259,7 @@ static int kept_change(struct ext4_handle *h, const struct grow *g, const struct
 	err = ext4_inode_slot(h, EXT4_INO_RESIZE, &bh, &raw);
 	if (err)
 		return err;
+	bh_lock(bh);
 	raw->blocks_lo = le32_put((u32)sectors);
 	raw->blocks_hi = le16_put((u16)(sectors >> 32));
 	ext4_inode_slot_done(h, EXT4_INO_RESIZE, bh, raw);
@@ -286,6 +287,7 @@ static int kept_end(struct ext4_handle *h, u64 top)
 		err = ext4_inode_slot(h, EXT4_INO_RESIZE, &bh, &raw);
 	if (err)
 		return err;
+	bh_lock(bh);
 	memset(raw, 0, es->inode_bytes);
 	ext4_inode_slot_done(h, EXT4_INO_RESIZE, bh, raw);
 	return 0;
@@ -663,11 +665,7 @@ int ext4_grow(struct super_block *sb, u64 size_bytes, struct grown *out)
 	} while (!err && es->blocks != before);
 	if (es->blocks != g.blocks_before) {
 		ext4_balloc_resized(es);
-		mutex_lock(&es->super_lock);
-		es->copies_old = true;
-		es->copies_tid = es->journal ? jbd2_running(es->journal) : 0;
-		mutex_unlock(&es->super_lock);
-		health_ring(&es->vfs.health);
+		ext4_copies_outdated(es);
 	}
 	*out = (struct grown){ g.blocks_before << es->block_bits, es->blocks << es->block_bits };
 	return err;

@@ -239,7 +239,7 @@ static int lock_slot(struct ext4_handle *h, struct ext4_inode *ei, struct buffer
 			return 0;
 		mutex_unlock(&ei->vfs.attr);
 		bh_unlock(bh);
-		err = ext4_quota_plan(h, ei, raw, fresh, quota);
+		err = ext4_quota_join(h, quota);
 		if (err)
 			return err;
 	}

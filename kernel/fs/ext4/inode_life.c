@@ -61,6 +61,10 @@ static int check_attr(struct ext4_inode *ei, struct iattr *a, u32 *flags)
 	if (a->valid & ATTR_PROJECT && !ext4_has_ro_compat(ext4_inode_super(ei), EXT4_RO_COMPAT_PROJECT) &&
 	    a->project)
 		return -EOPNOTSUPP;
+	if (a->valid & ATTR_PROJECT && a->project != ei->vfs.project &&
+	    EXT4_INODE_BYTES_OLD + ei->extra_isize < sizeof(struct ext4_disk_inode))
+		return fail(-EOVERFLOW, "inode %llu has no room for a project",
+			    (unsigned long long)ei->vfs.ino);
 	if (a->valid & ATTR_FLAGS) {
 		err = new_flags(ei, a->flags, flags);
 		if (err)
@@ -85,14 +89,16 @@ static int jdata_off(struct ext4_inode *ei)
 	return err;
 }
 
-/* Another owner has records, and room in his quota. */
-static int check_owner(struct ext4_inode *ei, const struct iattr *a)
+/* Another owner has records, and room in his quota. Until ext4_quota_move_end. */
+static int begin_move(struct ext4_inode *ei, const struct iattr *a, struct ext4_quota_move *m)
 {
 	struct ext4_super *es = ext4_inode_super(ei);
 	const struct ext4_owner old = ext4_owner(ei);
 	struct ext4_owner new = old;
+	u32 values;
 	int err;
 
+	*m = (struct ext4_quota_move){ 0 };
 	if (!es->quotas)
 		return 0;
 	if (a->valid & ATTR_UID)
@@ -104,17 +110,36 @@ static int check_owner(struct ext4_inode *ei, const struct iattr *a)
 	if (!memcmp(&old, &new, sizeof(old)))
 		return 0;
 	err = ext4_quota_attach(es, &new);
-	return err ? err : ext4_quota_check_move(ei, &new);
+	if (!err)
+		err = ext4_xattr_values(ei, &values);
+	return err ? err : ext4_quota_move_begin(ei, &new, values, m);
+}
+
+static int change(struct ext4_inode *ei, const struct iattr *a, u32 flags)
+{
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	struct ext4_disk_inode *raw;
+	struct ext4_handle h;
+	int err = ext4_begin(ext4_inode_super(ei), EXT4_CREDITS_INODE, 0, &h);
+
+	if (err)
+		return err;
+	err = ext4_inode_slot(&h, ei->vfs.ino, &bh, &raw);
+	if (!err) {
+		inode_apply(&ei->vfs, a);
+		ei->flags = flags;
+		if (flags & EXT4_FL_CASEFOLD)
+			ei->vfs.iflags |= I_NO_DCACHE;
+		err = ext4_inode_write(&h, ei);
+	}
+	return ext4_end(&h, err);
 }
 
 int ext4_setattr(struct inode *inode, const struct iattr *attr)
 {
 	struct ext4_inode *ei = ext4_inode(inode);
-	struct ext4_super *es = ext4_inode_super(ei);
-	scoped(bh_putp) struct buffer_head *bh = NULL;
-	struct ext4_disk_inode *raw;
+	struct ext4_quota_move move;
 	struct iattr a = *attr;
-	struct ext4_handle h;
 	u32 flags;
 	int err = check_attr(ei, &a, &flags);
 
@@ -122,20 +147,12 @@ int ext4_setattr(struct inode *inode, const struct iattr *attr)
 	    ext4_inode_super(ei)->data_mode != EXT4_DATA_JOURNAL)
 		err = jdata_off(ei);
 	if (!err)
-		err = check_owner(ei, &a);
-	if (!err)
-		err = ext4_begin(es, EXT4_CREDITS_INODE, 0, &h);
+		err = begin_move(ei, &a, &move);
 	if (err)
 		return err;
-	err = ext4_inode_slot(&h, inode->ino, &bh, &raw);
-	if (!err) {
-		inode_apply(inode, &a);
-		ei->flags = flags;
-		if (flags & EXT4_FL_CASEFOLD)
-			inode->iflags |= I_NO_DCACHE;
-		err = ext4_inode_write(&h, ei);
-	}
-	return ext4_end(&h, err);
+	err = change(ei, &a, flags);
+	ext4_quota_move_end(ei, &move);
+	return err;
 }
 
 /* ---- durability ---- */

@@ -175,11 +175,10 @@ int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, bool empty
 	err = ext4_journal_open(es, ei, &journal);
 	if (err)
 		return err;
-	if (jbd2_info(journal)->needs_recovery) {
-		err = jbd2_recover(journal, target, r);
-		if (!err && r->has_fast_commits)
-			err = ext4_fc_load(es, journal, r->end, &out->fast_commits);
-	}
+	/* Of an empty log, too, it says where the numbers of transactions go on. */
+	err = jbd2_recover(journal, target, r);
+	if (!err && jbd2_info(journal)->needs_recovery && r->has_fast_commits)
+		err = ext4_fc_load(es, journal, r->end, &out->fast_commits);
 	out->transactions = r->end - r->first;
 	/* One is left out, lest what an unfinished transaction left in the log be taken for a later one. */
 	out->next = r->end + 1;

@@ -120,16 +120,24 @@ static int find_own(struct ext4_inode *ei, u64 lblk, u32 *len, u64 *pblk)
 	return err;
 }
 
-/* A place for a hole's blocks, outside of any window. *fresh: it was reserved, and is not in a cluster that the file has. */
-static int place(struct ext4_inode *ei, u64 lblk, u32 want, u32 flags, u64 *pblk, u32 *len, bool *fresh)
+/* How many blocks of the map an insert at lblk would need. */
+static int map_need(struct ext4_inode *ei, u64 lblk, u32 *blocks)
 {
-	int err = find_own(ei, lblk, &want, pblk);
+	int err;
 
-	*len = want;
-	*fresh = !*pblk;
-	if (err || *pblk)
-		return err;
-	return ext4_blocks_reserve(ext4_inode_super(ei), ext4_goal(ei, lblk), want, flags, pblk, len);
+	rw_read_lock(&ei->tree);
+	err = has_extents(ei) ? ext4_extent_need(ei, lblk, blocks) : ext4_indirect_need(ei, lblk, blocks);
+	rw_read_unlock(&ei->tree);
+	return err;
+}
+
+/* The owner's quota has room for another block at lblk, fresh: in a cluster that the file does not have. */
+static int check_quota(struct ext4_inode *ei, u64 lblk, bool fresh)
+{
+	u32 need = 0;
+	int err = ext4_inode_super(ei)->quotas ? map_need(ei, lblk, &need) : 0;
+
+	return err ? err : ext4_quota_check(ei, need + fresh, 0);
 }
 
 /* Blocks become part of the map, fresh: reserved ones, which are taken. They stay reserved when that fails with nothing done. Locks: tree W. */
@@ -161,13 +169,15 @@ int ext4_map_new_block(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, c
 		       const struct bh_ctx *ctx, struct buffer_head **out)
 {
 	struct buffer_head *bh;
-	bool fresh;
-	u32 len;
+	u32 len = 1;
 	u64 blk;
-	int err = ext4_quota_check_blocks(ei, 1);
+	int err = find_own(ei, lblk, &len, &blk);
+	bool fresh = !blk;
 
 	if (!err)
-		err = place(ei, lblk, 1, 0, &blk, &len, &fresh);
+		err = check_quota(ei, lblk, fresh);
+	if (!err && fresh)
+		err = ext4_blocks_reserve(h->es, ext4_goal(ei, lblk), 1, 0, &blk, &len);
 	if (err)
 		return err;
 	err = bh_get_new(h->es->vfs.dev, blk, ops, ctx, &bh);
@@ -253,7 +263,7 @@ int ext4_unpack(struct inode *inode)
 	if (ext4_size(ei) > ext4_block_bytes(es))
 		return corrupt(&es->vfs.health, "inode", inode->ino, "inline data longer than a block");
 	if (ext4_size(ei))
-		err = ext4_quota_check_blocks(ei, 1);
+		err = ext4_quota_check(ei, 1, 0);
 	if (!err && ext4_size(ei))
 		do
 			err = ext4_blocks_reserve(es, ext4_goal(ei, 0), 1, 0, &pblk, &len);
@@ -306,10 +316,29 @@ static int stage(struct mapping *m)
 	return 0;
 }
 
-/* Blocks that the owner's quota has to have room for. */
+/* Clusters that are held of the owner's quota. */
 static u64 charged(const struct ext4_super *es, const struct mapping *m)
 {
-	return m->flags & MAP_NEW ? (m->len_bytes >> es->block_bits) + m->fs_private[PROMISED] : 0;
+	u64 fresh = m->flags & MAP_NEW ? ext4_clusters_of(es, m->off_bytes >> es->block_bits,
+							  m->len_bytes >> es->block_bits)
+				       : 0;
+
+	return fresh + m->fs_private[PROMISED];
+}
+
+/* Of the owner's quota what *want blocks of a hole need, fresh: which are in no cluster that the file has, and `promised` blocks of the map. *want
+ * is as many as there is room for; *clusters are held. */
+static int hold_quota(struct ext4_inode *ei, u64 lblk, bool fresh, u32 promised, u32 *want, u64 *clusters)
+{
+	struct ext4_super *es = ext4_inode_super(ei);
+	u64 mask = (1ull << es->cluster_bits) - 1;
+	int err;
+
+	*clusters = promised + (fresh ? ext4_clusters_of(es, lblk, *want) : 0);
+	err = ext4_quota_reserve(ei, promised + (u64)fresh, clusters);
+	if (!err && fresh)
+		*want = (u32)MIN((u64)*want, ((*clusters - promised) << es->cluster_bits) - (lblk & mask));
+	return err;
 }
 
 /* A place for a hole's blocks, if any are wanted, and `promised` more for the map. */
@@ -329,25 +358,24 @@ static int reserve_blocks(struct ext4_inode *ei, u64 lblk, u32 want, u64 *pblk, 
 /* As reserve_blocks, of which the owner's quota is asked first: *len is what was had of it. */
 static int reserve(struct ext4_inode *ei, u64 lblk, u32 want, u64 *pblk, u32 *len, bool *fresh, u32 *promised)
 {
-	u64 quota;
+	struct ext4_super *es = ext4_inode_super(ei);
+	u64 held;
 	int err;
 
 	want = MIN(want, piece_max(ei, lblk));
 	err = find_own(ei, lblk, &want, pblk);
 	if (err)
 		return err;
-	*len = want;
 	*fresh = !*pblk;
-	rw_read_lock(&ei->tree);
-	err = has_extents(ei) ? ext4_extent_need(ei, lblk, promised) : ext4_indirect_need(ei, lblk, promised);
-	rw_read_unlock(&ei->tree);
-	quota = (u64)(*fresh ? want : 0) + *promised;
+	err = map_need(ei, lblk, promised);
 	if (!err)
-		err = ext4_quota_reserve(ei, *promised + 1ull, &quota);
+		err = hold_quota(ei, lblk, *fresh, *promised, &want, &held);
 	if (err)
 		return err;
-	err = reserve_blocks(ei, lblk, *fresh ? (u32)(quota - *promised) : 0, pblk, len, *promised);
-	ext4_quota_unreserve(ei, err ? quota : quota - *promised - (*fresh ? *len : 0));
+	*len = want;
+	err = reserve_blocks(ei, lblk, *fresh ? want : 0, pblk, len, *promised);
+	ext4_quota_unreserve(ei,
+			     err ? held : held - *promised - (*fresh ? ext4_clusters_of(es, lblk, *len) : 0));
 	return err;
 }
 
@@ -502,9 +530,9 @@ static int prealloc_step(struct ext4_inode *ei, u64 *lblk, u64 end)
 {
 	struct ext4_super *es = ext4_inode_super(ei);
 	struct ext4_run run;
-	u64 pblk, run_end, quota;
+	u64 pblk, run_end, held;
+	u32 len, promised;
 	bool fresh;
-	u32 len;
 	int err = look(ei, *lblk, end - *lblk, &run);
 
 	if (err)
@@ -514,11 +542,17 @@ static int prealloc_step(struct ext4_inode *ei, u64 *lblk, u64 end)
 		*lblk = run_end;
 		return 0;
 	}
-	quota = MIN(MIN(run_end, end) - *lblk, (u64)EXT4_EXTENT_UNWRITTEN_MAX);
-	err = ext4_quota_reserve(ei, 1, &quota);
+	len = (u32)MIN(MIN(run_end, end) - *lblk, (u64)EXT4_EXTENT_UNWRITTEN_MAX);
+	err = find_own(ei, *lblk, &len, &pblk);
+	fresh = !pblk;
+	if (!err)
+		err = map_need(ei, *lblk, &promised);
+	if (!err)
+		err = hold_quota(ei, *lblk, fresh, promised, &len, &held);
 	if (err)
 		return err;
-	err = place(ei, *lblk, (u32)quota, 0, &pblk, &len, &fresh);
+	if (fresh)
+		err = ext4_blocks_reserve(es, ext4_goal(ei, *lblk), len, 0, &pblk, &len);
 	if (!err) {
 		err = promise(ei, *lblk, len, pblk, fresh);
 		if (err && fresh)
@@ -526,7 +560,7 @@ static int prealloc_step(struct ext4_inode *ei, u64 *lblk, u64 end)
 		else if (!err)
 			*lblk += len;
 	}
-	ext4_quota_unreserve(ei, quota);
+	ext4_quota_unreserve(ei, held);
 	return err;
 }
 

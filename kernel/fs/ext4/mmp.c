@@ -25,6 +25,7 @@
 /* As the kernel has them. */
 #define UPDATE_MAX_S 300u
 #define CHECK_MIN_S  5u
+#define CHECK_MAX_S  300u
 #define CHECK_FACTOR 2u
 #define WAIT_MAX_S   60u
 
@@ -158,13 +159,19 @@ static void wait_s(u32 s)
 		os_wait(&nobody, 0, (u32)((end - now) / 1000000 + 1));
 }
 
-/* Has somebody the volume who is alive? *waited: how long that took to find out. */
-static int look(struct mmp *m, u32 *waited_s)
+/* As check_summary.still. */
+static u64 still_of(u32 seq)
+{
+	return (u64)seq + 1;
+}
+
+/* Has somebody the volume who is alive? *pause_s: how long it takes to find that out. check: what its caller knows; NULL: nothing. */
+static int look(struct mmp *m, const struct fs_claim *check, u32 *pause_s)
 {
 	u32 check_s, seq;
 	int err = block_read(m, m->found);
 
-	*waited_s = 0;
+	*pause_s = 0;
 	if (err)
 		return err;
 	seq = le32_get(m->found->seq);
@@ -172,10 +179,12 @@ static int look(struct mmp *m, u32 *waited_s)
 		return 0;
 	if (seq == EXT4_MMP_SEQ_FSCK)
 		return in_use(m);
-	check_s = MAX(m->check_s, MIN((u32)le16_get(m->found->check_interval), UPDATE_MAX_S));
-	*waited_s = MIN(check_s * 2 + 1, check_s + WAIT_MAX_S);
-	log_warn("%s: waiting %u s to see whether another machine has it mounted", m->lower->name, *waited_s);
-	wait_s(*waited_s);
+	check_s = MAX(m->check_s, MIN((u32)le16_get(m->found->check_interval), CHECK_MAX_S));
+	*pause_s = MIN(check_s * 2 + 1, check_s + WAIT_MAX_S);
+	if (check && (check->trial || check->still == still_of(seq)))
+		return 0;
+	log_warn("%s: waiting %u s to see whether another machine has it mounted", m->lower->name, *pause_s);
+	wait_s(*pause_s);
 	err = block_read(m, m->found);
 	if (err)
 		return err;
@@ -189,21 +198,22 @@ static void hold_until(struct mmp *m, u64 since_ns)
 	os_wake_all(&m->round);
 }
 
-static int seize(struct mmp *m, bool fsck)
+/* check: it is claimed for a check; NULL: for a mount. */
+static int seize(struct mmp *m, const struct fs_claim *check)
 {
-	u32 waited_s;
+	u32 pause_s;
 	u64 since_ns;
-	int err = look(m, &waited_s);
+	int err = look(m, check, &pause_s);
 
 	if (err)
 		return err;
 	memcpy(m->block, m->found, m->block_bytes);
 	sign(m);
 	since_ns = os_boottime_ns();
-	err = block_write(m, fsck ? EXT4_MMP_SEQ_FSCK : seq_new());
+	err = block_write(m, check ? EXT4_MMP_SEQ_FSCK : seq_new());
 	/* Who came at the same moment, having waited like us, finds our number, or we find his. */
-	if (!err && waited_s) {
-		wait_s(waited_s);
+	if (!err && pause_s && !(check && check->trial)) {
+		wait_s(pause_s);
 		err = block_read(m, m->found);
 		if (!err && memcmp(m->found, m->block, sizeof(*m->found)) != 0)
 			err = in_use(m);
@@ -385,7 +395,7 @@ static int mmp_new(struct ext4_super *es, struct mmp **out)
 	m->seed = es->csum_seed;
 	m->csum = es->metadata_csum;
 	m->update_s = MAX(1u, MIN((u32)le16_get(es->disk.mmp_update_interval), UPDATE_MAX_S));
-	m->check_s = MAX(m->update_s * CHECK_FACTOR, CHECK_MIN_S);
+	m->check_s = MIN(MAX(m->update_s * CHECK_FACTOR, CHECK_MIN_S), CHECK_MAX_S);
 	m->block = malloc(m->block_bytes);
 	m->found = malloc(m->block_bytes);
 	*out = m;
@@ -405,12 +415,13 @@ static bool has_place(const struct ext4_super *es)
 	return ext4_blocks_ok(es, le64_get(es->disk.mmp_block), 1);
 }
 
-int ext4_mmp_check(struct ext4_super *es)
+int ext4_mmp_check(struct ext4_super *es, u64 *still)
 {
 	struct mmp *m;
-	u32 waited_s;
+	u32 pause_s;
 	int err;
 
+	*still = 0;
 	if (!protected(es))
 		return 0;
 	if (!has_place(es)) {
@@ -421,7 +432,9 @@ int ext4_mmp_check(struct ext4_super *es)
 	err = mmp_new(es, &m);
 	if (err)
 		return err;
-	err = look(m, &waited_s);
+	err = look(m, NULL, &pause_s);
+	if (!err && pause_s)
+		*still = still_of(le32_get(m->found->seq));
 	if (err == -EUCLEAN) {
 		/* It protects against nothing. */
 		(void)!corrupt(&es->vfs.health, "block", le64_get(es->disk.mmp_block),
@@ -432,7 +445,7 @@ int ext4_mmp_check(struct ext4_super *es)
 	return err;
 }
 
-int ext4_mmp_take(struct ext4_super *es, bool fsck, struct blkdev **out)
+int ext4_mmp_take(struct ext4_super *es, const struct fs_claim *check, struct blkdev **out)
 {
 	struct mmp *m;
 	int err;
@@ -446,7 +459,7 @@ int ext4_mmp_take(struct ext4_super *es, bool fsck, struct blkdev **out)
 	err = mmp_new(es, &m);
 	if (err)
 		return err;
-	err = seize(m, fsck);
+	err = seize(m, check);
 	if (!err)
 		err = os_thread(&m->thread, "ext4-mmp", work, m);
 	m->runs = !err;

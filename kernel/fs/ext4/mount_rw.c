@@ -39,10 +39,6 @@ bool ext4_write_refused(const struct ext4_super *es, struct text *why)
 	ext4_feature_unwritable(&es->disk, &names);
 	if (names.len_bytes)
 		text_add(why, "not written yet by this program: volumes with %s", text_str(&names));
-	else if (ext4_has_ro_compat(es, EXT4_RO_COMPAT_QUOTA) &&
-		 (es->cluster_bits || ext4_has_incompat(es, EXT4_INCOMPAT_EA_INODE)))
-		text_add(why, "not written yet by this program: volumes with quota and %s",
-			 es->cluster_bits ? "bigalloc" : "ea_inode");
 	else if (es->cluster_bits && !ext4_has_incompat(es, EXT4_INCOMPAT_EXTENTS))
 		text_add(why, "it has bigalloc without extent: check it first");
 	else if (es->blocks & ((1u << es->cluster_bits) - 1))
@@ -56,8 +52,10 @@ bool ext4_write_refused(const struct ext4_super *es, struct text *why)
 			 es->vfs.dev->sector_bytes);
 	else if (bad)
 		text_add(why, "%u group descriptors are damaged: check it first", bad);
-	else if (es->from_copy)
+	else if (es->from_copy || es->half_written)
 		text_add(why, "its superblock is damaged: check it first");
+	else if (ext4_sb_has_spare(&es->disk))
+		text_add(why, "a check that mended it was broken off: check it again");
 	else if (ext4_has_compat(es, EXT4_COMPAT_HAS_JOURNAL) && !ext4_journal_is_here(es))
 		text_add(why, "its journal is on another device (--journal names it)");
 	text_free(&names);

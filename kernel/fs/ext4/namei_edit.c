@@ -158,16 +158,14 @@ static int give_name(struct ext4_handle *h, struct ext4_inode *dir, const struct
 	return err ? ext4_abort(h->es, err) : 0;
 }
 
-/* The owner of what is to be made has records, and room in his quota. */
-static int make_room(struct ext4_super *es, const struct new_inode *what)
+/* The owner of what is to be made has records, and one inode of his quota is held for it. */
+static int hold_one(struct ext4_super *es, const struct new_inode *what, struct ext4_use *held)
 {
-	const struct ext4_owner owner = { .id = { what->uid, what->gid, what->project } };
 	int err;
 
-	if (!es->quotas)
-		return 0;
-	err = ext4_quota_attach(es, &owner);
-	return err ? err : ext4_quota_check(es, &owner, 0, 1);
+	*held = (struct ext4_use){ .owner.id = { what->uid, what->gid, what->project }, .inodes = 1 };
+	err = ext4_quota_attach(es, &held->owner);
+	return err ? err : ext4_quota_hold(es, held);
 }
 
 static int create_once(struct ext4_inode *dir, const struct name *name, const struct new_inode *what,
@@ -206,6 +204,7 @@ static int create_once(struct ext4_inode *dir, const struct name *name, const st
 int ext4_create(struct inode *dir, const struct name *name, const struct new_inode *what, struct inode **out)
 {
 	struct ext4_inode *ei = NULL;
+	struct ext4_use held;
 	bool tried = false;
 	int err = check_key(ext4_inode(dir));
 
@@ -214,12 +213,13 @@ int ext4_create(struct inode *dir, const struct name *name, const struct new_ino
 	if (S_ISDIR(what->mode) && links_full(ext4_inode(dir)))
 		return fail(-EMLINK, "directory %llu has %u subdirectories", (unsigned long long)dir->ino,
 			    LINK_MAX_EXT4 - 2);
-	err = make_room(ext4_super(dir->sb), what);
+	err = hold_one(ext4_super(dir->sb), what, &held);
 	if (err)
 		return err;
 	do
 		err = create_once(ext4_inode(dir), name, what, &ei);
 	while (ext4_retry(ext4_super(dir->sb), err, &tried));
+	ext4_quota_release(ext4_super(dir->sb), &held);
 	if (!err)
 		*out = &ei->vfs;
 	return err;
@@ -455,15 +455,18 @@ int ext4_rename(struct inode *dir, const struct name *name, struct inode *inode,
 			  .name = { name, new_name },
 			  .ei = { ext4_inode(inode), victim ? ext4_inode(victim) : NULL },
 			  .exchange = exchange };
+	struct ext4_use held;
 	bool tried = false;
 	int err = check_move(&m);
 
 	if (!err && whiteout)
-		err = make_room(ext4_super(dir->sb), whiteout);
+		err = hold_one(ext4_super(dir->sb), whiteout, &held);
 	if (err)
 		return err;
 	do
 		err = rename_once(&m, whiteout);
 	while (ext4_retry(ext4_super(dir->sb), err, &tried));
+	if (whiteout)
+		ext4_quota_release(ext4_super(dir->sb), &held);
 	return err;
 }

@@ -23,13 +23,15 @@
 #define EXT4_CLUSTER_BYTES_MAX_BITS 30u
 
 /* Inode numbers with a meaning of their own. */
-#define EXT4_INO_BAD        1u
-#define EXT4_INO_ROOT       2u
-#define EXT4_INO_USR_QUOTA  3u
-#define EXT4_INO_GRP_QUOTA  4u
-#define EXT4_INO_BOOT       5u
-#define EXT4_INO_RESIZE     7u
-#define EXT4_INO_JOURNAL    8u
+#define EXT4_INO_BAD       1u
+#define EXT4_INO_ROOT      2u
+#define EXT4_INO_USR_QUOTA 3u
+#define EXT4_INO_GRP_QUOTA 4u
+#define EXT4_INO_BOOT      5u
+#define EXT4_INO_RESIZE    7u
+#define EXT4_INO_JOURNAL   8u
+#define EXT4_INO_SPARE \
+	10u /* of a journal that is there while a volume is mended: check/log.c. Else it is nobody's */
 #define EXT4_FIRST_INO_REV0 11u
 
 /* ---- superblock ---- */

@@ -3,7 +3,8 @@
  * between what it said and what it says from its former owner's records to its owner's, in the same handle. So usage is as right after
  * a crash as the inodes are.
  *
- *   ext4_quota_plan ─ slot's buffer locked ─ ext4_quota_settle ─ unlocked ─ ext4_quota_apply
+ *   slot's buffer locked ─ ext4_quota_settle ─ unlocked ─┬─ ext4_quota_join, and again
+ *                                                        └─ ext4_quota_apply
  *
  * Limits are asked about earlier, where a change can still be refused: when blocks are reserved, when an inode is made or gets another owner.
  * What is reserved counts as had.
@@ -23,11 +24,11 @@
 #define SLOTS_MIN 64u
 
 struct ext4_dquot {
-	struct ext4_dquot *next; /* [lock] in its slot */
-	struct quota q;          /* [lock] */
-	u64 reserved_bytes;      /* [lock] */
-	u64 blk;                 /* [const] where its record is */
-	u32 off_bytes;           /* [const] */
+	struct ext4_dquot *next;             /* [lock] in its slot */
+	struct quota q;                      /* [lock] */
+	u64 reserved_bytes, reserved_inodes; /* [lock] */
+	u64 blk;                             /* [const] where its record is */
+	u32 off_bytes;                       /* [const] */
 };
 
 const struct bh_ops ext4_quota_ops = { .name = "quota" };
@@ -142,9 +143,10 @@ int ext4_quota_block(struct ext4_super *es, struct ext4_quota_file *f, u32 nr, s
 	int err = at < ext4_size(f->ei) ? 0 : -EUCLEAN;
 
 	if (!err) {
-		rw_read_lock(&f->ei->tree);
+		/* The last of this rank: whoever changes this file has no other's. */
+		rw_write_lock_nested(&f->ei->tree);
 		err = ext4_map_blocks(f->ei, lblk, 1, &run);
-		rw_read_unlock(&f->ei->tree);
+		rw_write_unlock(&f->ei->tree);
 	}
 	if (!err && (!run.pblk || run.unwritten))
 		err = -EUCLEAN;
@@ -275,7 +277,7 @@ static int find(struct ext4_super *es, enum quota_kind kind, u32 id, struct ext4
 	err = read_record(es, f, id, dq);
 	if (err) {
 		free(dq);
-		if (err == -ENOENT || err == -ENOMEM)
+		if (err != -EUCLEAN)
 			return err;
 		ext4_quota_broken(es, f, "its file is damaged");
 		return 0;
@@ -301,8 +303,8 @@ struct ext4_owner ext4_owner(const struct ext4_inode *ei)
 	return (struct ext4_owner){ .id = { ei->vfs.uid, ei->vfs.gid, ei->vfs.project } };
 }
 
-/* Those of the volume itself are nobody's; values of attributes are counted where these are. */
-static bool is_counted(const struct ext4_inode *ei)
+/* Those of the volume itself are nobody's. */
+static bool is_kept(const struct ext4_inode *ei)
 {
 	const struct ext4_super *es = ext4_inode_super(ei);
 	u64 ino = ei->vfs.ino;
@@ -324,8 +326,8 @@ static bool is_too_much(const struct ext4_dquot *dq, u64 bytes, u64 inodes, u64 
 
 	return (bytes && over(DIV_ROUND_UP(space, 1024ull), q->space_soft_kib, q->space_hard_kib,
 			      q->space_until_sec, now_sec)) ||
-	       (inodes &&
-		over(q->inodes + inodes, q->inodes_soft, q->inodes_hard, q->inodes_until_sec, now_sec));
+	       (inodes && over(q->inodes + dq->reserved_inodes + inodes, q->inodes_soft, q->inodes_hard,
+			       q->inodes_until_sec, now_sec));
 }
 
 /* What is known of the owner's ids; those that have no record have no limits either. */
@@ -346,120 +348,222 @@ static int too_much(const struct ext4_super *es, enum quota_kind kind, u32 id)
 		    id);
 }
 
-/* but: ids that count already; NULL: none. */
-static int check(struct ext4_super *es, const struct ext4_owner *owner, const struct ext4_owner *but,
-		 u64 bytes, u64 inodes)
+static bool has_limits(const struct ext4_super *es)
+{
+	return es->quotas && es->quotas->enforce;
+}
+
+/* held: it counts as had. but: ids that have it already; NULL: none. */
+static int ask(struct ext4_super *es, const struct ext4_use *more, const struct ext4_owner *but, bool held)
 {
 	struct ext4_dquot *dq[QUOTA_KINDS];
 	u64 now = (u64)super_now(&es->vfs).sec;
 	u32 kind = 0;
 	int err;
 
-	if (!es->quotas || !es->quotas->enforce || vfs_privileged())
+	if (!has_limits(es))
 		return 0;
-	err = find_all(es, owner, dq);
+	err = find_all(es, &more->owner, dq);
+	if (err)
+		return err;
+	for (u32 i = 0; i < QUOTA_KINDS; i++)
+		if (but && but->id[i] == more->owner.id[i])
+			dq[i] = NULL;
+	mutex_lock(&es->quotas->lock);
+	while (kind < QUOTA_KINDS &&
+	       (!dq[kind] || vfs_privileged() || !is_too_much(dq[kind], more->bytes, more->inodes, now)))
+		kind++;
+	for (u32 i = 0; i < QUOTA_KINDS && kind == QUOTA_KINDS && held; i++)
+		if (dq[i]) {
+			dq[i]->reserved_bytes += more->bytes;
+			dq[i]->reserved_inodes += more->inodes;
+		}
+	mutex_unlock(&es->quotas->lock);
+	return kind < QUOTA_KINDS ? too_much(es, kind, more->owner.id[kind]) : 0;
+}
+
+static void give_back(struct ext4_super *es, const struct ext4_use *more, const struct ext4_owner *but)
+{
+	if (!has_limits(es))
+		return;
+	mutex_lock(&es->quotas->lock);
+	for (u32 kind = 0; kind < QUOTA_KINDS; kind++) {
+		struct ext4_quota_file *f = &es->quotas->file[kind];
+		struct ext4_dquot *dq = f->ei ? known(f, more->owner.id[kind]) : NULL;
+
+		if (!dq || (but && but->id[kind] == more->owner.id[kind]))
+			continue;
+		dq->reserved_bytes -= MIN(more->bytes, dq->reserved_bytes);
+		dq->reserved_inodes -= MIN(more->inodes, dq->reserved_inodes);
+	}
+	mutex_unlock(&es->quotas->lock);
+}
+
+int ext4_quota_hold(struct ext4_super *es, const struct ext4_use *more)
+{
+	return ask(es, more, NULL, true);
+}
+
+void ext4_quota_release(struct ext4_super *es, const struct ext4_use *more)
+{
+	give_back(es, more, NULL);
+}
+
+static u64 bytes_of(const struct ext4_super *es, u64 clusters)
+{
+	return clusters << (es->cluster_bits + es->block_bits);
+}
+
+int ext4_quota_check(struct ext4_inode *ei, u64 clusters, u64 inodes)
+{
+	struct ext4_super *es = ext4_inode_super(ei);
+	struct ext4_use more = { .owner = ext4_owner(ei), .inodes = inodes };
+	u64 is_512;
+
+	if (!is_kept(ei) || !(clusters || inodes))
+		return 0;
+	mutex_lock(&ei->vfs.attr);
+	is_512 = ext4_inode_disk_512(ei);
+	/* What this handle added, and has not written yet. */
+	more.bytes = is_512 > ei->counted_512 ? (is_512 - ei->counted_512) << 9 : 0;
+	mutex_unlock(&ei->vfs.attr);
+	more.bytes = clusters ? more.bytes + bytes_of(es, clusters) : 0;
+	return ask(es, &more, NULL, false);
+}
+
+int ext4_quota_reserve(struct ext4_inode *ei, u64 least, u64 *clusters)
+{
+	struct ext4_super *es = ext4_inode_super(ei);
+	struct ext4_dquot *dq[QUOTA_KINDS];
+	const struct ext4_owner owner = ext4_owner(ei);
+	u64 now = (u64)super_now(&es->vfs).sec;
+	u32 kind = 0;
+	int err;
+
+	if (!is_kept(ei) || !has_limits(es))
+		return 0;
+	err = find_all(es, &owner, dq);
 	if (err)
 		return err;
 	mutex_lock(&es->quotas->lock);
-	while (kind < QUOTA_KINDS && (!dq[kind] || (but && but->id[kind] == owner->id[kind]) ||
-				      !is_too_much(dq[kind], bytes, inodes, now)))
-		kind++;
-	mutex_unlock(&es->quotas->lock);
-	return kind < QUOTA_KINDS ? too_much(es, kind, owner->id[kind]) : 0;
-}
-
-int ext4_quota_check(struct ext4_super *es, const struct ext4_owner *owner, u64 bytes, u64 inodes)
-{
-	return check(es, owner, NULL, bytes, inodes);
-}
-
-int ext4_quota_check_move(struct ext4_inode *ei, const struct ext4_owner *owner)
-{
-	const struct ext4_owner old = ext4_owner(ei);
-
-	return is_counted(ei) ? check(ext4_inode_super(ei), owner, &old, ext4_inode_disk_512(ei) << 9, 1) : 0;
-}
-
-int ext4_quota_check_blocks(struct ext4_inode *ei, u64 blocks)
-{
-	struct ext4_super *es = ext4_inode_super(ei);
-	struct ext4_owner owner = ext4_owner(ei);
-
-	return is_counted(ei) ? ext4_quota_check(es, &owner, blocks << es->block_bits, 0) : 0;
-}
-
-/* The owner's records; false: they do not matter here. */
-static bool limited(struct ext4_inode *ei, struct ext4_dquot *dq[QUOTA_KINDS])
-{
-	const struct ext4_owner owner = ext4_owner(ei);
-	struct ext4_super *es = ext4_inode_super(ei);
-
-	/* What fails here is found when it is counted. */
-	return is_counted(ei) && es->quotas->enforce && !find_all(es, &owner, dq);
-}
-
-int ext4_quota_reserve(struct ext4_inode *ei, u64 least, u64 *blocks)
-{
-	struct ext4_super *es = ext4_inode_super(ei);
-	u32 bits = es->block_bits, kind = 0;
-	struct ext4_dquot *dq[QUOTA_KINDS];
-	u64 now = (u64)super_now(&es->vfs).sec;
-
-	if (!limited(ei, dq))
-		return 0;
-	mutex_lock(&es->quotas->lock);
 	for (; kind < QUOTA_KINDS && !vfs_privileged(); kind++) {
-		while (dq[kind] && *blocks >= least && is_too_much(dq[kind], *blocks << bits, 0, now))
-			*blocks = *blocks > least ? MAX(*blocks / 2, least) : 0;
-		if (*blocks < least)
+		while (dq[kind] && *clusters >= least && *clusters &&
+		       is_too_much(dq[kind], bytes_of(es, *clusters), 0, now))
+			*clusters = *clusters > least ? MAX(*clusters / 2, least) : 0;
+		if (*clusters < least)
 			break;
 	}
-	for (u32 i = 0; i < QUOTA_KINDS && *blocks >= least; i++)
+	if (*clusters >= least)
+		ei->reserved_bytes += bytes_of(es, *clusters);
+	for (u32 i = 0; i < QUOTA_KINDS && *clusters >= least; i++)
 		if (dq[i])
-			dq[i]->reserved_bytes += *blocks << bits;
+			dq[i]->reserved_bytes += bytes_of(es, *clusters);
 	mutex_unlock(&es->quotas->lock);
-	return *blocks < least ? too_much(es, kind, ext4_owner(ei).id[kind]) : 0;
+	return *clusters < least ? too_much(es, kind, owner.id[kind]) : 0;
 }
 
-void ext4_quota_unreserve(struct ext4_inode *ei, u64 blocks)
+void ext4_quota_unreserve(struct ext4_inode *ei, u64 clusters)
 {
 	struct ext4_super *es = ext4_inode_super(ei);
-	struct ext4_dquot *dq[QUOTA_KINDS];
-	u64 bytes = blocks << es->block_bits;
+	struct ext4_use less = { .owner = ext4_owner(ei), .bytes = bytes_of(es, clusters) };
 
-	if (!blocks || !limited(ei, dq))
+	if (!clusters || !is_kept(ei) || !has_limits(es))
 		return;
 	mutex_lock(&es->quotas->lock);
-	for (u32 i = 0; i < QUOTA_KINDS; i++)
-		if (dq[i])
-			dq[i]->reserved_bytes -= MIN(bytes, dq[i]->reserved_bytes);
+	ei->reserved_bytes -= MIN(less.bytes, ei->reserved_bytes);
 	mutex_unlock(&es->quotas->lock);
+	give_back(es, &less, NULL);
 }
 
-/* ---- counting ---- */
-
-static struct ext4_use use_of_slot(const struct ext4_super *es, const struct ext4_disk_inode *raw)
-{
-	struct ext4_use u = { .bytes = ext4_inode_blocks_512(es, raw) << 9, .inodes = 1 };
-
-	for (u32 kind = 0; kind < QUOTA_KINDS; kind++)
-		u.owner.id[kind] = ext4_quota_id(es, raw, kind);
-	return u;
-}
-
-/* ei's, when its slot says it: a project that the slot has no room for is 0. */
-static struct ext4_use use_of_inode(const struct ext4_inode *ei)
-{
-	struct ext4_use u = { .owner = ext4_owner(ei), .bytes = ext4_inode_disk_512(ei) << 9, .inodes = 1 };
-
-	if (EXT4_INODE_BYTES_OLD + ei->extra_isize < sizeof(struct ext4_disk_inode))
-		u.owner.id[QUOTA_PROJECT] = 0;
-	return u;
-}
+/* ---- another owner ---- */
 
 static bool same_owner(const struct ext4_owner *a, const struct ext4_owner *b)
 {
 	return !memcmp(a, b, sizeof(*a));
+}
+
+static u64 reserved_of(struct ext4_inode *ei)
+{
+	struct ext4_quotas *qs = ext4_inode_super(ei)->quotas;
+	u64 bytes;
+
+	mutex_lock(&qs->lock);
+	bytes = ei->reserved_bytes;
+	mutex_unlock(&qs->lock);
+	return bytes;
+}
+
+int ext4_quota_move_begin(struct ext4_inode *ei, const struct ext4_owner *to, u32 values,
+			  struct ext4_quota_move *m)
+{
+	int err;
+
+	*m = (struct ext4_quota_move){ .old = ext4_owner(ei), .held.owner = *to };
+	if (!is_kept(ei))
+		return 0;
+	mutex_lock(&ei->vfs.attr);
+	ei->values = values;
+	m->held.bytes = ext4_inode_disk_512(ei) << 9;
+	m->held.inodes = 1 + (u64)values;
+	mutex_unlock(&ei->vfs.attr);
+	m->held.bytes += reserved_of(ei);
+	err = ask(ext4_inode_super(ei), &m->held, &m->old, true);
+	m->begun = !err;
+	return err;
+}
+
+void ext4_quota_move_end(struct ext4_inode *ei, struct ext4_quota_move *m)
+{
+	struct ext4_super *es = ext4_inode_super(ei);
+	struct ext4_use part = { .owner = m->old };
+	const struct ext4_owner now = ext4_owner(ei);
+
+	if (!m->begun)
+		return;
+	m->begun = false;
+	part.bytes = reserved_of(ei);
+	if (same_owner(&m->held.owner, &now)) {
+		m->held.bytes -= MIN(part.bytes, m->held.bytes);
+		give_back(es, &part, &m->held.owner);
+	}
+	give_back(es, &m->held, &m->old);
+}
+
+/* ---- counting ---- */
+
+/* A slot that holds a value of attributes is nobody's: it is counted where these are. */
+static void set_amount(struct ext4_use *u, u32 flags, u64 blocks_512, u64 inodes)
+{
+	bool counts = !(flags & EXT4_FL_EA_INODE);
+
+	u->bytes = counts ? blocks_512 << 9 : 0;
+	u->inodes = counts ? inodes : 0;
+}
+
+static struct ext4_use use_of_slot(const struct ext4_super *es, const struct ext4_disk_inode *raw, u64 inodes)
+{
+	struct ext4_use u;
+
+	for (u32 kind = 0; kind < QUOTA_KINDS; kind++)
+		u.owner.id[kind] = ext4_quota_id(es, raw, kind);
+	set_amount(&u, le32_get(raw->flags), ext4_inode_blocks_512(es, raw), inodes);
+	return u;
+}
+
+/* ei's, when its slot says it: a project that the slot has no room for is 0. Locks: attr. */
+static struct ext4_use use_of_inode(const struct ext4_inode *ei)
+{
+	struct ext4_use u = { .owner = ext4_owner(ei) };
+
+	if (EXT4_INODE_BYTES_OLD + ei->extra_isize < sizeof(struct ext4_disk_inode))
+		u.owner.id[QUOTA_PROJECT] = 0;
+	set_amount(&u, ei->flags, ext4_inode_disk_512(ei), 1ull + ei->values + (u64)(s64)ei->values_more);
+	return u;
+}
+
+static bool is_none(const struct ext4_use *u)
+{
+	return !u->bytes && !u->inodes;
 }
 
 static bool is_nothing(const struct ext4_use *was, const struct ext4_use *is)
@@ -483,25 +587,16 @@ static int join_one(struct ext4_handle *h, enum quota_kind kind, u32 id, struct 
 		ext4_quota_broken(es, f, what);
 		return 0;
 	}
-	if (err || !*dq)
-		return err;
-	ctx = ext4_ctx_map(f->ei, 0);
-	err = bh_read(es->vfs.dev, (*dq)->blk, &ext4_quota_ops, &ctx, bh);
-	return err ? err : ext4_access(h, *bh);
-}
-
-static int join(struct ext4_handle *h, struct ext4_quota_change *q)
-{
-	bool moves = !same_owner(&q->was.owner, &q->is.owner);
-	int err = 0;
-
-	for (u32 i = 0; i < QUOTA_KINDS && !err; i++) {
-		err = join_one(h, i, q->is.owner.id[i], &q->to[i].dq, &q->to[i].bh);
-		if (!err && moves)
-			err = join_one(h, i, q->was.owner.id[i], &q->from[i].dq, &q->from[i].bh);
+	if (!err && *dq) {
+		ctx = ext4_ctx_map(f->ei, 0);
+		err = bh_read(es->vfs.dev, (*dq)->blk, &ext4_quota_ops, &ctx, bh);
 	}
-	q->joined = !err;
-	return err;
+	/* The inode goes on all the same. */
+	if (err == -EIO) {
+		ext4_quota_broken(es, f, "its file cannot be read");
+		return 0;
+	}
+	return err || !*bh ? err : ext4_access(h, *bh);
 }
 
 void ext4_quota_change_end(struct ext4_quota_change *q)
@@ -513,37 +608,56 @@ void ext4_quota_change_end(struct ext4_quota_change *q)
 	*q = (struct ext4_quota_change){ 0 };
 }
 
-static void look(const struct ext4_inode *ei, const struct ext4_disk_inode *raw, bool fresh,
-		 struct ext4_use *was, struct ext4_use *is)
+int ext4_quota_join(struct ext4_handle *h, struct ext4_quota_change *q)
 {
-	*is = use_of_inode(ei);
-	*was = fresh ? (struct ext4_use){ .owner = is->owner } : use_of_slot(ext4_inode_super(ei), raw);
-}
+	struct ext4_quota_change next = { .was = q->was, .is = q->is };
+	bool moves = !same_owner(&q->was.owner, &q->is.owner);
+	int err = 0;
 
-int ext4_quota_plan(struct ext4_handle *h, const struct ext4_inode *ei, const struct ext4_disk_inode *raw,
-		    bool fresh, struct ext4_quota_change *q)
-{
 	ext4_quota_change_end(q);
-	if (!is_counted(ei))
-		return 0;
-	look(ei, raw, fresh, &q->was, &q->is);
-	return is_nothing(&q->was, &q->is) ? 0 : join(h, q);
+	*q = next;
+	for (u32 i = 0; i < QUOTA_KINDS && !err; i++) {
+		err = join_one(h, i, q->is.owner.id[i], &q->to[i].dq, &q->to[i].bh);
+		if (!err && moves)
+			err = join_one(h, i, q->was.owner.id[i], &q->from[i].dq, &q->from[i].bh);
+	}
+	q->joined = !err;
+	q->joined_was = q->was.owner;
+	q->joined_is = q->is.owner;
+	return err;
 }
 
-bool ext4_quota_settle(const struct ext4_inode *ei, const struct ext4_disk_inode *raw, bool fresh,
+bool ext4_quota_settle(struct ext4_inode *ei, const struct ext4_disk_inode *raw, bool fresh,
 		       struct ext4_quota_change *q)
 {
-	struct ext4_use was, is;
-	bool planned;
+	bool ready;
 
-	if (!is_counted(ei))
+	if (!is_kept(ei))
 		return true;
-	look(ei, raw, fresh, &was, &is);
-	planned = is_nothing(&was, &is) ||
-		  (q->joined && same_owner(&was.owner, &q->was.owner) && same_owner(&is.owner, &q->is.owner));
-	q->was = was;
-	q->is = is;
-	return planned;
+	q->is = use_of_inode(ei);
+	q->was = fresh ? (struct ext4_use){ .owner = q->is.owner }
+		       : use_of_slot(ext4_inode_super(ei), raw, 1ull + ei->values);
+	/* What counts for nobody on one side has no owner of its own. */
+	if (is_none(&q->was))
+		q->was.owner = q->is.owner;
+	else if (is_none(&q->is))
+		q->is.owner = q->was.owner;
+	ready = is_nothing(&q->was, &q->is) || (q->joined && same_owner(&q->was.owner, &q->joined_was) &&
+						same_owner(&q->is.owner, &q->joined_is));
+	if (ready) {
+		ei->counted_512 = ext4_inode_disk_512(ei);
+		ei->values += (u32)ei->values_more;
+		ei->values_more = 0;
+	}
+	return ready;
+}
+
+void ext4_quota_values(struct ext4_inode *ei, u32 before, u32 after)
+{
+	mutex_lock(&ei->vfs.attr);
+	ei->values = before - (u32)ei->values_more;
+	ei->values_more += (s32)(after - before);
+	mutex_unlock(&ei->vfs.attr);
 }
 
 static u64 moved(u64 n, u64 minus, u64 plus)
@@ -561,24 +675,34 @@ static void set_until(u64 used, u64 soft, u32 grace_sec, u64 now_sec, u64 *until
 		*until_sec = now_sec + grace_sec;
 }
 
+/* Locks: lock, for these two; and bh's, for the second. */
+static void set_times(const struct ext4_quota_file *f, struct quota *q, u64 now_sec)
+{
+	set_until(DIV_ROUND_UP(q->space_bytes, 1024ull), q->space_soft_kib, f->space_grace_sec, now_sec,
+		  &q->space_until_sec);
+	set_until(q->inodes, q->inodes_soft, f->inodes_grace_sec, now_sec, &q->inodes_until_sec);
+}
+
+static void put_record(const struct ext4_dquot *dq, struct buffer_head *bh)
+{
+	const struct ext4_disk_quota d = ext4_quota_encode(&dq->q);
+
+	memcpy((u8 *)bh->data + dq->off_bytes, &d, sizeof(d));
+}
+
 static void count(struct ext4_handle *h, struct ext4_quota_file *f, struct ext4_dquot *dq,
 		  struct buffer_head *bh, const struct ext4_use *minus, const struct ext4_use *plus)
 {
 	struct ext4_super *es = h->es;
 	struct quota *q = &dq->q;
-	u64 now = (u64)super_now(&es->vfs).sec;
-	struct ext4_disk_quota d;
 
 	bh_lock(bh);
 	mutex_lock(&es->quotas->lock);
 	q->space_bytes = moved(q->space_bytes, minus->bytes, plus->bytes);
 	q->inodes = moved(q->inodes, minus->inodes, plus->inodes);
-	set_until(DIV_ROUND_UP(q->space_bytes, 1024ull), q->space_soft_kib, f->space_grace_sec, now,
-		  &q->space_until_sec);
-	set_until(q->inodes, q->inodes_soft, f->inodes_grace_sec, now, &q->inodes_until_sec);
-	d = ext4_quota_encode(q);
+	set_times(f, q, (u64)super_now(&es->vfs).sec);
+	put_record(dq, bh);
 	mutex_unlock(&es->quotas->lock);
-	memcpy((u8 *)bh->data + dq->off_bytes, &d, sizeof(d));
 	bh_unlock(bh);
 	ext4_dirty(h, bh);
 }
@@ -600,6 +724,47 @@ void ext4_quota_apply(struct ext4_handle *h, const struct ext4_quota_change *q)
 	}
 }
 
+/* The limits of a record: who is above a soft one has the whole grace from now on. */
+static void set_limits(struct ext4_quota_file *f, struct quota *q, const struct quota_set *set, u64 now_sec)
+{
+	if (set->valid & QUOTA_SET_SPACE_SOFT)
+		q->space_soft_kib = set->space_soft_kib;
+	if (set->valid & QUOTA_SET_SPACE_HARD)
+		q->space_hard_kib = set->space_hard_kib;
+	if (set->valid & QUOTA_SET_INODES_SOFT)
+		q->inodes_soft = set->inodes_soft;
+	if (set->valid & QUOTA_SET_INODES_HARD)
+		q->inodes_hard = set->inodes_hard;
+	if (set->valid & (QUOTA_SET_SPACE_SOFT | QUOTA_SET_SPACE_HARD))
+		q->space_until_sec = 0;
+	if (set->valid & (QUOTA_SET_INODES_SOFT | QUOTA_SET_INODES_HARD))
+		q->inodes_until_sec = 0;
+	set_times(f, q, now_sec);
+}
+
+int ext4_quota_limit(struct ext4_handle *h, enum quota_kind kind, const struct quota_set *set)
+{
+	struct ext4_super *es = h->es;
+	struct ext4_quota_file *f = &es->quotas->file[kind];
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	struct ext4_dquot *dq;
+	int err = join_one(h, kind, set->id, &dq, &bh);
+
+	if (err)
+		return err;
+	if (!bh)
+		return fail(-EUCLEAN, "%s: the file of %s quota is damaged: check it first",
+			    es->vfs.health.name, ext4_quota_name(kind));
+	bh_lock(bh);
+	mutex_lock(&es->quotas->lock);
+	set_limits(f, &dq->q, set, (u64)super_now(&es->vfs).sec);
+	put_record(dq, bh);
+	mutex_unlock(&es->quotas->lock);
+	bh_unlock(bh);
+	ext4_dirty(h, bh);
+	return 0;
+}
+
 int ext4_quota_gone(struct ext4_handle *h, const struct ext4_inode *ei)
 {
 	scoped(ext4_quota_change_end) struct ext4_quota_change q = { 0 };
@@ -607,14 +772,14 @@ int ext4_quota_gone(struct ext4_handle *h, const struct ext4_inode *ei)
 	const struct ext4_disk_inode *raw;
 	int err;
 
-	if (!is_counted(ei))
+	if (!is_kept(ei))
 		return 0;
 	err = ext4_raw_inode_get(h->es, ei->vfs.ino, &bh, &raw);
 	if (err)
 		return err;
-	q.was = use_of_slot(h->es, raw);
+	q.was = use_of_slot(h->es, raw, 1ull + ei->values);
 	q.is.owner = q.was.owner;
-	err = join(h, &q);
+	err = is_none(&q.was) ? 0 : ext4_quota_join(h, &q);
 	if (!err)
 		ext4_quota_apply(h, &q);
 	return err;

@@ -1,5 +1,5 @@
 /*
- * New records in quota files: an id gets one before the first inode counts for it, in a handle of its own, so that nobody who changes an
+ * Quota files that change other than by counting, and that are shown. New records: an id gets one before the first inode counts for it, in a handle of its own, so that nobody who changes an
  * inode has to. A record without usage and limits does no harm.
  *
  * Of the file's blocks those that it calls free are used first, then it grows. All that is needed is had and joined before the first byte
@@ -272,19 +272,156 @@ static int attach_one(struct ext4_super *es, enum quota_kind kind, u32 id)
 	return ext4_end(&h, err);
 }
 
+static int attach_id(struct ext4_super *es, enum quota_kind kind, u32 id)
+{
+	int err = ext4_quota_has(es, kind, id);
+	bool tried = false;
+
+	if (err)
+		return MIN(err, 0);
+	do
+		err = attach_one(es, kind, id);
+	while (ext4_retry(es, err, &tried));
+	return err;
+}
+
 int ext4_quota_attach(struct ext4_super *es, const struct ext4_owner *owner)
 {
 	int err = 0;
 
-	for (u32 kind = 0; es->quotas && kind < QUOTA_KINDS && err >= 0; kind++) {
-		bool tried = false;
+	for (u32 kind = 0; es->quotas && kind < QUOTA_KINDS && !err; kind++)
+		err = attach_id(es, kind, owner->id[kind]);
+	return err;
+}
 
-		err = ext4_quota_has(es, kind, owner->id[kind]);
-		if (err)
-			continue;
-		do
-			err = attach_one(es, kind, owner->id[kind]);
-		while (ext4_retry(es, err, &tried));
+/* ---- limits, and the report ---- */
+
+static struct ext4_quota_file *file_of(struct ext4_super *es, enum quota_kind kind)
+{
+	return es->quotas && es->quotas->file[kind].ei ? &es->quotas->file[kind] : NULL;
+}
+
+static int no_count(enum quota_kind kind)
+{
+	return fail(-EOPNOTSUPP, "the volume keeps no count for each %s", ext4_quota_name(kind));
+}
+
+static int set_limits(struct ext4_super *es, enum quota_kind kind, const struct quota_set *set)
+{
+	struct ext4_handle h;
+	int err = ext4_begin(es, 0, 0, &h);
+
+	return err ? err : ext4_end(&h, ext4_quota_limit(&h, kind, set));
+}
+
+/* Locks: edit. */
+static int set_grace_in(struct ext4_handle *h, struct ext4_quota_file *f, const struct quota_set *set)
+{
+	scoped(attach_end) struct attach a = { .h = h, .es = h->es, .f = f };
+	int err = get_piece(&a, 0, &a.head);
+
+	if (err)
+		return err;
+	if (set->valid & QUOTA_SET_SPACE_GRACE)
+		atomic_store(&f->space_grace_sec, set->space_grace_sec);
+	if (set->valid & QUOTA_SET_INODES_GRACE)
+		atomic_store(&f->inodes_grace_sec, set->inodes_grace_sec);
+	bh_lock(a.head.bh);
+	head_of(&a)->space_grace_sec = le32_put(f->space_grace_sec);
+	head_of(&a)->inodes_grace_sec = le32_put(f->inodes_grace_sec);
+	bh_unlock(a.head.bh);
+	ext4_dirty(h, a.head.bh);
+	return 0;
+}
+
+static int set_grace(struct ext4_super *es, struct ext4_quota_file *f, const struct quota_set *set)
+{
+	struct ext4_handle h;
+	int err;
+
+	mutex_guard(&es->quotas->edit);
+	err = ext4_begin(es, 1, 0, &h);
+	return err ? err : ext4_end(&h, set_grace_in(&h, f, set));
+}
+
+int ext4_set_quota(struct super_block *sb, enum quota_kind kind, const struct quota_set *set)
+{
+	const u32 grace = QUOTA_SET_SPACE_GRACE | QUOTA_SET_INODES_GRACE;
+	struct ext4_super *es = ext4_super(sb);
+	struct ext4_quota_file *f = file_of(es, kind);
+	int err = f ? 0 : no_count(kind);
+
+	if (!err && set->valid & ~grace) {
+		err = attach_id(es, kind, set->id);
+		if (!err)
+			err = set_limits(es, kind, set);
 	}
-	return MIN(err, 0);
+	if (!err && set->valid & grace)
+		err = set_grace(es, f, set);
+	return err;
+}
+
+/* A piece of the file as it is in memory: of one of its blocks. */
+static int read_piece(void *ctx, u64 off_bytes, void *buf, u64 len_bytes)
+{
+	struct ext4_quota_file *f = ctx;
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	u32 off;
+	int err =
+		ext4_quota_block(ext4_inode_super(f->ei), f, (u32)(off_bytes / EXT4_QUOTA_BLOCK), &bh, &off);
+
+	if (err)
+		return err;
+	bh_lock(bh);
+	memcpy(buf, (const u8 *)bh->data + off, MIN(len_bytes, (u64)EXT4_QUOTA_BLOCK));
+	bh_unlock(bh);
+	return 0;
+}
+
+/* Of a volume that is written. New records come meanwhile, or not. */
+static int load_live(struct ext4_super *es, struct ext4_quota_file *f, struct ext4_quota_list *l)
+{
+	struct ext4_quota_source src = { .read = read_piece,
+					 .ctx = f,
+					 .blocks_max = es->blocks << es->block_bits >> 10 };
+
+	mutex_guard(&es->quotas->edit);
+	src.size_bytes = ext4_size(f->ei);
+	return ext4_quota_parse(&src, f->kind, l);
+}
+
+static int load_closed(struct ext4_super *es, enum quota_kind kind, struct ext4_quota_list *l)
+{
+	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
+	int err;
+
+	if (!ei)
+		return fail(-ENOMEM, "no memory for an inode");
+	ei->vfs.sb = &es->vfs;
+	ei->vfs.ino = ext4_quota_inum(&es->disk, kind);
+	err = ext4_inode_load(ei);
+	if (!err && !is_reg(&ei->vfs))
+		err = corrupt(&es->vfs.health, "inode", ei->vfs.ino, "not a quota file");
+	return err ? err : ext4_quota_load(ei, kind, l);
+}
+
+int ext4_quota(struct super_block *sb, enum quota_kind kind, struct quota_grace *grace, quota_fn emit,
+	       void *ctx)
+{
+	struct ext4_super *es = ext4_super(sb);
+	struct ext4_quota_file *f = file_of(es, kind);
+	u32 ino = ext4_quota_inum(&es->disk, kind);
+	struct ext4_quota_list l = { 0 };
+	int err;
+
+	if (!ino)
+		return no_count(kind);
+	err = f ? load_live(es, f, &l) : load_closed(es, kind, &l);
+	*grace = (struct quota_grace){ l.space_grace_sec, l.inodes_grace_sec };
+	for (u32 i = 0; i < l.count && !err; i++)
+		err = emit(ctx, &l.quota[i]);
+	if (!err && l.bad)
+		err = corrupt(&sb->health, "inode", ino, "the quota file is damaged: %s", l.bad);
+	ext4_quota_list_free(&l);
+	return err;
 }

@@ -291,33 +291,6 @@ int ext4_quota_load(struct ext4_inode *ei, enum quota_kind kind, struct ext4_quo
 	return ext4_quota_parse(&src, kind, out);
 }
 
-int ext4_quota(struct super_block *sb, enum quota_kind kind, quota_fn emit, void *ctx)
-{
-	struct ext4_super *es = ext4_super(sb);
-	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
-	u32 ino = ext4_quota_inum(&es->disk, kind);
-	struct ext4_quota_list l = { 0 };
-	int err;
-
-	if (!ino)
-		return fail(-EOPNOTSUPP, "the volume keeps no count for each %s", ext4_quota_name(kind));
-	if (!ei)
-		return fail(-ENOMEM, "no memory for an inode");
-	ei->vfs.sb = sb;
-	ei->vfs.ino = ino;
-	err = ext4_inode_load(ei);
-	if (!err && !is_reg(&ei->vfs))
-		err = corrupt(&sb->health, "inode", ino, "not a quota file");
-	if (!err)
-		err = ext4_quota_load(ei, kind, &l);
-	for (u32 i = 0; i < l.count && !err; i++)
-		err = emit(ctx, &l.quota[i]);
-	if (!err && l.bad)
-		err = corrupt(&sb->health, "inode", ino, "the quota file is damaged: %s", l.bad);
-	ext4_quota_list_free(&l);
-	return err;
-}
-
 /* ---- making ---- */
 
 struct pack {

@@ -286,7 +286,7 @@ static void load_plain(struct ext4_super *es, struct ext4_inode *ei, const struc
 	if (is_reg(inode) || ext4_has_incompat(es, EXT4_INCOMPAT_LARGEDIR))
 		size |= (u64)le32_get(raw->size_hi) << 32;
 	atomic_store_explicit(&inode->size_bytes, size, memory_order_relaxed);
-	inode->blocks_512 = ext4_inode_blocks_512(es, raw);
+	inode->blocks_512 = ei->counted_512 = ext4_inode_blocks_512(es, raw);
 	if (ext4_has_ro_compat(es, EXT4_RO_COMPAT_PROJECT) && has_field(es, raw, &raw->projid))
 		inode->project = le32_get(raw->projid);
 	load_times(es, inode, raw);
@@ -315,10 +315,14 @@ bool ext4_inode_is_fast_symlink(const struct ext4_inode *ei)
 	const struct ext4_super *es = ext4_inode_super(ei);
 	u64 xattr_512 = ei->xattr_blk ? 1ull << (es->cluster_bits + es->block_bits - 9) : 0;
 
-	if (!is_symlink(&ei->vfs) || ei->flags & (EXT4_FL_INLINE_DATA | EXT4_FL_EXTENTS) ||
+	/* One without length is about to be freed: what it has are blocks. */
+	if (!is_symlink(&ei->vfs) || ei->flags & (EXT4_FL_INLINE_DATA | EXT4_FL_EXTENTS) || !ext4_size(ei) ||
 	    ext4_size(ei) >= EXT4_IBLOCK_BYTES)
 		return false;
-	return ext4_has_incompat(es, EXT4_INCOMPAT_EA_INODE) || ei->vfs.blocks_512 <= xattr_512;
+	/* Where values are counted among the blocks the size alone tells. One on its way out has none left, but may have its block. */
+	if (ext4_has_incompat(es, EXT4_INCOMPAT_EA_INODE))
+		return ext4_size(ei) != 0;
+	return ei->vfs.blocks_512 <= xattr_512;
 }
 
 static const char *type_wrong(const struct ext4_super *es, const struct ext4_inode *ei)

@@ -223,12 +223,15 @@ static int relabel(struct blkdev *dev, const struct mount_opts *opts, const stru
 
 int ext4_relabel(struct blkdev **devs, u32 n, const struct mount_opts *opts, const struct relabel *what)
 {
+	const struct fs_claim claim = { 0 };
 	struct mount_opts claimed = *opts;
 	struct blkdev *ours = NULL;
 	int err = ext4_one_device(n);
 
 	if (!err && !opts->claimed)
-		err = ext4_claim(devs[0], &opened, &ours);
+		err = ext4_claim(devs[0], &opened, &claim, &ours);
+	if (err == -EUCLEAN)
+		err = 0;
 	claimed.claimed |= ours != NULL;
 	if (!err)
 		err = relabel(ours ? ours : devs[0], &claimed, what);

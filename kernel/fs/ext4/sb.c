@@ -7,10 +7,18 @@
 #include "ext4.h"
 
 #include "lib/crc.h"
+#include "lib/scope.h"
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define GROUPS_MAX (1u << 31)
+
+bool ext4_sb_has_spare(const struct ext4_disk_super *d)
+{
+	return le32_get(d->feature_compat) & EXT4_COMPAT_HAS_JOURNAL &&
+	       le32_get(d->journal_inum) == EXT4_INO_SPARE;
+}
 
 /* ---- is it a superblock? ---- */
 
@@ -250,11 +258,51 @@ static void grow_to(struct ext4_disk_super *copy, const struct ext4_disk_super *
 					  (le32_get(d->feature_incompat) & incompat));
 }
 
+/* While a volume is mended its journal may be another one, of which copies say nothing. */
+static void take_spare(struct ext4_disk_super *copy, const struct ext4_disk_super *d)
+{
+	if (!ext4_sb_has_spare(d))
+		return;
+	copy->journal_inum = d->journal_inum;
+	copy->feature_compat = le32_put(le32_get(copy->feature_compat) | EXT4_COMPAT_HAS_JOURNAL);
+}
+
+/* Of a volume without copies: what the superblock leads to has right checksums, the first descriptor and one of the inodes that every volume has. */
+static bool is_borne_out(struct blkdev *dev, const struct ext4_disk_super *d)
+{
+	static const u32 ino[] = { EXT4_INO_ROOT, EXT4_INO_RESIZE, EXT4_INO_JOURNAL, EXT4_FIRST_INO_REV0 };
+	scoped(freep) struct ext4_super *es = calloc(1, sizeof(*es));
+	scoped(freep) u8 *block = malloc(1u << EXT4_BLOCK_BITS_MAX);
+	struct ext4_group g;
+	u64 bytes, table;
+
+	if (!es || !block)
+		return false;
+	es->disk = *d;
+	ext4_sb_fill(es);
+	bytes = ext4_block_bytes(es);
+	if (!es->metadata_csum || ext4_super_copy_blk(es, 1) ||
+	    blkdev_read(dev, ext4_group_desc_blk(es, 0, 0) * bytes, block, bytes))
+		return false;
+	ext4_group_decode(es, block, &g);
+	if (ext4_csum_group(es, 0, block) != le16_get(((struct ext4_disk_group *)(void *)block)->checksum))
+		return false;
+	table = g.inode_table * bytes;
+	if (es->blocks <= g.inode_table || es->inodes < EXT4_FIRST_INO_REV0)
+		return false;
+	for (u32 i = 0; i < ARRAY_SIZE(ino); i++)
+		if (!blkdev_read(dev, table + (u64)(ino[i] - 1) * es->inode_bytes, block, es->inode_bytes) &&
+		    le16_get(((struct ext4_disk_inode *)(void *)block)->mode) &&
+		    ext4_inode_sum_ok(es, ino[i], (void *)block))
+			return true;
+	return false;
+}
+
 /*
  * A device with sectors of 512 bytes may have written one half of the superblock when the power went. All that changes while a volume
  * is in use is in the first half, but for the checksum and what is no news of an error (its code, and the high byte of its time): so a superblock of which only that is wrong, and which says of the volume what
- * a good copy says, is whole, as it was before that write or after it. Its checksum is set in memory; the next write mends it. A volume of one group has no copy: there it stays
- * damaged.
+ * a good copy says, is whole, as it was before that write or after it. Its checksum is set in memory; the next write mends it. Where there are no copies,
+ * on a volume of one group, less is known: there the checksum stays wrong, and the volume is read, and checked, but not written.
  */
 static bool half_written(struct blkdev *dev, struct ext4_disk_super *out)
 {
@@ -271,12 +319,13 @@ static bool half_written(struct blkdev *dev, struct ext4_disk_super *out)
 		    copy_at(dev, blk, EXT4_BLOCK_BITS_MIN + le32_get(d->log_block_size), &copy))
 			continue;
 		grow_to(&copy, d);
+		take_spare(&copy, d);
 		if (ext4_sb_same_volume(d, &copy)) {
 			*out = mended;
 			return true;
 		}
 	}
-	return false;
+	return is_borne_out(dev, d);
 }
 
 int ext4_sb_read(struct blkdev *dev, const struct mount_opts *opts, struct ext4_disk_super *out, u64 *off)

@@ -49,10 +49,7 @@ static int blocks(struct ext4_super *es, struct ext4_short *s)
 static int copies(struct ext4_super *es, struct ext4_short *s)
 {
 	(void)s;
-	mutex_lock(&es->super_lock);
-	es->copies_old = true;
-	es->copies_tid = es->journal ? jbd2_running(es->journal) : 0;
-	mutex_unlock(&es->super_lock);
+	ext4_copies_outdated(es);
 	return 0;
 }
 
@@ -204,9 +201,10 @@ static int shorten(const struct fs_type *type, struct blkdev *dev, const struct 
 int ext4_shorten(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *opts,
 		 struct shorten *what)
 {
+	const struct fs_claim claim = { 0 };
 	struct mount_opts claimed = *opts;
 	struct blkdev *ours = NULL;
-	int err = opts->claimed || what->plan_only ? 0 : ext4_claim(dev, type, &ours);
+	int err = opts->claimed || what->plan_only ? 0 : ext4_claim(dev, type, &claim, &ours);
 
 	claimed.claimed |= ours != NULL;
 	if (!err)

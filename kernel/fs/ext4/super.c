@@ -31,9 +31,12 @@ static void fill_overhead(struct ext4_super *es)
 static void notices(struct ext4_super *es, u64 super_off, u32 bad, u32 backup)
 {
 	es->from_copy = super_off != EXT4_SUPER_OFF;
+	es->half_written = es->metadata_csum && ext4_csum_super(&es->disk) != le32_get(es->disk.checksum);
 	if (super_off != EXT4_SUPER_OFF)
 		super_note(&es->vfs, "a copy of the superblock is used, the one in block %llu",
 			   (unsigned long long)(super_off >> es->block_bits));
+	if (es->half_written)
+		super_note(&es->vfs, "the superblock was written by half when it was used last");
 	if (backup)
 		super_note(&es->vfs, "%u damaged group descriptors were read from a copy", backup);
 	if (bad)
@@ -117,6 +120,7 @@ static const struct super_ops ext4_super_ops = {
 	.statfs = ext4_statfs,
 	.readahead_inodes = ext4_readahead_inodes,
 	.quota = ext4_quota,
+	.set_quota = ext4_set_quota,
 	.trim = ext4_trim,
 	.grow = ext4_grow,
 	.shutdown = ext4_shutdown,
@@ -359,7 +363,7 @@ static int open_protected(struct blkdev *dev, const struct fs_type *type, const 
 			  struct ext4_super **esp)
 {
 	struct blkdev *ours = NULL;
-	int err = opts->claimed ? 0 : ext4_mmp_take(*esp, false, &ours);
+	int err = opts->claimed ? 0 : ext4_mmp_take(*esp, NULL, &ours);
 
 	if (err) {
 		ext4_put_super(&(*esp)->vfs);
@@ -376,21 +380,24 @@ static int open_protected(struct blkdev *dev, const struct fs_type *type, const 
 	return err;
 }
 
-int ext4_claim(struct blkdev *dev, const struct fs_type *type, struct blkdev **out)
+int ext4_claim(struct blkdev *dev, const struct fs_type *type, const struct fs_claim *check,
+	       struct blkdev **out)
 {
 	const struct mount_opts opts = { .rdonly = true };
 	struct ext4_super *es;
 	int err;
 
 	*out = NULL;
-	if (open_as_it_lies(dev, dev->name, type, &opts, &es)) {
-		err_clear();
-		return 0;
-	}
-	err = ext4_mmp_take(es, true, out);
+	err = open_as_it_lies(dev, dev->name, type, &opts, &es);
+	if (err)
+		return err == -ENOMEM ? err : -EUCLEAN;
+	err = ext4_mmp_take(es, check, out);
 	ext4_put_super(&es->vfs);
+	if (err != -EUCLEAN)
+		return err;
 	/* Then there is nothing that another machine would look at. */
-	return err == -EUCLEAN ? 0 : err;
+	err_clear();
+	return 0;
 }
 
 int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
@@ -399,6 +406,7 @@ int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct
 	struct ext4_super *es = NULL;
 	struct text why = { 0 };
 	bool refused, reads;
+	u64 still;
 	int err = ext4_options_check(opts->fs_opts);
 
 	if (!err)
@@ -410,7 +418,7 @@ int ext4_super_open(struct blkdev *dev, const struct fs_type *type, const struct
 	refused = !err && !opts->rdonly && ext4_write_refused(es, &why);
 	reads = opts->rdonly || refused || dev->flags & BLKDEV_RDONLY;
 	if (!err && reads && !opts->claimed)
-		err = ext4_mmp_check(es);
+		err = ext4_mmp_check(es, &still);
 	if (err)
 		ext4_put_super(&es->vfs);
 	else if (reads)

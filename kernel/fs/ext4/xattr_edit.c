@@ -391,10 +391,8 @@ static int make(struct ext4_handle *h, struct ext4_inode *ei, const u8 *image, b
 	const struct bh_ctx ctx = { { 0 } };
 	u64 goal = ext4_group_start(es, ext4_ino_group(es, ei->vfs.ino));
 	u32 len;
-	int err = ext4_quota_check_blocks(ei, 1);
+	int err = ext4_blocks_reserve(es, goal, 1, 0, blk, &len);
 
-	if (!err)
-		err = ext4_blocks_reserve(es, goal, 1, 0, blk, &len);
 	if (err)
 		return err;
 	err = bh_get_new(es->vfs.dev, *blk, &ext4_xattr_ops, &ctx, &bh);
@@ -589,6 +587,15 @@ static int put_values(struct ext4_handle *h, struct ext4_inode *ei, const struct
 	return err && err != -EUCLEAN ? ext4_abort(h->es, err) : 0;
 }
 
+/* Each that the inode leads to is one more inode of its owner's. */
+static void count_values(struct ext4_inode *ei, const struct edit *e)
+{
+	u32 now = count_inums(&e->body) + count_inums(&e->block);
+
+	if (e->outside || e->gone_count)
+		ext4_quota_values(ei, now + e->gone_count - (e->outside != NULL), now);
+}
+
 /* The value gets its inode. */
 static int put_outside(struct ext4_handle *h, struct ext4_inode *ei, struct attr *a)
 {
@@ -602,6 +609,16 @@ static int put_outside(struct ext4_handle *h, struct ext4_inode *ei, struct attr
 	a->hash = ext4_xattr_hash(a->name, a->name_len, &hash, sizeof(hash), false);
 	ext4_inode_add_clusters(ei, ext4_value_clusters(h->es, a->len));
 	return 0;
+}
+
+/* The owner's quota has room for what comes, beside what goes. */
+static int check_quota(struct ext4_inode *ei, const struct edit *e)
+{
+	u64 clusters = !e->block_list.bh && e->block.n;
+
+	if (e->outside)
+		clusters += ext4_value_clusters(ext4_inode_super(ei), e->outside->len);
+	return ext4_quota_check(ei, clusters, e->outside != NULL);
 }
 
 /* The block's list, of which no value is to be put outside any more. */
@@ -644,7 +661,10 @@ static int apply(struct ext4_handle *h, struct ext4_inode *ei, struct edit *e)
 	}
 	if (!err && e->body.changed)
 		put_body(h, ei, e, bh, raw, body);
-	return err ? err : put_values(h, ei, e);
+	if (err)
+		return err;
+	count_values(ei, e);
+	return put_values(h, ei, e);
 }
 
 /* The volume says that it has attributes. */
@@ -682,7 +702,9 @@ int ext4_xattr_set(struct ext4_handle *h, struct ext4_inode *ei, u32 index, cons
 		err = plan(h->es, &e, &want, flags);
 	if (err)
 		return err > 0 ? 0 : err;
-	err = note_feature(h);
+	err = check_quota(ei, &e);
+	if (!err)
+		err = note_feature(h);
 	if (!err)
 		err = apply(h, ei, &e);
 	if (err)
@@ -703,6 +725,15 @@ int ext4_xattr_room(struct ext4_inode *ei, u32 index, const char *name, u32 name
 		if (compare(&e.body.a[i], &want))
 			need += entry_bytes(&e.body.a[i]) + value_bytes(&e.body.a[i]);
 	*bytes = !err && e.body.room > need ? ALIGN_DOWN(e.body.room - need, VALUE_PAD) : 0;
+	return err;
+}
+
+int ext4_xattr_values(struct ext4_inode *ei, u32 *count)
+{
+	scoped(edit_end) struct edit e = { 0 };
+	int err = has_values_outside(ext4_inode_super(ei)) ? edit_begin(ei, &e) : 0;
+
+	*count = count_inums(&e.body) + count_inums(&e.block);
 	return err;
 }
 
@@ -751,6 +782,18 @@ int ext4_xattr_shed(struct ext4_inode *ei)
 	return err;
 }
 
+/* The values in a block that others have too are not the inode's any more. */
+static void count_left(struct ext4_inode *ei, const struct ext4_xattr_list *l)
+{
+	const struct ext4_disk_xattr_entry *e = NULL;
+	u32 n = 0;
+
+	while ((e = ext4_xattr_next(l, e)))
+		n += le32_get(e->value_inum) != 0;
+	if (n)
+		ext4_quota_values(ei, n, 0);
+}
+
 int ext4_xattr_drop(struct ext4_handle *h, struct ext4_inode *ei)
 {
 	struct ext4_super *es = h->es;
@@ -761,6 +804,7 @@ int ext4_xattr_drop(struct ext4_handle *h, struct ext4_inode *ei)
 	if (!err)
 		err = ext4_xattr_block(ei, &l);
 	if (!err) {
+		count_left(ei, &l);
 		mutex_lock(&es->xattr_lock);
 		err = release(h, l.bh);
 		mutex_unlock(&es->xattr_lock);

@@ -8,7 +8,8 @@
  * Invariants
  *  1. The content of such an inode never changes. Its blocks are metadata, as the kernel has them: what is freed is revoked.
  *  2. On the orphan list it is an ordinary file, without the flag: the kernel takes an orphan with the flag for damage.
- *  3. A value that the cache knows counts at least 1: it leaves the cache in the handle that takes the last count away.
+ *  3. Its owners count it each, as an inode and its clusters; as a file without a name it is counted for the last of them alone.
+ *  4. A value that the cache knows counts at least 1: it leaves the cache in the handle that takes the last count away.
  */
 #include "ext4.h"
 
@@ -325,7 +326,8 @@ int ext4_value_get(struct ext4_handle *h, struct ext4_inode *owner, const void *
 /* ---- the end ---- */
 
 /* In memory, as a file whose last name went. */
-static int open_unnamed(struct ext4_super *es, u32 ino, struct ext4_inode **out)
+static int open_unnamed(struct ext4_super *es, const struct ext4_inode *owner, u32 ino,
+			struct ext4_inode **out)
 {
 	struct inode *inode;
 	int err = inode_new(&es->vfs, ino, &inode);
@@ -342,16 +344,19 @@ static int open_unnamed(struct ext4_super *es, u32 ino, struct ext4_inode **out)
 	cache_drop(es, (u32)inode->atime.sec, ino);
 	inode->ctime = inode_now(inode);
 	inode->nlink = 0;
+	inode->uid = owner->vfs.uid;
+	inode->gid = owner->vfs.gid;
+	inode->project = owner->vfs.project;
 	(*out)->flags &= ~EXT4_FL_EA_INODE;
 	(*out)->is_value = true;
 	es->set_ops(inode);
 	return 0;
 }
 
-static int drop(struct ext4_handle *h, u32 ino)
+static int drop(struct ext4_handle *h, const struct ext4_inode *owner, u32 ino)
 {
 	struct ext4_inode *ei;
-	int err = open_unnamed(h->es, ino, &ei);
+	int err = open_unnamed(h->es, owner, ino, &ei);
 
 	if (err)
 		return err;
@@ -373,7 +378,7 @@ int ext4_value_put(struct ext4_handle *h, struct ext4_inode *owner, u32 ino)
 	if (err)
 		return err;
 	if (is_owned(raw, owner) || refs_of(raw) == 1)
-		return drop(h, ino);
+		return drop(h, owner, ino);
 	bh_lock(bh);
 	refs_put(raw, refs_of(raw) - 1);
 	ext4_inode_slot_done(h, ino, bh, raw);

@@ -5,9 +5,9 @@ static bool is_sound(const struct ck *ck)
 {
 	const struct ext4_disk_super *d = &ck->es->disk;
 
-	return !ck->replayed && !ck->es->from_copy && le16_get(d->state) == EXT4_STATE_VALID &&
-	       !le32_get(d->error_count) && !le32_get(d->last_orphan) &&
-	       !ext4_has_incompat(ck->es, EXT4_INCOMPAT_RECOVER) &&
+	return !ck->replayed && !ck->es->from_copy && !ck->es->half_written &&
+	       le16_get(d->state) == EXT4_STATE_VALID && !le32_get(d->error_count) &&
+	       !le32_get(d->last_orphan) && !ext4_has_incompat(ck->es, EXT4_INCOMPAT_RECOVER) &&
 	       !ext4_has_ro_compat(ck->es, EXT4_RO_COMPAT_ORPHAN_PRESENT);
 }
 

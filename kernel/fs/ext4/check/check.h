@@ -171,6 +171,9 @@
 	  "keep the names and compute the checksum anew")                                                    \
 	X(DIR_HOLE, "directory-hole", "inode", LOSS, "the directory has a hole", ASK,                        \
 	  "fill it with an empty block")                                                                     \
+	X(DIR_ROOM, "directory-room", "inode", HINT,                                                         \
+	  "there is no room for copies, and the directory has blocks without names", SAFE,                   \
+	  "give these blocks back")                                                                          \
 	X(DIR_DOT, "directory-dot", "inode", WRONG, "\".\" is missing or wrong", ASK, "write it")            \
 	X(DIR_DOTDOT, "directory-dotdot", "inode", WRONG, "\"..\" is missing or wrong", SAFE, "write it")    \
 	X(NAME_BAD, "name-bad", "inode", WRONG, "a name that cannot be", ASK, "give it a name that can be")  \
@@ -302,6 +305,7 @@ struct ck {
 	/* For mending: */
 	bool rest;               /* what comes after is left to the next round */
 	bool finish_orphans;     /* after the round */
+	bool no_room;            /* for copies of blocks that are claimed twice */
 	u32 own;                 /* CK_OWN_* that are to be made in free blocks */
 	bool tables_known;       /* where they are at least: they were looked for */
 	u8 *move;                /* [groups] CK_MOVE_* that are to get free blocks; NULL: none */
@@ -486,6 +490,9 @@ void ck_own_make(struct ck *ck);
 
 /* ---- settle.c ---- */
 
+/* As it lies: the journal is not applied, nobody is looked for. */
+int ck_open_still(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount,
+		  struct ext4_super **out) __must_check;
 /*
  * What a mount does first: the journal is applied to the device, fast commits included, and orphans are finished. With `orphans` also where there is
  * nothing but these. The volume is opened by nobody. -EUCLEAN, -EIO and others: it is damaged; -EBUSY.

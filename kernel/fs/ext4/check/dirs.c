@@ -21,6 +21,7 @@ struct scan {
 	u32 i;                /* the block under way */
 	u32 nth;              /* the entry in it */
 	u32 last;             /* where its last entry begins */
+	u32 named;            /* the last block with a name, from 1 */
 	bool is_inline;
 	bool changed; /* the block */
 	bool rebuild; /* the directory is to be written anew */
@@ -284,10 +285,12 @@ static const char *check_records(struct scan *s, const void *base, u32 len, bool
 	ext4_dirent_iter(&it, base, len, ext4_block_bytes(s->ck->es));
 	for (s->nth = 0; ck_goes_on(s->ck) && (de = ext4_dirent_next(&it, &bad)); s->nth++) {
 		s->last = it.off;
-		if (dots && s->nth < 2)
+		if (dots && s->nth < 2) {
 			check_dot(s, de, it.next - it.off);
-		else if (le32_get(de->inode))
+		} else if (le32_get(de->inode)) {
+			s->named = s->i + 1;
 			check_name(s, de, it.off, it.next - it.off);
+		}
 	}
 	return bad;
 }
@@ -405,6 +408,16 @@ static void check_blocks(struct scan *s)
 				     d->count ? "not all of its blocks are there" : "it has no block");
 }
 
+/* Blocks that it does not need are wanted elsewhere: lost+found has some from the beginning. */
+static bool gives_room(struct scan *s)
+{
+	const struct ck_dir *d = s->d;
+
+	return s->ck->no_room && !s->is_inline && !s->rebuild && !s->unread && !d->partial &&
+	       !(d->flags & EXT4_FL_INDEX) && d->count > MAX(s->named, 1u) &&
+	       ck_fix(s->ck, CK_DIR_ROOM, d->ino, "%u of %u", d->count - MAX(s->named, 1u), d->count);
+}
+
 static void check_dir(struct ck *ck, struct ck_dir *d)
 {
 	struct scan s = { .ck = ck, .d = d };
@@ -418,6 +431,7 @@ static void check_dir(struct ck *ck, struct ck_dir *d)
 		s.rebuild = true;
 		ck->sum->mended++;
 	}
+	s.rebuild |= gives_room(&s);
 	/* What could not be read, or is to be found where the map is damaged, would be lost. */
 	if (s.rebuild && !d->partial && !s.unread && !ck->err && !ck_dir_rebuild(ck, d))
 		ck_not_mended(ck, CK_DIR_BLOCK, d->ino, "it cannot be written anew");

@@ -231,7 +231,7 @@ static bool is_fast_symlink(const struct ck *ck, const struct ck_inode *ci)
 
 	return S_ISLNK(ci->mode) && ci->size_bytes < EXT4_IBLOCK_BYTES &&
 	       !(ci->flags & (EXT4_FL_INLINE_DATA | EXT4_FL_EXTENTS)) &&
-	       (ext4_has_incompat(ck->es, EXT4_INCOMPAT_EA_INODE) ||
+	       ((ext4_has_incompat(ck->es, EXT4_INCOMPAT_EA_INODE) && ci->size_bytes) ||
 		ext4_inode_blocks_512(ck->es, ci->raw) <= xattr ||
 		(ci->size_bytes &&
 		 strnlen((const char *)ci->raw->block, EXT4_IBLOCK_BYTES) == ci->size_bytes));
@@ -725,6 +725,7 @@ static void check_twice(struct ck *ck, const struct ck_inode *ci, struct ck_ino 
 	check_used(ck, &own, in);
 	if (own.changed)
 		ck_inode_put(ck, &own);
+	ck->no_room |= own.no_room;
 	if (own.no_room)
 		ck_not_mended(ck, ci->askew ? CK_BLOCK_ASKEW : CK_BLOCK_TWICE, ci->ino,
 			      "there is no room for copies");

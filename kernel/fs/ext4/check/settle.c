@@ -9,8 +9,8 @@
 #include "lib/text.h"
 #include <errno.h>
 
-static int open_still(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount,
-		      struct ext4_super **out)
+int ck_open_still(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount,
+		  struct ext4_super **out)
 {
 	struct mount_opts opts = *mount;
 	int err;
@@ -55,11 +55,12 @@ int ck_mount_once(const struct fs_type *type, struct blkdev *dev, const struct m
 	struct text why = { 0 };
 	struct ext4_super *es;
 	bool refused, journal;
-	int err = open_still(type, dev, mount, &es), end;
+	u64 still;
+	int err = ck_open_still(type, dev, mount, &es), end;
 
 	if (err)
 		return err;
-	err = mount->claimed ? 0 : ext4_mmp_check(es);
+	err = mount->claimed ? 0 : ext4_mmp_check(es, &still);
 	if (err) {
 		(void)!vfs_unmount(&es->vfs);
 		return err;
@@ -90,7 +91,7 @@ static int still_open(struct still *s, const struct fs_type *type, struct blkdev
 	*s = (struct still){ .ck = { .dev = dev } };
 	s->ck.opts = &s->opts;
 	s->ck.sum = &s->sum;
-	return open_still(type, dev, mount, &s->ck.es);
+	return ck_open_still(type, dev, mount, &s->ck.es);
 }
 
 static int still_close(struct still *s, struct blkdev *dev)
@@ -226,7 +227,7 @@ int ext4_write_mended(const struct fs_type *type, struct blkdev *dev, struct blk
 	*done = false;
 	if (err)
 		goto out;
-	err = open_still(type, overlay, mount, &mended);
+	err = ck_open_still(type, overlay, mount, &mended);
 	serves = !err && ck_super_sum_ok(&s.ck) && log_serves(s.ck.es, mended, overlay);
 	if (!err)
 		err = vfs_unmount(&mended->vfs);

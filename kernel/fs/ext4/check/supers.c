@@ -96,6 +96,26 @@ static int count_inodes(struct ck *ck, struct blkdev *dev, const struct mount_op
 	return err ? err : blkdev_write(dev, EXT4_SUPER_OFF, &d, sizeof(d), 0);
 }
 
+/* Another machine that has the volume. Where that cannot be told, opening it will say why. */
+static int look_for_others(struct ck *ck, const struct fs_type *type, struct blkdev *dev,
+			   struct mount_opts *mount)
+{
+	struct ext4_disk_super d;
+	struct ext4_super *es;
+	u64 off;
+	int err, end;
+
+	if (mount->claimed || ext4_sb_read(dev, mount, &d, &off) ||
+	    !(le32_get(d.feature_incompat) & EXT4_INCOMPAT_MMP) || ck_open_still(type, dev, mount, &es)) {
+		err_clear();
+		return 0;
+	}
+	err = ext4_mmp_check(es, &ck->sum->still);
+	mount->claimed = !err;
+	end = vfs_unmount(&es->vfs);
+	return err ? err : end;
+}
+
 static int open_with(struct ck *ck, const struct fs_type *type, struct blkdev *dev,
 		     const struct mount_opts *mount)
 {
@@ -110,7 +130,9 @@ static int open_with(struct ck *ck, const struct fs_type *type, struct blkdev *d
 	if (ck_mends(ck)) {
 		err = open_mended(ck, type, dev, &opts, why, room);
 	} else {
-		err = ext4_super_open(dev, type, &opts, &ck->es);
+		err = look_for_others(ck, type, dev, &opts);
+		if (!err)
+			err = ext4_super_open(dev, type, &opts, &ck->es);
 		if (is_damage(err)) {
 			snprintf(why, room, "%s", err_text());
 			opts.norecovery = true;
