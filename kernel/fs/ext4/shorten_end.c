@@ -332,24 +332,22 @@ static int write_plain(struct ext4_super *es, struct blkdev *overlay, struct ext
 	return err ? err : put_super(es->vfs.dev, &d);
 }
 
+/* The mark stays until copies say the same as the superblock: of one that was written by half they are what tells that it is right. */
 static int write_end(struct ext4_super *es, struct blkdev *overlay)
 {
-	struct ext4_disk_super clean, first;
-	int err = blkdev_read(overlay, EXT4_SUPER_OFF, &clean, sizeof(clean));
+	struct ext4_disk_super d;
+	int err = blkdev_read(overlay, EXT4_SUPER_OFF, &d, sizeof(d));
 
 	if (err)
 		return err;
-	first = clean;
-	if (ext4_journal_is_here(es)) {
-		first.feature_incompat = le32_put(le32_get(first.feature_incompat) | EXT4_INCOMPAT_RECOVER);
-		seal(&first);
-		err = blkdev_write(overlay, EXT4_SUPER_OFF, &first, sizeof(first), 0);
-		if (!err)
-			err = ext4_write_overlay(es, overlay, ~0ull, NULL, &first);
-	} else {
-		err = write_plain(es, overlay, first);
+	if (!ext4_journal_is_here(es)) {
+		err = write_plain(es, overlay, d);
+		return err ? err : put_super(es->vfs.dev, &d);
 	}
-	return err ? err : put_super(es->vfs.dev, &clean);
+	d.feature_incompat = le32_put(le32_get(d.feature_incompat) | EXT4_INCOMPAT_RECOVER);
+	seal(&d);
+	err = blkdev_write(overlay, EXT4_SUPER_OFF, &d, sizeof(d), 0);
+	return err ? err : ext4_write_overlay(es, overlay, ~0ull, NULL, &d);
 }
 
 int ext4_short_end(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *opts,
