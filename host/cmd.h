@@ -62,6 +62,7 @@ int cmd_getfattr(int argc, char **argv);
 int cmd_label(int argc, char **argv);
 int cmd_uuid(int argc, char **argv);
 int cmd_resize(int argc, char **argv);
+int cmd_defrag(int argc, char **argv);
 int cmd_mkfs(int argc, char **argv);
 int cmd_fsck(int argc, char **argv);
 int cmd_undo(int argc, char **argv);

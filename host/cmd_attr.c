@@ -9,8 +9,6 @@
 #include "mode.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,31 +110,6 @@ static void chown_one(struct edit *e, const char *path)
 		edit_failed(e, err, path);
 }
 
-/* A number; or a name that this machine knows, of a user whose group comes along, or of a group. False: neither. */
-static bool id_of(const char *s, bool group, u32 *id, u32 *login_group)
-{
-	const struct passwd *pw;
-	const struct group *gr;
-	u64 v;
-
-	if (number_parse(s, UINT32_MAX - 1, &v)) {
-		*id = (u32)v;
-		return true;
-	}
-	if (group) {
-		gr = getgrnam(s);
-		if (gr)
-			*id = gr->gr_gid;
-		return gr;
-	}
-	pw = getpwnam(s);
-	if (pw) {
-		*id = pw->pw_uid;
-		*login_group = pw->pw_gid;
-	}
-	return pw;
-}
-
 /* USER, USER:GROUP, :GROUP, or USER: (with his own group). 0, or the exit code. */
 static int owner_words(char *s, struct iattr *attr)
 {
@@ -145,13 +118,13 @@ static int owner_words(char *s, struct iattr *attr)
 
 	if (colon)
 		*colon++ = 0;
-	if (*s && !id_of(s, false, &attr->uid, &login))
+	if (*s && !tool_id(s, false, &attr->uid, &login))
 		return cli_usage("there is no user \"%s\" on this machine: a number is taken as it is", s);
 	attr->valid = *s ? ATTR_UID : 0;
 	if (!colon || (!*colon && !*s))
 		return 0;
 	attr->gid = login;
-	if (*colon && !id_of(colon, true, &attr->gid, &login))
+	if (*colon && !tool_id(colon, true, &attr->gid, &login))
 		return cli_usage("there is no group \"%s\" on this machine: a number is taken as it is",
 				 colon);
 	if (attr->gid == UINT32_MAX)

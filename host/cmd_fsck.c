@@ -26,6 +26,7 @@
 #define BAR_WIDTH 30u
 
 #define OPT_CLEAR_LOG 256
+#define OPT_JOURNAL   257
 
 struct fsck {
 	struct tool_opts tool;
@@ -35,6 +36,7 @@ struct fsck {
 	u64 mended;
 	struct seen refused; /* answered with no: a later round finds them again */
 	const char *undo_file;
+	const char *journal; /* where it lies, when not on the volume */
 	bool dry_run;
 	const struct source *src;
 	const char *source; /* the volume's name */
@@ -345,22 +347,39 @@ static int check(struct fsck *f, struct volume *v, const struct fs_type *type)
 	return f->quiet ? 0 : summary_text(f);
 }
 
+/* The volume, and its journal if that lies elsewhere, opened and checked. */
+static int run_on(struct fsck *f, const char *operand)
+{
+	bool write = f->mends != MEND_NOTHING && !f->dry_run;
+	const struct source_opts jo = { .write = write, .must_write = write };
+	struct source journal = { .fd = -1 };
+	const struct fs_type *type;
+	struct volume v;
+	int err = volume_source(&f->tool, operand, write, &v);
+
+	if (err)
+		return err;
+	if (f->journal)
+		err = source_open(f->journal, &jo, &journal);
+	if (!err) {
+		f->tool.mount.journal = journal.dev;
+		err = source_probe(&v.src, &f->tool.mount, &type);
+		if (!err)
+			err = check(f, &v, type);
+	}
+	source_close(&journal);
+	volume_close(&v);
+	return err;
+}
+
 static int run(struct fsck *f, const char *operand)
 {
 	const struct sigaction act = { .sa_handler = on_signal };
-	const struct fs_type *type;
-	struct volume v;
 	int err;
 
 	sigaction(SIGINT, &act, NULL);
 	sigaction(SIGTERM, &act, NULL);
-	err = volume_source(&f->tool, operand, f->mends != MEND_NOTHING && !f->dry_run, &v);
-	if (!err) {
-		err = source_probe(&v.src, &f->tool.mount, &type);
-		if (!err)
-			err = check(f, &v, type);
-		volume_close(&v);
-	}
+	err = run_on(f, operand);
 	seen_free(&f->refused);
 	if (err == -ECANCELED)
 		return FSCK_CANCELLED;
@@ -387,6 +406,9 @@ static int option(struct fsck *f, int opt, char **argv)
 		return 0;
 	case 'd':
 		f->check.data = true;
+		return 0;
+	case OPT_JOURNAL:
+		f->journal = optarg;
 		return 0;
 	case OPT_CLEAR_LOG:
 		f->check.clear_log = true;
@@ -447,6 +469,10 @@ static int mending_options(struct fsck *f)
 		cli_usage(
 			"%s",
 			"--fix asks before each repair and needs a terminal for it: -y answers all with yes");
+	else if (f->journal && f->undo_file)
+		cli_usage("%s",
+			  "--undo keeps what was on the volume, not what was on the device of its journal: "
+			  "leave one of the two away, and copy both before");
 	else if (f->dry_run && f->undo_file)
 		cli_usage("%s", "--dry-run writes nothing that could be undone");
 	else {
@@ -466,6 +492,7 @@ int cmd_fsck(int argc, char **argv)
 						 { "force", no_argument, NULL, 'f' },
 						 { "check-data", no_argument, NULL, 'd' },
 						 { "clear-log", no_argument, NULL, OPT_CLEAR_LOG },
+						 { "journal", required_argument, NULL, OPT_JOURNAL },
 						 { "quiet", no_argument, NULL, 'q' },
 						 { "fix", no_argument, NULL, 'x' },
 						 { "yes", no_argument, NULL, 'y' },

@@ -30,8 +30,8 @@ static const struct command commands[] = {
 	  "show one object as it lies on the disk", cmd_dump },
 	{ "subvolume", "list [--json] [-p N] [--device DEV …] IMAGE",
 	  "list the subvolumes and snapshots of a btrfs volume", cmd_subvolume },
-	{ "quota", "[--user] [--group] [--project] [--json] [-p N] IMAGE",
-	  "show what users, groups and projects use, and may use", cmd_quota },
+	{ "quota", "[--user] [--group] [--project] [--json] [--set KIND[:WHO] LIMITS …] [-p N] IMAGE|DIR",
+	  "show what users, groups and projects use, and may use; set limits", cmd_quota },
 	{ "cp", "[-a] [-L] [-x] " COPY_ARGS " SOURCE … DEST   (either is IMAGE[#pN]:/PATH)",
 	  "copy files and trees into a volume, out of one, or from one to another", cmd_cp },
 	{ "unpack",
@@ -58,12 +58,15 @@ static const struct command commands[] = {
 	{ "uuid", "[--json] [-p N] IMAGE [NEW|random]", "show or change a volume's UUID", cmd_uuid },
 	{ "resize", "[--json] [-n] [--minimum] [-p N] IMAGE|DIR [SIZE]",
 	  "make a volume longer, mounted or not, or shorter", cmd_resize },
+	{ "defrag", "[-c] [-v] [--json] [-p N] IMAGE[:/PATH] …|DIR [FILE …]",
+	  "put files that lie in many pieces into fewer, mounted or not", cmd_defrag },
 	{ "mkfs",
 	  "[--force] [--dry-run] [--json] [-L LABEL] [-O FEATURES] [OPTION …] [--from DIR|TAR|OCI "
 	  "[--shrink]] TYPE IMAGE [SIZE]",
 	  "make a new volume, empty or with content", cmd_mkfs },
 	{ "fsck",
-	  "[-n | -p | -y | --fix] [-f] [-D] [--clear-log] [-b SB [-B SIZE]] [--undo FILE] [--dry-run] "
+	  "[-n | -p | -y | --fix] [-f] [-D] [--clear-log] [--journal DEV] [-b SB [-B SIZE]] [--undo FILE] "
+	  "[--dry-run] "
 	  "[--check-data] "
 	  "[--json] [--quiet] [-p N] "
 	  "[--device DEV …] IMAGE",

@@ -1,12 +1,14 @@
 /*
  * Mending. Interface: mend.h.
  *
- *   look ─► settle ─► overlay ─► round, round, … ─► look again ─► write out
+ *   look ─► settle ─► base ─► overlay ─► round, round, … ─► look again ─► write out
  *
  * A round (fs_type.check with check_opts.mend) mends what it finds and may leave what the next one finds. All of it happens in overlays in
- * memory, so that nothing is written before the result was looked at as a whole. Then it goes to the devices by way of the volume's own log, as
- * one transaction, where there is a log that can take it; else unit by unit. The first superblock comes last: until then it says, since settle,
- * that the volume has to be checked. Where the overlays would take too much memory they are written out in between, for the same reason without harm.
+ * memory, so that nothing is written before the result was looked at as a whole. Then it goes to the devices by way of a log, as one transaction
+ * (fs_type.write_mended), where one can take it; else unit by unit. What the log itself needs is mended and written before, unit by unit. Where the
+ * overlays would take too much memory they are written out in between, by way of the log as well.
+ *
+ * Unit by unit the first superblock comes last: until then it says, since settle, that the volume has to be checked.
  *
  * With an undo file the old content of a unit is in it, durably, before the unit is written to. What settle is going to write is known from trying
  * it on an overlay.
@@ -22,7 +24,7 @@
 #define ROUNDS_MAX 20u
 #define OUT_BYTES  (1u << 20) /* written at once */
 /* What the overlays may hold before they are written out in between, if the caller does not say what the cache may. */
-#define OVERLAY_BYTES     (256ull << 20)
+#define OVERLAY_BYTES     (128ull << 20)
 #define OVERLAY_MIN_BYTES (256ull << 10)
 
 struct job {
@@ -31,6 +33,7 @@ struct job {
 	struct blkdev **devs, **snap; /* of the volume, and what lies over them */
 	u32 n;
 	const struct mount_opts *mount;
+	struct blkdev *journal; /* over the device that a journal has to itself; NULL: none has */
 	struct undo *undo;
 	u64 limit_units;
 	bool full;  /* the overlays hold as much as they may: the rest waits for the next round */
@@ -39,17 +42,21 @@ struct job {
 
 /* ---- overlays ---- */
 
-static void overlays_put(const struct job *j, struct blkdev **snap)
+static void overlays_put(struct job *j, struct blkdev **snap)
 {
+	if (snap == j->snap) {
+		blkdev_put(j->journal);
+		j->journal = NULL;
+	}
 	for (u32 i = 0; i < j->n; i++) {
 		blkdev_put(snap[i]);
 		snap[i] = NULL;
 	}
 }
 
-static int overlays_new(const struct job *j, struct blkdev **snap)
+static int overlays_new(struct job *j, struct blkdev **snap)
 {
-	int err = 0;
+	int err = snap == j->snap && j->mount->journal ? dev_snap_new(j->mount->journal, &j->journal) : 0;
 
 	for (u32 i = 0; i < j->n && !err; i++)
 		err = dev_snap_new(j->devs[i], &snap[i]);
@@ -88,16 +95,26 @@ static void progress(void *ctx, u32 pass, u32 passes, const char *name, u64 done
 		o->progress(o->ctx, pass, passes, name, done, all);
 }
 
-/* All but the unit at `super`. */
-static int write_units(struct job *j, u32 i, u64 super, u8 *buf)
+/* What of the device the first superblock takes, in sectors. */
+static void super_range(const struct job *j, u32 i, u64 *at, u64 *end)
+{
+	u64 sector = j->devs[i]->sector_bytes;
+
+	*at = ALIGN_DOWN(j->type->super_bytes, sector);
+	*end = MIN(ALIGN_UP(j->type->super_bytes + j->type->super_len_bytes, sector), j->devs[i]->size_bytes);
+}
+
+/* All but the first superblock. */
+static int write_units(struct job *j, u32 i, u8 *buf)
 {
 	struct blkdev *snap = j->snap[i], *dev = j->devs[i];
-	u64 at = 0, len;
+	u64 at = 0, len, super, end;
 	int err = 0;
 
+	super_range(j, i, &super, &end);
 	for (u64 from = 0; !err && next_run(snap, from, &at, &len); from = at + len) {
 		u64 before = super >= at && super < at + len ? super - at : len;
-		u64 behind = MIN(before + DEV_SNAP_UNIT_BYTES, len);
+		u64 behind = MIN(before + (end - super), len);
 
 		err = write_range(snap, dev, at, before, buf);
 		if (!err)
@@ -107,11 +124,14 @@ static int write_units(struct job *j, u32 i, u64 super, u8 *buf)
 	return err;
 }
 
-static int write_super(struct blkdev *snap, struct blkdev *dev, u64 super, u8 *buf)
+static int write_super(struct job *j, u32 i, u8 *buf)
 {
-	if (dev_snap_next(snap, super) != super)
-		return 0;
-	return write_range(snap, dev, super, MIN((u64)DEV_SNAP_UNIT_BYTES, dev->size_bytes - super), buf);
+	struct blkdev *snap = j->snap[i];
+	u64 at, end, unit;
+
+	super_range(j, i, &at, &end);
+	unit = ALIGN_DOWN(at, (u64)DEV_SNAP_UNIT_BYTES);
+	return dev_snap_next(snap, unit) == unit ? write_range(snap, j->devs[i], at, end - at, buf) : 0;
 }
 
 static int flush_all(const struct job *j)
@@ -124,13 +144,13 @@ static int flush_all(const struct job *j)
 }
 
 /* What the log is going to be written for it, too, is known from trying it on overlays that are thrown away. */
-static int save_for_writing(struct job *j)
+static int save_for_writing(struct job *j, bool by_log)
 {
 	struct blkdev **trial = calloc(j->n, sizeof(*trial));
 	bool logged;
 	int err = trial ? undo_save(j->undo, j->snap, j->devs, j->n) : fail(-ENOMEM, "no memory for mending");
 
-	if (!err && j->type->write_mended) {
+	if (!err && by_log) {
 		err = overlays_new(j, trial);
 		if (!err)
 			err = j->type->write_mended(trial, j->snap, j->n, j->mount, &logged);
@@ -142,28 +162,53 @@ static int save_for_writing(struct job *j)
 	return err;
 }
 
-static int write_out(struct job *j)
+static int write_all_units(struct job *j)
 {
-	u64 super = ALIGN_DOWN(j->type->super_bytes, (u64)DEV_SNAP_UNIT_BYTES);
 	u8 *buf = os_alloc_aligned(4096, OUT_BYTES);
-	bool logged = false;
 	int err = buf ? 0 : fail(-ENOMEM, "no memory for mending");
 
-	if (!err && j->undo)
-		err = save_for_writing(j);
-	j->wrote |= !err;
-	if (!err && j->type->write_mended)
-		err = j->type->write_mended(j->devs, j->snap, j->n, j->mount, &logged);
-	for (u32 i = 0; i < j->n && !err && !logged; i++)
-		err = write_units(j, i, super, buf);
+	for (u32 i = 0; i < j->n && !err; i++)
+		err = write_units(j, i, buf);
 	if (!err)
 		err = flush_all(j);
 	for (u32 i = 0; i < j->n && !err; i++)
-		err = write_super(j->snap[i], j->devs[i], super, buf);
+		err = write_super(j, i, buf);
 	if (!err)
 		err = flush_all(j);
 	free(buf);
 	return err;
+}
+
+/* What rounds wrote to a journal on a device of its own: after the volume, whose log it may have been. */
+static int write_journal(struct job *j)
+{
+	u8 *buf = j->journal ? os_alloc_aligned(4096, OUT_BYTES) : NULL;
+	u64 at = 0, len;
+	int err = !j->journal || buf ? 0 : fail(-ENOMEM, "no memory for mending");
+
+	for (u64 from = 0; buf && !err && next_run(j->journal, from, &at, &len); from = at + len)
+		err = write_range(j->journal, j->mount->journal, at, len, buf);
+	if (buf && !err)
+		err = blkdev_flush(j->mount->journal);
+	free(buf);
+	return err;
+}
+
+/* by_log: if one can take it. */
+static int write_out(struct job *j, bool by_log)
+{
+	bool logged = false;
+	int err = 0;
+
+	by_log &= j->type->write_mended != NULL;
+	if (j->undo)
+		err = save_for_writing(j, by_log);
+	j->wrote |= !err;
+	if (!err && by_log)
+		err = j->type->write_mended(j->devs, j->snap, j->n, j->mount, &logged);
+	if (!err && !logged)
+		err = write_all_units(j);
+	return err ? err : write_journal(j);
 }
 
 /* ---- rounds ---- */
@@ -195,28 +240,64 @@ static u64 rounds_max(const struct job *j)
 	return ROUNDS_MAX + units / j->limit_units;
 }
 
-static int rounds(struct job *j)
+/* A look at what the overlays show. */
+static int check_shown(const struct job *j, const struct check_opts *opts, struct check_summary *sum)
+{
+	struct mount_opts mount = *j->mount;
+
+	mount.journal = j->journal;
+	return j->type->check(j->snap, j->n, &mount, opts, sum);
+}
+
+/* What `m` asks for, as a round of mending has it. */
+static struct check_opts round_opts(struct job *j)
 {
 	struct check_opts opts = *j->m->check;
-	struct check_summary sum = { .mended = 1 };
-	int err = 0;
 
 	opts.force = true;
 	opts.found = NULL;
 	opts.mend = mend_one;
 	opts.progress = progress;
 	opts.ctx = j;
+	return opts;
+}
+
+/* What a log needs is mended and on the devices. */
+static int base_rounds(struct job *j)
+{
+	struct check_opts opts = round_opts(j);
+	struct check_summary sum = { .mended = 1 };
+	u64 mended = j->m->mended;
+	int err = 0;
+
+	opts.base = true;
+	opts.rebuild_dirs = false;
+	for (u32 round = 0; !err && sum.mended && round < ROUNDS_MAX; round++)
+		err = check_shown(j, &opts, &sum);
+	if (err || j->m->mended == mended)
+		return err;
+	err = write_out(j, false);
+	overlays_put(j, j->snap);
+	return err ? err : overlays_new(j, j->snap);
+}
+
+static int rounds(struct job *j)
+{
+	struct check_opts opts = round_opts(j);
+	struct check_summary sum = { .mended = 1 };
+	int err = 0;
+
 	for (u64 round = 0; !err && (sum.mended || j->full) && round < rounds_max(j); round++) {
 		opts.rebuild_dirs &= !round;
 		if (j->full) {
-			err = write_out(j);
+			err = write_out(j, true);
 			overlays_put(j, j->snap);
 			j->full = false;
 			if (!err)
 				err = overlays_new(j, j->snap);
 		}
 		if (!err)
-			err = j->type->check(j->snap, j->n, j->mount, &opts, &sum);
+			err = check_shown(j, &opts, &sum);
 	}
 	if (err)
 		return err;
@@ -224,7 +305,7 @@ static int rounds(struct job *j)
 	opts.force = true;
 	opts.rebuild_dirs = false;
 	opts.mend = NULL;
-	return j->type->check(j->snap, j->n, j->mount, &opts, &j->m->after);
+	return check_shown(j, &opts, &j->m->after);
 }
 
 /* ---- the volume, before rounds ---- */
@@ -257,8 +338,12 @@ static int settle(struct job *j)
 	}
 	if (!err)
 		err = overlays_new(j, j->snap);
-	if (!err && j->m->dry_run)
-		err = j->type->settle(j->snap, j->n, j->mount);
+	if (!err && j->m->dry_run) {
+		struct mount_opts mount = *j->mount;
+
+		mount.journal = j->journal;
+		err = j->type->settle(j->snap, j->n, &mount);
+	}
 	return err;
 }
 
@@ -266,10 +351,12 @@ static int work(struct job *j)
 {
 	int err = settle(j);
 
+	if (!err && j->type->write_mended && !j->m->dry_run)
+		err = base_rounds(j);
 	if (!err)
 		err = rounds(j);
 	if (!err && !j->m->dry_run)
-		err = write_out(j);
+		err = write_out(j, true);
 	overlays_put(j, j->snap);
 	return err;
 }

@@ -3,8 +3,11 @@
 
 #include "cmd.h"
 #include "lib/scope.h"
+#include "number.h"
 #include <dirent.h>
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -381,4 +384,28 @@ int put_doc(const struct doc *d, bool json)
 	err = doc_oom(d) ? fail(-ENOMEM, "no memory for the output") : put_text(&t);
 	text_free(&t);
 	return err;
+}
+
+bool tool_id(const char *s, bool group, u32 *id, u32 *login_group)
+{
+	const struct passwd *pw;
+	const struct group *gr;
+	u64 v;
+
+	if (number_parse(s, UINT32_MAX - 1, &v)) {
+		*id = (u32)v;
+		return true;
+	}
+	if (group) {
+		gr = getgrnam(s);
+		if (gr)
+			*id = gr->gr_gid;
+		return gr;
+	}
+	pw = getpwnam(s);
+	if (pw) {
+		*id = pw->pw_uid;
+		*login_group = pw->pw_gid;
+	}
+	return pw;
 }

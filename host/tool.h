@@ -37,6 +37,9 @@ void tool_init(struct tool_opts *o);
 /* Takes what getopt_long returned. 0, or after cli_usage the exit code. */
 int tool_option(struct tool_opts *o, int opt, char **argv) __must_check;
 
+/* A number; or a name that this machine knows, of a user whose group comes along, or of a group. False: neither. */
+bool tool_id(const char *s, bool group, u32 *id, u32 *login_group) __must_check;
+
 /* What they say, to werunos.h. */
 struct werunos_open_options tool_open_options(const struct tool_opts *o, bool write);
 

@@ -4,8 +4,8 @@
   pairs.py list [--rows N]                       one line each: name, choices
   pairs.py run [--rows N] [--only ROW,...] [--ops N] [--states N] [--seed N] BUILD_DIR
 
-run does with each: random operations beside the kernel's own volume of that kind, a crash sample, a full disk; after each e2fsck, our
-fsck and (where it can) the kernel look at the volume. One line for each in TAP. The same rows come every time.
+run does with each: random operations beside the kernel's own volume of that kind, a crash sample, two of its teeth, a full disk; after
+each e2fsck, our fsck and (where it can) the kernel look at the volume. One line for each in TAP. The same rows come every time.
 """
 import argparse, itertools, os, random, re, subprocess, sys
 
@@ -144,9 +144,8 @@ def name(i, c):
     return 'pairs/%02d: %s' % (i, ' '.join('%s' % v if k == 'block' else '%s=%s' % (k, v) for k, v in c.items() if v not in ('no', 'none')))
 
 
-def words(c, more=()):
+def words(c):
     opts, ext, tune = mke2fs(c)
-    ext = [*ext, *more]
     return ' '.join(opts + (['-E', ','.join(ext)] if ext else [])) + (' --then tune2fs -o %s IMAGE' % tune if tune else '') + \
         (' --then %s/tools/casefolded.sh IMAGE' % TOP if c['fold'] == 'yes' else '')
 
@@ -171,10 +170,10 @@ def judge(what, cmd, seconds=1800, env=None):
     return good
 
 
-def crash(a, i, c, *words):
+def crash(a, i, c, *words, program='crash'):
     opts, ext, tune = mke2fs(c)
     unit = BYTES[c['block']] * (1 if c['cluster'] == 'none' else int(c['cluster'][1:]))
-    cmd = [a.build + '/tests/crash/crash', '--mke2fs', ' '.join(opts), '--mib', str(max(24, unit >> 10)), '--seed', str(a.seed + i)]
+    cmd = [a.build + '/tests/crash/' + program, '--mke2fs', ' '.join(opts), '--mib', str(max(24, unit >> 10)), '--seed', str(a.seed + i)]
     # Of several groups, so that there is a copy of the superblock for when it is torn.
     group = 256 if c['cluster'] != 'none' else (8 << 20) // BYTES[c['block']]
     cmd[2] += ' -g %d' % group
@@ -192,19 +191,22 @@ def test(a, i, c):
     with_ = TOP + '/with.sh'
     image, small = 'image:' + words(c), 'image:-S %s %s' % ('48M' if BYTES[c['block']] > PAGE else '16M', words(c))
     target = ('fold:' if c['fold'] == 'yes' else '') + 'vfs:ext4:@image'
-    n, good = name(i, c), True
+    n, good, env = name(i, c), True, {'FSCK': a.build + '/werunos'}
     # The kernel's SEEK_DATA passes over what waits for a place in maps of pointers.
-    beside = words(kernels(c), ['mount_opts=nodelalloc'] if c['map'] == 'pointers' else [])
+    beside = words(kernels(c)) + (' --then tune2fs -E mount_opts=nodelalloc IMAGE' if c['map'] == 'pointers' else '')
     good &= judge(n + ': as the kernel', [with_, image, with_, 'ext4:' + beside, tool('model/model'), '--oracle', 'dir:@ext4', '--target',
                                          target, '--seed', str(a.seed + i), '--ops', '2500', '--runs', str(max(1, a.ops // 2500)),
-                                         '--values', '65536' if c['values'] == 'ea_inode' else '0'])
+                                         '--values', '65536' if c['values'] == 'ea_inode' else '0'], env=env)
     if c['journal'] != 'none':
         # Of a volume with mmp others wait for the machine that is gone: they see a few states.
         others = 0 if c['mmp'] == 'yes' else max(1, a.states // 4)
         good &= judge(n + ': the power goes', crash(a, i, c, '--states', str(a.states), '--others', str(others)))
+        tooth = ['--others', '0', '--states', '100', '--expect-failure']
+        good &= judge(n + ': the power goes, without flushes', crash(a, i, c, '--work', 'mixed', '--no-flush', *tooth))
+        good &= judge(n + ': the power goes, without orphans', crash(a, i, c, '--work', 'orphans', *tooth, program='crash_teeth'), env={'CRASH_TOOTH': 'orphan'})
         if c['mmp'] == 'yes':
             good &= judge(n + ': the power goes, as others see it', crash(a, i, c, '--work', 'mixed', '--states', '2', '--others', '1'))
-    good &= judge(n + ': full', [with_, small, tool('tools/stress'), target, str(a.seed + i), '8', '2000', 'full'])
+    good &= judge(n + ': full', [with_, small, tool('tools/stress'), target, str(a.seed + i), '8', '2000', 'full'], env=env)
     return good
 
 

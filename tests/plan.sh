@@ -122,12 +122,16 @@ plan_fsck() {
 	# A share of so few images is met or missed by the draw: a fresh one is for the large runs, which say something of all of them.
 	local corpus=tests/image/fsck_corpus.py seed=${SEED:-1} fresh=${SEED:-$((EPOCHSECONDS % 1000000))}
 	job image/fsck_fixtures 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_fixtures.py -k "mended or there"
-	job image/fsck_power 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_mend.py -k power
+	job image/fsck_power 400 "$py" tests/image/fsck_power.py --each 1 --states 15 --undo "$B/tests/crash/crash"
+	job image/fsck_power/without-flush 100 "$py" tests/image/fsck_power.py --base 1k --seed 3 --each 1 --states 60 --without-flush "$B/tests/crash/crash"
 	job image/fsck_corpus 400 "$py" "$corpus" --seed "$seed" --images 40 --least 92 "$B/werunos"
 	job image/fsck_find 300 "$py" "$corpus" --seed "$seed" --images 90 --fsck find --least 95 "$B/werunos"
 	job asan/fsck_corpus 300 "$py" "$corpus" --seed "$seed" --images 15 --least 80 build/asan/werunos
 	[ "$1" = long ] || return 0
 	job image/fsck_mend 900 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_mend.py tests/image/test_fsck_fixtures.py
+	job image/fsck_power_all 3600 "$py" tests/image/fsck_power.py --each 11 --states 30 "$B/tests/crash/crash"
+	job image/fsck_power_undo 1800 "$py" tests/image/fsck_power.py --seed "$fresh" --each 3 --states 20 --undo "$B/tests/crash/crash"
+	job asan/fsck_power 1800 "$py" tests/image/fsck_power.py --seed "$fresh" --each 1 --states 10 --undo build/asan/tests/crash/crash
 	job image/fsck_corpus_all 3600 "$py" "$corpus" --seed "$fresh" --images 2000 --least 99 "$B/werunos"
 	job image/fsck_find_all 1800 "$py" "$corpus" --seed "$fresh" --images 4000 --fsck find --least 98 "$B/werunos"
 	job asan/fsck_corpus_all 3600 "$py" "$corpus" --seed "$fresh" --images 300 --least 98 build/asan/werunos
@@ -167,6 +171,8 @@ plan_crash() {
 		--states 100 --others 0 --expect-failure
 	# Other judges wait for the machine that is gone, e2fsck for its own restart.
 	[ "$1" = long ] && job crash/mmp 600 "$crash" --volume mmp --seed "$fresh" --states "$states" --others 0
+	job crash/defrag/without-gate 150 env CRASH_TOOTH=gate "$B/tests/crash/crash_teeth" --volume 1k --work defrag \
+		--states 1000 --others 0 --expect-failure
 	job crash/data/without-revoke 150 env CRASH_TOOTH=revoke "$B/tests/crash/crash_teeth" --volume some-data-journal --work mixed \
 		--states 1000 --others 0 --expect-failure
 	job crash/without-flush 150 "$crash" --volume 1k --work mixed --states 100 --no-flush --expect-failure

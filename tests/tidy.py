@@ -46,7 +46,7 @@ HEADERS = {
     r"<archive": r"host/import/archive_lib\.h",
     r"<isa-l": r"kernel/lib/crc\.c|kernel/fs/btrfs/raid56\.c",
 }
-PUBLIC = re.compile(r"lib/\w+\.h|(block/block|jbd2/jbd2|vfs/vfs)\.h")
+PUBLIC = re.compile(r"lib/\w+\.h|(block/block|jbd2/jbd2|vfs/vfs|vfs/acl)\.h")
 BANNED = re.compile(r"\b(FIXME|TODO|XXX|HACK|ERR_PTR|packed)\b")
 HOST_INT = re.compile(r"^\s+(?:const\s+)?(?:unsigned|signed|char|short|int|long|[us](?:16|32|64)|u?int\d*_t|size_t)\b")
 FILE_MAX, FUNCTION_MAX = 900, 70

@@ -8,7 +8,7 @@
 #   dir                     a plain directory of /dev/shm, for those who are not root
 #   image[:MKE2FS OPTIONS]  an ext4 image, 512 MiB unless -S SIZE comes first; @image stands for its path. Afterwards e2fsck -fn
 #                           must find nothing, and (root) the kernel must mount it, unless its blocks are longer than a page, or it
-#                           folds case and the kernel does not
+#                           folds case and the kernel does not. FSCK: our program, whose fsck must find nothing either
 #   werunos:SOURCE          `werunos mount SOURCE` in the foreground; its exit code counts too. MOUNT: its -o
 #
 # What cannot be had here is reported as one skipped test. The command's exit code is returned.
@@ -120,6 +120,9 @@ if [ -n "$server" ]; then
 fi
 if [ "$kind" = image ]; then
 	e2fsck -fn "$at" >"$work/fsck" 2>&1 || { rc=1; sed 's/^/# e2fsck: /' "$work/fsck" | head -40; echo "not ok - e2fsck finds nothing"; }
+	if [ -n "${FSCK:-}" ]; then
+		"$FSCK" fsck -fn "$at" >"$work/fsck" 2>&1 || { rc=1; sed 's/^/# fsck: /' "$work/fsck" | head -40; echo "not ok - our fsck finds nothing"; }
+	fi
 	seen=$(dumpe2fs -h "$at" 2>/dev/null)
 	bytes=$(sed -n 's/^Block size: *//p' <<<"$seen")
 	[[ $seen == *casefold* && ! -e /sys/fs/ext4/features/casefold ]] && bytes=none

@@ -57,5 +57,34 @@ struct server_grow {
 	char why[484];
 };
 #define SERVER_IOC_GROW _IOWR('w', 0x73, struct server_grow)
+/* "What is used": by ids from `first` on, as many as there is place for; more: there are others behind them. */
+#define SERVER_QUOTAS 96u
+struct server_quota {
+	u32 kind, first;
+	u32 count, more;
+	struct quota_grace grace;
+	struct quota quota[SERVER_QUOTAS];
+	s32 err;
+	char why[484];
+};
+#define SERVER_IOC_QUOTA _IOWR('w', 0x74, struct server_quota)
+/* "So much may be used." */
+struct server_set_quota {
+	u32 kind;
+	struct quota_set set;
+	s32 err;
+	char why[484];
+};
+#define SERVER_IOC_SET_QUOTA _IOWR('w', 0x75, struct server_set_quota)
+/* About the file itself: how it lies (vfs_fragments, and in `why` vfs_defrag_refused); "put a part of it into fewer pieces": see vfs_defrag. */
+struct server_defrag {
+	u64 pos_bytes, moved_bytes;
+	u64 blocks, pieces, best;
+	u32 block_bytes;
+	s32 err;
+	char why[448];
+};
+#define SERVER_IOC_FRAGMENTS _IOWR('w', 0x76, struct server_defrag)
+#define SERVER_IOC_DEFRAG    _IOWR('w', 0x77, struct server_defrag)
 
 #endif

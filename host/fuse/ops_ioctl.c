@@ -1,5 +1,5 @@
 /*
- * IOCTL: inode flags, digests of verity files, FITRIM, shutdown, and what `werunos umount` and `resize` ask of a server. The kernel passes exactly the
+ * IOCTL: inode flags, digests of verity files, FITRIM, shutdown, and what `werunos umount`, `resize` and `defrag` ask of a server. The kernel passes exactly the
  * bytes that a command's number announces; so a shutdown's argument, whose number says "read", never arrives: it is
  * always as if the power went.
  */
@@ -123,6 +123,12 @@ static int trim(struct super_block *sb, const void *in, size_t size, struct fstr
 	return err;
 }
 
+/* The sentence that goes with an error. */
+static void server_why(char *why, size_t room, int err)
+{
+	snprintf(why, room, "%s", !err ? "" : *err_text() ? err_text() : strerror(-err));
+}
+
 static int grow(fuse_req_t req, struct super_block *sb, const void *in, size_t size)
 {
 	struct server_grow g;
@@ -134,8 +140,82 @@ static int grow(fuse_req_t req, struct super_block *sb, const void *in, size_t s
 	g.err = vfs_grow(sb, g.size_bytes, &grown);
 	g.before_bytes = grown.before_bytes;
 	g.after_bytes = grown.after_bytes;
-	snprintf(g.why, sizeof(g.why), "%s", !g.err ? "" : *err_text() ? err_text() : strerror(-g.err));
+	server_why(g.why, sizeof(g.why), g.err);
 	fuse_reply_ioctl(req, 0, &g, sizeof(g));
+	return 0;
+}
+
+/* 1: there is no place for more. */
+static int add_quota(void *ctx, const struct quota *q)
+{
+	struct server_quota *s = ctx;
+
+	if (q->id < s->first)
+		return 0;
+	if (s->count == SERVER_QUOTAS) {
+		s->more = 1;
+		return 1;
+	}
+	s->quota[s->count++] = *q;
+	return 0;
+}
+
+static int quota(fuse_req_t req, struct super_block *sb, const void *in, size_t size)
+{
+	struct server_quota *s = size < sizeof(*s) ? NULL : calloc(1, sizeof(*s));
+
+	if (!s)
+		return size < sizeof(*s) ? -EINVAL : -ENOMEM;
+	memcpy(s, in, offsetof(struct server_quota, count));
+	s->err = s->kind < QUOTA_KINDS ? vfs_quota(sb, s->kind, &s->grace, add_quota, s) : -EINVAL;
+	s->err = MIN(s->err, 0);
+	server_why(s->why, sizeof(s->why), s->err);
+	fuse_reply_ioctl(req, 0, s, sizeof(*s));
+	free(s);
+	return 0;
+}
+
+static int set_quota(fuse_req_t req, struct super_block *sb, const void *in, size_t size)
+{
+	struct server_set_quota s;
+
+	if (size < sizeof(s))
+		return -EINVAL;
+	memcpy(&s, in, sizeof(s));
+	s.err = s.kind < QUOTA_KINDS ? vfs_set_quota(sb, s.kind, &s.set) : -EINVAL;
+	if (!s.err)
+		s.err = vfs_sync(sb);
+	server_why(s.why, sizeof(s.why), s.err);
+	fuse_reply_ioctl(req, 0, &s, sizeof(s));
+	return 0;
+}
+
+/* How the file lies, or fewer pieces. */
+static int defrag(fuse_req_t req, struct inode *inode, unsigned int cmd, const void *in, size_t size)
+{
+	struct server_defrag d;
+	struct fragments f = { 0 };
+	const char *refused;
+
+	if (size < sizeof(d))
+		return -EINVAL;
+	if (!is_master(req))
+		return -EPERM;
+	memcpy(&d, in, sizeof(d));
+	refused = vfs_defrag_refused(inode);
+	if (cmd == SERVER_IOC_DEFRAG)
+		d.err = refused ? fail(-EPERM, "%s", refused)
+				: vfs_defrag(inode, &d.pos_bytes, &d.moved_bytes);
+	else
+		d.err = refused ? 0 : vfs_fragments(inode, &f);
+	d.block_bytes = inode->sb->block_bytes;
+	d.blocks = f.blocks;
+	d.pieces = f.pieces;
+	d.best = f.best;
+	server_why(d.why, sizeof(d.why), d.err);
+	if (!d.err && refused)
+		snprintf(d.why, sizeof(d.why), "%s", refused);
+	fuse_reply_ioctl(req, 0, &d, sizeof(d));
 	return 0;
 }
 
@@ -148,7 +228,7 @@ static int volume_ioctl(fuse_req_t req, unsigned int cmd, const void *in, size_t
 	int err;
 
 	if (cmd != FITRIM && cmd != IOC_SHUTDOWN && cmd != SERVER_IOC_PID && cmd != SERVER_IOC_SYNC &&
-	    cmd != SERVER_IOC_GROW)
+	    cmd != SERVER_IOC_GROW && cmd != SERVER_IOC_QUOTA && cmd != SERVER_IOC_SET_QUOTA)
 		return 1;
 	if (!is_master(req))
 		return -EPERM;
@@ -160,6 +240,10 @@ static int volume_ioctl(fuse_req_t req, unsigned int cmd, const void *in, size_t
 		return err;
 	case SERVER_IOC_GROW:
 		return grow(req, a->sb, in, size);
+	case SERVER_IOC_QUOTA:
+		return quota(req, a->sb, in, size);
+	case SERVER_IOC_SET_QUOTA:
+		return set_quota(req, a->sb, in, size);
 	case SERVER_IOC_PID:
 		fuse_reply_ioctl(req, 0, &pid, sizeof(pid));
 		return 0;
@@ -206,6 +290,9 @@ static int inode_ioctl(fuse_req_t req, struct inode *inode, unsigned int cmd, co
 		return 0;
 	case FS_IOC_MEASURE_VERITY:
 		return reply_digest(req, inode, in, size, out_size);
+	case SERVER_IOC_FRAGMENTS:
+	case SERVER_IOC_DEFRAG:
+		return defrag(req, inode, cmd, in, size);
 	case FS_IOC_SETFLAGS:
 		err = set_flags(inode, in, size);
 		break;

@@ -124,6 +124,8 @@ int jbd2_fc_read(struct jbd2 *journal, u64 index, void *buf) __must_check;
 /* The start of the first block of a new, empty log of so many blocks. Behind it the log need not be zeros, but may not hold transactions
  * of another log with the same numbers: zero it where it is not. */
 void jbd2_super_new(void *super, u32 block_bytes, u32 blocks, const u8 uuid[16]);
+/* What a block begins with may be damaged, but was the superblock of a log. */
+bool jbd2_super_is_likely(const void *super, u32 block_bytes);
 /* A number that no transaction has of which anything is left in the log: reads all of it. For a log that is made where others were. */
 int jbd2_sequence_behind(struct jbd2 *journal, u32 *next) __must_check;
 

@@ -392,3 +392,12 @@ void jbd2_super_new(void *super, u32 block_bytes, u32 blocks, const u8 uuid[16])
 	d->users = be32_put(1);
 	memcpy(d->uuid, uuid, sizeof(d->uuid));
 }
+
+bool jbd2_super_is_likely(const void *super, u32 block_bytes)
+{
+	const struct jbd2_disk_super *d = super;
+	u32 type = be32_get(d->h.type);
+
+	return be32_get(d->h.magic) == JBD2_MAGIC ||
+	       ((type == JBD2_SUPER_V1 || type == JBD2_SUPER_V2) && be32_get(d->block_bytes) == block_bytes);
+}

@@ -1,4 +1,4 @@
-/* What the files of kernel/vfs share. Order, lowest first: dcache acl map read stage touch tail lazy inode writer super data attr xattr namei path file walk. */
+/* What the files of kernel/vfs share. Order, lowest first: dcache acl map read stage touch tail lazy inode writer super data attr xattr defrag namei path file walk. */
 #ifndef VFS_INTERNAL_H
 #define VFS_INTERNAL_H
 

@@ -25,6 +25,7 @@
 #ifndef VFS_H
 #define VFS_H
 
+#include "vfs/acl.h"
 #include "block/block.h"
 #include "lib/doc.h"
 #include "lib/err.h"
@@ -211,6 +212,18 @@ struct file_digest {
 	u8 bytes[DIGEST_MAX_BYTES];
 };
 
+/* In how many pieces a file lies on its device. */
+struct fragments {
+	u64 blocks; /* in block_bytes */
+	u64 pieces; /* where one ends a reader of the whole file has to go elsewhere */
+	u64 best;   /* the fewest that there could be */
+};
+
+/* A part of a file under way to a place where it is in fewer pieces. The module's goes on behind it. */
+struct defrag_part {
+	u64 moved_bytes;
+};
+
 /* ---- data mapping ---- */
 
 enum map_kind {
@@ -281,6 +294,22 @@ struct super_ops {
 	void (*put_super)(struct super_block *sb);
 };
 
+/*
+ * Parts of a file go to where they lie in fewer pieces: begin; copy and swap, as long as there is something to copy; end. The file may
+ * change between two swaps, not between copy and swap. At no time, a crash included, does it read otherwise than before.
+ */
+struct defrag_ops {
+	/* The first part worth it from *pos_bytes on has a place set aside: *out, and *pos_bytes is behind it. NULL: up to *pos_bytes there is none; ~0:
+	 * up to the end. Locks: lock W, map_lock R. */
+	int (*begin)(struct inode *inode, u64 *pos_bytes, struct defrag_part **out);
+	/* The next few MiB are at their new place too. 1. 0: there is nothing left. Locks: lock W, map_lock R. */
+	int (*copy)(struct inode *inode, struct defrag_part *part);
+	/* They are the file's there, and no more where they were. Locks: lock W, map_lock W. */
+	int (*swap)(struct inode *inode, struct defrag_part *part);
+	/* What was set aside and not used is given back; also after an error. Locks: lock W. */
+	int (*end)(struct inode *inode, struct defrag_part *part);
+};
+
 /* Who keeps times: a module sets ctime and mtime of the inode and its directories in create, link, unlink, rename,
  * commit, unmap, prealloc, set_size, setxattr and set_acl, in the same transaction; setattr sets exactly what it is told. */
 struct inode_ops {
@@ -345,6 +374,10 @@ struct inode_ops {
 	/* The file is size_bytes long (inode_set_size). When that is shorter than before, unmap(end, ~0) of what lies beyond follows,
 	 * and the module sees to it that a crash in between completes it. Locks: lock W, map_lock W. */
 	int (*set_size)(struct inode *inode, u64 size_bytes);
+	/* How the file lies. NULL: -EOPNOTSUPP. Locks: map_lock R. */
+	int (*fragments)(struct inode *inode, struct fragments *out);
+	/* NULL: the file stays where it is. */
+	const struct defrag_ops *defrag;
 	/* Whether content may be read (`write`: changed) at all, when a file is opened or changed by its path. NULL: yes. Locks: none. */
 	int (*may_open)(const struct inode *inode, bool write);
 	/* A writer has closed it: what was set aside for more of it may be given back. Others may be writing still. NULL: nothing to do.
@@ -443,6 +476,7 @@ struct check_record {
 struct check_opts {
 	bool force;        /* also a volume that says that it is sound */
 	bool data;         /* every byte that has a checksum, of every copy */
+	bool base;         /* with mend: only what write_mended has to find sound */
 	bool rebuild_dirs; /* every directory is written anew, with mend: in this round */
 	bool clear_log; /* with mend: a log that waits for the next writer may be dropped, with what was synced into it */
 	u64 cache_bytes; /* of metadata; what a check keeps of its own is bounded by the module, a few bytes for each inode and block */
@@ -554,9 +588,9 @@ struct fs_type {
 	 */
 	int (*claim)(struct blkdev *dev, const struct fs_claim *how, struct blkdev **out);
 	/*
-	 * After rounds of mending: what overlays over the devices hold goes to these by way of the volume's own log, so that after a crash
-	 * all of it is there or nothing; but the first superblock, with which the volume needs its log until the caller has written it. *done
-	 * false: it has no log that can take it, and little or nothing was written. NULL: there is no such log.
+	 * After rounds of mending: what overlays over the devices hold goes to these by way of a log, so that after a crash all of it is there or
+	 * nothing. Before, rounds with check_opts.base were, and what these mended is on the devices. *done false: no log can take it, and little or nothing
+	 * was written. NULL: there is no such way, and no base.
 	 */
 	int (*write_mended)(struct blkdev **devs, struct blkdev **overlays, u32 n,
 			    const struct mount_opts *mount, bool *done);
@@ -566,7 +600,9 @@ struct fs_type {
 	 * says why and how short it could be. NULL: cannot.
 	 */
 	int (*shorten)(struct blkdev **devs, u32 n, const struct mount_opts *opts, struct shorten *what);
-	u64 super_bytes; /* where the first superblock lies: of what was mended, this is written last */
+	/* Where the first superblock lies: of what was mended and is written without a log, this is written last. */
+	u64 super_bytes;
+	u32 super_len_bytes;
 };
 
 /* ---- objects ---- */
@@ -808,6 +844,15 @@ int vfs_copy_range(struct inode *in, u64 in_off, struct inode *out, u64 out_off,
 /* The mappings that meet the range, in order, holes included. emit returns 0 to go on. */
 int vfs_extents(struct inode *inode, u64 off_bytes, u64 len_bytes,
 		int (*emit)(void *ctx, const struct mapping *m), void *ctx) __must_check;
+/* -EOPNOTSUPP: the module does not tell. */
+int vfs_fragments(struct inode *inode, struct fragments *out) __must_check;
+/* Why the file is not to be moved on its device; NULL: it may be. Locks: none. */
+const char *vfs_defrag_refused(struct inode *inode);
+/*
+ * One part of the file, at *pos_bytes or behind that, goes to where it is in fewer pieces, if there is such a place; *pos_bytes goes on behind it: ~0 when there is
+ * nothing left to look at. Others may read and write the file meanwhile. *moved_bytes is good on error too. -EPERM: see vfs_defrag_refused.
+ */
+int vfs_defrag(struct inode *inode, u64 *pos_bytes, u64 *moved_bytes) __must_check;
 int vfs_fsync(struct inode *inode, bool data_only) __must_check;
 /* By what each read of the file is checked. -ENODATA: it is not. */
 int vfs_digest(struct inode *inode, struct file_digest *out) __must_check;
@@ -852,34 +897,5 @@ struct walk_entry {
 	int err;
 };
 int vfs_walk(struct inode *start, int (*fn)(void *ctx, const struct walk_entry *e), void *ctx) __must_check;
-
-/* ---- POSIX ACLs ---- */
-
-#define ACL_USER_OBJ  0x01u
-#define ACL_USER      0x02u
-#define ACL_GROUP_OBJ 0x04u
-#define ACL_GROUP     0x08u
-#define ACL_MASK      0x10u
-#define ACL_OTHER     0x20u
-
-struct acl_entry {
-	u16 tag;  /* ACL_* */
-	u16 perm; /* rwx */
-	u32 id;   /* USER and GROUP */
-};
-struct acl {
-	u32 count;
-	struct acl_entry e[];
-};
-struct acl *acl_new(u32 count);
-void acl_free(struct acl *acl);
-void acl_freep(struct acl **acl);
-/* Order, duplicates, the required entries, permissions. -EINVAL. */
-int acl_check(const struct acl *acl) __must_check;
-/* The form of system.posix_acl_access (linux/posix_acl_xattr.h). */
-int acl_from_xattr(const void *p, u32 len, struct acl **out) __must_check;
-int acl_to_xattr(const struct acl *acl, void *buf, u32 size, u32 *len) __must_check;
-/* True when the ACL says no more than mode bits can; then *mode has them. */
-bool acl_to_mode(const struct acl *acl, u32 *mode);
 
 #endif

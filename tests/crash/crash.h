@@ -5,7 +5,7 @@
  *   model.c    what was done, operation by operation, and what may therefore be found after a crash
  *   record.c   the volume, the stack of devices, and the operations as a workload calls them
  *   work.c     the workloads
- *   state.c    from (record, kind, seed) to an image
+ *   state.c    from (record, kind, seed) to an image; states.c: which of them are judged
  *   judge.c    three judges: we mount it; e2fsck alone; the kernel mounts it
  *   log.c      the same for the journal alone; recover.c: for the recovery of any image; mend.c: for its mending
  *   main.c     which states of which workload, and the report
@@ -137,6 +137,8 @@ struct volume {
 };
 const struct volume *volume_find(const char *name);
 const struct volume *volumes(void);
+/* An image in memory, the caller's to free; formatted once in a row. 0, or -errno with a message on stderr. */
+int volume_make(const struct volume *v, u8 **out);
 
 struct run {
 	const struct volume *volume;
@@ -149,7 +151,8 @@ struct run {
 	struct model model;
 	struct fs_file held[FILE_OPEN];
 	u32 held_id[FILE_OPEN];
-	bool full; /* -ENOSPC is expected */
+	bool full;       /* -ENOSPC is expected */
+	u64 moved_bytes; /* by w_defrag */
 	char *wrong;
 };
 
@@ -189,6 +192,8 @@ bool w_fsync(struct run *r, const char *path);
 bool w_sync(struct run *r);
 /* The volume becomes longer, by `part` of 16 parts of what it does not have. */
 bool w_grow(struct run *r, u32 part);
+/* In fewer pieces, if that can be. */
+bool w_defrag(struct run *r, const char *path);
 /* Keeps the file open in a slot; it may lose its names. */
 bool w_hold(struct run *r, u32 slot, const char *path);
 bool w_held_write(struct run *r, u32 slot, u64 off, u64 len);
@@ -258,10 +263,28 @@ char *judge_e2fsck(struct judge *j);
 bool super_is_torn(const u8 *image);
 char *judge_kernel(struct judge *j, struct model *m, u64 cut);
 
+/* ---- states.c ---- */
+
+struct states {
+	u64 seed, count; /* spread over all moments; 0: every moment in every kind */
+	bool one;        /* only this one: */
+	struct state only;
+	const char *keep; /* where the image of each goes, over the last; NULL: nowhere */
+};
+/* CUT:KIND:SEED */
+bool states_parse(const char *s, struct state *out);
+/* Judges the state that j->image is, which it may spoil. NULL, or what is wrong (freed by the caller). */
+typedef char *state_judge(void *ctx, struct replay *p, struct judge *j, const struct state *s);
+/* The wanted states until one is wrong: NULL, or which and why (freed by the caller). */
+char *states_judge(const struct states *o, struct replay *p, struct judge *j, state_judge *judge, void *ctx,
+		   u64 *judged);
+
 /* ---- recover.c ---- */
 
+/* The image's bytes are r->before, and j is for it. False: it cannot be read, which was said. */
+bool image_load(const char *image, struct run *r, struct judge *j);
 /* An image that needs recovery, whose recovery is cut off. */
-bool recover_suite(const char *image, u64 seed, u64 states, u32 *tests);
+bool recover_suite(const char *image, const struct states *states, u32 *tests);
 /* What our mount of the judge's image shows: each name, with its content (freed by the caller); *wrong when that is not all. */
 char *shown(struct judge *j, char **wrong);
 char *shown_by(struct fs *fs, char **wrong);
@@ -270,8 +293,10 @@ char *sound(struct judge *j);
 
 /* ---- mend.c ---- */
 
-/* A damaged image, the mending of which is cut off. */
-bool mend_suite(const char *image, u64 seed, u64 states, u32 *tests);
+/* A damaged image, the mending of which is cut off. undo_file: where one is kept meanwhile, which is not there yet; NULL: nowhere. 0; 1: not
+ * good; 3: the mending fails by itself, or leaves errors, so that there is nothing to compare with. */
+int mend_suite(const char *image, const char *undo_file, const struct states *states, bool no_flush,
+	       u32 *tests);
 
 /* ---- shorten.c ---- */
 
@@ -287,6 +312,6 @@ bool shorten_suite(const struct shortening *o, u32 *tests);
 /* ---- log.c ---- */
 
 /* The journal by itself. tooth: "", or what is switched off, which must be found out: "flush", "revoke", "gate". */
-bool log_suite(const char *tooth, u64 seed, u64 states, u32 *tests);
+bool log_suite(const char *tooth, const struct states *states, u32 *tests);
 
 #endif

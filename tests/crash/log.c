@@ -288,30 +288,25 @@ static char *judge(struct log_run *l, struct judge *j, u64 cut)
 	return wrong;
 }
 
-static char *judge_all(struct log_run *l, const u8 *before, u64 seed, u64 states, u64 *judged)
+/* state_judge */
+static char *judge_state(void *ctx, struct replay *p, struct judge *j, const struct state *s)
+{
+	(void)p;
+	return judge(ctx, j, s->cut);
+}
+
+static char *judge_all(struct log_run *l, const u8 *before, const struct states *states, u64 *judged)
 {
 	struct run r = { .fault = l->fault,
 			 .before = (u8 *)(uintptr_t)before,
 			 .bytes = (BLOCKS + LOG) * BLOCK };
 	struct replay p;
 	struct judge j;
-	char *wrong = NULL, *said;
+	char *wrong;
 
 	if (judge_init(&j, r.bytes) || replay_init(&p, &r))
 		return strdup("no memory for images");
-	for (u64 n = 0; n < states && !wrong; n++) {
-		struct state s = { .cut = p.count * (n + 1) / states, .seed = rnd(&seed) % 1000000 };
-
-		s.kind = (enum state_kind)(s.seed % STATE_KINDS);
-		replay_make(&p, &s, j.image);
-		said = judge(l, &j, s.cut);
-		if (said &&
-		    asprintf(&wrong, "state %llu:%u:%llu of %llu records: %s", (unsigned long long)s.cut,
-			     s.kind, (unsigned long long)s.seed, (unsigned long long)p.count, said) < 0)
-			abort();
-		free(said);
-		++*judged;
-	}
+	wrong = states_judge(states, &p, &j, judge_state, l, judged);
 	replay_free(&p);
 	judge_free(&j);
 	return wrong;
@@ -345,8 +340,9 @@ static int record(struct log_run *l, const u8 *image, u64 seed)
 	return err;
 }
 
-bool log_suite(const char *tooth, u64 seed, u64 states, u32 *tests)
+bool log_suite(const char *tooth, const struct states *states, u32 *tests)
 {
+	u64 seed = states->seed;
 	u8 *image = malloc((BLOCKS + LOG) * BLOCK);
 	bool good = true;
 
@@ -369,7 +365,7 @@ bool log_suite(const char *tooth, u64 seed, u64 states, u32 *tests)
 		if (err && asprintf(&wrong, "operation %u: %s: %s", l.ops, strerror(-err), err_text()) < 0)
 			abort();
 		if (!err)
-			wrong = judge_all(&l, image, (seed * 104729 + i) | 1, states, &judged);
+			wrong = judge_all(&l, image, states, &judged);
 		ok = !wrong == !tooth[0];
 		good &= ok;
 		printf("%sok %u - crash/log-%s%s%s seed %llu: %u operations, %llu states\n", ok ? "" : "not ",

@@ -2,7 +2,7 @@
  * crash: runs workloads, makes states, has them judged.
  *
  *   crash [--volume NAME|all] [--work NAME|all] [--seed N] [--states N] [--others N] [--state CUT:KIND:SEED] [--keep FILE]
- *         [--no-flush] [--expect-failure] [--recover IMAGE] [--mend IMAGE] [--log [--tooth NAME]]
+ *         [--no-flush] [--expect-failure] [--recover IMAGE] [--mend IMAGE [--undo FILE]] [--log [--tooth NAME]]
  *         [--shorten IMAGE [--size BYTES]]
  *
  *   --states N        states of each workload, spread over all moments; 0: every moment in every kind
@@ -11,7 +11,7 @@
  *   --mke2fs OPTIONS  a volume of its own kind instead of a known one, without -E; --extended: words for that, each after a comma;
  *                     --tune2fs OPTIONS afterwards; --fold: its directories fold case; --mib N: its length
  *   --recover IMAGE   instead: the power goes while that image is recovered
- *   --mend IMAGE      instead: the power goes while that image is mended
+ *   --mend IMAGE      instead: the power goes while that image is mended; --undo: with an undo file, which has to give the image back
  *   --shorten IMAGE   instead: the power goes while that image is made as long as --size says, or as short as it can be
  *   --log             instead: the journal alone; --tooth: without flush, revoke or gate, which must be found out
  *   --no-flush        flushes and FUA are lost: the suite must find that
@@ -30,32 +30,22 @@
 #include <unistd.h>
 
 struct options {
-	const char *volume, *work, *keep;
+	const char *volume, *work;
 	struct volume own; /* args NULL: none */
-	u64 seed, states, others;
-	struct state only;
-	bool one, no_flush, expect_failure, log;
-	const char *tooth, *recover, *mend;
+	struct states states;
+	u64 others;
+	bool no_flush, expect_failure, log;
+	const char *tooth, *recover, *mend, *undo;
 	struct shortening shorten;
 	u32 tests;
 };
 
-static const char *const kind_names[STATE_KINDS] = { "all", "none", "some", "torn", "last", "but-one" };
-
-struct tally {
-	u64 states, others;
-	char *wrong;
+/* A run and how its states are judged. */
+struct judging {
+	const struct options *o;
+	struct model *model;
+	u64 states, others; /* judged so far; of these, by all judges */
 };
-
-static void keep_image(const struct options *o, const struct judge *j)
-{
-	FILE *f = fopen(o->keep, "w");
-
-	if (!f || fwrite(j->image, 1, j->bytes, f) != j->bytes)
-		perror(o->keep);
-	if (f)
-		fclose(f);
-}
 
 /* The power goes once more, while we recover from the first time. */
 static char *judge_again(struct judge *j, struct model *m, const struct state *s)
@@ -88,20 +78,19 @@ static bool kernel_can(const struct judge *j)
 	       1024u << le32_get(d->log_block_size) <= (u32)sysconf(_SC_PAGESIZE);
 }
 
-/* A state, by one judge or by all. */
-static char *judge_state(const struct options *o, struct replay *p, struct judge *j, struct model *m,
-			 const struct state *s, bool all)
+/* A state, by one judge or by all: state_judge. */
+static char *judge_state(void *ctx, struct replay *p, struct judge *j, const struct state *s)
 {
-	char *wrong, *said;
+	struct judging *g = ctx;
+	bool all = (g->o->states.one || (g->o->others && g->states % g->o->others == 0)) &&
+		   !super_is_torn(j->image);
+	char *wrong = judge_ours(j, g->model, s->cut), *said;
 
-	replay_make(p, s, j->image);
-	all = all && !super_is_torn(j->image);
-	if (o->keep)
-		keep_image(o, j);
-	wrong = judge_ours(j, m, s->cut);
+	g->states++;
+	g->others += all;
 	if (!wrong && (all || s->seed % 4 == 0)) {
 		replay_make(p, s, j->image);
-		wrong = judge_again(j, m, s);
+		wrong = judge_again(j, g->model, s);
 		if (wrong && asprintf(&said, "after the power went again: %s", wrong) >= 0) {
 			free(wrong);
 			wrong = said;
@@ -113,92 +102,51 @@ static char *judge_state(const struct options *o, struct replay *p, struct judge
 	}
 	if (!wrong && all && kernel_can(j)) {
 		replay_make(p, s, j->image);
-		wrong = judge_kernel(j, m, s->cut);
+		wrong = judge_kernel(j, g->model, s->cut);
 	}
 	return wrong;
 }
 
-static void one_state(const struct options *o, struct replay *p, struct judge *j, struct model *m,
-		      const struct state *s, struct tally *t)
-{
-	bool all = o->one || (o->others && t->states % o->others == 0);
-	char *wrong = judge_state(o, p, j, m, s, all);
-
-	t->states++;
-	t->others += all;
-	if (!wrong)
-		return;
-	if (asprintf(&t->wrong, "state %llu:%s:%llu of %llu records: %s", (unsigned long long)s->cut,
-		     kind_names[s->kind], (unsigned long long)s->seed, (unsigned long long)p->count,
-		     wrong) < 0)
-		abort();
-	free(wrong);
-}
-
-/* The nth of the wanted states, which are spread evenly over the moments. */
-static struct state pick(const struct options *o, const struct replay *p, u64 n)
-{
-	struct state s = { .seed = hash_u64(o->seed ^ (n << 20)) % 1000000 };
-
-	if (o->states) {
-		s.cut = p->count * (n + 1) / o->states;
-		s.kind = (enum state_kind)(s.seed % STATE_KINDS);
-	} else {
-		s.cut = n / STATE_KINDS;
-		s.kind = (enum state_kind)(n % STATE_KINDS);
-	}
-	return s;
-}
-
-static char *judge_run(const struct options *o, struct run *r, struct tally *t)
+static char *judge_run(struct judging *g, struct run *r)
 {
 	struct replay p;
 	struct judge j;
-	u64 wanted;
+	u64 judged;
+	char *wrong;
 
 	if (judge_init(&j, r->bytes) || replay_init(&p, r))
 		return strdup("no memory for images");
 	j.split_bytes = r->split_bytes;
 	j.fold = r->volume->fold;
-	wanted = o->states ? o->states : (p.count + 1) * STATE_KINDS;
-	if (o->one)
-		one_state(o, &p, &j, &r->model, &o->only, t);
-	for (u64 n = 0; !o->one && n < wanted && !t->wrong; n++) {
-		struct state s = pick(o, &p, n);
-
-		/* Without anything uncovered all kinds are one. */
-		if (!o->states && s.kind != STATE_ALL &&
-		    replay_pending(&p, s.cut) < (s.kind == STATE_NONE ? 1 : 2))
-			continue;
-		one_state(o, &p, &j, &r->model, &s, t);
-	}
+	g->model = &r->model;
+	wrong = states_judge(&g->o->states, &p, &j, judge_state, g, &judged);
 	replay_free(&p);
 	judge_free(&j);
-	return t->wrong;
+	return wrong;
 }
 
 static bool one_work(struct options *o, const struct volume *v, const struct work *w)
 {
-	u64 seed = hash_u64(o->seed * 1000003 + 17) | 1;
-	struct tally t = { 0 };
+	u64 seed = hash_u64(o->states.seed * 1000003 + 17) | 1;
+	struct judging g = { .o = o };
+	char *wrong = NULL, *found = NULL;
 	struct run r;
-	char *wrong = NULL;
 	bool good;
 
-	if (run_start(&r, v, o->seed, o->no_flush)) {
+	if (run_start(&r, v, o->states.seed, o->no_flush)) {
 		wrong = strdup("the workload could not begin");
 	} else {
 		w->run(&r, &seed);
 		if (run_stop(&r))
 			wrong = strdup(r.wrong);
 		else
-			wrong = judge_run(o, &r, &t);
+			wrong = found = judge_run(&g, &r);
 	}
 	/* What the workload itself sees of a fault counts too. */
-	good = o->expect_failure ? t.wrong || r.wrong : !wrong;
+	good = o->expect_failure ? found || r.wrong : !wrong;
 	printf("%sok %u - crash/%s/%s seed %llu: %u operations, %llu states, %llu by all judges%s\n",
-	       good ? "" : "not ", ++o->tests, v->name, w->name, (unsigned long long)o->seed, r.model.ops,
-	       (unsigned long long)t.states, (unsigned long long)t.others,
+	       good ? "" : "not ", ++o->tests, v->name, w->name, (unsigned long long)o->states.seed,
+	       r.model.ops, (unsigned long long)g.states, (unsigned long long)g.others,
 	       o->expect_failure ? good ? ", found out" : ", NOT found out" : "");
 	for (char *rest = wrong, *line; (!good || o->expect_failure) && rest && (line = strsep(&rest, "\n"));)
 		printf("# %s\n", line);
@@ -236,20 +184,6 @@ static bool all_works(struct options *o)
 	return good;
 }
 
-static bool parse_state(const char *s, struct state *out)
-{
-	unsigned long long cut, seed;
-	char kind[32];
-
-	if (sscanf(s, "%llu:%31[a-z-]:%llu", &cut, kind, &seed) != 3)
-		return false;
-	*out = (struct state){ .cut = cut, .seed = seed, .kind = STATE_KINDS };
-	for (u32 i = 0; i < STATE_KINDS; i++)
-		if (!strcmp(kind, kind_names[i]))
-			out->kind = (enum state_kind)i;
-	return out->kind != STATE_KINDS;
-}
-
 static int usage(void)
 {
 	fprintf(stderr,
@@ -284,17 +218,17 @@ static bool option(struct options *o, int c)
 		o->work = optarg;
 		break;
 	case 's':
-		o->seed = strtoull(optarg, NULL, 0);
+		o->states.seed = strtoull(optarg, NULL, 0);
 		break;
 	case 'n':
-		o->states = strtoull(optarg, NULL, 0);
+		o->states.count = strtoull(optarg, NULL, 0);
 		break;
 	case 'o':
 		o->others = strtoull(optarg, NULL, 0);
 		break;
 	case 'S':
-		o->one = true;
-		if (!parse_state(optarg, &o->only))
+		o->states.one = true;
+		if (!states_parse(optarg, &o->states.only))
 			return false;
 		break;
 	case 'r':
@@ -309,6 +243,9 @@ static bool option(struct options *o, int c)
 	case 'Z':
 		o->shorten.size_bytes = strtoull(optarg, NULL, 0);
 		break;
+	case 'u':
+		o->undo = optarg;
+		break;
 	case 'l':
 		o->log = true;
 		break;
@@ -316,7 +253,7 @@ static bool option(struct options *o, int c)
 		o->tooth = optarg;
 		break;
 	case 'k':
-		o->keep = optarg;
+		o->states.keep = optarg;
 		break;
 	case 'f':
 		o->no_flush = true;
@@ -333,23 +270,35 @@ static bool option(struct options *o, int c)
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "volume", 1, NULL, 'v' },   { "mke2fs", 1, NULL, 'M' },
-		{ "extended", 1, NULL, 'E' }, { "tune2fs", 1, NULL, 'T' },
-		{ "mib", 1, NULL, 'B' },      { "fold", 0, NULL, 'F' },
-		{ "work", 1, NULL, 'w' },     { "seed", 1, NULL, 's' },
-		{ "states", 1, NULL, 'n' },   { "others", 1, NULL, 'o' },
-		{ "state", 1, NULL, 'S' },    { "log", 0, NULL, 'l' },
-		{ "recover", 1, NULL, 'r' },  { "mend", 1, NULL, 'm' },
-		{ "shorten", 1, NULL, 'z' },  { "size", 1, NULL, 'Z' },
-		{ "tooth", 1, NULL, 't' },    { "keep", 1, NULL, 'k' },
-		{ "no-flush", 0, NULL, 'f' }, { "expect-failure", 0, NULL, 'x' },
+		{ "volume", 1, NULL, 'v' },
+		{ "mke2fs", 1, NULL, 'M' },
+		{ "extended", 1, NULL, 'E' },
+		{ "tune2fs", 1, NULL, 'T' },
+		{ "mib", 1, NULL, 'B' },
+		{ "fold", 0, NULL, 'F' },
+		{ "work", 1, NULL, 'w' },
+		{ "seed", 1, NULL, 's' },
+		{ "states", 1, NULL, 'n' },
+		{ "others", 1, NULL, 'o' },
+		{ "state", 1, NULL, 'S' },
+		{ "log", 0, NULL, 'l' },
+		{ "recover", 1, NULL, 'r' },
+		{ "mend", 1, NULL, 'm' },
+		{ "shorten", 1, NULL, 'z' },
+		{ "size", 1, NULL, 'Z' },
+		{ "undo", 1, NULL, 'u' },
+		{ "shorten", 1, NULL, 'z' },
+		{ "size", 1, NULL, 'Z' },
+		{ "tooth", 1, NULL, 't' },
+		{ "keep", 1, NULL, 'k' },
+		{ "no-flush", 0, NULL, 'f' },
+		{ "expect-failure", 0, NULL, 'x' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct options o = {
 		.volume = "4k",
 		.work = "all",
-		.seed = 1,
-		.states = 60,
+		.states = { .seed = 1, .count = 60 },
 		.others = 20,
 		.tooth = "",
 		.own = { .name = "own", .bytes = 24 << 20 },
@@ -363,17 +312,20 @@ int main(int argc, char **argv)
 	    (strcmp(o.work, "all") && !work_find(o.work)))
 		return usage();
 	if (o.recover)
-		return recover_suite(o.recover, o.seed, o.states, &o.tests) ? 0 : 1;
+		return recover_suite(o.recover, &o.states, &o.tests) ? 0 : 1;
 	if (o.shorten.image) {
-		o.shorten.seed = o.seed;
-		o.shorten.states = o.states;
+		o.shorten.seed = o.states.seed;
+		o.shorten.states = o.states.count;
 		o.shorten.no_flush = o.no_flush;
 		o.shorten.expect_failure = o.expect_failure;
 		return shorten_suite(&o.shorten, &o.tests) ? 0 : 1;
 	}
-	if (o.mend)
-		return mend_suite(o.mend, o.seed, o.states, &o.tests) ? 0 : 1;
+	if (o.mend) {
+		int code = mend_suite(o.mend, o.undo, &o.states, o.no_flush, &o.tests);
+
+		return o.expect_failure ? code != 1 : code;
+	}
 	if (o.log)
-		return log_suite(o.tooth, o.seed, o.states, &o.tests) ? 0 : 1;
+		return log_suite(o.tooth, &o.states, &o.tests) ? 0 : 1;
 	return all_works(&o) ? 0 : 1;
 }

@@ -399,11 +399,55 @@ static void grows(struct run *r, u64 *seed)
 	w_fsync(r, "last");
 }
 
+/* Files that grow in turns, so that they lie in pieces, are put into one; what they had becomes others'. */
+static void defrags(struct run *r, u64 *seed)
+{
+	bool extents = strstr(r->volume->args, "extent");
+	char path[64];
+
+	for (u32 round = 0; round < 5; round++) {
+		for (u32 i = 0; i < 40; i++) {
+			snprintf(path, sizeof(path), "f%u", rnd_below(seed, 3));
+			if (!is_there(r, path))
+				w_create(r, path);
+			if (extents && once_in(seed, 8))
+				w_prealloc(r, path, rnd_below(seed, 300000), 1 + rnd_below(seed, 20000),
+					   false);
+			else if (once_in(seed, 8))
+				w_punch(r, path, rnd_below(seed, 300000), 1 + rnd_below(seed, 20000));
+			else if (once_in(seed, 3))
+				w_write(r, path, rnd_below(seed, 300000), 1 + rnd_below(seed, 12000));
+			else
+				w_append(r, path, 1 + rnd_below(seed, 12000));
+			sync_sometimes(r, seed, path);
+		}
+		for (u32 i = 0; i < 3; i++) {
+			snprintf(path, sizeof(path), "f%u", i);
+			if (!is_there(r, path))
+				continue;
+			w_defrag(r, path);
+			if (once_in(seed, 2))
+				w_write(r, path, rnd_below(seed, 300000), 1 + rnd_below(seed, 12000));
+			sync_sometimes(r, seed, path);
+		}
+		snprintf(path, sizeof(path), "eat%u", round);
+		w_create(r, path);
+		w_append(r, path, 300 * KIB);
+		w_fsync(r, path);
+		snprintf(path, sizeof(path), "%s%u", once_in(seed, 2) ? "f" : "eat", rnd_below(seed, 3));
+		if (is_there(r, path))
+			w_unlink(r, path);
+	}
+	if (!r->wrong && r->moved_bytes < 1 << 20)
+		r->wrong = say("hardly anything was moved");
+}
+
 static const struct work table[] = {
-	{ "names", names },     { "append", append }, { "overwrite", overwrite },   { "truncate", truncates },
-	{ "punch", punch },     { "dirs", dirs },     { "big-unlink", big_unlink }, { "xattrs", xattrs },
-	{ "orphans", orphans }, { "enospc", enospc }, { "mixed", mixed },           { "grow", grows },
-	{ "owners", owners },   { NULL, NULL },
+	{ "names", names },           { "append", append },  { "overwrite", overwrite },
+	{ "truncate", truncates },    { "punch", punch },    { "dirs", dirs },
+	{ "big-unlink", big_unlink }, { "xattrs", xattrs },  { "orphans", orphans },
+	{ "enospc", enospc },         { "mixed", mixed },    { "grow", grows },
+	{ "owners", owners },         { "defrag", defrags }, { NULL, NULL },
 };
 
 const struct work *works(void)

@@ -6,7 +6,6 @@ import os, re, shutil, subprocess, sys
 import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'interop'))
 import fsck_corpus
-from corrupt_ext4 import corrupt, pieces
 from ext4_edit import Volume
 from fsck_bases import BASES, base
 from test_fsck import BASE, BREAK, debugfs, fsck, sound, super_words, word  # noqa: E402,F401
@@ -63,28 +62,9 @@ def test_sound(tmp_path, name):
     os.unlink(image)
 
 
-# Volumes and seeds of corrupt_ext4.py whose mending goes through the log. Of other seeds some lose names when the power goes: known, and open.
-LOGGED = [('1k', 1), ('1k', 2), ('4k', 3), ('4k', 4), ('no-sums', 5), ('inline', 6), ('1k-no-flex', 8), ('1k', 12)]
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason='not root: the kernel has to fill the volumes')
-@pytest.mark.parametrize('name,seed', LOGGED, ids=['%s-%d' % x for x in LOGGED])
-def test_the_power_goes(tmp_path, name, seed):
-    """While it is mended, with writes lost, reordered and torn: mended again it is what one mending makes of it, name by name."""
-    v = Volume(base(name, str(tmp_path)))
-    corrupt(v, seed, pieces(v))
-    broken = str(tmp_path / 'broken.img')
-    v.save(broken)
-    states = os.environ.get('SEED', '7')
-    r = subprocess.run([mounts.BUILD + '/tests/crash/crash', '--mend', broken, '--states', '40', '--seed', states],
-                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert r.returncode == 0, r.stdout[-2000:]
-    for p in tmp_path.glob('*.img'):
-        p.unlink()
-
-
 # Codes that no row of BREAK or MORE provokes: where they are, or why no volume can have them in a state that is mended.
 ELSEWHERE = {
+    'journal-spare': 'test_fsck_mend_super.py: test_spare_journal',
     'journal-needed': 'test_fsck_host.py: test_journal_elsewhere',
     'mmp': 'test_fsck_mend_super.py: test_mmp',
     'group-inodes-beyond': 'test_fsck_mend_inodes.py: test_inodes_that_are_said_to_be_unused',

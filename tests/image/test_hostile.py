@@ -45,7 +45,7 @@ def test_broken_volumes_changed(tmp_path):
             err = r.stderr.decode(errors='replace')
             assert r.returncode in (0, 1) and 'Sanitizer' not in err and 'runtime error' not in err, (gz, command, err[-3000:])
             assert r.returncode == 0 or err, (gz, command)
-        for command in (['label', str(image), 'new'], ['uuid', str(image), 'random']):
+        for command in (['defrag', str(image)], ['label', str(image), 'new'], ['uuid', str(image), 'random']):
             r = subprocess.run([BUILD + '/werunos', *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
             assert r.returncode in (0, 1) and b'Sanitizer' not in r.stderr and b'runtime error' not in r.stderr, (gz, command, r.stderr[-3000:])
 

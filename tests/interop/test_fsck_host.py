@@ -328,6 +328,8 @@ def crashed(tmp_path, journal=None):
                 f.flush()
                 os.fsync(f.fileno())
         shutil.copyfile(path, tmp_path / 'crashed.img')
+        if journal:
+            shutil.copyfile(tmp_path / 'j.img', tmp_path / 'crashed-j.img')
     path = tmp_path / 'crashed.img'
     assert state(path)[1]
     return path
@@ -410,3 +412,54 @@ def test_journal_elsewhere(tmp_path):
     # It does not judge a volume whose journal it cannot find.
     mounts.run('tune2fs', '-f', '-O', '^has_journal', str(path))
     clean(path)
+
+
+def test_journal_that_is_named(tmp_path):
+    """It is applied, and the volume is mended with it. Another one is refused, and nothing is taken for damage because of it."""
+    with open(tmp_path / 'j.img', 'wb') as f:
+        f.truncate(8 << 20)
+    with mounts.loop(tmp_path / 'j.img') as jdev:
+        mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-O', 'journal_dev', jdev)
+        path = crashed(tmp_path, jdev)
+    j, other = tmp_path / 'crashed-j.img', tmp_path / 'other.img'
+    shutil.copyfile(j, other)
+    other_bytes = bytearray(other.read_bytes())
+    other_bytes[1024 + 0x68] ^= 1
+    other.write_bytes(other_bytes)
+    before = digest(path), digest(j)
+    for how in (['-n', '-f'], ['-y', '--dry-run'], ['-y']):
+        r = fsck(*how, '--journal', str(other), path)
+        assert r.returncode == 8 and 'other.img is' in r.stderr, (how, r.stdout, r.stderr)
+    r = fsck('-y', '--journal', str(j), '--undo', str(tmp_path / 'u'), path)
+    assert r.returncode == 16 and '--undo' in r.stderr, r.stderr
+    for how, words in ((['-n', '-f'], 'applied in memory'), (['-y', '--dry-run'], 'healthy')):
+        r = fsck(*how, '--journal', str(j), path)
+        assert r.returncode == 0 and words in r.stdout, (how, r.stdout, r.stderr)
+    assert (digest(path), digest(j)) == before
+    r = fsck('-y', '--journal', str(j), path)
+    assert r.returncode in (0, 1) and 'journal-needed' not in r.stdout, (r.stdout, r.stderr)
+    assert not state(path)[1] and names(path)
+    with mounts.loop(j) as jdev:
+        r = subprocess.run(['e2fsck', '-fn', '-j', jdev, str(path)], stdout=subprocess.PIPE, text=True)
+        assert r.returncode == 0, r.stdout
+    # What was mended goes through it, too.
+    mounts.run('debugfs', '-w', '-R', 'sif new3 links_count 7', str(path))
+    log = digest(j)
+    r = fsck('-y', '--journal', str(j), path)
+    assert r.returncode == 1 and '[links] mended' in r.stdout and digest(j) != log, (r.stdout, r.stderr)
+    r = fsck('-f', '--journal', str(j), path)
+    assert r.returncode == 0 and 'journal-elsewhere' not in r.stdout, r.stdout
+    # The log is inside, or there is none.
+    inside = make(tmp_path / 'inside.img', [])
+    r = fsck('-y', '--journal', str(j), inside)
+    assert r.returncode == 8 and 'inside' in r.stderr, (r.stdout, r.stderr)
+
+
+def test_journal_of_btrfs(tmp_path):
+    with open(tmp_path / 'j.img', 'wb') as f:
+        f.truncate(8 << 20)
+    with open(tmp_path / 'v.img', 'wb') as f:
+        f.truncate(128 << 20)
+    mounts.run('mkfs.btrfs', '-q', str(tmp_path / 'v.img'))
+    r = fsck('--journal', str(tmp_path / 'j.img'), tmp_path / 'v.img')
+    assert r.returncode == 8 and 'no journal' in r.stderr, (r.stdout, r.stderr)

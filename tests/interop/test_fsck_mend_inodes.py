@@ -495,3 +495,16 @@ def test_long_extent_that_begins_in_metadata(tmp_path):
     debugfs(image, 'sif dir uid 0', 'set_bg 0 inode_bitmap %d' % blk, 'set_bg 0 checksum calc')
     mends(image, 'extent-range')
     assert '/sub/' in debugfs(image, 'ls -p dir')
+
+
+@pytest.mark.parametrize('ino', [3, 6, 9, 10])
+def test_reserved_inode_that_is_a_file(sound, tmp_path, ino):
+    image = copy(sound, 'plain', tmp_path)
+    debugfs(image, 'copy_inode file <%d>' % ino)
+    mends(image, 'inode-reserved')
+
+
+def test_deleted_at_an_inode_s_number(sound, tmp_path):
+    image = copy(sound, 'plain', tmp_path)
+    debugfs(image, 'sif <100> mode 0100644', 'sif <100> dtime @77')
+    mends(image, 'inode-dtime')

@@ -212,3 +212,107 @@ def test_bitmaps_in_one_block_of_a_cluster(tmp_path):
     image = small(tmp_path, '-C', '8192', '-O', 'none,filetype,extent,flex_bg,64bit,bigalloc,metadata_csum')
     debugfs(image, 'set_bg 0 block_bitmap %d' % struct.unpack('<I', image.read_bytes()[2048 + 4:2048 + 8])[0], 'set_bg 0 checksum calc')
     assert '[group-metadata-overlap]' in assert_mended(image)
+
+
+@pytest.mark.parametrize('features,has', [('has_journal,metadata_csum', True), ('has_journal', True), ('metadata_csum', False)])
+def test_spare_journal(tmp_path, features, has):
+    """What a mending leaves that broke off, without what its inode remembers: the journal is the one in its usual place, if that is there."""
+    image = small(tmp_path, '-N', '512', '-J', 'size=1', '-O', 'none,filetype,extent,' + features)
+    if not has:
+        mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-N', '512', '-O', 'none,filetype,extent,has_journal,metadata_csum', str(image))
+    debugfs(image, 'copy_inode <8> <10>', *([] if has else ['clri <8>']), 'ssv journal_inum 10')
+    assert 'journal-spare' in [c for c, _, _ in fsck(image)[1]]
+    changed = subprocess.run([mounts.WERUNOS, 'mkdir', '%s:/more' % image], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert changed.returncode and 'broken off' in changed.stdout, changed.stdout
+    r = subprocess.run([mounts.WERUNOS, 'fsck', '-y', str(image)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert r.returncode in (0, 1), r.stdout
+    assert super_words(image, 0xe0, '<I') == (8 if has else 0) and bool(super_words(image, 0x5c, '<I') & 4) == has
+    assert fsck(image)[:2] == (0, []) and e2fsck(image).returncode == 0
+
+
+# ---- what the volume has of its own, and leads to what is somebody else's ----
+
+def with_files(tmp_path):
+    image, src = tmp_path / 'v.img', tmp_path / 'src'
+    with open(image, 'wb') as f:
+        f.truncate(16 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-O', 'none,has_journal,extent,64bit,filetype,metadata_csum,orphan_file', str(image))
+    for i in range(4):
+        src.write_bytes(b'%d' % i * (8 << 10))
+        debugfs(image, 'write %s file-%d' % (src, i))
+    return image, lambda: [mounts.run('debugfs', '-R', 'cat file-%d' % i, str(image)) for i in range(4)]
+
+
+def test_orphan_file_reaches_into_others(tmp_path):
+    """Blocks that it shares are copied before it is emptied."""
+    image, contents = with_files(tmp_path)
+    before, ino = contents(), orphan_file_ino(image)
+    last = max(block_of(image, '<%d>' % ino, i) for i in range(32))
+    near = min(range(4), key=lambda i: abs(block_of(image, 'file-%d' % i) - last))
+    debugfs(image, 'sif <%d> block[5] %d' % (ino, block_of(image, 'file-%d' % near) - 28))
+    said = assert_mended(image)
+    assert '[orphan-file]' in said and '[block-twice]' in said
+    assert contents() == before
+
+
+def test_somebody_s_file_is_no_orphan_file(tmp_path):
+    image, contents = with_files(tmp_path)
+    before, ino = contents(), ino_of(image, 'file-1')
+    debugfs(image, 'ssv orphan_file_inum %d' % ino)
+    assert '[orphan-file]' in assert_mended(image)
+    assert contents() == before and orphan_file_ino(image) != ino
+
+
+def test_somebody_s_block_is_none_of_mount_protection(tmp_path):
+    image, contents = with_files(tmp_path)
+    before = contents()
+    debugfs(image, 'feature mmp', 'ssv mmp_update_interval 1', 'ssv mmp_block %d' % block_of(image, 'file-2'))
+    assert '[mmp]' in assert_mended(image)
+    assert contents() == before
+
+
+def test_somebody_s_blocks_are_no_journal(tmp_path):
+    image, contents = with_files(tmp_path)
+    before, blk = contents(), block_of(image, 'file-2')
+    debugfs(image, 'sif <8> block[5] %d' % blk, 'ssv jnl_blocks[5] %d' % blk)
+    assert '[journal]' in assert_mended(image)
+    assert contents() == before
+
+
+@pytest.mark.parametrize('feature', ['^sparse_super', 'meta_bg', '^64bit', '^flex_bg', '^metadata_csum', 'bigalloc', 'sparse_super2'])
+def test_feature_that_says_where_metadata_lie(tmp_path, feature):
+    """By another superblock's features copies would be written over files."""
+    image, src = tmp_path / 'v.img', tmp_path / 'src'
+    with open(image, 'wb') as f:
+        f.truncate(8 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-g', '1024', '-O',
+               'none,has_journal,extent,64bit,flex_bg,filetype,metadata_csum,sparse_super,resize_inode', '-J', 'size=1', str(image))
+    src.write_bytes(bytes(range(256)) * (5 << 12))
+    debugfs(image, 'write %s file' % src)
+    debugfs(image, 'feature ' + feature)
+    assert '[super-primary]' in assert_mended(image)
+    assert mounts.run('debugfs', '-R', 'cat file', str(image)).endswith(src.read_bytes())
+
+
+def test_table_of_inodes_that_are_others(tmp_path):
+    """Without checksums an inode says nothing of its number, but directories do."""
+    image = tmp_path / 'v.img'
+    with open(image, 'wb') as f:
+        f.truncate(4 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-O', 'none,filetype,extent,64bit', str(image))
+    for i in range(40):
+        debugfs(image, 'mkdir d%d' % i)
+    before = debugfs(image, 'ls -l')
+    table = struct.unpack('<I', image.read_bytes()[2048 + 8:2048 + 12])[0]
+    word(image, 2048 + 8, '<I', table + 4)
+    assert '[group-descriptor]' in assert_mended(image)
+    assert debugfs(image, 'ls -l') == before
+
+
+def test_bytes_of_a_descriptor_that_is_not_wide(tmp_path):
+    image = tmp_path / 'v.img'
+    with open(image, 'wb') as f:
+        f.truncate(4 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-b', '1024', '-O', 'none,filetype', str(image))
+    word(image, 1024 + 0xfe, '<H', 1975)
+    assert '[super-field]' in assert_mended(image)

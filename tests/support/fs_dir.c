@@ -6,6 +6,8 @@
  */
 #include "support/fsapi.h"
 
+#include "fuse/fuse.h"
+
 #include <dirent.h>
 #include <grp.h>
 #include <stdio.h>
@@ -176,6 +178,20 @@ static int d_readdir(struct fs *fs, struct fs_file *f, u64 pos, struct fs_dirent
 		}
 	}
 	return 0;
+}
+
+static int d_defrag(struct fs *fs, struct fs_file *f, u64 *moved)
+{
+	struct server_defrag d = { 0 };
+
+	(void)fs;
+	*moved = 0;
+	while (!d.err && d.pos_bytes != ~0ull) {
+		if (ioctl(f->fd, SERVER_IOC_DEFRAG, &d) < 0)
+			return errno == ENOTTY ? -EOPNOTSUPP : -errno;
+		*moved += d.moved_bytes;
+	}
+	return d.err;
 }
 
 static int d_get_flags(struct fs *fs, struct fs_file *f, u32 *flags)
@@ -387,6 +403,7 @@ static const struct fs_ops dir_ops = {
 	.seek = d_seek,
 	.copy_range = d_copy_range,
 	.fsync = d_fsync,
+	.defrag = d_defrag,
 	.fstat = d_fstat,
 	.flink = d_flink,
 	.readdir = d_readdir,

@@ -227,6 +227,20 @@ static int v_readdir(struct fs *fs, struct fs_file *f, u64 pos, struct fs_dirent
 	return err;
 }
 
+static int v_defrag(struct fs *fs, struct fs_file *f, u64 *moved)
+{
+	u64 pos = 0, part;
+	int err = is_reg(inode_of(f)) && !inode_of(f)->ops->defrag ? -EOPNOTSUPP : 0;
+
+	(void)fs;
+	*moved = 0;
+	while (!err && pos != ~0ull) {
+		err = vfs_defrag(inode_of(f), &pos, &part);
+		*moved += part;
+	}
+	return err;
+}
+
 static int v_get_flags(struct fs *fs, struct fs_file *f, u32 *flags)
 {
 	struct kstat k;
@@ -546,6 +560,7 @@ static const struct fs_ops vfs_ops = {
 	.seek = v_seek,
 	.copy_range = v_copy_range,
 	.fsync = v_fsync,
+	.defrag = v_defrag,
 	.fstat = v_fstat,
 	.flink = v_flink,
 	.readdir = v_readdir,

@@ -61,6 +61,8 @@ struct fs_ops {
 	int (*copy_range)(struct fs *fs, struct fs_file *in, u64 in_off, struct fs_file *out, u64 out_off,
 			  u64 len, u64 *done);
 	int (*fsync)(struct fs *fs, struct fs_file *f, bool data_only);
+	/* In fewer pieces, all of it. -EOPNOTSUPP: this tree's files stay where they are. */
+	int (*defrag)(struct fs *fs, struct fs_file *f, u64 *moved);
 	int (*fstat)(struct fs *fs, struct fs_file *f, struct fs_stat *out);
 	int (*flink)(struct fs *fs, struct fs_file *f, const char *path);
 	/* Up to max entries from the position on; *n 0: the end. The file is an open directory. */

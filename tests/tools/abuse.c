@@ -72,7 +72,7 @@ static int use_file(struct abuse *a, const char *path)
 
 	if (err)
 		return err;
-	switch (pick(a, 7)) {
+	switch (pick(a, 8)) {
 	case 0:
 		err = FS_CALL(a->fs, pread, &f, off, buf, pick(a, sizeof(buf)), &done);
 		break;
@@ -90,6 +90,9 @@ static int use_file(struct abuse *a, const char *path)
 		break;
 	case 5:
 		err = FS_CALL(a->fs, fsync, &f, false);
+		break;
+	case 6:
+		err = FS_CALL(a->fs, defrag, &f, &done);
 		break;
 	default:
 		err = FS_CALL(a->fs, seek, &f, off, SEEK_HOLE, &done);

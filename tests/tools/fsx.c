@@ -273,6 +273,17 @@ static void do_direct(struct run *r)
 	memcpy(r->want + off, r->got, len);
 }
 
+static void do_defrag(struct run *r)
+{
+	u64 moved;
+	int err = FS_CALL(r->fs, defrag, &r->f, &moved);
+
+	if (err != -EOPNOTSUPP && err != -EPERM)
+		must(r, err, "defrag");
+	if (moved)
+		said(r, "defrag", 0, r->size);
+}
+
 static void do_reopen(struct run *r)
 {
 	switch (rnd(r, 4)) {
@@ -347,8 +358,8 @@ static void *work(void *arg)
 	must(r, fs_open(r->fs, r->name, O_RDWR | O_CREAT | O_TRUNC, 0644, &r->f), "create");
 	for (u32 i = 0; i < r->ops && !atomic_load(&stop); i++) {
 		static void (*const change[])(struct run *) = {
-			do_write,     do_write, do_append, do_append, do_truncate,
-			do_fallocate, do_copy,  do_map,    do_direct, do_reopen,
+			do_write, do_write, do_append, do_append, do_truncate, do_fallocate,
+			do_copy,  do_map,   do_direct, do_reopen, do_defrag,
 		};
 
 		change[rnd(r, ARRAY_SIZE(change))](r);

@@ -63,4 +63,5 @@ const struct fs_type btrfs_fs_type = {
 	.dump = btrfs_dump,
 	.check = btrfs_check,
 	.super_bytes = BTRFS_SUPER_OFF(0),
+	.super_len_bytes = BTRFS_SUPER_BYTES,
 };

@@ -97,4 +97,5 @@ const struct fs_type ext4_fs_type = {
 	.write_mended = write_mended,
 	.shorten = shorten,
 	.super_bytes = EXT4_SUPER_OFF,
+	.super_len_bytes = EXT4_SUPER_BYTES,
 };

@@ -1029,6 +1029,8 @@ int ext4_quota_join(struct ext4_handle *h, struct ext4_quota_change *q) __must_c
 /* It is counted. Locks: none of rank BUFFER. */
 void ext4_quota_apply(struct ext4_handle *h, const struct ext4_quota_change *q);
 void ext4_quota_change_end(struct ext4_quota_change *q);
+/* What is reserved of the id's quota, in memory. */
+u64 ext4_quota_reserved(struct ext4_super *es, enum quota_kind kind, u32 id);
 /* The limits of the id, which has a record: 1 credit of ext4_quota_credits. */
 int ext4_quota_limit(struct ext4_handle *h, enum quota_kind kind, const struct quota_set *set) __must_check;
 /* The inode is in use no more. Its slot, written, says what goes. */
@@ -1169,7 +1171,7 @@ int ext4_orphan_clear(struct ext4_handle *h, u32 place) __must_check;
 void ext4_orphan_found(struct ext4_inode *ei, u32 place, u32 rest);
 
 /*
- * ---- extents_edit.c, indirect_edit.c: one kind of map that changes ----
+ * ---- extents_edit.c, extents_cut.c, indirect_edit.c: one kind of map that changes ----
  *
  * For all of these: Locks: tree W. The inode's block count is brought along, the inode is not written. On error nothing was changed, or
  * ext4_abort was called. Each leaves the map whole.
@@ -1220,6 +1222,8 @@ int ext4_extent_convert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, 
 int ext4_extent_split(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk) __must_check;
 /* After ext4_extent_split at c->to. */
 int ext4_extent_cut(struct ext4_handle *h, struct ext4_inode *ei, struct ext4_cut *c) __must_check;
+/* One node at most goes from the way to lblk, into its neighbour; else *lblk is where the next leaf begins. EXT4_CREDITS_CUT, EXT4_REVOKES_CUT. */
+int ext4_extent_pack(struct ext4_handle *h, struct ext4_inode *ei, u64 *lblk) __must_check;
 /* A tree whose blocks are not needed any more gives them back. EXT4_CREDITS_CUT. */
 int ext4_extent_shrink(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 
@@ -1321,6 +1325,8 @@ int ext4_jdata_end(struct ext4_inode *ei) __must_check;
 
 /* ---- map_edit.c: maps that change ---- */
 
+/* Ends a change of the inode's map: the inode is written, whatever failed on the way. Returns err, or that this failed. */
+int ext4_map_end(struct ext4_handle *h, struct ext4_inode *ei, int err) __must_check;
 /* Where the file's block lblk would best lie; in its cluster where lblk lies in one of the file. Locks: takes tree R. */
 u64 ext4_goal(struct ext4_inode *ei, u64 lblk);
 
@@ -1341,6 +1347,55 @@ void ext4_abort_alloc(struct inode *inode, const struct mapping *m);
 int ext4_unmap(struct inode *inode, u64 off_bytes, u64 len_bytes);
 int ext4_prealloc(struct inode *inode, u64 off_bytes, u64 len_bytes);
 int ext4_set_size(struct inode *inode, u64 size_bytes);
+
+/*
+ * ---- move.c: blocks of a file that go to other places ----
+ *
+ * Reserved blocks of one piece are filled with what the file has, and then become the file's in place of those it had, which are freed: what is
+ * read of it is the same at any time, also after a crash. Unwritten stays unwritten, holes stay holes, the number of its blocks stays. Between
+ * copy and swap nobody may change the file.
+ */
+
+#define EXT4_MOVE_PIECES 256u
+struct ext4_move {
+	struct ext4_inode *ei; /* a regular file whose data is in blocks */
+	u64 lblk, end;         /* blocks of the file, from and to a cluster: what has not been moved yet */
+	u64 blk; /* the first of `len` that are reserved, in one piece and one group, and begin with a cluster: where */
+	u32 len; /* what is mapped in [lblk, end) goes to next. What is left of it is the caller's */
+	/* move.c's: */
+	bool swapped; /* some was; the first of it: */
+	u64 first;
+	u32 pieces; /* copied, and not swapped yet */
+	struct ext4_moved {
+		u64 lblk, from, to;
+		u32 len;
+		u32 mixed; /* a cluster of which not all is of one kind: how many pieces */
+	} piece[EXT4_MOVE_PIECES];
+	u32 left_count; /* without a journal: what the file had, and is not free before the map is durable */
+	struct ext4_left {
+		u64 blk;
+		u32 len;
+	} left[EXT4_MOVE_PIECES];
+	u8 *buf;
+	u64 buf_blk;
+	u32 buf_len; /* at buf, to be written to buf_blk, in blocks */
+};
+/*
+ * Copies what comes next, at most EXT4_MOVE_BYTES, and takes lblk, blk and len on. m->pieces 0: nothing is mapped any more before `end`, or len is
+ * 0. Locks: lock W. Not within a handle.
+ */
+#define EXT4_MOVE_BYTES (4u << 20)
+int ext4_move_copy(struct ext4_move *m) __must_check;
+/* What was copied becomes the file's. On error some of it has, what has not is reserved no more, and the file is whole. Locks: lock W, map_lock W. */
+int ext4_move_swap(struct ext4_move *m) __must_check;
+/* Also after an error: what was copied and not swapped is given up. The map's blocks that are not needed any more go. Locks: lock W. Not within a handle. */
+int ext4_move_end(struct ext4_move *m) __must_check;
+
+/* ---- defrag.c: files in fewer pieces ---- */
+
+/* inode_ops.fragments */
+int ext4_fragments(struct inode *inode, struct fragments *out);
+extern const struct defrag_ops ext4_defrag_ops;
 
 /* ---- quota_edit.c ---- */
 
@@ -1511,12 +1566,14 @@ int ext4_write_scratch(struct ext4_super *es, int (*change)(struct ext4_super *e
 int ext4_write_fast_commits(struct ext4_super *es, struct ext4_fc_log *fast_commits) __must_check;
 /*
  * On a volume just opened to whose device a journal's transactions were applied: what is another in `overlay`, an overlay over its
- * device, becomes one more transaction of the journal, then goes home, and the log is empty. Block `but` is left as it is. log: what
- * was applied; NULL: the log is empty. first: NULL, or what the superblock becomes when the transaction is durable, and before anything of it goes home.
- * -ENOSPC: it does not fit, and nothing was written.
+ * device, and in `top`, one over that (NULL: none), becomes one more transaction of the journal, then goes home, and the log is empty. log: what
+ * was applied; NULL: the log is empty. first: NULL, or what the superblock becomes when the transaction is durable, and before anything of it goes
+ * home. -ENOSPC: it does not fit, and nothing was written.
  */
-int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, u64 but,
+int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, struct blkdev *top,
 		       const struct jbd2_recovery *log, const struct ext4_disk_super *first) __must_check;
+/* How many blocks that would be, without `top`. */
+int ext4_overlay_blocks(struct ext4_super *es, struct blkdev *overlay, u32 *count) __must_check;
 /* super_ops.sync */
 int ext4_sync(struct super_block *sb);
 /* 0, or -EINVAL naming the option that is none of ours. */

@@ -4,9 +4,9 @@
  *   insert   into the leaf that is responsible, joined with a neighbour where it continues one; full nodes are split, and when all are
  *            full, the root's entries move into a block of their own
  *   convert  unwritten becomes written: at the edge of a written neighbour by moving the border, else by splitting
- *   cut      from the end backwards, one extent or a part of it a step; nodes that get empty go, with the entries that led to them
  *   remap    an extent's blocks lie elsewhere: like convert, it goes over to a neighbour that it continues there, else is split off
- *   shrink   a root that leads to one small node takes its place
+ *
+ * How they get smaller: extents_cut.c.
  *
  * Invariants
  *  1. Nothing is changed before all of it is read and joined, and the blocks for new nodes are there. What is done then cannot fail.
@@ -16,24 +16,9 @@
  *  5. Trees come from disks: a path has at most EXT4_EXTENT_DEPTH_MAX steps, each node's number of entries was checked when it was read,
  *     and its number of places is believed only where it is not more than there is room for.
  */
-#include "ext4.h"
+#include "extent_path.h"
 
-#include "lib/scope.h"
 #include <errno.h>
-
-struct node {
-	struct buffer_head *bh; /* NULL: the root, in the inode */
-	struct ext4_disk_extent_header *hdr;
-	u32 at; /* in an index: the entry that was followed; in the leaf: how many begin at or before the block */
-};
-
-/* The way to the leaf that is responsible for a block, and for all of [lo, hi). */
-struct path {
-	struct ext4_inode *ei;
-	u32 depth; /* of the root */
-	u64 lo, hi;
-	struct node level[EXT4_EXTENT_DEPTH_MAX + 1]; /* the root, …, the leaf */
-};
 
 /* ---- new blocks ---- */
 
@@ -85,127 +70,15 @@ int ext4_cut_free(struct ext4_handle *h, struct ext4_cut *c, u64 blk, u32 len, b
 	return 0;
 }
 
-/* ---- nodes ---- */
-
-static u32 entries(const struct node *n)
-{
-	return le16_get(n->hdr->entries);
-}
-
-static u32 places(const struct node *n)
-{
-	return le16_get(n->hdr->max);
-}
-
-/* Entries of both kinds are of one size and begin with their key. */
-static struct ext4_disk_extent *entry(const struct node *n, u32 i)
-{
-	return (struct ext4_disk_extent *)(n->hdr + 1) + i;
-}
-
-static u64 key(const struct node *n, u32 i)
-{
-	return le32_get(entry(n, i)->lblk);
-}
-
-static u64 end_of(const struct ext4_disk_extent *e)
-{
-	return le32_get(e->lblk) + ext4_extent_len(e);
-}
-
-static struct node *leaf_of(struct path *p)
-{
-	return &p->level[p->depth];
-}
-
-/* Its bytes were changed. The root is written with the inode. */
-static void changed(struct ext4_handle *h, const struct node *n)
-{
-	if (n->bh)
-		ext4_dirty(h, n->bh);
-}
-
-static u32 block_places(const struct ext4_super *es)
-{
-	u32 bytes = ext4_block_bytes(es) - (u32)sizeof(struct ext4_disk_extent_header);
-
-	if (es->metadata_csum)
-		bytes -= (u32)sizeof(struct ext4_disk_extent_tail);
-	return bytes / (u32)sizeof(struct ext4_disk_extent);
-}
-
-static void node_init(const struct ext4_super *es, struct ext4_disk_extent_header *hdr, u32 depth)
-{
-	*hdr = (struct ext4_disk_extent_header){ .magic = le16_put(EXT4_EXTENT_MAGIC),
-						 .max = le16_put((u16)block_places(es)),
-						 .depth = le16_put((u16)depth) };
-}
-
-static void set_entries(struct node *n, u32 count)
-{
-	n->hdr->entries = le16_put((u16)count);
-}
-
-/* There is room. */
-static void entry_insert(struct node *n, u32 at, const struct ext4_disk_extent *e)
-{
-	u32 count = entries(n);
-
-	memmove(entry(n, at + 1), entry(n, at), (count - at) * sizeof(*e));
-	*entry(n, at) = *e;
-	set_entries(n, count + 1);
-}
-
-static void entry_remove(struct node *n, u32 at)
-{
-	u32 count = entries(n) - 1;
-
-	memmove(entry(n, at), entry(n, at + 1), (count - at) * sizeof(struct ext4_disk_extent));
-	memset(entry(n, count), 0, sizeof(struct ext4_disk_extent));
-	set_entries(n, count);
-}
-
-static struct ext4_disk_extent make_extent(u64 lblk, u64 len, u64 pblk, bool unwritten)
-{
-	return (struct ext4_disk_extent){ .lblk = le32_put((u32)lblk),
-					  .len = le16_put(
-						  (u16)(unwritten ? len + EXT4_EXTENT_INIT_MAX : len)),
-					  .start_hi = le16_put((u16)(pblk >> 32)),
-					  .start_lo = le32_put((u32)pblk) };
-}
-
-static struct ext4_disk_extent make_index(u64 lblk, u64 blk)
-{
-	struct ext4_disk_extent e;
-	struct ext4_disk_extent_idx x = { .lblk = le32_put((u32)lblk),
-					  .leaf_lo = le32_put((u32)blk),
-					  .leaf_hi = le16_put((u16)(blk >> 32)) };
-
-	memcpy(&e, &x, sizeof(e));
-	return e;
-}
-
-static u64 child_of(const struct node *n, u32 i)
-{
-	return ext4_extent_child((const struct ext4_disk_extent_idx *)entry(n, i));
-}
-
-/* The part [from, end) of an extent. */
-static struct ext4_disk_extent part(const struct ext4_disk_extent *e, u64 from, u64 end)
-{
-	return make_extent(from, end - from, ext4_extent_start(e) + (from - le32_get(e->lblk)),
-			   ext4_extent_unwritten(e));
-}
-
 /* ---- paths ---- */
 
-static void path_put(struct path *p)
+void ext4_path_put(struct path *p)
 {
 	for (u32 i = 0; i <= p->depth; i++)
 		bh_put(p->level[i].bh);
 }
 
-static int bad_tree(const struct ext4_inode *ei, const char *what)
+int ext4_path_bad(const struct ext4_inode *ei, const char *what)
 {
 	return corrupt(&ei->vfs.sb->health, "inode", ei->vfs.ino, "its extent tree: %s", what);
 }
@@ -218,7 +91,7 @@ static int descend(struct path *p, u64 lblk, u32 k)
 	int err;
 
 	if (!count)
-		return bad_tree(p->ei, "an index node is empty");
+		return ext4_path_bad(p->ei, "an index node is empty");
 	/* What lies before everything is the first child's, whose key falls when something comes there. */
 	n->at = before ? before - 1 : 0;
 	if (before)
@@ -232,14 +105,14 @@ static int descend(struct path *p, u64 lblk, u32 k)
 }
 
 /* Whatever it returns, ended by path_put. */
-static int find(struct ext4_inode *ei, u64 lblk, struct path *p)
+int ext4_path_find(struct ext4_inode *ei, u64 lblk, struct path *p)
 {
 	*p = (struct path){ .ei = ei, .hi = EXT4_LBLK_END };
 	p->level[0].hdr = (void *)ei->block;
 	p->depth = le16_get(p->level[0].hdr->depth);
 	if (p->depth > EXT4_EXTENT_DEPTH_MAX) {
 		p->depth = 0;
-		return bad_tree(ei, "too deep");
+		return ext4_path_bad(ei, "too deep");
 	}
 	for (u32 k = 0; k < p->depth; k++) {
 		int err = descend(p, lblk, k);
@@ -252,7 +125,7 @@ static int find(struct ext4_inode *ei, u64 lblk, struct path *p)
 }
 
 /* The nodes down to level `to` will change. */
-static int join(struct ext4_handle *h, struct path *p, u32 to)
+int ext4_path_join(struct ext4_handle *h, struct path *p, u32 to)
 {
 	int err = 0;
 
@@ -262,7 +135,7 @@ static int join(struct ext4_handle *h, struct path *p, u32 to)
 }
 
 /* The first key of the node at level k has changed, or may have. */
-static void fix_keys(struct ext4_handle *h, struct path *p, u32 k)
+void ext4_path_fix_keys(struct ext4_handle *h, struct path *p, u32 k)
 {
 	for (; k; k--) {
 		struct node *up = &p->level[k - 1];
@@ -302,7 +175,7 @@ static int plan(struct ext4_handle *h, struct path *p, u64 pblk, struct ext4_fre
 	if (full > EXT4_EXTENT_DEPTH_MAX)
 		return fail(-EFBIG, "inode %llu: its extent tree cannot get deeper",
 			    (unsigned long long)p->ei->vfs.ino);
-	err = join(h, p, p->depth);
+	err = ext4_path_join(h, p, p->depth);
 	return err ? err : ext4_fresh_get(h, p->ei, node_goal(p, pblk), full, 0, &ext4_extent_ops, f);
 }
 
@@ -380,34 +253,6 @@ static void put(struct ext4_handle *h, struct path *p, struct ext4_fresh *f, u32
 
 /* ---- inserting ---- */
 
-/* b goes on where a ends, and one extent can be both. */
-static bool continues(const struct ext4_disk_extent *a, const struct ext4_disk_extent *b)
-{
-	bool unwritten = ext4_extent_unwritten(a);
-	u64 len = ext4_extent_len(a);
-
-	return unwritten == ext4_extent_unwritten(b) && end_of(a) == le32_get(b->lblk) &&
-	       ext4_extent_start(a) + len == ext4_extent_start(b) &&
-	       len + ext4_extent_len(b) <= (unwritten ? EXT4_EXTENT_UNWRITTEN_MAX : EXT4_EXTENT_INIT_MAX);
-}
-
-static struct ext4_disk_extent both(const struct ext4_disk_extent *a, const struct ext4_disk_extent *b)
-{
-	return make_extent(le32_get(a->lblk), ext4_extent_len(a) + ext4_extent_len(b), ext4_extent_start(a),
-			   ext4_extent_unwritten(a));
-}
-
-/* The leaf is joined. Entry i takes in the one behind it if that continues it. */
-static void merge(struct node *leaf, u32 i)
-{
-	struct ext4_disk_extent *e = entry(leaf, i);
-
-	if (i + 1 >= entries(leaf) || !continues(e, e + 1))
-		return;
-	*e = both(e, e + 1);
-	entry_remove(leaf, i + 1);
-}
-
 /* e, which belongs at the leaf's `at`, is joined with a neighbour there. 1: done. 0: none does. */
 static int insert_merged(struct ext4_handle *h, struct path *p, const struct ext4_disk_extent *e)
 {
@@ -418,7 +263,7 @@ static int insert_merged(struct ext4_handle *h, struct path *p, const struct ext
 
 	if (!left && (at == entries(leaf) || !continues(e, entry(leaf, at))))
 		return 0;
-	err = join(h, p, p->depth);
+	err = ext4_path_join(h, p, p->depth);
 	if (err)
 		return err;
 	if (left) {
@@ -427,7 +272,7 @@ static int insert_merged(struct ext4_handle *h, struct path *p, const struct ext
 	} else {
 		*entry(leaf, at) = both(e, entry(leaf, at));
 		if (!at)
-			fix_keys(h, p, p->depth);
+			ext4_path_fix_keys(h, p, p->depth);
 	}
 	changed(h, leaf);
 	return 1;
@@ -442,7 +287,7 @@ static int insert(struct ext4_handle *h, struct path *p, const struct ext4_disk_
 
 	if ((at && end_of(entry(leaf, at - 1)) > le32_get(e->lblk)) || end_of(e) > p->hi ||
 	    (at < entries(leaf) && key(leaf, at) < end_of(e)))
-		return bad_tree(p->ei, "blocks are there where a hole was to be filled");
+		return ext4_path_bad(p->ei, "blocks are there where a hole was to be filled");
 	err = insert_merged(h, p, e);
 	if (err)
 		return err < 0 ? err : 0;
@@ -456,10 +301,10 @@ static int insert(struct ext4_handle *h, struct path *p, const struct ext4_disk_
 int ext4_extent_need(struct ext4_inode *ei, u64 lblk, u32 *blocks)
 {
 	struct path p;
-	int err = find(ei, lblk, &p);
+	int err = ext4_path_find(ei, lblk, &p);
 
 	*blocks = err ? 0 : full_levels(&p);
-	path_put(&p);
+	ext4_path_put(&p);
 	return err;
 }
 
@@ -479,10 +324,10 @@ int ext4_extent_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u
 	err = ext4_cluster_own(ei, lblk, len, &from, &to);
 	if (err)
 		return err;
-	err = find(ei, lblk, &p);
+	err = ext4_path_find(ei, lblk, &p);
 	if (!err)
 		err = insert(h, &p, &e);
-	path_put(&p);
+	ext4_path_put(&p);
 	if (!err)
 		ext4_inode_add_clusters(ei, (s64)ext4_clusters_of(h->es, from, to - from));
 	return err;
@@ -515,13 +360,13 @@ int ext4_extent_split(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk)
 
 	if (lblk >= EXT4_LBLK_END)
 		return 0;
-	err = find(ei, lblk, &p);
+	err = ext4_path_find(ei, lblk, &p);
 	if (!err && leaf_of(&p)->at) {
 		e = entry(leaf_of(&p), leaf_of(&p)->at - 1);
 		if (le32_get(e->lblk) < lblk && end_of(e) > lblk)
 			err = split_extent(h, &p, lblk);
 	}
-	path_put(&p);
+	ext4_path_put(&p);
 	return err;
 }
 
@@ -541,7 +386,7 @@ static int move_border(struct ext4_handle *h, struct path *p, u64 lblk, u64 to)
 	right = !first && to == end_of(e) && at + 1 < entries(leaf) && continues(&now, e + 1);
 	if (!left && !right)
 		return 0;
-	err = join(h, p, p->depth);
+	err = ext4_path_join(h, p, p->depth);
 	if (err)
 		return err;
 	if (left) {
@@ -561,7 +406,7 @@ static int flip(struct ext4_handle *h, struct path *p)
 	struct node *leaf = leaf_of(p);
 	u32 at = leaf->at - 1;
 	struct ext4_disk_extent *e = entry(leaf, at);
-	int err = join(h, p, p->depth);
+	int err = ext4_path_join(h, p, p->depth);
 
 	if (err)
 		return err;
@@ -582,7 +427,7 @@ static int convert_step(struct ext4_handle *h, struct path *p, u64 *lblk, u64 en
 	int err;
 
 	if (!e || end_of(e) <= *lblk)
-		return bad_tree(p->ei, "nothing is there where data was written");
+		return ext4_path_bad(p->ei, "nothing is there where data was written");
 	start = le32_get(e->lblk);
 	to = MIN(end, end_of(e));
 	if (!ext4_extent_unwritten(e)) {
@@ -610,10 +455,10 @@ int ext4_extent_convert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, 
 	while (lblk < end && !err) {
 		struct path p;
 
-		err = find(ei, lblk, &p);
+		err = ext4_path_find(ei, lblk, &p);
 		if (!err)
 			err = convert_step(h, &p, &lblk, end);
-		path_put(&p);
+		ext4_path_put(&p);
 	}
 	return err;
 }
@@ -631,7 +476,7 @@ static int remap_to_left(struct ext4_handle *h, struct path *p, u64 lblk, u64 to
 
 	if (le32_get(e->lblk) != lblk || !at || !continues(e - 1, &now))
 		return 0;
-	err = join(h, p, p->depth);
+	err = ext4_path_join(h, p, p->depth);
 	if (err)
 		return err;
 	e[-1] = both(e - 1, &now);
@@ -650,7 +495,7 @@ static int remap_whole(struct ext4_handle *h, struct path *p, u64 pblk)
 	struct node *leaf = leaf_of(p);
 	u32 at = leaf->at - 1;
 	struct ext4_disk_extent *e = entry(leaf, at);
-	int err = join(h, p, p->depth);
+	int err = ext4_path_join(h, p, p->depth);
 
 	if (err)
 		return err;
@@ -670,7 +515,7 @@ static int remap_step(struct ext4_handle *h, struct path *p, u64 lblk, u64 end, 
 	int done;
 
 	if (!e || end_of(e) < end)
-		return bad_tree(p->ei, "no extent has the blocks that are to move");
+		return ext4_path_bad(p->ei, "no extent has the blocks that are to move");
 	done = remap_to_left(h, p, lblk, end, pblk);
 	if (done)
 		return done;
@@ -686,204 +531,10 @@ int ext4_extent_remap(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u3
 	while (!done) {
 		struct path p;
 
-		done = find(ei, lblk, &p);
+		done = ext4_path_find(ei, lblk, &p);
 		if (!done)
 			done = remap_step(h, &p, lblk, lblk + len, pblk);
-		path_put(&p);
+		ext4_path_put(&p);
 	}
 	return MIN(done, 0);
-}
-
-/* ---- cutting ---- */
-
-/* Where a step begins that ends with the extent: not before c->from, no longer than c->max, within one group. */
-static u64 step_start(const struct ext4_super *es, const struct ext4_disk_extent *e, const struct ext4_cut *c)
-{
-	u64 start = le32_get(e->lblk), last = ext4_extent_start(e) + ext4_extent_len(e) - 1,
-	    in_group = (last - es->first_data_blk) % es->blocks_per_group + 1,
-	    len = MIN(ext4_extent_len(e), MIN(in_group, (u64)c->max));
-
-	return MAX(MAX(start, c->from), start + ext4_extent_len(e) - len);
-}
-
-/* Frees the nodes of the levels (top, depth]. */
-static int free_nodes(struct ext4_handle *h, struct path *p, struct ext4_cut *c, u32 top)
-{
-	int err = 0;
-
-	for (u32 k = p->depth; k > top && !err; k--)
-		err = ext4_cut_free(h, c, p->level[k].bh->blk, 1, true);
-	return err ? ext4_abort(h->es, err) : 0;
-}
-
-/* The level that stays when the node at level k loses an entry. */
-static u32 level_that_stays(const struct path *p, u32 k)
-{
-	while (k && entries(&p->level[k]) == 1)
-		k--;
-	return k;
-}
-
-/* The path's entry at level `top` goes, with all that it led to. */
-static void take_out(struct ext4_handle *h, struct path *p, u32 top)
-{
-	struct node *n = &p->level[top];
-
-	entry_remove(n, n->at);
-	if (!entries(n)) /* the root */
-		ext4_extent_root_init(p->ei->block);
-	else if (!n->at)
-		fix_keys(h, p, top);
-	changed(h, n);
-}
-
-/* What the extent had is free, but for clusters that other blocks of the file lie in too. *clusters: how many it had alone. */
-static int free_extent(struct ext4_handle *h, struct path *p, struct ext4_cut *c,
-		       const struct ext4_disk_extent *gone, u64 *clusters)
-{
-	u64 start = le32_get(gone->lblk), pblk = ext4_extent_start(gone), from, to;
-	int err = ext4_cluster_own(p->ei, start, ext4_extent_len(gone), &from, &to);
-
-	if (err)
-		return err;
-	*clusters = ext4_clusters_of(h->es, from, to - from);
-	/* Clusters that are none of the file's are left alone. */
-	if (((start ^ pblk) & ((1ull << h->es->cluster_bits) - 1)) != 0) {
-		c->bad++;
-		(void)!bad_tree(p->ei, "an extent lies across clusters");
-		return 0;
-	}
-	if (from < to)
-		err = ext4_cut_free(h, c, pblk + (from - start), (u32)(to - from), c->metadata);
-	if (err || !c->metadata)
-		return err;
-	for (u64 at = start; at < end_of(gone) && !err; at++)
-		if (at < from || at >= to)
-			err = ext4_forget(h, pblk + (at - start));
-	return err ? ext4_abort(h->es, err) : 0;
-}
-
-/* The path's last extent goes, from `start` on. */
-static int cut_extent(struct ext4_handle *h, struct path *p, struct ext4_cut *c, u64 start)
-{
-	struct node *leaf = leaf_of(p);
-	struct ext4_disk_extent *e = entry(leaf, leaf->at - 1), gone = part(e, start, end_of(e));
-	bool whole = start == le32_get(e->lblk);
-	u32 top = whole ? level_that_stays(p, p->depth) : p->depth;
-	u64 clusters;
-	int err = join(h, p, top);
-
-	if (!err)
-		err = free_extent(h, p, c, &gone, &clusters);
-	if (err)
-		return err;
-	err = free_nodes(h, p, c, top);
-	if (err)
-		return err;
-	leaf->at--;
-	if (whole) {
-		take_out(h, p, top);
-	} else {
-		*e = part(e, le32_get(e->lblk), start);
-		changed(h, leaf);
-	}
-	ext4_inode_add_clusters(p->ei, -(s64)(clusters + p->depth - top));
-	return 0;
-}
-
-/* A leaf that was empty when it was read. */
-static int drop_leaf(struct ext4_handle *h, struct path *p, struct ext4_cut *c)
-{
-	u32 top = level_that_stays(p, p->depth - 1);
-	int err = join(h, p, top);
-
-	if (!err)
-		err = free_nodes(h, p, c, top);
-	if (err)
-		return err;
-	take_out(h, p, top);
-	ext4_inode_add_clusters(p->ei, -(s64)(p->depth - top));
-	return 0;
-}
-
-static int cut_step(struct ext4_handle *h, struct path *p, struct ext4_cut *c)
-{
-	struct node *leaf = leaf_of(p);
-	const struct ext4_disk_extent *e;
-	u64 start;
-	int err;
-
-	if (!leaf->at) { /* nothing in this leaf, or all of it behind */
-		err = p->depth && !entries(leaf) ? drop_leaf(h, p, c) : 0;
-		c->to = MIN(p->lo, c->to - 1);
-		return err;
-	}
-	e = entry(leaf, leaf->at - 1);
-	if (end_of(e) <= c->from) {
-		c->to = c->from;
-		return 0;
-	}
-	if (end_of(e) > c->to)
-		return bad_tree(p->ei, "extents overlap");
-	start = step_start(h->es, e, c);
-	err = cut_extent(h, p, c, start);
-	if (!err)
-		c->to = start;
-	return err;
-}
-
-int ext4_extent_cut(struct ext4_handle *h, struct ext4_inode *ei, struct ext4_cut *c)
-{
-	struct path p;
-	int err;
-
-	c->to = MIN(c->to, EXT4_LBLK_END);
-	if (c->to <= c->from)
-		return 0;
-	err = find(ei, c->to - 1, &p);
-	if (!err)
-		err = cut_step(h, &p, c);
-	path_put(&p);
-	return err;
-}
-
-/* The root leads to one node, whose entries fit into it. 1: they are in it now. */
-static int shrink_once(struct ext4_handle *h, struct ext4_inode *ei)
-{
-	scoped(bh_putp) struct buffer_head *bh = NULL;
-	struct node root = { .hdr = (void *)ei->block }, child;
-	u32 depth = le16_get(root.hdr->depth), count,
-	    room = (EXT4_IBLOCK_BYTES - (u32)sizeof(*root.hdr)) / (u32)sizeof(struct ext4_disk_extent);
-	struct bh_ctx ctx;
-	int err;
-
-	if (!depth || depth > EXT4_EXTENT_DEPTH_MAX || entries(&root) != 1)
-		return 0;
-	ctx = ext4_ctx_map(ei, depth - 1);
-	err = bh_read(ei->vfs.sb->dev, child_of(&root, 0), &ext4_extent_ops, &ctx, &bh);
-	if (err)
-		return err;
-	child = (struct node){ .bh = bh, .hdr = bh->data };
-	count = entries(&child);
-	if (count > room)
-		return 0;
-	err = ext4_blocks_free(h, bh->blk, 1, true);
-	if (err)
-		return err;
-	memcpy(entry(&root, 0), entry(&child, 0), count * sizeof(struct ext4_disk_extent));
-	set_entries(&root, count);
-	root.hdr->max = le16_put((u16)room);
-	root.hdr->depth = le16_put((u16)(depth - 1));
-	ext4_inode_add_clusters(ei, -1);
-	return 1;
-}
-
-int ext4_extent_shrink(struct ext4_handle *h, struct ext4_inode *ei)
-{
-	int more;
-
-	do
-		more = shrink_once(h, ei);
-	while (more > 0);
-	return more;
 }

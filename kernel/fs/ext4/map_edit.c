@@ -39,8 +39,7 @@ static bool has_extents(const struct ext4_inode *ei)
 	return ei->flags & EXT4_FL_EXTENTS;
 }
 
-/* Ends a change of the inode's map: invariant 2. */
-static int end_change(struct ext4_handle *h, struct ext4_inode *ei, int err)
+int ext4_map_end(struct ext4_handle *h, struct ext4_inode *ei, int err)
 {
 	int write_err = ext4_inode_write(h, ei);
 
@@ -248,7 +247,7 @@ static int unpack_to(struct ext4_inode *ei, u64 pblk)
 		return err;
 	err = swap_in(&h, ei, pblk);
 	atomic_store(&ei->data_tid, h.jh.tid);
-	return end_change(&h, ei, err);
+	return ext4_map_end(&h, ei, err);
 }
 
 int ext4_unpack(struct inode *inode)
@@ -482,7 +481,7 @@ static int commit_once(struct ext4_inode *ei, const struct mapping *m, u64 size_
 	}
 	if (moved)
 		atomic_store(&ei->data_tid, h.jh.tid);
-	return end_change(&h, ei, err);
+	return ext4_map_end(&h, ei, err);
 }
 
 int ext4_commit(struct inode *inode, const struct mapping *m, u64 size_bytes)
@@ -522,7 +521,7 @@ static int promise(struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk, bool fres
 	if (!err)
 		inode_touch(&ei->vfs, ATTR_MTIME | ATTR_CTIME);
 	atomic_store(&ei->data_tid, h.jh.tid);
-	return end_change(&h, ei, err);
+	return ext4_map_end(&h, ei, err);
 }
 
 /* The first hole in [*lblk, end), or a part of it. *lblk: where to go on. */
@@ -688,7 +687,7 @@ static int cut(struct cutting *c, bool touch)
 	if (!err && c->is_end && ei->vfs.nlink)
 		err = ext4_orphan_del(&c->h, ei);
 	atomic_store(&ei->data_tid, c->h.jh.tid);
-	return end_change(&c->h, ei, err);
+	return ext4_map_end(&c->h, ei, err);
 }
 
 int ext4_unmap(struct inode *inode, u64 off_bytes, u64 len_bytes)
@@ -736,5 +735,5 @@ int ext4_set_size(struct inode *inode, u64 size_bytes)
 	inode_set_size(inode, size_bytes);
 	inode_touch(inode, ATTR_MTIME | ATTR_CTIME);
 	atomic_store(&ei->data_tid, h.jh.tid);
-	return end_change(&h, ei, 0);
+	return ext4_map_end(&h, ei, 0);
 }

@@ -399,24 +399,36 @@ static void let_go(struct taken *t)
 	t->bh = NULL;
 }
 
-/* Every block that the overlay has and in which it differs, other than `but`. */
-static int take_blocks(struct ext4_super *es, struct blkdev *overlay, u64 but, struct taken *t)
+/* Every block that one of the overlays has and in which it differs. */
+static int take_blocks(struct ext4_super *es, struct blkdev *overlay, struct blkdev *top, struct taken *t)
 {
 	u32 bytes = ext4_block_bytes(es), span = MAX(bytes, DEV_SNAP_UNIT_BYTES);
+	struct blkdev *from = top ? top : overlay;
 	scoped(freep) u8 *piece = malloc(span);
 	int err = piece ? 0 : fail(-ENOMEM, "no memory for blocks");
 
 	t->count = 0;
-	for (u64 off = 0; !err && (off = dev_snap_next(overlay, off)) != ~0ull; off += span) {
+	for (u64 off = 0; !err; off += span) {
 		u64 len;
 
+		off = MIN(dev_snap_next(overlay, off), top ? dev_snap_next(top, off) : ~0ull);
+		if (off == ~0ull)
+			break;
 		off = ALIGN_DOWN(off, (u64)span);
-		len = MIN((u64)span, overlay->size_bytes - off);
-		err = blkdev_read(overlay, off, piece, len);
+		len = MIN((u64)span, from->size_bytes - off);
+		err = blkdev_read(from, off, piece, len);
 		for (u64 at = 0; !err && at + bytes <= len; at += bytes)
-			if ((off + at) >> es->block_bits != but)
-				err = take_block(es, (off + at) >> es->block_bits, piece + at, t);
+			err = take_block(es, (off + at) >> es->block_bits, piece + at, t);
 	}
+	return err;
+}
+
+int ext4_overlay_blocks(struct ext4_super *es, struct blkdev *overlay, u32 *count)
+{
+	struct taken t = { .h = NULL };
+	int err = take_blocks(es, overlay, NULL, &t);
+
+	*count = t.count;
 	return err;
 }
 
@@ -431,12 +443,12 @@ static int commit_under(struct ext4_super *es, struct jbd2 *journal, u32 tid,
 	return err ? err : blkdev_flush(es->vfs.dev);
 }
 
-static int write_taken(struct ext4_super *es, struct jbd2 *journal, struct blkdev *overlay, u64 but,
-		       const struct ext4_disk_super *first)
+static int write_taken(struct ext4_super *es, struct jbd2 *journal, struct blkdev *overlay,
+		       struct blkdev *top, const struct ext4_disk_super *first)
 {
 	struct taken t = { .h = NULL };
 	struct jbd2_handle h;
-	int err = take_blocks(es, overlay, but, &t);
+	int err = take_blocks(es, overlay, top, &t);
 
 	if (!err)
 		err = jbd2_begin(journal, t.count, 0, &h);
@@ -450,7 +462,7 @@ static int write_taken(struct ext4_super *es, struct jbd2 *journal, struct blkde
 		err = t.bh ? 0 : fail(-ENOMEM, "no memory for blocks that change");
 	}
 	if (!err)
-		err = take_blocks(es, overlay, but, &t);
+		err = take_blocks(es, overlay, top, &t);
 	if (err)
 		jbd2_abort(journal, err);
 	jbd2_end(&h);
@@ -462,7 +474,7 @@ static int write_taken(struct ext4_super *es, struct jbd2 *journal, struct blkde
 	return err ? err : jbd2_stop(journal);
 }
 
-int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, u64 but,
+int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, struct blkdev *top,
 		       const struct jbd2_recovery *log, const struct ext4_disk_super *first)
 {
 	const struct jbd2_ops none = { 0 };
@@ -478,7 +490,7 @@ int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, u64 but,
 		return err;
 	err = jbd2_start(journal, &config);
 	if (!err)
-		err = write_taken(es, journal, overlay, but, first);
+		err = write_taken(es, journal, overlay, top, first);
 	jbd2_close(journal);
 	return err;
 }

@@ -462,6 +462,18 @@ int ext4_quota_reserve(struct ext4_inode *ei, u64 least, u64 *clusters)
 	return *clusters < least ? too_much(es, kind, owner.id[kind]) : 0;
 }
 
+u64 ext4_quota_reserved(struct ext4_super *es, enum quota_kind kind, u32 id)
+{
+	struct ext4_dquot *dq;
+	u64 bytes;
+
+	mutex_lock(&es->quotas->lock);
+	dq = known(&es->quotas->file[kind], id);
+	bytes = dq ? dq->reserved_bytes : 0;
+	mutex_unlock(&es->quotas->lock);
+	return bytes;
+}
+
 void ext4_quota_unreserve(struct ext4_inode *ei, u64 clusters)
 {
 	struct ext4_super *es = ext4_inode_super(ei);

@@ -418,8 +418,12 @@ int ext4_quota(struct super_block *sb, enum quota_kind kind, struct quota_grace 
 		return no_count(kind);
 	err = f ? load_live(es, f, &l) : load_closed(es, kind, &l);
 	*grace = (struct quota_grace){ l.space_grace_sec, l.inodes_grace_sec };
-	for (u32 i = 0; i < l.count && !err; i++)
+	for (u32 i = 0; i < l.count && !err; i++) {
+		/* As the kernel's report. */
+		if (f)
+			l.quota[i].space_bytes += ext4_quota_reserved(es, kind, l.quota[i].id);
 		err = emit(ctx, &l.quota[i]);
+	}
 	if (!err && l.bad)
 		err = corrupt(&sb->health, "inode", ino, "the quota file is damaged: %s", l.bad);
 	ext4_quota_list_free(&l);

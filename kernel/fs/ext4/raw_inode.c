@@ -319,10 +319,8 @@ bool ext4_inode_is_fast_symlink(const struct ext4_inode *ei)
 	if (!is_symlink(&ei->vfs) || ei->flags & (EXT4_FL_INLINE_DATA | EXT4_FL_EXTENTS) || !ext4_size(ei) ||
 	    ext4_size(ei) >= EXT4_IBLOCK_BYTES)
 		return false;
-	/* Where values are counted among the blocks the size alone tells. One on its way out has none left, but may have its block. */
-	if (ext4_has_incompat(es, EXT4_INCOMPAT_EA_INODE))
-		return ext4_size(ei) != 0;
-	return ei->vfs.blocks_512 <= xattr_512;
+	/* Where values are counted among the blocks the size alone tells. */
+	return ext4_has_incompat(es, EXT4_INCOMPAT_EA_INODE) || ei->vfs.blocks_512 <= xattr_512;
 }
 
 static const char *type_wrong(const struct ext4_super *es, const struct ext4_inode *ei)

@@ -258,16 +258,18 @@ static void grow_to(struct ext4_disk_super *copy, const struct ext4_disk_super *
 					  (le32_get(d->feature_incompat) & incompat));
 }
 
-/* While a volume is mended its journal may be another one, of which copies say nothing. */
+/* While a volume is mended its journal may be another one, of which copies say nothing; and what its second sector says is brought by that. */
 static void take_spare(struct ext4_disk_super *copy, const struct ext4_disk_super *d)
 {
+	if (le32_get(d->feature_incompat) & EXT4_INCOMPAT_RECOVER)
+		copy->orphan_file_inum = d->orphan_file_inum;
 	if (!ext4_sb_has_spare(d))
 		return;
 	copy->journal_inum = d->journal_inum;
 	copy->feature_compat = le32_put(le32_get(copy->feature_compat) | EXT4_COMPAT_HAS_JOURNAL);
 }
 
-/* Of a volume without copies: what the superblock leads to has right checksums, the first descriptor and one of the inodes that every volume has. */
+/* Of a volume without copies: something that the superblock leads to has a right checksum: the first descriptor, or one of the inodes that every volume has. */
 static bool is_borne_out(struct blkdev *dev, const struct ext4_disk_super *d)
 {
 	static const u32 ino[] = { EXT4_INO_ROOT, EXT4_INO_RESIZE, EXT4_INO_JOURNAL, EXT4_FIRST_INO_REV0 };
@@ -285,8 +287,8 @@ static bool is_borne_out(struct blkdev *dev, const struct ext4_disk_super *d)
 	    blkdev_read(dev, ext4_group_desc_blk(es, 0, 0) * bytes, block, bytes))
 		return false;
 	ext4_group_decode(es, block, &g);
-	if (ext4_csum_group(es, 0, block) != le16_get(((struct ext4_disk_group *)(void *)block)->checksum))
-		return false;
+	if (ext4_csum_group(es, 0, block) == le16_get(((struct ext4_disk_group *)(void *)block)->checksum))
+		return true;
 	table = g.inode_table * bytes;
 	if (es->blocks <= g.inode_table || es->inodes < EXT4_FIRST_INO_REV0)
 		return false;

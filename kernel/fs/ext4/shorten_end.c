@@ -347,7 +347,7 @@ static int write_end(struct ext4_super *es, struct blkdev *overlay)
 	d.feature_incompat = le32_put(le32_get(d.feature_incompat) | EXT4_INCOMPAT_RECOVER);
 	seal(&d);
 	err = blkdev_write(overlay, EXT4_SUPER_OFF, &d, sizeof(d), 0);
-	return err ? err : ext4_write_overlay(es, overlay, ~0ull, NULL, &d);
+	return err ? err : ext4_write_overlay(es, overlay, NULL, NULL, &d);
 }
 
 int ext4_short_end(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *opts,

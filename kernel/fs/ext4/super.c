@@ -303,7 +303,7 @@ static int keep_fast_commits(struct blkdev *dev, const struct fs_type *type, con
 	if (err)
 		*esp = NULL;
 	else
-		err = ext4_write_overlay(*esp, overlay, ~0ull, &replay->log, NULL);
+		err = ext4_write_overlay(*esp, overlay, NULL, &replay->log, NULL);
 	blkdev_put(overlay);
 	return err;
 }

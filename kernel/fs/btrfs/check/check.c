@@ -109,6 +109,8 @@ int btrfs_check(struct blkdev **devs, u32 n, const struct mount_opts *mount, con
 	struct mount_opts mo = *mount;
 	int err;
 
+	if (mount->journal)
+		return fail(-EINVAL, "a btrfs volume has no journal: leave --journal away");
 	mo.rdonly = true;
 	mo.cache_bytes = opts->cache_bytes ? opts->cache_bytes : mount->cache_bytes;
 	*out = (struct check_summary){ 0 };

@@ -31,8 +31,13 @@ static int run(struct ck *ck)
 			ck_find_names(ck);
 			ck_quotas(ck);
 		}
-		if (ck->stale)
+		if (ck->stale || ck->opts->base)
 			break;
+	}
+	/* There is more to mend. */
+	if (ck->opts->base && ck->sum->mended) {
+		ck->es->disk.state = le16_put(le16_get(ck->es->disk.state) & (u16)~EXT4_STATE_VALID);
+		ck_super_put(ck);
 	}
 	return ck->err;
 }

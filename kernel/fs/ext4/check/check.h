@@ -10,6 +10,7 @@
  * all of it was mended and looked at again.
  *
  * The files stand here in dependency order. The passes, each in its file:
+ *   log      what was mended onto the volume, as one transaction; spare: the journal that there may be for it
  *   supers   superblock, descriptors, their copies, the journal, what protects against two mounts
  *   inodes   every inode, its map and its attributes: what is in use, and what it claims
  *   dirs     every block of every directory
@@ -71,6 +72,9 @@
 	  "the latest changes are in a journal that lies elsewhere", ASK, "go on without them")              \
 	X(JOURNAL_ERROR, "journal-error", "superblock", HINT, "the journal noted an error", SAFE,            \
 	  "forget it once all is sound")                                                                     \
+	X(JOURNAL_SPARE, "journal-spare", "superblock", WRONG,                                               \
+	  "its journal is one that was there while it was mended, which broke off", SAFE,                    \
+	  "name the one that it had before")                                                                 \
 	X(JOURNAL_ELSEWHERE, "journal-elsewhere", "superblock", HINT,                                        \
 	  "the journal lies elsewhere and was not looked at", NEVER, "")                                     \
 	X(MMP, "mmp", "superblock", WRONG, "the block of multiple mount protection is damaged", ASK,         \
@@ -423,7 +427,7 @@ void ck_super_put(struct ck *ck);
 /* The first superblock's checksum, as it lies there, is right; or it cannot be read, which was said. */
 bool ck_super_sum_ok(struct ck *ck);
 /*
- * Sizes that never change are others in the copies, where mkfs puts these: in two of them, or in one, and what follows from the first superblock's
+ * Sizes, or features of layout, that never change are others in the copies, where mkfs puts these: in two of them, or in one, and what follows from the first superblock's
  * makes no sense. *copy: one of them.
  */
 bool ck_super_sizes_differ(struct ck *ck, struct ext4_disk_super *copy);
@@ -455,11 +459,15 @@ void ck_groups_move(struct ck *ck);
 
 /* ---- mend_own.c ---- */
 
-#define CK_OWN_JOURNAL 0x1u
-#define CK_OWN_ORPHANS 0x2u
-#define CK_OWN_MMP     0x4u
-#define CK_OWN_RESIZE  0x8u
+#define CK_OWN_JOURNAL      0x01u
+#define CK_OWN_ORPHANS      0x02u
+#define CK_OWN_MMP          0x04u
+#define CK_OWN_RESIZE       0x08u
+#define CK_OWN_ORPHANS_HERE 0x10u /* where they are, if nobody else is there */
+#define CK_OWN_MMP_HERE     0x20u
 
+/* A log without transactions in the blocks that the journal's inode has. */
+int ck_log_anew(struct ck *ck) __must_check;
 /* The journal without transactions, in the blocks that it has; where that cannot be, elsewhere. */
 void ck_journal_empty(struct ck *ck);
 /* The same, once all of it was applied that can be. */
@@ -483,16 +491,48 @@ void ck_orphan_file_empty(struct ck *ck);
 void ck_mmp_put(struct ck *ck);
 /* A reserved inode that is nothing. */
 void ck_reserved_clear(struct ck *ck, u32 ino);
+/* The inode, one of the volume's own, as `raw` has it, all else in its slot gone. */
+void ck_own_put(struct ck *ck, u32 ino, const struct ext4_disk_inode *raw);
+/* What is used is known: n free blocks for the inode, their map written. *raw: it as a file of these. */
+int ck_file_place(struct ck *ck, u32 ino, u32 n, struct ext4_disk_inode *raw) __must_check;
 /* After the pass over the inodes: the inode, one of the volume's own, becomes a file of n free blocks, whose content is what is there. */
 int ck_file_make(struct ck *ck, u32 ino, u32 n) __must_check;
 /* After the pass over the inodes: what is to be made in free blocks. */
 void ck_own_make(struct ck *ck);
 
-/* ---- settle.c ---- */
+/* ---- spare.c ---- */
 
+/* A volume that nobody has open, for what is written without being asked about. */
+struct ck_still {
+	struct check_opts opts;
+	struct check_summary sum;
+	struct ck ck;
+};
 /* As it lies: the journal is not applied, nobody is looked for. */
 int ck_open_still(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount,
 		  struct ext4_super **out) __must_check;
+int ck_still_open(struct ck_still *s, const struct fs_type *type, struct blkdev *dev,
+		  const struct mount_opts *mount) __must_check;
+/* All is durable. */
+int ck_still_close(struct ck_still *s, struct blkdev *dev) __must_check;
+/* The superblock as es->disk has it, durably. */
+int ck_super_sync(struct ck *ck) __must_check;
+/* What a superblock says of the journal. */
+struct ck_journal {
+	bool has, recover;
+	u32 inum;
+};
+struct ck_journal ck_journal_of(const struct ext4_disk_super *d);
+void ck_journal_set(struct ext4_disk_super *d, const struct ck_journal *journal);
+/* The inode of a spare journal: what is to be said when that ends. */
+void ck_spare_remember(struct ext4_disk_inode *raw, const struct ck_journal *own);
+/* Something is left of a spare journal: the superblock names it, or its inode is there. */
+bool ck_spare_left(struct ck *ck);
+/* Nothing is any more, and the superblock says of the journal what it said before, or what was mended, as far as the spare one was applied. */
+int ck_spare_end(struct ck *ck) __must_check;
+
+/* ---- settle.c ---- */
+
 /*
  * What a mount does first: the journal is applied to the device, fast commits included, and orphans are finished. With `orphans` also where there is
  * nothing but these. The volume is opened by nobody. -EUCLEAN, -EIO and others: it is damaged; -EBUSY.
@@ -553,6 +593,14 @@ void ck_inode_set_blocks(const struct ck *ck, struct ck_inode *ci, u64 blocks_51
 void ck_feature_set(struct ck *ck, u32 incompat, u32 ro_compat);
 /* Something that was to be mended could not be: why is said. */
 void ck_not_mended(struct ck *ck, enum ck_code code, u64 nr, const char *why);
+
+/* ---- holds.c ---- */
+
+/* It begins as the root of a tree of extents; and the volume has such. */
+bool ck_has_extent_head(const struct ck *ck, const struct ck_inode *ci);
+bool ck_has_extent_root(const struct ck *ck, const struct ck_inode *ci);
+/* What it holds begins as a directory's first block does, and says that it is this inode's. */
+bool ck_holds_dir(struct ck *ck, const struct ck_inode *ci);
 
 /* ---- mend_map.c ---- */
 

@@ -117,25 +117,12 @@ static void check_fields(struct ck *ck, struct ck_inode *ci)
 	}
 }
 
-static bool has_extents_head(const struct ck *ck, const struct ck_inode *ci)
-{
-	const struct ext4_disk_extent_header *h = (const void *)ci->raw->block;
-
-	return le16_get(h->depth) <= EXT4_EXTENT_DEPTH_MAX &&
-	       !ext4_extent_head_wrong(ck->es, h, EXT4_IBLOCK_BYTES, le16_get(h->depth));
-}
-
-static bool has_extent_root(const struct ck *ck, const struct ck_inode *ci)
-{
-	return ext4_has_incompat(ck->es, EXT4_INCOMPAT_EXTENTS) && has_extents_head(ck, ci);
-}
-
 /* It says inline data, but what it holds is a map of extents. */
 static bool is_map_not_inline(struct ck *ck, const struct ck_inode *ci)
 {
 	const u8 *value;
 
-	return ci->flags & EXT4_FL_INLINE_DATA && has_extent_root(ck, ci) &&
+	return ci->flags & EXT4_FL_INLINE_DATA && ck_has_extent_root(ck, ci) &&
 	       ck_inline_more(ck, ci, &value) < 0;
 }
 
@@ -144,7 +131,7 @@ static u32 not_inline_or_not_extents(struct ck *ck, const struct ck_inode *ci)
 {
 	const u8 *value;
 
-	if (has_extent_root(ck, ci))
+	if (ck_has_extent_root(ck, ci))
 		return EXT4_FL_INLINE_DATA;
 	return ck_inline_more(ck, ci, &value) >= 0 || ci->size_bytes <= EXT4_IBLOCK_BYTES
 		       ? EXT4_FL_EXTENTS
@@ -190,7 +177,7 @@ static void check_flags(struct ck *ck, struct ck_inode *ci)
 		    !ck_fix(ck, CK_INODE_FLAGS, ci->ino, "%s", rule[i].what))
 			continue;
 		/* Where the content is what the flag says, it is the volume's feature that was lost. */
-		if (i == 0 && has_extents_head(ck, ci))
+		if (i == 0 && ck_has_extent_head(ck, ci))
 			ck_feature_set(ck, EXT4_INCOMPAT_EXTENTS, 0);
 		else if (i == 1 && content && ck_inline_more(ck, ci, &value) >= 0)
 			ck_feature_set(ck, EXT4_INCOMPAT_INLINE_DATA, 0);
@@ -407,7 +394,7 @@ static void check_content(struct ck *ck, struct ck_inode *ci)
 		if (!ck->again)
 			check_inline(ck, ci);
 	} else if (S_ISREG(ci->mode) || ci->is_dir || (S_ISLNK(ci->mode) && !is_fast_symlink(ck, ci))) {
-		if (!(ci->flags & EXT4_FL_EXTENTS) && has_extent_root(ck, ci) && !ck->again &&
+		if (!(ci->flags & EXT4_FL_EXTENTS) && ck_has_extent_root(ck, ci) && !ck->again &&
 		    ck_fix(ck, CK_INODE_FLAGS, ci->ino, "%s",
 			   "a map of extents, but the flag says that it is none"))
 			ck_inode_set_flags(ci, 0, EXT4_FL_EXTENTS);
@@ -438,6 +425,12 @@ static bool is_needed(const struct ck *ck, u64 ino)
 		return ext4_journal_is_inside(es);
 	return ext4_has_ro_compat(es, EXT4_RO_COMPAT_QUOTA) &&
 	       (ino == le32_get(es->disk.usr_quota_inum) || ino == le32_get(es->disk.grp_quota_inum));
+}
+
+/* It may be a file. That of boot loaders is nobody's business. */
+static bool may_be_used(const struct ck *ck, u64 ino)
+{
+	return ino == EXT4_INO_BOOT || is_needed(ck, ino);
 }
 
 /* Of one that is in use by nobody. */
@@ -471,7 +464,7 @@ static void check_bad_list(struct ck *ck, struct ck_inode *ci)
 static bool check_reserved(struct ck *ck, struct ck_inode *ci)
 {
 	const struct ext4_super *es = ck->es;
-	bool journal = ci->ino == EXT4_INO_JOURNAL, resize = ci->ino == EXT4_INO_RESIZE;
+	bool resize = ci->ino == EXT4_INO_RESIZE;
 
 	if (ci->ino == EXT4_INO_BAD) {
 		if (!ck->again)
@@ -489,7 +482,7 @@ static bool check_reserved(struct ck *ck, struct ck_inode *ci)
 			ck_inode_forget(ck, ci);
 		return true;
 	}
-	if (!ck->again && (!S_ISREG(ci->mode) || resize || (journal && !ext4_journal_is_inside(es))) &&
+	if (!ck->again && (!S_ISREG(ci->mode) || !may_be_used(ck, ci->ino)) &&
 	    ck_fix(ck, CK_INODE_RESERVED, ci->ino, "%s", "")) {
 		if (!is_needed(ck, ci->ino)) {
 			ck_inode_forget(ck, ci);
@@ -515,66 +508,12 @@ static bool has_pointers(const struct ck *ck, const struct ck_inode *ci)
 	return true;
 }
 
-/* The first block of its map, whatever type the inode says. 0: none that can be. */
-static u64 first_block(const struct ck *ck, const struct ck_inode *ci)
-{
-	const struct ext4_disk_extent_header *h = (const void *)ci->raw->block;
-	const le32 *ptr = (const void *)ci->raw->block;
-	u64 blk = le32_get(ptr[0]);
-
-	if (has_extent_root(ck, ci)) {
-		if (le16_get(h->depth) || !le16_get(h->entries))
-			return 0;
-		blk = ext4_extent_start((const void *)(h + 1));
-	} else if (!has_pointers(ck, ci)) {
-		return 0;
-	}
-	return ext4_blocks_ok(ck->es, blk, 1) ? blk : 0;
-}
-
-/* Inline data that begins as a directory's: its parent, and an entry. Devices have none. */
-static bool holds_inline_dir(struct ck *ck, const struct ck_inode *ci)
-{
-	const u8 *value, *p = ci->raw->block;
-	const struct ext4_disk_dirent *de = (const void *)(p + sizeof(le32));
-	u32 parent = le32_get(*(const le32 *)p), first = le32_get(de->inode);
-	s64 more = ck_inline_more(ck, ci, &value);
-
-	return more >= 0 && !(more % 4) && ext4_ino_public(ck->es, parent) &&
-	       (!first || (first != EXT4_INO_ROOT && ext4_ino_public(ck->es, first))) &&
-	       le16_get(de->rec_len) >= ext4_dirent_bytes(1) &&
-	       le16_get(de->rec_len) <= EXT4_IBLOCK_BYTES - sizeof(le32);
-}
-
-/* What it holds begins as a directory's first block does. */
-static bool holds_dir(struct ck *ck, const struct ck_inode *ci)
-{
-	u32 bytes = ext4_block_bytes(ck->es), first, second;
-	scoped(bh_putp) struct buffer_head *bh = NULL;
-	u64 blk = first_block(ck, ci);
-	const struct ext4_disk_dirent *de;
-
-	if (ci->flags & EXT4_FL_INLINE_DATA)
-		return ext4_has_incompat(ck->es, EXT4_INCOMPAT_INLINE_DATA) && holds_inline_dir(ck, ci);
-	if (!blk || !ck_read(ck, blk, &bh))
-		return false;
-	de = bh->data;
-	first = ext4_rec_len(de->rec_len, bytes);
-	if (le32_get(de->inode) != ci->ino || de->name_len != 1 || ext4_dirent_name(de)[0] != '.' ||
-	    first < ext4_dirent_bytes(1) || first % 4 || first > bytes - ext4_dirent_bytes(2))
-		return false;
-	de = (const void *)((const u8 *)bh->data + first);
-	second = ext4_rec_len(de->rec_len, bytes);
-	return de->name_len == 2 && !memcmp(ext4_dirent_name(de), "..", 2) && second <= bytes - first &&
-	       second >= ext4_dirent_bytes(2) && !(second % 4);
-}
-
 /* Another type than that of a file with content, or the root: may be a directory that lost its type. False: there is nothing more to it. */
 static bool check_type(struct ck *ck, struct ck_inode *ci, struct ck_ino *in)
 {
 	bool known = is_type(ci->mode), content = S_ISREG(ci->mode) || S_ISLNK(ci->mode) || ci->is_dir;
 
-	if (!ci->is_dir && (!content || ci->ino == EXT4_INO_ROOT) && holds_dir(ck, ci) &&
+	if (!ci->is_dir && (!content || ci->ino == EXT4_INO_ROOT) && ck_holds_dir(ck, ci) &&
 	    ck_fix(ck, CK_INODE_IS_DIR, ci->ino, "mode %o", ci->mode)) {
 		ci->mode = S_IFDIR | (ci->mode & 07777);
 		ci->raw->mode = le16_put((u16)ci->mode);
@@ -648,7 +587,7 @@ static bool is_garbage(const struct ck *ck, const struct ck_inode *ci)
 	doubts += !!(ci->flags & ~known);
 	doubts += !!le32_get(ci->raw->obso_faddr);
 	doubts += ext4_inode_blocks_512(es, ci->raw) >> (es->block_bits - 9) > es->blocks;
-	doubts += ci->flags & EXT4_FL_EXTENTS && !has_extent_root(ck, ci);
+	doubts += ci->flags & EXT4_FL_EXTENTS && !ck_has_extent_root(ck, ci);
 	return doubts > 1 && ci->ino >= es->first_ino;
 }
 
@@ -682,7 +621,7 @@ static bool may_have_names(struct ck *ck, const struct ck_inode *ci)
 	    extra_wrong(ck, ci))
 		return false;
 	if (!(ci->flags & EXT4_FL_INLINE_DATA) && (S_ISREG(ci->mode) || ci->is_dir) &&
-	    !(ci->flags & EXT4_FL_EXTENTS ? has_extent_root(ck, ci) : has_pointers(ck, ci)))
+	    !(ci->flags & EXT4_FL_EXTENTS ? ck_has_extent_root(ck, ci) : has_pointers(ck, ci)))
 		return false;
 	return g->inode_bitmap && !(g->flags & EXT4_GROUP_INODE_UNINIT) &&
 	       ck_read(ck, g->inode_bitmap, &bh) && ((const u8 *)bh->data)[nth / 8] >> nth % 8 & 1;
@@ -691,8 +630,12 @@ static bool may_have_names(struct ck *ck, const struct ck_inode *ci)
 /* In no directory, as far as the inode knows. */
 static void check_deleted(struct ck *ck, struct ck_inode *ci)
 {
-	if (ck->again || !ci->mode || le32_get(ci->raw->dtime) ||
-	    !ck_fix(ck, CK_INODE_DTIME, ci->ino, "%s", "deleted, but without one"))
+	u32 dtime = le32_get(ci->raw->dtime);
+
+	if (ck->again || !ci->mode || dtime > ck->es->inodes ||
+	    !ck_fix(ck, CK_INODE_DTIME, ci->ino, "%s",
+		    dtime ? "deleted, but it is an inode's number, as of those in the list of orphans"
+			  : "deleted, but without one"))
 		return;
 	ci->raw->dtime = le32_put((u32)super_now(&ck->es->vfs).sec);
 	ci->changed = true;

@@ -35,22 +35,46 @@ static struct ext4_group *groups_planned(const struct ck *ck, u8 log_groups_per_
 	return made;
 }
 
-/* How many of the first inodes of the group, in a block of its table, are in use and look like it. */
-static u32 inodes_in(const struct ck *ck, u32 group, const void *block)
+/* The inode is a directory, and what it holds does not say that it is another's. */
+static bool is_dir_of(struct ck *ck, u64 ino, const struct ext4_disk_inode *raw)
+{
+	/* Read only. */
+	const struct ck_inode ci = { .ino = ino,
+				     .raw = (struct ext4_disk_inode *)raw,
+				     .mode = le16_get(raw->mode),
+				     .flags = le32_get(raw->flags) };
+
+	return ck_holds_dir(ck, &ci);
+}
+
+/*
+ * How many of the first inodes of the group, in a block of its table, are in use and look like it. Without checksums those of other numbers do so,
+ * too: but not their directories.
+ */
+static u32 inodes_in(struct ck *ck, u32 group, const void *block)
 {
 	const struct ext4_super *es = ck->es;
 	u64 first = (u64)group * es->inodes_per_group + 1;
-	u32 n = 0;
+	u32 n = 0, dirs = 0, right = 0;
 
 	for (u32 i = 0; i < es->inodes_per_block; i++) {
 		const struct ext4_disk_inode *raw =
 			(const void *)((const u8 *)block + (size_t)i * es->inode_bytes);
+		bool root = first + i == EXT4_INO_ROOT;
 
-		n += ext4_dirent_type(&(struct ext4_super){ .filetype = true }, le16_get(raw->mode)) &&
-		     le16_get(raw->links_count) && !le32_get(raw->dtime) &&
-		     (!es->metadata_csum || ext4_inode_sum_ok(es, first + i, raw));
+		if (!ext4_dirent_type(&(struct ext4_super){ .filetype = true }, le16_get(raw->mode)) ||
+		    !le16_get(raw->links_count) || le32_get(raw->dtime) ||
+		    (es->metadata_csum && !ext4_inode_sum_ok(es, first + i, raw))) {
+			dirs += root;
+			continue;
+		}
+		n++;
+		if (!root && (es->metadata_csum || !S_ISDIR(le16_get(raw->mode))))
+			continue;
+		dirs++;
+		right += es->metadata_csum || is_dir_of(ck, first + i, raw);
 	}
-	return n;
+	return dirs && !right ? 0 : n;
 }
 
 /* The same, of a table that begins there. */

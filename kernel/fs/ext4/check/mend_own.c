@@ -15,8 +15,7 @@
 
 /* ---- inodes ---- */
 
-/* The inode as `raw` has it, all else in its slot gone. */
-static void inode_put(struct ck *ck, u32 ino, const struct ext4_disk_inode *raw)
+void ck_own_put(struct ck *ck, u32 ino, const struct ext4_disk_inode *raw)
 {
 	const struct ext4_super *es = ck->es;
 	scoped(bh_putp) struct buffer_head *bh = NULL;
@@ -59,7 +58,7 @@ static struct ext4_disk_inode file_of(const struct ck *ck, u64 size_bytes, u64 c
 
 void ck_reserved_clear(struct ck *ck, u32 ino)
 {
-	inode_put(ck, ino, &(struct ext4_disk_inode){ .mode = le16_put(0) });
+	ck_own_put(ck, ino, &(struct ext4_disk_inode){ .mode = le16_put(0) });
 }
 
 /* ---- files in free blocks ---- */
@@ -126,17 +125,24 @@ static int place(struct ck *ck, struct ext4_mkfs_plan *p, struct ext4_mkfs_file 
 	return ck->err;
 }
 
-static void write_file(struct ck *ck, const struct ext4_mkfs_file *f)
+static struct ext4_disk_inode inode_of(const struct ck *ck, const struct ext4_mkfs_file *f)
 {
 	struct ext4_disk_inode raw = file_of(ck, (u64)f->blocks << ck->es->block_bits, f->clusters);
 
 	if (ext4_has_incompat(ck->es, EXT4_INCOMPAT_EXTENTS))
 		raw.flags = le32_put(EXT4_FL_EXTENTS);
 	memcpy(raw.block, f->block, sizeof(raw.block));
-	inode_put(ck, f->ino, &raw);
+	return raw;
 }
 
-int ck_file_make(struct ck *ck, u32 ino, u32 n)
+static void write_file(struct ck *ck, const struct ext4_mkfs_file *f)
+{
+	struct ext4_disk_inode raw = inode_of(ck, f);
+
+	ck_own_put(ck, f->ino, &raw);
+}
+
+int ck_file_place(struct ck *ck, u32 ino, u32 n, struct ext4_disk_inode *raw)
 {
 	struct ext4_mkfs_plan p;
 	int err = plan_open(ck, &p);
@@ -146,36 +152,62 @@ int ck_file_make(struct ck *ck, u32 ino, u32 n)
 	if (!err)
 		err = place(ck, &p, &p.orphans);
 	if (!err)
-		write_file(ck, &p.orphans);
+		*raw = inode_of(ck, &p.orphans);
 	ext4_mkfs_free(&p);
+	return err;
+}
+
+int ck_file_make(struct ck *ck, u32 ino, u32 n)
+{
+	struct ext4_disk_inode raw;
+	int err = ck_file_place(ck, ino, n, &raw);
+
+	if (!err)
+		ck_own_put(ck, ino, &raw);
 	return err;
 }
 
 /* ---- the journal ---- */
 
-/* A log without transactions in the blocks that its inode has. */
-static int log_anew(struct ck *ck)
+/* The first block of the journal, by its inode. */
+static int log_super(struct ck *ck, struct ext4_inode *ei, struct buffer_head **bh)
 {
-	struct ext4_super *es = ck->es;
-	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
-	scoped(bh_putp) struct buffer_head *bh = NULL;
 	struct ext4_run run;
-	struct jbd2 *journal;
-	u32 next = 1, blocks;
 	int err;
 
 	if (!ei)
 		return fail(-ENOMEM, "no memory for an inode");
-	ei->vfs.sb = &es->vfs;
-	ei->vfs.ino = le32_get(es->disk.journal_inum);
+	ei->vfs.sb = &ck->es->vfs;
+	ei->vfs.ino = le32_get(ck->es->disk.journal_inum);
 	err = ext4_inode_load(ei);
-	blocks = (u32)MIN(ext4_size(ei) >> es->block_bits, (u64)UINT32_MAX);
 	if (!err)
 		err = ext4_map_blocks(ei, 0, 1, &run);
 	if (err)
 		return err;
-	if (!run.pblk || !ck_read(ck, run.pblk, &bh))
-		return -EUCLEAN;
+	return run.pblk && ck_read(ck, run.pblk, bh) ? 0 : -EUCLEAN;
+}
+
+/* A damaged superblock of a log, and nothing of somebody else's. */
+static bool has_log_super(struct ck *ck)
+{
+	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+
+	return !log_super(ck, ei, &bh) && jbd2_super_is_likely(bh->data, bh->size_bytes);
+}
+
+int ck_log_anew(struct ck *ck)
+{
+	struct ext4_super *es = ck->es;
+	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
+	scoped(bh_putp) struct buffer_head *bh = NULL;
+	struct jbd2 *journal;
+	u32 next = 1, blocks;
+	int err = log_super(ck, ei, &bh);
+
+	if (err)
+		return err;
+	blocks = (u32)MIN(ext4_size(ei) >> es->block_bits, (u64)UINT32_MAX);
 	memset(bh->data, 0, bh->size_bytes);
 	jbd2_super_new(bh->data, bh->size_bytes, blocks, es->disk.uuid);
 	ck_put(ck, bh);
@@ -200,7 +232,7 @@ void ck_journal_done(struct ck *ck)
 
 void ck_journal_empty(struct ck *ck)
 {
-	if (!log_anew(ck))
+	if (has_log_super(ck) && !ck_log_anew(ck))
 		ck_journal_done(ck);
 	else
 		ck_journal_give_up(ck);
@@ -249,7 +281,7 @@ void ck_journal_inode(struct ck *ck, const struct ext4_inode *copy)
 
 	raw.flags = le32_put(copy->flags & EXT4_FL_EXTENTS);
 	memcpy(raw.block, copy->block, sizeof(raw.block));
-	inode_put(ck, le32_get(ck->es->disk.journal_inum), &raw);
+	ck_own_put(ck, le32_get(ck->es->disk.journal_inum), &raw);
 	ck->rest = true;
 }
 
@@ -284,7 +316,7 @@ static void make_journal(struct ck *ck)
 		write_file(ck, &p.journal);
 		d->journal_inum = le32_put(EXT4_INO_JOURNAL);
 		ext4_journal_backup(d, p.journal.block, (u64)blocks << es->block_bits);
-		err = log_anew(ck);
+		err = ck_log_anew(ck);
 	}
 	if (err) {
 		d->feature_compat = le32_put(es->compat & ~(EXT4_COMPAT_HAS_JOURNAL));
@@ -355,16 +387,62 @@ void ck_orphan_list_empty(struct ck *ck)
 	ck->rest = true;
 }
 
+/* How many of the file's blocks were made for orphans. *shared: some are somebody else's, too; NULL: that is not known yet. */
+static u32 orphan_blocks(struct ck *ck, struct ext4_inode *ei, u32 blocks, bool *shared)
+{
+	u32 off = ext4_block_bytes(ck->es) - (u32)sizeof(struct ext4_disk_orphan_tail), n = 0;
+	struct ext4_run run;
+
+	if (shared)
+		*shared = false;
+	for (u32 i = 0; i < blocks && ck_goes_on(ck); i++) {
+		scoped(bh_putp) struct buffer_head *bh = NULL;
+		const struct ext4_disk_orphan_tail *t;
+		u64 blk;
+
+		if (ext4_map_blocks(ei, i, 1, &run) || !run.pblk || run.unwritten)
+			continue;
+		blk = run.pblk + i - run.lblk;
+		if (shared)
+			*shared |= ck_twice(ck, ck_cluster(ck, blk), 1);
+		if (!ck_read(ck, blk, &bh))
+			continue;
+		t = (const void *)((const u8 *)bh->data + off);
+		n += le32_get(t->magic) == EXT4_ORPHAN_MAGIC;
+	}
+	return n;
+}
+
+/* Blocks that were not made for orphans may be anybody's, until it is known who claims them. */
 void ck_orphan_file_empty(struct ck *ck)
 {
 	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
-	u32 blocks;
+	u32 blocks = 0, of_orphans;
 
-	if (!ei)
-		ck_no_memory(ck);
-	else if (orphan_file_load(ck, ei, &blocks) || orphans_clear(ck, ei, blocks))
+	if (!ei || orphan_file_load(ck, ei, &blocks)) {
+		ck->own |= CK_OWN_ORPHANS;
+		return;
+	}
+	of_orphans = orphan_blocks(ck, ei, blocks, NULL);
+	if (of_orphans && of_orphans < blocks)
+		ck->own |= CK_OWN_ORPHANS_HERE;
+	else if (!of_orphans || orphans_clear(ck, ei, blocks))
 		ck->own |= CK_OWN_ORPHANS;
 	else
+		ck_orphans_done(ck);
+}
+
+/* As long as somebody else has some of its blocks it waits for a round in which the others have copies. */
+static void clear_orphans_here(struct ck *ck)
+{
+	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
+	u32 blocks;
+	bool shared;
+
+	if (!ei || orphan_file_load(ck, ei, &blocks))
+		return;
+	(void)orphan_blocks(ck, ei, blocks, &shared);
+	if (!shared && !orphans_clear(ck, ei, blocks))
 		ck_orphans_done(ck);
 }
 
@@ -432,6 +510,14 @@ static void make_mmp(struct ck *ck)
 	ck_super_put(ck);
 }
 
+static void make_mmp_here(struct ck *ck)
+{
+	if (ck_twice(ck, ck_cluster(ck, le64_get(ck->es->disk.mmp_block)), 1))
+		make_mmp(ck);
+	else
+		ck_mmp_put(ck);
+}
+
 /* ---- room for more descriptors: lib/ext2fs/res_gdt.c of e2fsprogs ---- */
 
 /* Each of the blocks kept in group 0 points to those in the copies. */
@@ -469,7 +555,7 @@ static void make_resize(struct ck *ck)
 	if (!dind)
 		dind = es->first_data_blk + (first << es->cluster_bits);
 	root[EXT4_NDIR + 1] = le32_put((u32)dind);
-	inode_put(ck, EXT4_INO_RESIZE, &raw);
+	ck_own_put(ck, EXT4_INO_RESIZE, &raw);
 	if (!ck_read(ck, dind, &bh))
 		return;
 	memset(bh->data, 0, bh->size_bytes);
@@ -493,7 +579,9 @@ void ck_own_make(struct ck *ck)
 	} own[] = {
 		{ CK_OWN_JOURNAL, make_journal },
 		{ CK_OWN_ORPHANS, make_orphan_file },
+		{ CK_OWN_ORPHANS_HERE, clear_orphans_here },
 		{ CK_OWN_MMP, make_mmp },
+		{ CK_OWN_MMP_HERE, make_mmp_here },
 		{ CK_OWN_RESIZE, make_resize },
 	};
 

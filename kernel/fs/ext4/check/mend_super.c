@@ -20,7 +20,7 @@ void ck_super_put(struct ck *ck)
 	d->block_group_nr = le16_put(0);
 	d->wtime = le32_put((u32)now);
 	d->wtime_hi = (u8)(now >> 32);
-	if (es->metadata_csum)
+	if (ext4_has_ro_compat(es, EXT4_RO_COMPAT_METADATA_CSUM))
 		d->checksum = le32_put(ext4_csum_super(d));
 	if (!ck_read(ck, es->super_blk, &bh))
 		return;
@@ -54,9 +54,32 @@ bool ck_super_sum_ok(struct ck *ck)
 	X(desc_size)          \
 	X(first_meta_bg)
 
+/* Features by which metadata lie where they do, and have checksums: they change for a volume as a whole or never. */
+#define LAYOUT_COMPAT   EXT4_COMPAT_SPARSE_SUPER2
+#define LAYOUT_INCOMPAT (EXT4_INCOMPAT_META_BG | EXT4_INCOMPAT_64BIT | EXT4_INCOMPAT_FLEX_BG)
+#define LAYOUT_RO_COMPAT                                                                        \
+	(EXT4_RO_COMPAT_SPARSE_SUPER | EXT4_RO_COMPAT_GDT_CSUM | EXT4_RO_COMPAT_METADATA_CSUM | \
+	 EXT4_RO_COMPAT_BIGALLOC)
+
+static le32 take_bits(le32 to, le32 from, u32 mask)
+{
+	return le32_put((le32_get(to) & ~mask) | (le32_get(from) & mask));
+}
+
+static void take_layout(struct ext4_disk_super *to, const struct ext4_disk_super *from)
+{
+	to->feature_compat = take_bits(to->feature_compat, from->feature_compat, LAYOUT_COMPAT);
+	to->feature_incompat = take_bits(to->feature_incompat, from->feature_incompat, LAYOUT_INCOMPAT);
+	to->feature_ro_compat = take_bits(to->feature_ro_compat, from->feature_ro_compat, LAYOUT_RO_COMPAT);
+}
+
 static bool same_sizes(const struct ext4_disk_super *a, const struct ext4_disk_super *b)
 {
-	bool same = true;
+	struct ext4_disk_super c = *a;
+	bool same;
+
+	take_layout(&c, b);
+	same = !memcmp(&c, a, sizeof(c));
 
 #define SAME(field) same = same && !memcmp(&a->field, &b->field, sizeof(a->field));
 	SIZES(SAME)
@@ -122,6 +145,7 @@ void ck_super_take_sizes(struct ck *ck, const struct ext4_disk_super *copy)
 #define TAKE(field) d->field = copy->field;
 	SIZES(TAKE)
 #undef TAKE
+	take_layout(d, copy);
 	ck_super_put(ck);
 	ck->rest = true;
 }

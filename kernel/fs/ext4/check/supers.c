@@ -47,6 +47,35 @@ static bool copy_was_put(struct blkdev *dev, const struct mount_opts *mount)
 	       !ext4_sb_read(dev, mount, &b, &off) && ext4_sb_same_volume(&a, &b);
 }
 
+/* As it lies, its journal not applied; the device that has it is known all the same. */
+static int open_as_it_lies(struct ck *ck, const struct fs_type *type, struct blkdev *dev,
+			   const struct mount_opts *mount)
+{
+	int err = ck_open_still(type, dev, mount, &ck->es);
+
+	if (err)
+		ck->es = NULL;
+	return err;
+}
+
+/* Whoever names a device for the journal is told when it is not that: nothing is mended because of it. */
+static int journal_fits(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *mount)
+{
+	struct mount_opts opts = *mount;
+	struct ext4_super *es;
+	int err;
+
+	if (!mount->journal)
+		return 0;
+	opts.rdonly = opts.norecovery = true;
+	/* What cannot be opened is another matter. */
+	if (ext4_super_open(dev, type, &opts, &es))
+		return 0;
+	err = ext4_sb_has_spare(&es->disk) ? 0 : ext4_journal_use_dev(es, mount->journal);
+	(void)!vfs_unmount(&es->vfs);
+	return err;
+}
+
 /* For mending: the journal is applied to the device, which is an overlay. */
 static int open_mended(struct ck *ck, const struct fs_type *type, struct blkdev *dev, struct mount_opts *opts,
 		       char *why, size_t room)
@@ -62,8 +91,7 @@ static int open_mended(struct ck *ck, const struct fs_type *type, struct blkdev 
 		return err;
 	if (err)
 		snprintf(why, room, "%s", err_text());
-	opts->norecovery = true;
-	err = ext4_super_open(dev, type, opts, &ck->es);
+	err = open_as_it_lies(ck, type, dev, opts);
 	if (!err && !why[0] && ext4_has_incompat(ck->es, EXT4_INCOMPAT_RECOVER) &&
 	    ext4_journal_is_inside(ck->es))
 		snprintf(why, room, "it cannot be applied");
@@ -135,10 +163,12 @@ static int open_with(struct ck *ck, const struct fs_type *type, struct blkdev *d
 			err = ext4_super_open(dev, type, &opts, &ck->es);
 		if (is_damage(err)) {
 			snprintf(why, room, "%s", err_text());
-			opts.norecovery = true;
-			err = ext4_super_open(dev, type, &opts, &ck->es);
+			err = open_as_it_lies(ck, type, dev, &opts);
 		}
 	}
+	/* Opened again through an overlay it does not know the device any more. */
+	if (!err && mount->journal && !ck->es->journal_dev && !ext4_sb_has_spare(&ck->es->disk))
+		err = ext4_journal_use_dev(ck->es, mount->journal);
 	if (err)
 		return err;
 	if (ck_mends(ck) && (err = ext4_feature_mendable(&ck->es->disk)))
@@ -155,6 +185,8 @@ int ck_open(struct ck *ck, const struct fs_type *type, struct blkdev *dev, const
 	struct blkdev *over = NULL;
 	int err = count_inodes(ck, dev, mount, &over);
 
+	if (!err)
+		err = journal_fits(type, over ? over : dev, mount);
 	if (!err)
 		err = open_with(ck, type, over ? over : dev, mount);
 	blkdev_put(over);
@@ -193,7 +225,7 @@ static void check_primary(struct ck *ck)
 	if (!ck_super_sum_ok(ck) && ck_fix(ck, CK_SUPER_SUM, 0, "%s", ""))
 		ck_super_put(ck);
 	if (!ck->asked_copy && ck_super_sizes_differ(ck, &copy) &&
-	    ck_fix(ck, CK_SUPER_PRIMARY, 0, "%s", "its sizes are not those of the copies"))
+	    ck_fix(ck, CK_SUPER_PRIMARY, 0, "%s", "its sizes or features are not those of the copies"))
 		ck_super_take_sizes(ck, &copy);
 }
 
@@ -213,6 +245,7 @@ static void check_sizes(struct ck *ck)
 	u32 room = es->inode_bytes - EXT4_INODE_BYTES_OLD, usual = MIN(room, EXTRA_BYTES);
 	bool bigalloc = ext4_has_ro_compat(es, EXT4_RO_COMPAT_BIGALLOC), old = !le32_get(d->rev_level);
 	u64 reserved = le32_get(d->r_blocks_count_lo);
+	u32 desc = le16_get(d->desc_size);
 
 	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
 		reserved |= (u64)le32_get(d->r_blocks_count_hi) << 32;
@@ -234,6 +267,12 @@ static void check_sizes(struct ck *ck)
 	if (field_wrong(ck, !bigalloc && le32_get(d->clusters_per_group) != es->blocks_per_group,
 			"clusters of a group, which are blocks", le32_get(d->clusters_per_group)))
 		d->clusters_per_group = d->blocks_per_group;
+	/* Without wide descriptors nothing depends on it. */
+	if (field_wrong(ck,
+			!ext4_has_incompat(es, EXT4_INCOMPAT_64BIT) &&
+				(desc & (desc - 1) || desc > EXT4_DESC_BYTES_MAX),
+			"bytes of a descriptor", desc))
+		d->desc_size = le16_put(0);
 	if (field_wrong(ck, d->log_groups_per_flex > GROUPS_PER_FLEX_MAX, "groups that lie together",
 			d->log_groups_per_flex))
 		d->log_groups_per_flex = GROUPS_PER_FLEX;
@@ -407,6 +446,8 @@ static void check_descs(struct ck *ck)
 {
 	for (u32 i = 0; i < ck->es->gdt_blocks && ck_goes_on(ck); i++) {
 		check_desc_block(ck, i);
+		if (ck->opts->base)
+			break;
 		for (u32 copy = 1; copy < COPIES_MAX; copy++) {
 			u64 blk = ext4_group_desc_blk(ck->es, i, copy);
 
@@ -565,8 +606,13 @@ static void check_mmp(struct ck *ck)
 		return;
 	m = bh->data;
 	bad = ext4_mmp_wrong(es->csum_seed, es->metadata_csum, m);
-	if (bad && ck_fix(ck, CK_MMP, 0, "%s", bad))
+	if (!bad || !ck_fix(ck, CK_MMP, 0, "%s", bad))
+		return;
+	/* Another block may be anybody's, until it is known who claims it. */
+	if (le32_get(m->magic) == EXT4_MMP_MAGIC)
 		ck_mmp_put(ck);
+	else
+		ck->own |= CK_OWN_MMP_HERE;
 }
 
 /* ---- journal and orphans ---- */
@@ -658,6 +704,17 @@ static void journal_bad(struct ck *ck, struct ext4_inode *ei, struct jbd2 *journ
 		ck_journal_give_up(ck);
 }
 
+/* True: what comes after is left to the next round. */
+static bool check_spare(struct ck *ck)
+{
+	if (!ck_spare_left(ck) || !ck_fix(ck, CK_JOURNAL_SPARE, 0, "%s", ""))
+		return false;
+	if (ck_spare_end(ck) && !ck->err)
+		ck->err = -EIO;
+	ck->rest = true;
+	return true;
+}
+
 static void check_journal(struct ck *ck)
 {
 	struct ext4_super *es = ck->es;
@@ -665,6 +722,8 @@ static void check_journal(struct ck *ck)
 	struct jbd2 *journal = NULL;
 	int err;
 
+	if (check_spare(ck))
+		return;
 	if (!ext4_has_compat(es, EXT4_COMPAT_HAS_JOURNAL))
 		return;
 	if (!ext4_journal_is_here(es)) {
@@ -684,7 +743,10 @@ static void check_journal(struct ck *ck)
 		journal = NULL;
 	if (!err && !es->journal_dev)
 		err = journal_whole(ei);
-	if (ck->journal_why[0])
+	if (ck->opts->base) {
+		if (!err && !es->journal_dev && !ck->journal_why[0])
+			check_journal_inode(ck, ei);
+	} else if (ck->journal_why[0])
 		journal_bad(ck, ei, journal, ck->journal_why);
 	else if (err)
 		journal_bad(ck, ei, journal, err_text());
@@ -798,6 +860,12 @@ void ck_supers(struct ck *ck)
 	/* What is read with another superblock is another volume. */
 	if (ck->rest)
 		return;
+	if (ck->opts->base) {
+		check_descs(ck);
+		check_first_table(ck);
+		check_journal(ck);
+		return;
+	}
 	for (u32 copy = 1; copy < ck->es->groups && ck_goes_on(ck); copy++) {
 		u64 blk = ext4_super_copy_blk(ck->es, copy);
 
