@@ -101,10 +101,9 @@ struct grown {
 struct shorten {
 	u64 size_bytes; /* what it has to fit into; 0: as short as it can be */
 	bool plan_only; /* nothing is changed: what would be is told */
-	/* What has moved so far, of so many; what other than 0 it returns ends all. NULL: nobody asks. */
+	/* What has moved so far, of so many; what other than 0 it returns ends all. NULL: nobody asks. Out are the members behind ctx. */
 	int (*progress)(void *ctx, const char *what, u64 done, u64 all);
 	void *ctx;
-	/* Out: */
 	u64 before_bytes, after_bytes; /* how long it was, and is, or would be */
 	u64 least_bytes;               /* about as short as it can be */
 	u64 blocks_moved, inodes_moved;

@@ -192,6 +192,17 @@ static int usage(void)
 	return 2;
 }
 
+static bool shorten_option(struct options *o, int c)
+{
+	if (c == 'z')
+		o->shorten.image = optarg;
+	else if (c == 'Z')
+		o->shorten.size_bytes = strtoull(optarg, NULL, 0);
+	else
+		return false;
+	return true;
+}
+
 /* False: there is no such option, or not with such a value. */
 static bool option(struct options *o, int c)
 {
@@ -237,12 +248,6 @@ static bool option(struct options *o, int c)
 	case 'm':
 		o->mend = optarg;
 		break;
-	case 'z':
-		o->shorten.image = optarg;
-		break;
-	case 'Z':
-		o->shorten.size_bytes = strtoull(optarg, NULL, 0);
-		break;
 	case 'u':
 		o->undo = optarg;
 		break;
@@ -262,7 +267,7 @@ static bool option(struct options *o, int c)
 		o->expect_failure = true;
 		break;
 	default:
-		return false;
+		return shorten_option(o, c);
 	}
 	return true;
 }
