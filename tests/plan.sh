@@ -20,10 +20,11 @@ plan() {
 	[ "$1" = fast ] || job house 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/house
 	plan_conform "$1"
 	[ "$1" = fast ] || job interop 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop --ignore-glob='*/test_btrfs*' \
-		--ignore-glob='*/test_fsck*.py' --ignore-glob='*/test_cp.py' --ignore-glob='*/test_unpack.py' --ignore-glob='*/test_from*.py' --ignore-glob='*/test_mkfs.py' --ignore-glob='*/test_edit.py' --ignore-glob='*/test_resize.py' --ignore-glob='*/test_turns.py'
+		--ignore-glob='*/test_fsck*.py' --ignore-glob='*/test_cp.py' --ignore-glob='*/test_unpack.py' --ignore-glob='*/test_from*.py' --ignore-glob='*/test_mkfs.py' --ignore-glob='*/test_edit.py' --ignore-glob='*/test_resize.py' --ignore-glob='*/test_turns.py' --ignore-glob='*/test_shorten.py'
 	[ "$1" = fast ] || job interop/copies 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_{cp,unpack,mkfs,edit}.py
 	[ "$1" = fast ] || job interop/turns 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_turns.py
 	[ "$1" = fast ] || job interop/resize 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_resize.py
+	[ "$1" = fast ] || job interop/shorten 600 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_shorten.py
 	[ "$1" = fast ] || job interop/from 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py tests/interop/test_from_places.py
 	[ "$1" = fast ] || job interop/fsck 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py
 	[ "$1" = fast ] || job interop/fsck_mend 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck_mend_{super,inodes,dirs,quota}.py \

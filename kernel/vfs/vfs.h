@@ -97,6 +97,19 @@ struct grown {
 	u64 before_bytes, after_bytes;
 };
 
+/* A volume that is to become shorter. */
+struct shorten {
+	u64 size_bytes; /* what it has to fit into; 0: as short as it can be */
+	bool plan_only; /* nothing is changed: what would be is told */
+	/* What has moved so far, of so many; what other than 0 it returns ends all. NULL: nobody asks. Out are the members behind ctx. */
+	int (*progress)(void *ctx, const char *what, u64 done, u64 all);
+	void *ctx;
+	u64 before_bytes, after_bytes; /* how long it was, and is, or would be */
+	u64 least_bytes;               /* about as short as it can be */
+	u64 blocks_moved, inodes_moved;
+	bool log_moved;
+};
+
 #define ATTR_MODE    0x001u
 #define ATTR_UID     0x002u
 #define ATTR_GID     0x004u
@@ -580,6 +593,12 @@ struct fs_type {
 	 */
 	int (*write_mended)(struct blkdev **devs, struct blkdev **overlays, u32 n,
 			    const struct mount_opts *mount, bool *done);
+	/*
+	 * A volume that nobody has mounted becomes shorter; its log is replayed before. What lies behind the new end is moved before it. A crash
+	 * leaves it whole, as long as it was or as it was to be. The devices stay as long as they are. -ENOSPC, -EOPNOTSUPP: it cannot be that short, err_text
+	 * says why and how short it could be. NULL: cannot.
+	 */
+	int (*shorten)(struct blkdev **devs, u32 n, const struct mount_opts *opts, struct shorten *what);
 	/* Where the first superblock lies: of what was mended and is written without a log, this is written last. */
 	u64 super_bytes;
 	u32 super_len_bytes;

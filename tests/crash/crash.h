@@ -259,6 +259,8 @@ void judge_free(struct judge *j);
 /* Each works on j->image, and spoils it. NULL, or what is wrong (freed by the caller). */
 char *judge_ours(struct judge *j, struct model *m, u64 cut);
 char *judge_e2fsck(struct judge *j);
+/* The superblock's checksum lies in its other sector: of one that was torn, the kernel and e2fsck want nothing to do with. */
+bool super_is_torn(const u8 *image);
 char *judge_kernel(struct judge *j, struct model *m, u64 cut);
 
 /* ---- states.c ---- */
@@ -285,6 +287,7 @@ bool image_load(const char *image, struct run *r, struct judge *j);
 bool recover_suite(const char *image, const struct states *states, u32 *tests);
 /* What our mount of the judge's image shows: each name, with its content (freed by the caller); *wrong when that is not all. */
 char *shown(struct judge *j, char **wrong);
+char *shown_by(struct fs *fs, char **wrong);
 /* What e2fsck -fn has to say of it (freed by the caller); NULL: nothing. */
 char *sound(struct judge *j);
 
@@ -294,6 +297,17 @@ char *sound(struct judge *j);
  * good; 3: the mending fails by itself, or leaves errors, so that there is nothing to compare with. */
 int mend_suite(const char *image, const char *undo_file, const struct states *states, bool no_flush,
 	       u32 *tests);
+
+/* ---- shorten.c ---- */
+
+struct shortening {
+	const char *image;
+	u64 size_bytes; /* 0: as short as it can be */
+	u64 seed, states;
+	bool no_flush, expect_failure;
+};
+/* A volume that becomes shorter, which is cut off. */
+bool shorten_suite(const struct shortening *o, u32 *tests);
 
 /* ---- log.c ---- */
 

@@ -37,6 +37,14 @@ void judge_free(struct judge *j)
 		rmdir(j->dir);
 }
 
+bool super_is_torn(const u8 *image)
+{
+	const struct ext4_disk_super *d = (const void *)(image + EXT4_SUPER_OFF);
+
+	return le32_get(d->feature_ro_compat) & EXT4_RO_COMPAT_METADATA_CSUM &&
+	       ext4_csum_super(d) != le32_get(d->checksum);
+}
+
 int judge_run_program(const struct judge *j, const char *command, char **said)
 {
 	char line[1024];
@@ -123,6 +131,14 @@ static bool contains(const char *s, const char *what)
 	return strstr(s, what) != NULL;
 }
 
+/* A journal that is to be applied though the superblock does not say so, or a copy of its map that is not the newest: see ext4/shorten.h. */
+static bool is_log_alone(const char *line)
+{
+	return contains(line, "needs_recovery flag is clear, but journal has data") ||
+	       begins(line, "Run journal anyway? yes") ||
+	       begins(line, "Backing up journal inode block information");
+}
+
 /*
  * What e2fsck itself leaves to be mended when it finishes orphans: of their usage it takes off blocks where clusters were counted, and the values
  * of their attributes stay.
@@ -152,8 +168,9 @@ static bool line_allowed(const char *line, const char *before)
 	bool asked = begins(before, present) || begins(before, "Orphan file (inode ");
 
 	return !*line || begins(line, "e2fsck 1.") || begins(line, "Pass ") ||
-	       contains(line, "recovering journal") || begins(line, "Clearing orphaned inode ") ||
-	       begins(line, "Truncating orphaned inode ") || begins(line, present) ||
+	       contains(line, "recovering journal") || is_log_alone(line) ||
+	       begins(line, "Clearing orphaned inode ") || begins(line, "Truncating orphaned inode ") ||
+	       begins(line, present) ||
 	       (begins(line, "Orphan file (inode ") && contains(line, " is not clean.")) ||
 	       (asked && !strcmp(line, "Clear? yes")) || begins(line, hint) ||
 	       contains(line, "FILE SYSTEM WAS MODIFIED") || contains(line, "% non-contiguous), ") ||

@@ -3,6 +3,7 @@
  *
  *   crash [--volume NAME|all] [--work NAME|all] [--seed N] [--states N] [--others N] [--state CUT:KIND:SEED] [--keep FILE]
  *         [--no-flush] [--expect-failure] [--recover IMAGE] [--mend IMAGE [--undo FILE]] [--log [--tooth NAME]]
+ *         [--shorten IMAGE [--size BYTES]]
  *
  *   --states N        states of each workload, spread over all moments; 0: every moment in every kind
  *   --others N        every Nth state is judged by e2fsck alone and by the kernel too; 0: none
@@ -11,6 +12,7 @@
  *                     --tune2fs OPTIONS afterwards; --fold: its directories fold case; --mib N: its length
  *   --recover IMAGE   instead: the power goes while that image is recovered
  *   --mend IMAGE      instead: the power goes while that image is mended; --undo: with an undo file, which has to give the image back
+ *   --shorten IMAGE   instead: the power goes while that image is made as long as --size says, or as short as it can be
  *   --log             instead: the journal alone; --tooth: without flush, revoke or gate, which must be found out
  *   --no-flush        flushes and FUA are lost: the suite must find that
  *   --expect-failure  success is that a state is found illegal
@@ -34,6 +36,7 @@ struct options {
 	u64 others;
 	bool no_flush, expect_failure, log;
 	const char *tooth, *recover, *mend, *undo;
+	struct shortening shorten;
 	u32 tests;
 };
 
@@ -63,15 +66,6 @@ static char *judge_again(struct judge *j, struct model *m, const struct state *s
 	}
 	blkdev_put(r.fault);
 	return wrong;
-}
-
-/* The superblock's checksum lies in its other sector: of one that was torn, the kernel and e2fsck want nothing to do with. */
-static bool super_is_torn(const u8 *image)
-{
-	const struct ext4_disk_super *d = (const void *)(image + EXT4_SUPER_OFF);
-
-	return le32_get(d->feature_ro_compat) & EXT4_RO_COMPAT_METADATA_CSUM &&
-	       ext4_csum_super(d) != le32_get(d->checksum);
 }
 
 /* No kernel mounts a volume whose blocks are longer than its pages; for quota files and casefold it has to be built. */
@@ -198,6 +192,17 @@ static int usage(void)
 	return 2;
 }
 
+static bool shorten_option(struct options *o, int c)
+{
+	if (c == 'z')
+		o->shorten.image = optarg;
+	else if (c == 'Z')
+		o->shorten.size_bytes = strtoull(optarg, NULL, 0);
+	else
+		return false;
+	return true;
+}
+
 /* False: there is no such option, or not with such a value. */
 static bool option(struct options *o, int c)
 {
@@ -262,7 +267,7 @@ static bool option(struct options *o, int c)
 		o->expect_failure = true;
 		break;
 	default:
-		return false;
+		return shorten_option(o, c);
 	}
 	return true;
 }
@@ -270,13 +275,30 @@ static bool option(struct options *o, int c)
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "volume", 1, NULL, 'v' },         { "mke2fs", 1, NULL, 'M' }, { "extended", 1, NULL, 'E' },
-		{ "tune2fs", 1, NULL, 'T' },        { "mib", 1, NULL, 'B' },    { "fold", 0, NULL, 'F' },
-		{ "work", 1, NULL, 'w' },           { "seed", 1, NULL, 's' },   { "states", 1, NULL, 'n' },
-		{ "others", 1, NULL, 'o' },         { "state", 1, NULL, 'S' },  { "log", 0, NULL, 'l' },
-		{ "recover", 1, NULL, 'r' },        { "mend", 1, NULL, 'm' },   { "undo", 1, NULL, 'u' },
-		{ "tooth", 1, NULL, 't' },          { "keep", 1, NULL, 'k' },   { "no-flush", 0, NULL, 'f' },
-		{ "expect-failure", 0, NULL, 'x' }, { NULL, 0, NULL, 0 },
+		{ "volume", 1, NULL, 'v' },
+		{ "mke2fs", 1, NULL, 'M' },
+		{ "extended", 1, NULL, 'E' },
+		{ "tune2fs", 1, NULL, 'T' },
+		{ "mib", 1, NULL, 'B' },
+		{ "fold", 0, NULL, 'F' },
+		{ "work", 1, NULL, 'w' },
+		{ "seed", 1, NULL, 's' },
+		{ "states", 1, NULL, 'n' },
+		{ "others", 1, NULL, 'o' },
+		{ "state", 1, NULL, 'S' },
+		{ "log", 0, NULL, 'l' },
+		{ "recover", 1, NULL, 'r' },
+		{ "mend", 1, NULL, 'm' },
+		{ "shorten", 1, NULL, 'z' },
+		{ "size", 1, NULL, 'Z' },
+		{ "undo", 1, NULL, 'u' },
+		{ "shorten", 1, NULL, 'z' },
+		{ "size", 1, NULL, 'Z' },
+		{ "tooth", 1, NULL, 't' },
+		{ "keep", 1, NULL, 'k' },
+		{ "no-flush", 0, NULL, 'f' },
+		{ "expect-failure", 0, NULL, 'x' },
+		{ NULL, 0, NULL, 0 },
 	};
 	struct options o = {
 		.volume = "4k",
@@ -296,6 +318,13 @@ int main(int argc, char **argv)
 		return usage();
 	if (o.recover)
 		return recover_suite(o.recover, &o.states, &o.tests) ? 0 : 1;
+	if (o.shorten.image) {
+		o.shorten.seed = o.states.seed;
+		o.shorten.states = o.states.count;
+		o.shorten.no_flush = o.no_flush;
+		o.shorten.expect_failure = o.expect_failure;
+		return shorten_suite(&o.shorten, &o.tests) ? 0 : 1;
+	}
 	if (o.mend) {
 		int code = mend_suite(o.mend, o.undo, &o.states, o.no_flush, &o.tests);
 

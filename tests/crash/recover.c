@@ -37,13 +37,23 @@ static bool tree(struct fs *fs, const char *dir, FILE *out)
 	return good;
 }
 
+char *shown_by(struct fs *fs, char **wrong)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	if (!tree(fs, "", out))
+		*wrong = strdup("the tree cannot be read");
+	fclose(out);
+	return text;
+}
+
 char *shown(struct judge *j, char **wrong)
 {
 	struct blkdev *dev;
-	char *text = NULL;
-	size_t len;
 	struct fs *fs;
-	FILE *out;
+	char *text;
 	int err = dev_file_fd(dup(j->fd), "state", DEV_WRITE | DEV_BUFFERED | DEV_NO_RING, &dev);
 
 	if (!err) {
@@ -54,10 +64,7 @@ char *shown(struct judge *j, char **wrong)
 		*wrong = strdup(err_text());
 		return NULL;
 	}
-	out = open_memstream(&text, &len);
-	if (!tree(fs, "", out))
-		*wrong = strdup("the tree cannot be read");
-	fclose(out);
+	text = shown_by(fs, wrong);
 	if (fs_vfs_end(fs) && !*wrong)
 		*wrong = strdup("unmount failed");
 	return text;

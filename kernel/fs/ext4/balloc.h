@@ -25,6 +25,7 @@ struct ext4_space {
 	_Atomic u32
 		rest_until_s; /* [group lock to change] its bitmap could not be read: not tried before. 0: it could */
 	_Atomic bool broken; /* its bitmap is not to be believed: nothing is taken from it or given back */
+	_Atomic bool closed; /* it lies behind the limit: nothing is taken from it */
 };
 
 struct ext4_window_list {
@@ -42,8 +43,9 @@ struct ext4_balloc {
 	_Atomic u32 loaded;               /* groups with `busy` */
 	u32 loaded_max;                   /* [const] beyond it those are dropped that can be made again */
 	_Atomic u32 hand;                 /* the group that is looked at next for that */
-	struct mutex freed_lock;          /* rank LEAF */
-	struct list freed;                /* [freed_lock] runs that wait, in order of their transactions */
+	u64 limit;               /* [const once others use it] nothing is taken from here on; ~0: none */
+	struct mutex freed_lock; /* rank LEAF */
+	struct list freed;       /* [freed_lock] runs that wait, in order of their transactions */
 	struct ext4_window_list window[EXT4_WINDOW_LISTS];
 };
 

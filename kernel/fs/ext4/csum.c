@@ -48,6 +48,14 @@ u32 ext4_csum_inode_seed(const struct ext4_super *es, u32 ino, u32 generation)
 	return crc32c(crc32c(es->csum_seed, &nr, sizeof(nr)), &gen, sizeof(gen));
 }
 
+/* Four bytes are mixed with the sum before anything becomes of them: what makes them equal once makes them equal for good. */
+u32 ext4_csum_generation(const struct ext4_super *es, u32 from, u32 generation, u32 to)
+{
+	le32 a = le32_put(from), b = le32_put(to);
+
+	return generation ^ crc32c(es->csum_seed, &a, sizeof(a)) ^ crc32c(es->csum_seed, &b, sizeof(b));
+}
+
 /* The high half is stored when the inode's fields reach it. */
 static bool inode_has_csum_hi(const struct ext4_super *es, const struct ext4_disk_inode *raw)
 {

@@ -75,6 +75,13 @@ static int write_mended(struct blkdev **devs, struct blkdev **overlays, u32 n, c
 	return err ? err : ext4_write_mended(&ext4_fs_type, devs[0], overlays[0], mount, done);
 }
 
+static int shorten(struct blkdev **devs, u32 n, const struct mount_opts *opts, struct shorten *what)
+{
+	int err = ext4_one_device(n);
+
+	return err ? err : ext4_shorten(&ext4_fs_type, devs[0], opts, what);
+}
+
 const struct fs_type ext4_fs_type = {
 	.name = "ext4",
 
@@ -88,6 +95,7 @@ const struct fs_type ext4_fs_type = {
 	.settle = settle,
 	.claim = claim,
 	.write_mended = write_mended,
+	.shorten = shorten,
 	.super_bytes = EXT4_SUPER_OFF,
 	.super_len_bytes = EXT4_SUPER_BYTES,
 };

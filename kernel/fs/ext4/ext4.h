@@ -258,6 +258,8 @@ static inline u32 ext4_ino_group(const struct ext4_super *es, u64 ino)
 u32 ext4_csum_super(const struct ext4_disk_super *d);
 u16 ext4_csum_group(const struct ext4_super *es, u32 group, const void *desc);
 u32 ext4_csum_inode_seed(const struct ext4_super *es, u32 ino, u32 generation);
+/* The generation with which inode `to` has the seed that `from` has with this one. */
+u32 ext4_csum_generation(const struct ext4_super *es, u32 from, u32 generation, u32 to);
 /* raw has es->inode_bytes; the stored sum counts as zeros. `seed` is the inode's. */
 u32 ext4_csum_inode(const struct ext4_super *es, u32 seed, const struct ext4_disk_inode *raw);
 /* The stored sum. *mask has the bits that are stored. */
@@ -923,6 +925,8 @@ struct ext4_features {
 void ext4_copies_look(struct ext4_super *es);
 /* True: they may lack these, which are durable in the superblock once transaction *tid is. Asked for by one at a time, who then writes them. */
 bool ext4_copies_take(struct ext4_super *es, struct ext4_features *want, u32 *tid);
+/* The volume is of another size, durably. They are written anew. */
+void ext4_copies_outdated(struct ext4_super *es);
 /* Not now. */
 void ext4_copies_put_off(struct ext4_super *es, const struct ext4_features *want);
 /* The superblock as it is now becomes the copy in this group, which has the place for one. */
@@ -1045,6 +1049,8 @@ int ext4_groups_open(struct ext4_super *es) __must_check;
 void ext4_groups_close(struct ext4_super *es);
 /* Locks for groups up to `end`, which nobody else knows yet. Locks: grow. */
 int ext4_groups_more(struct ext4_super *es, u32 end) __must_check;
+/* The groups from `end` on are no more: what they count as free is not the volume's. Nobody else has it. */
+void ext4_groups_less(struct ext4_super *es, u32 end);
 /* The group's bitmap, verified; or made, when it was never written: who changes it, after ext4_group_change, drops its UNINIT flag. Locks: the group's. */
 int ext4_block_bitmap(struct ext4_super *es, u32 group, struct buffer_head **out) __must_check;
 int ext4_inode_bitmap(struct ext4_super *es, u32 group, struct buffer_head **out) __must_check;
@@ -1104,6 +1110,11 @@ bool ext4_blocks_pending(struct ext4_super *es);
 int ext4_blocks_append(struct ext4_handle *h, u32 group, u32 from, u32 len, u64 blocks) __must_check;
 /* A group that was just made, and was taken out before anybody knew it: what it counts as free can be had from now on. */
 void ext4_blocks_open_group(struct ext4_super *es, u32 group);
+/*
+ * Nothing is taken at or behind block `blocks` any more, and what is freed there stays free for nobody; nothing is kept for metadata. Before anything was
+ * reserved. -EUCLEAN: the bitmap of the group that the limit lies in is damaged.
+ */
+int ext4_blocks_limit(struct ext4_super *es, u64 blocks) __must_check;
 /* What is kept back, after the volume's size. */
 void ext4_balloc_resized(struct ext4_super *es);
 /* super_ops.trim */
@@ -1249,6 +1260,8 @@ int ext4_ino_take(struct ext4_handle *h, struct ext4_inode *dir, u32 mode, u64 *
 int ext4_ino_free(struct ext4_handle *h, u64 ino, bool is_dir) __must_check;
 /* This very number, which is free, is taken. EXT4_CREDITS_GROUP and 1 credit. */
 int ext4_ino_claim(struct ext4_handle *h, u64 ino, bool is_dir) __must_check;
+/* No number is taken in groups from this one on. */
+void ext4_inos_limit(struct ext4_super *es, u32 group);
 /* The bitmap says that the number is taken. */
 int ext4_ino_is_taken(struct ext4_super *es, u64 ino, bool *taken) __must_check;
 
@@ -1294,6 +1307,9 @@ enum ext4_xattr_drop {
 	EXT4_DROP_ANYWAY, /* what cannot be shed is lost to the volume */
 };
 int ext4_xattr_drop(struct ext4_handle *h, struct ext4_inode *ei, enum ext4_xattr_drop how) __must_check;
+/* The inode's block of attributes becomes another one that says the same, shared with whose blocks did before. EXT4_CREDITS_XATTR, 1 revoke. The inode
+ * is not written. Locks: nobody else knows the inode. */
+int ext4_xattr_block_move(struct ext4_handle *h, struct ext4_inode *ei) __must_check;
 void ext4_xattr_cache_free(struct ext4_super *es);
 int ext4_setxattr(struct inode *inode, const char *name, const void *value, u32 len, u32 flags);
 /* What an ACL (NULL: none) of a new inode costs beside EXT4_CREDITS_NEW_INODE. */
@@ -1556,15 +1572,19 @@ int ext4_write_recover(struct ext4_super *es, struct ext4_replay *replay, bool *
 int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *orphans) __must_check;
 /* All is durable and home, and the volume is marked clean. Does nothing on a read-only mount. */
 int ext4_write_close(struct ext4_super *es) __must_check;
-/* On a volume just opened on a device that is thrown away, or kept as a whole: applies fast commits. */
-int ext4_write_fast_commits(struct ext4_super *es, const struct ext4_fc_log *fast_commits) __must_check;
+/* On a volume just opened on a device that is thrown away, or kept as a whole: `change` is called, with the volume to be written without a journal.
+ * And with what applies fast commits. */
+int ext4_write_scratch(struct ext4_super *es, int (*change)(struct ext4_super *es, void *ctx),
+		       void *ctx) __must_check;
+int ext4_write_fast_commits(struct ext4_super *es, struct ext4_fc_log *fast_commits) __must_check;
 /*
  * On a volume just opened to whose device a journal's transactions were applied: what is another in `overlay`, an overlay over its
  * device, and in `top`, one over that (NULL: none), becomes one more transaction of the journal, then goes home, and the log is empty. log: what
- * was applied; NULL: the log is empty. -ENOSPC: it does not fit, and nothing was written.
+ * was applied; NULL: the log is empty. first: NULL, or what the superblock becomes when the transaction is durable, and before anything of it goes
+ * home. -ENOSPC: it does not fit, and nothing was written.
  */
 int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, struct blkdev *top,
-		       const struct jbd2_recovery *log) __must_check;
+		       const struct jbd2_recovery *log, const struct ext4_disk_super *first) __must_check;
 /* How many blocks that would be, without `top`. */
 int ext4_overlay_blocks(struct ext4_super *es, struct blkdev *overlay, u32 *count) __must_check;
 /* super_ops.sync */
@@ -1606,6 +1626,16 @@ void ext4_sb_fill(struct ext4_super *es);
 
 /* super_ops.grow */
 int ext4_grow(struct super_block *sb, u64 size_bytes, struct grown *out);
+/* Of the inode that keeps blocks for descriptors: the block of its map, whose pointers are what they should be. */
+int ext4_kept_top(struct ext4_super *es, struct buffer_head **out) __must_check;
+/* The content of block `blk`, which is kept: it points to those in the copies of the volume that `after` is. */
+void ext4_kept_point(const struct ext4_super *after, u64 blk, le32 *ptr);
+
+/* ---- shorten.c, and its parts: a volume that becomes shorter ---- */
+
+/* fs_type.shorten */
+int ext4_shorten(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *opts,
+		 struct shorten *what);
 
 /* ---- super.c ---- */
 

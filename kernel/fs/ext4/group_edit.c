@@ -288,6 +288,18 @@ int ext4_groups_more(struct ext4_super *es, u32 end)
 	return 0;
 }
 
+void ext4_groups_less(struct ext4_super *es, u32 end)
+{
+	struct ext4_group_edit *edit = es->group_edit;
+
+	for (u32 i = end; i < es->groups; i++) {
+		edit->free_clusters -= edit->said[i].free_clusters;
+		edit->free_inodes -= edit->said[i].free_inodes;
+		mutex_fini(&es->group_lock[i]);
+	}
+	es->groups = end;
+}
+
 void ext4_groups_close(struct ext4_super *es)
 {
 	struct ext4_group_edit *edit = es->group_edit;

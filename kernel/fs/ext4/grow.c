@@ -15,7 +15,7 @@
  *     descriptors, and nothing of a new group can be had before it is there.
  *  5. Copies of superblock and descriptors come last (super_copy.c).
  *
- * Interface: ext4_grow. The facts are in the kernel's Documentation/filesystems/ext4/ (group_descr, super) and e2fsprogs' lib/ext2fs/res_gdt.c.
+ * Interface: ext4_grow; ext4_kept_top and ext4_kept_point, for shorten_end.c. The facts are in the kernel's Documentation/filesystems/ext4/ (group_descr, super) and e2fsprogs' lib/ext2fs/res_gdt.c.
  */
 #include "mkfs.h"
 
@@ -73,8 +73,11 @@ static int check_size(const struct ext4_super *es, u64 blocks)
 	u64 max = UINT32_MAX / es->inodes_per_group;
 
 	if (blocks < es->blocks)
-		return fail(-EINVAL, "%s has %llu blocks of %u bytes, more than %llu", name,
-			    (unsigned long long)es->blocks, ext4_block_bytes(es), (unsigned long long)blocks);
+		return fail(-EINVAL,
+			    "%s has %llu blocks of %u bytes, more than %llu: it becomes shorter only while "
+			    "it is not mounted",
+			    name, (unsigned long long)es->blocks, ext4_block_bytes(es),
+			    (unsigned long long)blocks);
 	if (blocks >> 32 && !ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
 		return fail(-EFBIG, "%s has not the feature 64bit: it can have 2^32 - 1 blocks at most",
 			    name);
@@ -180,8 +183,7 @@ static bool more_copies(const struct grow *g)
 	return false;
 }
 
-/* The block of its map, whose pointers are what they should be. */
-static int kept_top(struct ext4_super *es, struct buffer_head **out)
+int ext4_kept_top(struct ext4_super *es, struct buffer_head **out)
 {
 	u32 per = ext4_block_bytes(es) / (u32)sizeof(le32), reserved = le16_get(es->disk.reserved_gdt_blocks);
 	scoped(bh_putp) struct buffer_head *bh = NULL;
@@ -214,7 +216,7 @@ static int kept_join(struct ext4_handle *h, const struct grow *g, struct kept *k
 		(first != es->gdt_blocks || (n && more_copies(g)));
 	if (!k->is)
 		return 0;
-	err = kept_top(es, &k->top);
+	err = ext4_kept_top(es, &k->top);
 	if (!err)
 		err = ext4_access(h, k->top);
 	if (err || !more_copies(g))
@@ -231,8 +233,7 @@ static int kept_join(struct ext4_handle *h, const struct grow *g, struct kept *k
 	return err;
 }
 
-/* Block `blk`, which is kept, points to those in the copies. */
-static void point_to_copies(const struct ext4_super *after, u64 blk, le32 *ptr)
+void ext4_kept_point(const struct ext4_super *after, u64 blk, le32 *ptr)
 {
 	u32 per = ext4_block_bytes(after) / (u32)sizeof(le32);
 	u64 super;
@@ -258,6 +259,7 @@ static int kept_change(struct ext4_handle *h, const struct grow *g, const struct
 	err = ext4_inode_slot(h, EXT4_INO_RESIZE, &bh, &raw);
 	if (err)
 		return err;
+	bh_lock(bh);
 	raw->blocks_lo = le32_put((u32)sectors);
 	raw->blocks_hi = le16_put((u16)(sectors >> 32));
 	ext4_inode_slot_done(h, EXT4_INO_RESIZE, bh, raw);
@@ -265,7 +267,7 @@ static int kept_change(struct ext4_handle *h, const struct grow *g, const struct
 		((le32 *)k->top->data)[i % per] = le32_put(0);
 	ext4_dirty(h, k->top);
 	for (u32 i = 0; i < k->count; i++) {
-		point_to_copies(after, k->bh[i]->blk, k->bh[i]->data);
+		ext4_kept_point(after, k->bh[i]->blk, k->bh[i]->data);
 		ext4_dirty(h, k->bh[i]);
 	}
 	return 0;
@@ -285,6 +287,7 @@ static int kept_end(struct ext4_handle *h, u64 top)
 		err = ext4_inode_slot(h, EXT4_INO_RESIZE, &bh, &raw);
 	if (err)
 		return err;
+	bh_lock(bh);
 	memset(raw, 0, es->inode_bytes);
 	ext4_inode_slot_done(h, EXT4_INO_RESIZE, bh, raw);
 	return 0;
@@ -297,7 +300,7 @@ static int to_meta_bg(struct ext4_super *es)
 	struct ext4_disk_super *d;
 	struct ext4_handle h;
 	u64 blk = 0;
-	int err = kept ? kept_top(es, &top) : 0;
+	int err = kept ? ext4_kept_top(es, &top) : 0;
 
 	if (!err && top)
 		blk = top->blk;
@@ -662,11 +665,7 @@ int ext4_grow(struct super_block *sb, u64 size_bytes, struct grown *out)
 	} while (!err && es->blocks != before);
 	if (es->blocks != g.blocks_before) {
 		ext4_balloc_resized(es);
-		mutex_lock(&es->super_lock);
-		es->copies_old = true;
-		es->copies_tid = es->journal ? jbd2_running(es->journal) : 0;
-		mutex_unlock(&es->super_lock);
-		health_ring(&es->vfs.health);
+		ext4_copies_outdated(es);
 	}
 	*out = (struct grown){ g.blocks_before << es->block_bits, es->blocks << es->block_bits };
 	return err;

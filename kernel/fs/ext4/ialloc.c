@@ -466,3 +466,12 @@ int ext4_ino_is_taken(struct ext4_super *es, u64 ino, bool *taken)
 		*taken = ((const u8 *)bh->data)[bit / 8] >> bit % 8 & 1;
 	return err;
 }
+
+void ext4_inos_limit(struct ext4_super *es, u32 group)
+{
+	for (; group < es->groups; group++) {
+		mutex_guard(&es->group_lock[group]);
+		if (!es->group[group].inodes_out)
+			ext4_group_take_out(es, group, false);
+	}
+}

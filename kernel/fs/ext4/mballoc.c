@@ -294,7 +294,7 @@ static void reserve(struct ext4_space *s, const struct piece *p)
 
 static bool worth(const struct ext4_space *s, u32 need)
 {
-	return !atomic_load(&s->broken) && atomic_load(&s->free) >= need &&
+	return !atomic_load(&s->broken) && !atomic_load(&s->closed) && atomic_load(&s->free) >= need &&
 	       atomic_load(&s->longest) >= need && !rests(s);
 }
 
@@ -390,16 +390,32 @@ static u64 piece_blk(const struct ext4_super *es, u32 group, u32 at)
 	return ext4_group_start(es, group) + ((u64)at << es->cluster_bits);
 }
 
-/* Held blocks are free in memory again. Locks: the group's. */
+/* How many clusters of the group lie before the limit. */
+static u32 before_limit(const struct ext4_super *es, u32 group)
+{
+	u64 start = ext4_group_start(es, group), limit = es->balloc->limit;
+
+	return limit <= start ? 0
+			      : (u32)MIN((u64)es->clusters_per_group, (limit - start) >> es->cluster_bits);
+}
+
+/* Held blocks are free in memory again, but for those behind the limit. Locks: the group's. */
 static void release(struct ext4_super *es, u32 group, const struct piece *p)
 {
 	struct ext4_space *s = &es->balloc->space[group];
+	u32 end = before_limit(es, group), n = p->at < end ? MIN(p->len, end - p->at) : 0;
 
-	change_bits(s->busy, p->at, p->len, false);
-	s->held -= p->len;
+	if (atomic_load(&s->closed)) {
+		change_bits(s->busy, p->at, p->len, false);
+		s->held -= p->len;
+	}
+	if (!n)
+		return;
+	change_bits(s->busy, p->at, n, false);
+	s->held -= n;
 	s->next = MIN(s->next, p->at);
-	atomic_store(&s->longest, atomic_fetch_add(&s->free, p->len) + p->len);
-	ext4_space_unclaim(es->balloc, p->len);
+	atomic_store(&s->longest, atomic_fetch_add(&s->free, n) + n);
+	ext4_space_unclaim(es->balloc, n);
 }
 
 void ext4_space_put(struct ext4_super *es, u64 blk, u32 blocks)
@@ -637,6 +653,47 @@ void ext4_blocks_open_group(struct ext4_super *es, u32 group)
 	ext4_space_unclaim(es->balloc, n);
 }
 
+/* ---- a volume that is to become shorter ---- */
+
+/* The group's clusters from `from` on cannot be had. Locks: the group's. */
+static int close_part(struct ext4_super *es, u32 group, u32 from)
+{
+	struct ext4_space *s = &es->balloc->space[group];
+	u32 end = ext4_group_clusters(es, group), taken = 0, at, to;
+	int err = load(es, group);
+
+	for (at = from; !err && (at = find_bit(s->busy, at, end, false)) < end; at = to) {
+		to = find_bit(s->busy, at, end, true);
+		change_bits(s->busy, at, to - at, true);
+		taken += to - at;
+	}
+	atomic_fetch_sub(&s->free, taken);
+	s->held += taken;
+	atomic_fetch_sub(&es->balloc->avail, taken);
+	return err;
+}
+
+int ext4_blocks_limit(struct ext4_super *es, u64 blocks)
+{
+	struct ext4_balloc *b = es->balloc;
+	u32 group = (u32)((blocks - es->first_data_blk) / es->blocks_per_group), from;
+	int err = 0;
+
+	b->limit = blocks;
+	b->kept_meta = 0;
+	from = before_limit(es, group);
+	for (; group < es->groups && !err; group++, from = 0) {
+		mutex_guard(&es->group_lock[group]);
+		if (from) {
+			err = close_part(es, group, from);
+			continue;
+		}
+		atomic_store(&b->space[group].closed, true);
+		atomic_fetch_sub(&b->avail, atomic_exchange(&b->space[group].free, 0));
+	}
+	return err;
+}
+
 /* ---- what is free, told to the device ---- */
 
 /* The next free run of at least `least` in [*at, end) of the group is reserved. 0: none is left. *at moves on. */
@@ -726,6 +783,7 @@ int ext4_space_open(struct ext4_super *es)
 		all += n;
 	}
 	atomic_init(&b->avail, all);
+	b->limit = ~0ull;
 	list_init(&b->freed);
 	mutex_init(&b->freed_lock, RANK_LEAF);
 	b->loaded_max = MAX(BUSY_BYTES_MAX / (map_words(es) * (u32)sizeof(u64)), 16u);

@@ -357,10 +357,20 @@ static void mmp_release(struct blkdev *dev)
 	free(m);
 }
 
+static int mmp_grow(struct blkdev *dev, u64 size_bytes)
+{
+	struct blkdev *lower = to_mmp(dev)->lower;
+	int err = blkdev_grow(lower, size_bytes);
+
+	atomic_store(&dev->size_bytes, lower->size_bytes);
+	return err;
+}
+
 static const struct blkdev_ops mmp_ops = {
 	.kind = "mmp",
 	.submit = mmp_submit,
 	.will_need = mmp_will_need,
+	.grow = mmp_grow,
 	.release = mmp_release,
 };
 

@@ -328,53 +328,86 @@ int ext4_write_open(struct ext4_super *es, const struct mount_opts *opts, u32 *o
 
 /* ---- fast commits ---- */
 
-int ext4_write_fast_commits(struct ext4_super *es, const struct ext4_fc_log *fast_commits)
+int ext4_write_scratch(struct ext4_super *es, int (*change)(struct ext4_super *es, void *ctx), void *ctx)
 {
 	int err = set_up(es);
 
 	if (!err) {
 		es->vfs.rdonly = false;
-		err = ext4_fc_apply(es, fast_commits);
+		err = change(es, ctx);
 	}
 	if (!err)
 		err = bcache_sync(es->vfs.dev);
 	if (!err && health_state(&es->vfs.health) >= HEALTH_ABORTED)
-		err = fail(-EIO, "%s: fast commits cannot be applied", es->vfs.health.name);
+		err = fail(-EIO, "%s: the volume cannot be changed", es->vfs.health.name);
 	write_free(es);
 	return err;
 }
 
-/* One block of the overlay, when it differs: counted, and in the handle, if there is one. */
-static int take_block(struct ext4_super *es, struct jbd2_handle *h, u64 blk, const void *bytes, u32 *count)
+static int apply_fast_commits(struct ext4_super *es, void *fast_commits)
+{
+	return ext4_fc_apply(es, fast_commits);
+}
+
+int ext4_write_fast_commits(struct ext4_super *es, struct ext4_fc_log *fast_commits)
+{
+	return ext4_write_scratch(es, apply_fast_commits, fast_commits);
+}
+
+/* Blocks in which an overlay differs. */
+struct taken {
+	u32 count;
+	struct jbd2_handle *h;   /* in it; NULL: they are counted */
+	struct buffer_head **bh; /* referenced, and not to go home; NULL: they may */
+};
+
+static int take_block(struct ext4_super *es, u64 blk, const void *bytes, struct taken *t)
 {
 	const struct bh_ctx ctx = { { 0 } };
-	struct buffer_head *bh;
+	scoped(bh_putp) struct buffer_head *bh = NULL;
 	int err = bh_read(es->vfs.dev, blk, NULL, &ctx, &bh);
 
+	if (err || !memcmp(bh->data, bytes, bh->size_bytes))
+		return err;
+	t->count++;
+	if (!t->h)
+		return 0;
+	err = jbd2_access(t->h, bh);
 	if (err)
 		return err;
-	if (memcmp(bh->data, bytes, bh->size_bytes) != 0) {
-		++*count;
-		err = h ? jbd2_access(h, bh) : 0;
-		if (!err && h) {
-			memcpy(bh->data, bytes, bh->size_bytes);
-			jbd2_dirty(h, bh);
-		}
+	memcpy(bh->data, bytes, bh->size_bytes);
+	jbd2_dirty(t->h, bh);
+	if (!t->bh)
+		return 0;
+	bh_lock(bh);
+	bh_pin(bh);
+	bh_unlock(bh);
+	t->bh[t->count - 1] = take(bh);
+	return 0;
+}
+
+/* They may go home. */
+static void let_go(struct taken *t)
+{
+	for (u32 i = 0; t->bh && i < t->count; i++) {
+		bh_lock(t->bh[i]);
+		bh_unpin(t->bh[i]);
+		bh_unlock(t->bh[i]);
+		bh_put(t->bh[i]);
 	}
-	bh_put(bh);
-	return err;
+	free(t->bh);
+	t->bh = NULL;
 }
 
 /* Every block that one of the overlays has and in which it differs. */
-static int take_blocks(struct ext4_super *es, struct jbd2_handle *h, struct blkdev *overlay,
-		       struct blkdev *top, u32 *count)
+static int take_blocks(struct ext4_super *es, struct blkdev *overlay, struct blkdev *top, struct taken *t)
 {
 	u32 bytes = ext4_block_bytes(es), span = MAX(bytes, DEV_SNAP_UNIT_BYTES);
 	struct blkdev *from = top ? top : overlay;
 	scoped(freep) u8 *piece = malloc(span);
 	int err = piece ? 0 : fail(-ENOMEM, "no memory for blocks");
 
-	*count = 0;
+	t->count = 0;
 	for (u64 off = 0; !err; off += span) {
 		u64 len;
 
@@ -385,25 +418,69 @@ static int take_blocks(struct ext4_super *es, struct jbd2_handle *h, struct blkd
 		len = MIN((u64)span, from->size_bytes - off);
 		err = blkdev_read(from, off, piece, len);
 		for (u64 at = 0; !err && at + bytes <= len; at += bytes)
-			err = take_block(es, h, (off + at) >> es->block_bits, piece + at, count);
+			err = take_block(es, (off + at) >> es->block_bits, piece + at, t);
 	}
 	return err;
 }
 
 int ext4_overlay_blocks(struct ext4_super *es, struct blkdev *overlay, u32 *count)
 {
-	return take_blocks(es, NULL, overlay, NULL, count);
+	struct taken t = { .h = NULL };
+	int err = take_blocks(es, overlay, NULL, &t);
+
+	*count = t.count;
+	return err;
+}
+
+/* Durable in the log, and then the superblock, before anything of it goes home. */
+static int commit_under(struct ext4_super *es, struct jbd2 *journal, u32 tid,
+			const struct ext4_disk_super *first)
+{
+	int err = jbd2_commit(journal, tid);
+
+	if (!err)
+		err = blkdev_write(es->vfs.dev, EXT4_SUPER_OFF, first, sizeof(*first), 0);
+	return err ? err : blkdev_flush(es->vfs.dev);
+}
+
+static int write_taken(struct ext4_super *es, struct jbd2 *journal, struct blkdev *overlay,
+		       struct blkdev *top, const struct ext4_disk_super *first)
+{
+	struct taken t = { .h = NULL };
+	struct jbd2_handle h;
+	int err = take_blocks(es, overlay, top, &t);
+
+	if (!err)
+		err = jbd2_begin(journal, t.count, 0, &h);
+	if (err == -ENOSPC)
+		err = fail(err, "the %u blocks that are to change do not fit into its journal", t.count);
+	if (err)
+		return err;
+	t.h = &h;
+	if (first) {
+		t.bh = calloc(t.count + 1, sizeof(struct buffer_head *));
+		err = t.bh ? 0 : fail(-ENOMEM, "no memory for blocks that change");
+	}
+	if (!err)
+		err = take_blocks(es, overlay, top, &t);
+	if (err)
+		jbd2_abort(journal, err);
+	jbd2_end(&h);
+	if (!err && first)
+		err = commit_under(es, journal, h.tid, first);
+	if (err && first)
+		jbd2_abort(journal, err);
+	let_go(&t);
+	return err ? err : jbd2_stop(journal);
 }
 
 int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, struct blkdev *top,
-		       const struct jbd2_recovery *log)
+		       const struct jbd2_recovery *log, const struct ext4_disk_super *first)
 {
 	const struct jbd2_ops none = { 0 };
 	struct jbd2_config config = { .target = es->vfs.dev, .ops = &none, .resume = log, .alone = true };
 	scoped(ext4_inode_freep) struct ext4_inode *ei = ext4_inode_alloc();
-	struct jbd2_handle h;
 	struct jbd2 *journal;
-	u32 blocks;
 	int err;
 
 	if (!ei)
@@ -413,19 +490,7 @@ int ext4_write_overlay(struct ext4_super *es, struct blkdev *overlay, struct blk
 		return err;
 	err = jbd2_start(journal, &config);
 	if (!err)
-		err = take_blocks(es, NULL, overlay, top, &blocks);
-	if (!err)
-		err = jbd2_begin(journal, blocks, 0, &h);
-	if (err == -ENOSPC)
-		err = fail(err, "the %u blocks that are to change do not fit into its journal", blocks);
-	if (!err) {
-		err = take_blocks(es, &h, overlay, top, &blocks);
-		if (err)
-			jbd2_abort(journal, err);
-		jbd2_end(&h);
-		if (!err)
-			err = jbd2_stop(journal);
-	}
+		err = write_taken(es, journal, overlay, top, first);
 	jbd2_close(journal);
 	return err;
 }

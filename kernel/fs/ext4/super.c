@@ -177,7 +177,7 @@ static void note_replay(struct ext4_super *es, const struct ext4_replay *r)
 
 /* On success *dev is an overlay over what it was, which has fast commits applied. */
 static int with_fast_commits(struct blkdev **dev, const struct fs_type *type, const struct mount_opts *opts,
-			     const struct ext4_fc_log *fast_commits)
+			     struct ext4_fc_log *fast_commits)
 {
 	struct ext4_super *es;
 	struct blkdev *snap;
@@ -290,7 +290,7 @@ static void note_written(struct ext4_super *es, const struct ext4_replay *r, u32
  * again; NULL: that failed.
  */
 static int keep_fast_commits(struct blkdev *dev, const struct fs_type *type, const struct mount_opts *opts,
-			     struct ext4_super **esp, const struct ext4_replay *replay)
+			     struct ext4_super **esp, struct ext4_replay *replay)
 {
 	struct blkdev *overlay = blkdev_get(dev);
 	int err = with_fast_commits(&overlay, type, opts, &replay->fast_commits);
@@ -303,7 +303,7 @@ static int keep_fast_commits(struct blkdev *dev, const struct fs_type *type, con
 	if (err)
 		*esp = NULL;
 	else
-		err = ext4_write_overlay(*esp, overlay, NULL, &replay->log);
+		err = ext4_write_overlay(*esp, overlay, NULL, &replay->log, NULL);
 	blkdev_put(overlay);
 	return err;
 }

@@ -108,6 +108,17 @@ bool ext4_copies_take(struct ext4_super *es, struct ext4_features *want, u32 *ti
 	return stale;
 }
 
+void ext4_copies_outdated(struct ext4_super *es)
+{
+	u32 tid = es->journal ? jbd2_running(es->journal) : 0;
+
+	mutex_lock(&es->super_lock);
+	es->copies_old = true;
+	es->copies_tid = tid;
+	mutex_unlock(&es->super_lock);
+	health_ring(&es->vfs.health);
+}
+
 void ext4_copies_put_off(struct ext4_super *es, const struct ext4_features *want)
 {
 	mutex_guard(&es->super_lock);

@@ -474,6 +474,66 @@ static int move_on(struct ext4_handle *h, struct ext4_inode *ei, struct edit *e,
 	return 0;
 }
 
+/* As share_values, of the list as it lies. *inums: how many. */
+static int share_all(struct ext4_handle *h, struct ext4_inode *ei, const struct ext4_xattr_list *l,
+		     bool shared, u32 *inums)
+{
+	int err = 0;
+
+	*inums = 0;
+	for (const struct ext4_disk_xattr_entry *e = NULL; !err && (e = ext4_xattr_next(l, e));) {
+		u32 ino = le32_get(e->value_inum);
+
+		*inums += ino != 0;
+		if (!ino || !shared)
+			continue;
+		err = ext4_extend(h, EXT4_CREDITS_INODE, 0);
+		if (!err)
+			err = ext4_value_share(h, ei, ino);
+	}
+	return err;
+}
+
+int ext4_xattr_block_move(struct ext4_handle *h, struct ext4_inode *ei)
+{
+	struct ext4_super *es = h->es;
+	scoped(bh_putp) struct buffer_head *twin = NULL;
+	scoped(freep) u8 *image = NULL;
+	struct ext4_xattr_list l;
+	bool shared;
+	u64 blk = 0;
+	u32 inums;
+	int err;
+
+	mutex_guard(&es->xattr_lock);
+	err = ext4_xattr_block(ei, &l);
+	if (err)
+		return err;
+	image = malloc(l.bytes);
+	if (!image)
+		err = fail(-ENOMEM, "no memory for attributes");
+	shared = refs_of(l.bh->data) > 1;
+	if (!err)
+		err = share_all(h, ei, &l, false, &inums);
+	if (!err) {
+		memcpy(image, l.bh->data, l.bytes);
+		((struct ext4_disk_xattr_header *)(void *)image)->refcount = le32_put(1);
+		twin = inums ? NULL : twin_of(es, image);
+		blk = twin ? twin->blk : 0;
+		err = twin ? share(h, twin) : make(h, ei, image, !inums, &blk);
+	}
+	if (!err) {
+		err = shared ? share_all(h, ei, &l, true, &inums) : 0;
+		if (!err)
+			err = release(h, l.bh);
+		err = err ? ext4_abort(es, err) : 0;
+	}
+	ext4_xattr_list_put(&l);
+	if (!err)
+		ei->xattr_blk = blk;
+	return err;
+}
+
 /* The inode's block becomes one with this content; image NULL: the inode has none any more. */
 static int replace(struct ext4_handle *h, struct ext4_inode *ei, struct edit *e, const u8 *image)
 {

@@ -271,7 +271,7 @@ static int by_log(struct writing *w)
 	name_log(w, es);
 	if (!err)
 		err = ck_super_sync(ck);
-	return err ? err : ext4_write_overlay(es, w->overlay, w->top, NULL);
+	return err ? err : ext4_write_overlay(es, w->overlay, w->top, NULL, NULL);
 }
 
 /* As it was mended, now that all else is. */

@@ -1,0 +1,180 @@
+"""
+Volumes that become shorter, by werunos resize: of all that they had nothing is another, by the kernel's view of them, e2fsck finds nothing, and they are
+written and made longer again. In pieces of any length, down to the least; one of each kind that is made shorter at all.
+"""
+import json, os, random, shutil, subprocess
+import pytest
+import fill, manifest, mounts
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason='not root: the kernel has to mount the images')
+CSUM, OLD = '64bit,metadata_csum,flex_bg', '^64bit,^metadata_csum,^flex_bg'
+BASE = 'none,ext_attr,dir_index,filetype,large_file,huge_file,dir_nlink,extra_isize,'
+# Name: how long (MiB), inodes, what mke2fs is told; features besides those of BASE.
+KINDS = {
+    'default': (160, 20000, '-b 4096 -g 4096', CSUM + ',has_journal,extent,resize_inode,sparse_super,metadata_csum_seed,orphan_file'),
+    'old': (160, 20000, '-b 4096 -g 8192 -J size=8', CSUM + ',has_journal,extent,resize_inode,sparse_super'),
+    '1k': (120, 20000, '-b 1024', CSUM + ',has_journal,extent,resize_inode,sparse_super,orphan_file'),
+    '2k': (120, 20000, '-b 2048 -g 4096', CSUM + ',has_journal,extent,sparse_super,metadata_csum_seed'),
+    'nocsum': (120, 20000, '-b 1024', '64bit,flex_bg,has_journal,extent,resize_inode,sparse_super'),
+    'noflex': (120, 20000, '-b 1024', 'metadata_csum,has_journal,extent,resize_inode,sparse_super'),
+    'meta_bg': (120, 20000, '-b 1024 -g 1024 -J size=4', CSUM + ',has_journal,extent,meta_bg,sparse_super'),
+    'uninit_bg': (120, 20000, '-b 1024', 'uninit_bg,flex_bg,has_journal,extent,resize_inode,sparse_super'),
+    'sparse_super2': (120, 20000, '-b 1024', CSUM + ',has_journal,extent,sparse_super2'),
+    'nosparse': (120, 20000, '-b 1024', 'has_journal,extent'),
+    'small-groups': (120, 24000, '-b 1024 -g 1024 -J size=1', CSUM + ',has_journal,extent,sparse_super'),
+    'small-resize': (120, 24000, '-b 1024 -g 512 -J size=4 -E resize=400000', CSUM + ',has_journal,extent,sparse_super,resize_inode'),
+    'inline_data': (120, 20000, '-b 1024 -I 256', CSUM + ',has_journal,extent,resize_inode,sparse_super,inline_data'),
+    'ea_inode': (120, 20000, '-b 1024 -I 256', CSUM + ',has_journal,extent,sparse_super,ea_inode'),
+    'quota': (120, 20000, '-b 1024', '64bit,metadata_csum' + ',has_journal,extent,resize_inode,sparse_super,quota,project -E quotatype=usrquota:grpquota:prjquota'),
+    'large_dir': (120, 20000, '-b 1024', CSUM + ',has_journal,extent,sparse_super,large_dir'),
+    'mmp': (120, 20000, '-b 1024 -E mmp_update_interval=1', CSUM + ',has_journal,extent,sparse_super,mmp'),
+    'nojournal': (120, 20000, '-b 1024', CSUM + ',extent,resize_inode,sparse_super'),
+    'ext3': (120, 20000, '-b 1024 -I 128 -J size=4', 'has_journal,resize_inode,sparse_super'),
+    'ext2': (120, 20000, '-b 2048 -g 4096 -I 128', 'resize_inode,sparse_super'),
+}
+
+
+def make(image, kind):
+    mib, inodes, words, features = KINDS[kind]
+    with open(image, 'wb') as f:
+        f.truncate(mib << 20)
+    features, _, more = features.partition(' ')
+    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', '-N', str(inodes), *words.split(), *more.split(), '-O', BASE + features, image)
+
+
+def clean(image):
+    mounts.run('e2fsck', '-fn', image)
+    mounts.run(mounts.WERUNOS, 'fsck', '-f', '-n', image)
+
+
+def mount(image, d, kind):
+    """The kernel's, but that of this machine may have no quotas."""
+    return mounts.werunos(image, d, '-o', 'noatime') if kind == 'quota' else mounts.kernel(image, d, 'loop,noatime')
+
+
+def resize(image, *words):
+    r = subprocess.run([mounts.WERUNOS, 'resize', '--json', image, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert not r.returncode, (words, r.stderr)
+    return json.loads(r.stdout)
+
+
+def view(d):
+    """What stays: not the numbers of inodes, but which names have the same; not the blocks of maps."""
+    seen, found = {}, manifest.take(d)
+    for path, m in sorted(found.items()):
+        m['ino'] = seen.setdefault(m['ino'], path)
+        del m['blocks'], m['atime']
+    return found
+
+
+def content(d, rng, block):
+    """Files all over the volume, of which half go again, and directories, which ext4 spreads."""
+    fill.fill(d, block)
+    for i in range(60):
+        os.mkdir('%s/t%d' % (d, i))
+        for k in range(8):
+            with open('%s/t%d/f%d' % (d, i, k), 'wb') as f:
+                f.write(rng.randbytes(rng.choice([0, 10, 700, 3000, 30000, 250000])))
+        os.link('%s/t%d/f1' % (d, i), '%s/t%d/g%d' % (d, i // 2, i))
+        os.mkdir('%s/t%d/sub' % (d, i))
+        os.mkdir('%s/t%d/sub/sub' % (d, i))
+    for i in range(60):
+        for k in range(0, 8, 2):
+            os.unlink('%s/t%d/f%d' % (d, i, k))
+    for i in range(0, 60, 3):
+        shutil.rmtree('%s/t%d' % (d, i))
+    os.sync()
+
+
+def write(d, rng):
+    with open('%s/new-%d' % (d, rng.randrange(1 << 30)), 'wb') as f:
+        f.write(rng.randbytes(rng.randrange(20000)))
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_shortened(kind, tmp_path):
+    rng = random.Random(int(os.environ.get('SEED', '11')))
+    image, d = str(tmp_path / 'image'), tmp_path / 'd'
+    d.mkdir()
+    make(image, kind)
+    with mount(image, d, kind):
+        content(str(d), rng, 4096)
+    with mount(image, d, kind):
+        want = view(d)
+    whole = os.path.getsize(image)
+    plan = resize(image, '-n', '--minimum')
+    clean(image)
+    least, moved = plan['after_bytes'], False
+    for n, size in enumerate([*sorted((rng.randint(least, whole) for _ in range(2)), reverse=True), 0]):
+        said = resize(image, str(size)) if size else resize(image, '--minimum')
+        assert said['after_bytes'] == os.path.getsize(image) and (not size or said['after_bytes'] <= size)
+        moved |= said['inodes_moved'] > 0
+        clean(image)
+        with mount(image, d, kind):
+            assert not manifest.differences(want, view(d)), said
+            if n < 2:
+                write(str(d), rng)
+        clean(image)
+        with mount(image, d, kind):
+            want = view(d)
+    assert moved
+    # What it could be later is an estimate, of tables that become free.
+    assert os.path.getsize(image) <= least * 1.3 + (4 << 20)
+    resize(image, str(whole))
+    clean(image)
+    with mount(image, d, kind):
+        assert not manifest.differences(want, view(d))
+        for i in range(20):
+            os.mkdir('%s/late%d' % (d, i))
+            write('%s/late%d' % (d, i), rng)
+    clean(image)
+
+
+# How long (KiB), to how long, what mke2fs is told.
+CRASHES = {
+    'default': (24 << 10, 14000, '-b 1024 -g 1024 -G 4 -N 1600 -J size=1', CSUM + ',has_journal,extent,resize_inode,sparse_super,orphan_file'),
+    'least': (24 << 10, 0, '-b 1024 -g 1024 -G 4 -N 1600 -J size=1', CSUM + ',has_journal,extent,meta_bg,sparse_super'),
+    'large-journal': (40 << 10, 18000, '-b 1024 -g 2048 -N 1600 -J size=6', CSUM + ',has_journal,extent,sparse_super,inline_data'),
+    'ext3': (24 << 10, 16000, '-b 1024 -g 1024 -I 128 -N 1600 -J size=1', 'has_journal,resize_inode,sparse_super'),
+    'uninit': (24 << 10, 12000, '-b 1024 -g 1024 -N 1600 -J size=1', 'has_journal,extent,uninit_bg,flex_bg,sparse_super2'),
+}
+
+
+def small_content(d, rng):
+    for i in range(24):
+        os.makedirs('%s/t%d/sub' % (d, i))
+        for k in range(4):
+            with open('%s/t%d/f%d' % (d, i, k), 'wb') as f:
+                f.write(rng.randbytes(rng.choice([0, 100, 3000, 30000, 90000])))
+        os.link('%s/t%d/f1' % (d, i), '%s/t%d/l%d' % (d, i // 2, i))
+        os.symlink('x' * 200, '%s/t%d/link' % (d, i))
+        os.setxattr('%s/t%d/f1' % (d, i), 'user.a', bytes([i // 4]) * 400)
+    with open('%s/a' % d, 'wb') as a, open('%s/b' % d, 'wb') as b:
+        for i in range(300):
+            for f in (a, b):
+                f.write(b'%4d' % i * 256)
+                f.flush()
+                os.fsync(f.fileno()) if i % 8 == 0 else None
+    for i in range(0, 24, 2):
+        for k in range(0, 4, 2):
+            os.unlink('%s/t%d/f%d' % (d, i, k))
+
+
+def crash(image, kib, *words):
+    return mounts.run(os.path.join(mounts.BUILD, 'tests/crash/crash'), '--shorten', image, '--size', str(kib << 10), '--seed', os.environ.get('SEED', '1'), *words)
+
+
+@pytest.mark.parametrize('kind', CRASHES)
+def test_power(kind, tmp_path):
+    """The power goes at any write: whole, and clean, for us, e2fsck and the kernel, and it can be gone on with."""
+    kib, size, words, features = CRASHES[kind]
+    image, d = str(tmp_path / 'image'), tmp_path / 'd'
+    d.mkdir()
+    with open(image, 'wb') as f:
+        f.truncate(kib << 10)
+    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', *words.split(), '-O', BASE + features, image)
+    with mounts.kernel(image, d):
+        small_content(str(d), random.Random(int(os.environ.get('SEED', '1'))))
+    print(crash(image, size, '--states', os.environ.get('STATES', '150')))
+    if kind == 'default':
+        crash(image, size, '--states', '150', '--no-flush', '--expect-failure')
