@@ -42,7 +42,8 @@ def killed(image, code, seconds, *options):
 
 
 DATABASE = """
-import sqlite3, sys
+import os, sqlite3, sys
+top = os.open(sys.argv[1], os.O_RDONLY)
 db = sqlite3.connect(sys.argv[1] + "/db", isolation_level=None)
 db.execute("pragma journal_mode=%s")
 db.execute("pragma synchronous=extra")  # full does not make the removal of a journal durable
@@ -56,6 +57,8 @@ while True:
     if n %% 5 == 0:
         db.execute("update t set b = hex(randomblob(100)) where a %% 11 = ?", (n %% 11,))
     db.execute("commit")
+    # SQLite says that all is well also when it cannot open the directory of the journal that it removed.
+    os.fsync(top)
     print(n)
 """
 

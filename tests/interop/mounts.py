@@ -23,10 +23,17 @@ def within(seconds, true):
     return True
 
 
+def is_mounted(d):
+    """Also when the server is gone, of which os.path.ismount knows nothing."""
+    where = os.path.realpath(d).replace(' ', '\\040')
+    with open('/proc/self/mounts') as f:
+        return any(line.split()[1] == where for line in f)
+
+
 def unmounted(d, *how):
-    if os.path.ismount(d):
+    if is_mounted(d):
         subprocess.run(['umount', *how, str(d)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return not os.path.ismount(d)
+    return not is_mounted(d)
 
 
 def unmount(d):

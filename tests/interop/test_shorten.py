@@ -21,7 +21,7 @@ KINDS = {
     'uninit_bg': (120, 20000, '-b 1024', 'uninit_bg,flex_bg,has_journal,extent,resize_inode,sparse_super'),
     'sparse_super2': (120, 20000, '-b 1024', CSUM + ',has_journal,extent,sparse_super2'),
     'nosparse': (120, 20000, '-b 1024', 'has_journal,extent'),
-    'small-groups': (120, 24000, '-b 1024 -g 1024 -J size=1', CSUM + ',has_journal,extent,sparse_super'),
+    'small-groups': (120, 24000, '-b 1024 -g 1024 -J size=4', CSUM + ',has_journal,extent,sparse_super'),
     'small-resize': (120, 24000, '-b 1024 -g 512 -J size=4 -E resize=400000', CSUM + ',has_journal,extent,sparse_super,resize_inode'),
     'inline_data': (120, 20000, '-b 1024 -I 256', CSUM + ',has_journal,extent,resize_inode,sparse_super,inline_data'),
     'ea_inode': (120, 20000, '-b 1024 -I 256', CSUM + ',has_journal,extent,sparse_super,ea_inode'),

@@ -71,7 +71,7 @@ class Volume:
             with mounts.werunos(self.image, self.dir) as root:
                 yield root
             return
-        p = subprocess.Popen([mounts.WERUNOS, 'mount', str(self.image), str(self.dir)], stderr=open('/tmp/D-t/err.txt','a'))
+        p = subprocess.Popen([mounts.WERUNOS, 'mount', str(self.image), str(self.dir)], stderr=subprocess.DEVNULL)
         try:
             # With multiple mount protection it waits for the machine that is gone.
             assert mounts.within(60, lambda: os.path.ismount(self.dir) or p.poll() is not None) and p.poll() is None
@@ -80,7 +80,7 @@ class Volume:
             p.kill()
             p.wait()
             # A mount whose server is gone does not look like one.
-            subprocess.run(['umount', '-l', str(self.dir)], stdout=subprocess.DEVNULL, stderr=open('/tmp/D-t/err.txt','a'))
+            subprocess.run(['umount', '-l', str(self.dir)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def fsck(self, crashed, copy):
         if not crashed:
