@@ -57,6 +57,7 @@ plan_long() {
 	job interop/btrfs_life 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_btrfs_life.py
 	job interop/mkfs 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_mkfs.py -k as_mke2fs
 	job interop/from_all 900 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py tests/interop/test_from_places.py
+	job interop/shorten_all 1800 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_shorten.py
 	job interop/turns_all 7200 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_turns.py
 	job interop/all 600 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_matrix.py
 	job interop/fsck_all 600 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py

@@ -67,6 +67,7 @@ def main():
                 whole, alone, bad = whole + (code == 0), alone + (code == 3), bad + (code not in (0, 3) and not known)
                 if code:
                     print('%s:%d: %s%s' % (name, seed, 'known: ' if known else '', said[-1500:].strip()), flush=True)
+                print('%sok - the power goes while %s:%d is mended' % ('' if code in (0, 3) or known else 'not ', name, seed), flush=True)
     print('%d volumes: %d whole, %d not mended whole by one mending, %d bad' % (len(jobs), whole, alone, bad))
     return bad > 0
 
