@@ -4,7 +4,9 @@
 py=/usr/bin/python3
 
 plan() {
-	local t
+	# What random runs begin with: the same for each run of make check, so that it says something of what was changed; the long run draws.
+	local t draw=${SEED:-4711}
+	[ "$1" != long ] || draw=${SEED:-$((EPOCHSECONDS % 1000000))}
 	if [ -n "${PLAN:-}" ]; then
 		# shellcheck disable=SC1090
 		. "$PLAN"
@@ -121,7 +123,7 @@ plan_conform() {
 # Volumes with one damage of each kind, the fixtures, and volumes with many damages by seed: mended, and judged by e2fsck.
 plan_fsck() {
 	# A share of so few images is met or missed by the draw: a fresh one is for the large runs, which say something of all of them.
-	local corpus=tests/image/fsck_corpus.py seed=${SEED:-1} fresh=${SEED:-$((EPOCHSECONDS % 1000000))}
+	local corpus=tests/image/fsck_corpus.py seed=${SEED:-1} fresh=$draw
 	job image/fsck_fixtures 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_fixtures.py -k "mended or there"
 	job image/fsck_power 400 "$py" tests/image/fsck_power.py --each 1 --states 15 --undo "$B/tests/crash/crash"
 	job image/fsck_power/without-flush 100 "$py" tests/image/fsck_power.py --base 1k --seed 3 --each 1 --states 60 --without-flush "$B/tests/crash/crash"
@@ -142,7 +144,7 @@ plan_fsck() {
 
 # The power goes: at many moments of recorded workloads. What is switched off must be found out.
 plan_crash() {
-	local crash=$B/tests/crash/crash tooth volume fresh=${SEED:-$((EPOCHSECONDS % 1000000))} log=150 states=20 others=10
+	local crash=$B/tests/crash/crash tooth volume fresh=$draw log=150 states=20 others=10
 	[ "$1" = long ] && log=5000 states=800
 	job crash/log 600 "$crash" --log --seed "$fresh" --states "$log"
 	for tooth in flush revoke gate; do
@@ -182,9 +184,9 @@ plan_crash() {
 	job crash/without-journal 150 "$crash" --volume no-journal --work mixed --states 100 --expect-failure
 }
 
-# Random operations against the kernel. Fixed seeds and one that changes: SEED=N runs that one alone.
+# Random operations against the kernel. SEED=N runs that seed alone.
 plan_model() {
-	local model=$B/tests/model/model target oracle seed fresh=${SEED:-$((EPOCHSECONDS % 1000000))}
+	local model=$B/tests/model/model target oracle seed fresh=$draw
 	for target in ${FS:-memfs}; do
 		# Without root tmpfs is the oracle; it says less about times and holes.
 		job "model/vfs:$target/tmpfs" 60 tests/with.sh dir "$model" --oracle dir:@dir --target "vfs:$target" \
@@ -238,7 +240,7 @@ plan_quota() {
 # Bytes: random changes of files by every call, and whether anybody reads what is another's. In process, and mounted with
 # every way of caching.
 plan_bytes() {
-	local fsx=$B/tests/tools/fsx stamps=$B/tests/tools/stamps stress=$B/tests/tools/stress t o fresh=${SEED:-$((EPOCHSECONDS % 1000000))}
+	local fsx=$B/tests/tools/fsx stamps=$B/tests/tools/stamps stress=$B/tests/tools/stress t o fresh=$draw
 	job "fsx/vfs:memfs" 60 "$fsx" --target vfs:memfs --threads 3
 	job "stamps/vfs:memfs" 60 "$stamps" --target vfs:memfs --seconds 2
 	for t in $(ext4_kinds "$1"); do
