@@ -224,7 +224,7 @@ plan_model() {
 
 # Usage and limits of users, groups and projects, on each kind of volume that counts them otherwise.
 plan_quota() {
-	local ops=1500 seed=${SEED:-$((EPOCHSECONDS % 1000000))} all="-E quotatype=usrquota:grpquota:prjquota -O quota,project" tooth
+	local ops=1500 seed=$draw all="-E quotatype=usrquota:grpquota:prjquota -O quota,project" tooth
 	[ "$1" = long ] && ops=20000
 	job quotas/1k 600 tests/with.sh "image:-S 64M -b 1024 $all" "$B/tests/tools/quotas" @image "$seed" $ops
 	job quotas/values 600 tests/with.sh "image:-S 64M $all,ea_inode" "$B/tests/tools/quotas" @image "$seed" $ops
