@@ -22,7 +22,7 @@
 #include <stdlib.h>
 
 #define SLOTS_MIN     64u
-#define FREED_WAIT_MS 20u
+#define FREED_WAIT_MS 200u
 
 struct ext4_dquot {
 	struct ext4_dquot *next;             /* [lock] in its slot */
