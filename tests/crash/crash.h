@@ -169,6 +169,8 @@ int mount_whole(struct blkdev *whole, u64 split_bytes, bool no_flush, struct fs 
 /* What a workload calls. An unexpected result ends up in r->wrong, and what follows does nothing. False: it was not done. */
 /* What forgets every flush and FUA on the way to lower. */
 int lossy_new(struct blkdev *lower, struct blkdev **out);
+/* A device in memory that begins as r->before and records into r->fault; *out is it, or one that loses its flushes. -errno. */
+int record_new(struct run *r, bool no_flush, struct blkdev **out);
 bool w_create(struct run *r, const char *path);
 bool w_mkdir(struct run *r, const char *path);
 bool w_symlink(struct run *r, const char *path, u32 len);

@@ -88,21 +88,14 @@ static char *mend(struct blkdev *dev, const char *undo_file)
 /* Records the mending of r->before. */
 static char *mend_recorded(struct run *r, bool no_flush)
 {
-	struct blkdev *mem, *dev = NULL;
+	struct blkdev *dev;
 	char *wrong;
-	int err = dev_mem_new("memory", r->bytes, SECTOR, &mem);
+	int err = record_new(r, no_flush, &dev);
 
-	if (!err)
-		err = blkdev_write(mem, 0, r->before, r->bytes, 0);
-	if (!err)
-		err = dev_fault_new(mem, true, &r->fault);
-	blkdev_put(mem);
-	if (!err && no_flush)
-		err = lossy_new(r->fault, &dev);
 	if (err)
 		return say("a device in memory: %s", err_text());
 	undo.fault = undo.path ? r->fault : NULL;
-	wrong = mend(no_flush ? dev : r->fault, undo.path);
+	wrong = mend(dev, undo.path);
 	undo.fault = NULL;
 	blkdev_put(dev);
 	return wrong;

@@ -59,6 +59,24 @@ int lossy_new(struct blkdev *lower, struct blkdev **out)
 	return 0;
 }
 
+int record_new(struct run *r, bool no_flush, struct blkdev **out)
+{
+	struct blkdev *mem;
+	int err = dev_mem_new("memory", r->bytes, SECTOR, &mem);
+
+	*out = NULL;
+	if (!err)
+		err = blkdev_write(mem, 0, r->before, r->bytes, 0);
+	if (!err)
+		err = dev_fault_new(mem, true, &r->fault);
+	blkdev_put(mem);
+	if (!err && no_flush)
+		err = lossy_new(r->fault, out);
+	else if (!err)
+		*out = blkdev_get(r->fault);
+	return err;
+}
+
 int mount_whole(struct blkdev *whole, u64 split_bytes, bool no_flush, struct fs **out)
 {
 	u64 bytes = split_bytes ? split_bytes : whole->size_bytes;

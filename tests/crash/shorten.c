@@ -25,20 +25,13 @@ static char *cut_short(struct blkdev *dev, u64 size_bytes)
 
 static char *shorten_recorded(struct run *r, const struct shortening *o)
 {
-	struct blkdev *mem, *dev = NULL;
+	struct blkdev *dev;
 	char *wrong;
-	int err = dev_mem_new("memory", r->bytes, SECTOR, &mem);
+	int err = record_new(r, o->no_flush, &dev);
 
-	if (!err)
-		err = blkdev_write(mem, 0, r->before, r->bytes, 0);
-	if (!err)
-		err = dev_fault_new(mem, true, &r->fault);
-	blkdev_put(mem);
-	if (!err && o->no_flush)
-		err = lossy_new(r->fault, &dev);
 	if (err)
 		return say("a device in memory: %s", err_text());
-	wrong = cut_short(dev ? dev : r->fault, o->size_bytes);
+	wrong = cut_short(dev, o->size_bytes);
 	blkdev_put(dev);
 	return wrong;
 }
