@@ -51,14 +51,17 @@ static bool is_ignorable(utf8proc_int32_t cp)
 	return utf8proc_get_property(cp)->ignorable || is_in(reserved, ARRAY_SIZE(reserved), cp);
 }
 
+static inline char lower(u8 c)
+{
+	return (char)(c >= 'A' && c <= 'Z' ? c + 'a' - 'A' : c);
+}
+
 static bool fold_ascii(const char *name, u32 len, char *folded)
 {
 	for (u32 i = 0; i < len; i++) {
-		u8 c = (u8)name[i];
-
-		if (c >= 0x80)
+		if ((u8)name[i] >= 0x80)
 			return false;
-		folded[i] = (char)(c >= 'A' && c <= 'Z' ? c + 'a' - 'A' : c);
+		folded[i] = lower((u8)name[i]);
 	}
 	return true;
 }
@@ -117,6 +120,23 @@ bool ext4_casefold(const char *name, u32 len, char folded[EXT4_FOLD_MAX], u32 *f
 		return false;
 	*folded_len = at;
 	return true;
+}
+
+bool ext4_casefold_is(const char *name, u32 len, const char *folded, u32 folded_len)
+{
+	char own[EXT4_FOLD_MAX];
+	u32 own_len, i = 0;
+
+	/* What is ASCII at the end of a name stands at the end of its folded form, byte for byte: nothing is reordered across it. */
+	while (i < len && (u8)name[len - 1 - i] < 0x80) {
+		if (i == folded_len || lower((u8)name[len - 1 - i]) != folded[folded_len - 1 - i])
+			return false;
+		i++;
+	}
+	if (i == len)
+		return i == folded_len;
+	return ext4_casefold(name, len, own, &own_len) && own_len == folded_len &&
+	       !memcmp(own, folded, own_len);
 }
 
 bool ext4_dir_folds(const struct ext4_inode *dir)

@@ -67,15 +67,6 @@ bool ext4_want(struct ext4_inode *dir, const struct name *name, struct ext4_want
 	return true;
 }
 
-static bool is_wanted_folded(const struct ext4_want *want, const struct ext4_disk_dirent *de)
-{
-	char folded[EXT4_FOLD_MAX];
-	u32 len;
-
-	return ext4_casefold(ext4_dirent_name(de), de->name_len, folded, &len) && len == want->folded.len &&
-	       !memcmp(folded, want->folded.s, len);
-}
-
 static inline bool is_wanted(const struct ext4_want *want, const struct ext4_disk_dirent *de)
 {
 	const char *s = ext4_dirent_name(de);
@@ -87,7 +78,8 @@ static inline bool is_wanted(const struct ext4_want *want, const struct ext4_dis
 	if (de->name_len == len && len && s[len - 1] == want->name.s[len - 1] &&
 	    !memcmp(s, want->name.s, len))
 		return true;
-	return want->kind == EXT4_WANT_FOLDED && is_wanted_folded(want, de);
+	return want->kind == EXT4_WANT_FOLDED &&
+	       ext4_casefold_is(s, de->name_len, want->folded.s, want->folded.len);
 }
 
 int ext4_dirent_search(struct ext4_inode *dir, const void *base, u32 len, const struct ext4_want *want,

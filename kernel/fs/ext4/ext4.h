@@ -675,6 +675,8 @@ u32 ext4_xattr_hash(const char *name, u32 name_len, const void *value, u32 bytes
 
 /* The name as it is compared and hashed where case does not matter. False: it is not UTF-8 and means only itself. */
 bool ext4_casefold(const char *name, u32 len, char folded[EXT4_FOLD_MAX], u32 *folded_len);
+/* ext4_casefold of the name gives just this. */
+bool ext4_casefold_is(const char *name, u32 len, const char *folded, u32 folded_len);
 /* In this directory case does not matter, and what its names are is known. */
 bool ext4_dir_folds(const struct ext4_inode *dir);
 /* ext4_name_hash of a name in this directory. */

@@ -93,6 +93,40 @@ static void folds(void **state)
 	assert_false(ext4_casefold("a\xc3", 2, x, &nx));
 }
 
+/* The i-th name of one to three of these. */
+static u32 short_name(u32 i, char name[64])
+{
+	static const char *const unit[] = { "a",        "A",        "k",        "K", "\xe2\x84\xaa",
+					    "\xcc\x81", "\xc2\xad", "\xc3\xa9", "e", "\xff" };
+
+	name[0] = 0;
+	for (i++; i; i = (i - 1) / ARRAY_SIZE(unit))
+		strcat(name, unit[(i - 1) % ARRAY_SIZE(unit)]);
+	return (u32)strlen(name);
+}
+
+/* What is compared from the end on is the same as what is compared whole, of every two short names. */
+static void folds_compare(void **state)
+{
+	char a[64], b[64], folded[EXT4_FOLD_MAX], own[EXT4_FOLD_MAX];
+	const u32 names = 10 + 100 + 1000;
+	u32 n, m, same = 0;
+
+	(void)state;
+	for (u32 i = 0; i < names; i++) {
+		if (!ext4_casefold(a, short_name(i, a), folded, &n))
+			continue;
+		for (u32 k = 0; k < names; k++) {
+			u32 len = short_name(k, b);
+			bool is = ext4_casefold(b, len, own, &m) && n == m && !memcmp(folded, own, n);
+
+			assert_int_equal(ext4_casefold_is(b, len, folded, n), is);
+			same += is;
+		}
+	}
+	assert_true(same > names);
+}
+
 /* The longest names of what grows most stay within the buffer. */
 static void folds_long(void **state)
 {
@@ -112,8 +146,8 @@ static void folds_long(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(known), cmocka_unit_test(seeded),     cmocka_unit_test(signs_differ),
-		cmocka_unit_test(folds), cmocka_unit_test(folds_long),
+		cmocka_unit_test(known), cmocka_unit_test(seeded),        cmocka_unit_test(signs_differ),
+		cmocka_unit_test(folds), cmocka_unit_test(folds_compare), cmocka_unit_test(folds_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
