@@ -64,6 +64,11 @@ u64 bcache_bytes(const struct bcache *cache)
 	return atomic_load(&cache->bytes);
 }
 
+void bcache_charge(struct bcache *cache, s64 bytes)
+{
+	atomic_fetch_add(&cache->bytes, (u64)bytes);
+}
+
 u64 bcache_limit_bytes(const struct bcache *cache)
 {
 	return cache->limit_bytes;

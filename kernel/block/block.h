@@ -264,6 +264,8 @@ int bcache_attach(struct bcache *cache, struct blkdev *dev, u32 block_bytes) __m
 int bcache_detach(struct blkdev *dev, bool discard) __must_check; /* nothing to do without a cache */
 u64 bcache_bytes(const struct bcache *cache);
 u64 bcache_limit_bytes(const struct bcache *cache);
+/* Memory of others that counts as the cache's: buffers go for it. A negative number takes that back. */
+void bcache_charge(struct bcache *cache, s64 bytes);
 
 int bh_read(struct blkdev *dev, u64 blk, const struct bh_ops *ops, const struct bh_ctx *ctx,
 	    struct buffer_head **out) __must_check;

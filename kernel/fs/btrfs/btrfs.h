@@ -413,7 +413,8 @@ struct btrfs_compressed {
 	bool checked;              /* its checksums are looked at */
 };
 
-int btrfs_unpacked_new(struct btrfs_unpacked **out) __must_check;
+/* cache: whose memory may be used as far as it does not need it itself; borrowed until free. NULL: none. */
+int btrfs_unpacked_new(struct bcache *cache, struct btrfs_unpacked **out) __must_check;
 void btrfs_unpacked_free(struct btrfs_unpacked *u); /* NULL is ignored */
 
 /* Tools for unpacking, lent to one thread. NULL: no memory. */

@@ -25,9 +25,9 @@ static void btrfs_put_super(struct super_block *sb)
 
 	if (dev && dev->cache)
 		(void)!bcache_detach(dev, true);
-	bcache_free(sb->cache);
 	super_fini(sb);
 	btrfs_unpacked_free(bs->unpacked);
+	bcache_free(sb->cache);
 	btrfs_inos_free(bs->inos);
 	btrfs_roots_free(bs);
 	mutex_fini(&bs->roots_lock);
@@ -98,6 +98,8 @@ static int open_volume(struct btrfs_super *bs, struct blkdev **devs, u32 n, cons
 	fill(bs);
 	bs->vfs.dev = btrfs_volume_dev(bs->volume);
 	err = bcache_new(opts->cache_bytes, &bs->vfs.cache);
+	if (!err)
+		err = btrfs_unpacked_new(bs->vfs.cache, &bs->unpacked);
 	return err ? err : bcache_attach(bs->vfs.cache, bs->vfs.dev, bs->node_bytes);
 }
 
@@ -536,9 +538,7 @@ int btrfs_super_open(struct blkdev **devs, u32 n, const struct fs_type *type, co
 	}
 	mutex_init(&bs->roots_lock, RANK_ALLOC);
 	bs->opts.norecovery |= opts->norecovery;
-	err = btrfs_unpacked_new(&bs->unpacked);
-	if (!err)
-		err = btrfs_inos_new(&bs->inos);
+	err = btrfs_inos_new(&bs->inos);
 	if (!err)
 		err = open_volume(bs, devs, n, opts);
 	if (!err && !lenient && !bs->opts.ignore_super_flags)

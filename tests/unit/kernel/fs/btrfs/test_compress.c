@@ -111,7 +111,7 @@ static void there_and_back(void **state)
 	struct btrfs_unpacked *u;
 
 	(void)state;
-	assert_int_equal(btrfs_unpacked_new(&u), 0);
+	assert_int_equal(btrfs_unpacked_new(NULL, &u), 0);
 	for (u32 i = 0; i < 600; i++) {
 		struct btrfs_compressed what = { .compression = (u8)(i % 3 + 1), .bytenr = i & 1 ? 4096 : 0 };
 		u32 len = rnd(5) ? rnd(rnd(2) ? MAX_BYTES : 5000) + 1 : MAX_BYTES, disk;
@@ -138,7 +138,7 @@ static void short_of_data(void **state)
 	struct btrfs_unpacked *u;
 
 	(void)state;
-	assert_int_equal(btrfs_unpacked_new(&u), 0);
+	assert_int_equal(btrfs_unpacked_new(NULL, &u), 0);
 	for (u8 how = BTRFS_COMPRESS_ZLIB; how <= BTRFS_COMPRESS_ZSTD; how++) {
 		struct btrfs_compressed what = { .compression = how };
 		u8 *out;
@@ -174,7 +174,7 @@ static void hostile(void **state)
 	u32 good = 0;
 
 	(void)state;
-	assert_int_equal(btrfs_unpacked_new(&u), 0);
+	assert_int_equal(btrfs_unpacked_new(NULL, &u), 0);
 	for (u32 i = 0; i < 6000; i++) {
 		struct btrfs_compressed what = { .compression = (u8)(i % 3 + 1), .bytenr = i & 4 ? 4096 : 0 };
 		u32 len = rnd(20000) + 1;
@@ -216,7 +216,7 @@ static void cache_rules(void **state)
 	u32 n = 0;
 
 	(void)state;
-	assert_int_equal(btrfs_unpacked_new(&u), 0);
+	assert_int_equal(btrfs_unpacked_new(NULL, &u), 0);
 	assert_int_equal(get(u, &a, false, true, &s), BTRFS_UNPACKED_NONE);
 	assert_int_equal(get(u, &a, true, true, &s), BTRFS_UNPACKED_FILL);
 	assert_int_equal(get(u, &a, true, false, &t), BTRFS_UNPACKED_BUSY);
@@ -246,6 +246,67 @@ static void cache_rules(void **state)
 	btrfs_unpacked_free(u);
 }
 
+/* Fills a slot for each of n extents from bytenr on, and leaves them idle. How many could be had. */
+static u32 fill_many(struct btrfs_unpacked *u, u64 bytenr, u32 n)
+{
+	struct btrfs_compressed a = { .disk_bytes = SECTOR, .ram_bytes = MAX_BYTES };
+	struct btrfs_slot *s;
+	u32 got = 0;
+
+	for (u32 i = 0; i < n; i++) {
+		a.bytenr = bytenr + (u64)i * SECTOR;
+		if (get(u, &a, true, true, &s) != BTRFS_UNPACKED_FILL)
+			continue;
+		btrfs_unpacked_filled(u, s, MAX_BYTES, 0);
+		btrfs_unpacked_put(u, s);
+		got++;
+	}
+	return got;
+}
+
+/* How many of them are there. */
+static u32 count_ready(struct btrfs_unpacked *u, u64 bytenr, u32 n)
+{
+	struct btrfs_compressed a = { .disk_bytes = SECTOR, .ram_bytes = MAX_BYTES };
+	struct btrfs_slot *s;
+	u32 ready = 0;
+
+	for (u32 i = 0; i < n; i++) {
+		a.bytenr = bytenr + (u64)i * SECTOR;
+		if (get(u, &a, false, true, &s) != BTRFS_UNPACKED_READY)
+			continue;
+		btrfs_unpacked_put(u, s);
+		ready++;
+	}
+	return ready;
+}
+
+/* What the buffer cache does not need holds more of them, the last ones; when it needs it, that becomes less. */
+static void cache_borrows(void **state)
+{
+	const u64 limit = 64ull << 20, per = MAX_BYTES;
+	struct btrfs_unpacked *u;
+	struct bcache *cache;
+	u32 most = (u32)(limit / 4 * 3 / per), least = (u32)(limit / 4 / per);
+
+	(void)state;
+	assert_int_equal(bcache_new(limit, &cache), 0);
+	assert_int_equal(btrfs_unpacked_new(cache, &u), 0);
+	assert_int_equal(fill_many(u, 1 << 20, 1000), 1000);
+	assert_int_equal(count_ready(u, 1 << 20, 1000), most);
+	assert_int_equal(count_ready(u, (1 << 20) + (1000 - most) * SECTOR, most), most);
+	assert_int_equal(bcache_bytes(cache), (most - 64) * per);
+	/* As if it were full of buffers. */
+	bcache_charge(cache, (s64)(limit - bcache_bytes(cache)));
+	assert_int_equal(fill_many(u, 1 << 30, 50), 50);
+	assert_true(count_ready(u, 1 << 30, 50) == 50 && bcache_bytes(cache) <= limit);
+	bcache_charge(cache, 48 << 20);
+	assert_int_equal(fill_many(u, 1 << 20, 1000), 1000);
+	assert_int_equal(count_ready(u, 1 << 20, 1000), least);
+	btrfs_unpacked_free(u);
+	bcache_free(cache);
+}
+
 /* A slot that has an extent's first bytes serves who wants those, and gets the rest when more is wanted and nobody reads it. */
 static void cache_parts(void **state)
 {
@@ -255,7 +316,7 @@ static void cache_parts(void **state)
 	u32 want = 5000;
 
 	(void)state;
-	assert_int_equal(btrfs_unpacked_new(&u), 0);
+	assert_int_equal(btrfs_unpacked_new(NULL, &u), 0);
 	assert_int_equal(btrfs_unpacked_get(u, &a, &want, true, true, &s), BTRFS_UNPACKED_FILL);
 	assert_int_equal(want, 5000);
 	btrfs_unpacked_filled(u, s, 2 * SECTOR, 0);
@@ -286,7 +347,7 @@ static void first_bytes(void **state)
 	u32 have, disk;
 
 	(void)state;
-	assert_int_equal(btrfs_unpacked_new(&u), 0);
+	assert_int_equal(btrfs_unpacked_new(NULL, &u), 0);
 	make(data, MAX_BYTES);
 	disk = pack(what.compression, data, MAX_BYTES, raw, ROOM);
 	what.disk_bytes = ALIGN_UP(disk, SECTOR);
@@ -358,7 +419,7 @@ static void cache_crowd(void **state)
 	void *bad;
 
 	(void)state;
-	assert_int_equal(btrfs_unpacked_new(&c->u), 0);
+	assert_int_equal(btrfs_unpacked_new(NULL, &c->u), 0);
 	for (u32 i = 0; i < ARRAY_SIZE(t); i++)
 		assert_int_equal(pthread_create(&t[i], NULL, crowd_run, c), 0);
 	for (u32 i = 0; i < ARRAY_SIZE(t); i++) {
@@ -375,8 +436,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(there_and_back), cmocka_unit_test(short_of_data),
 		cmocka_unit_test(hostile),        cmocka_unit_test(cache_rules),
-		cmocka_unit_test(cache_parts),    cmocka_unit_test(first_bytes),
-		cmocka_unit_test(cache_crowd),
+		cmocka_unit_test(cache_borrows),  cmocka_unit_test(cache_parts),
+		cmocka_unit_test(first_bytes),    cmocka_unit_test(cache_crowd),
 	};
 	const char *seed = getenv("SEED");
 
