@@ -66,6 +66,8 @@ struct worker {
 	struct fuse_buf buf; /* the request, laid out so that WRITE's payload starts on a page */
 	void *out;           /* REQUEST_MAX bytes, page-aligned: replies with content */
 	void *names;         /* REQUEST_MAX bytes: a directory's entries on their way to out */
+	pid_t tid;           /* [const once it runs] */
+	_Atomic u32 taken;   /* requests */
 	u32 luck;            /* how often a request came soon after the last, lately */
 	int cpu;             /* bound to it by near_sit; -1: not bound */
 };
@@ -86,13 +88,15 @@ bool settled(struct adapter *a, int err) __must_check;
 void near_start(struct adapter *a);
 void near_stop(struct adapter *a);
 bool near_is_on(const struct adapter *a);
-/* A request has come in, and is not answered yet. */
-void near_request(struct worker *w);
+/* A request has come in, and is not answered yet. slow: its answer may take long. */
+void near_request(struct worker *w, bool slow);
 /* writev of a reply, beside the client if that is where the worker sits. */
 ssize_t near_reply(struct worker *w, int fd, const struct iovec *iov, int count);
 /* The worker sits down where that is best. */
 void near_sit(struct worker *w);
-/* The worker is about to watch. */
+/* The worker is about to sleep, because it has nothing to do. */
+void near_rest(struct worker *w);
+/* The same, and it watches. */
 void near_watch(struct worker *w);
 /* The deputy's clock has ticked. */
 void near_tick(struct adapter *a);

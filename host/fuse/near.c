@@ -4,8 +4,9 @@
  * need not pay it: the worker that serves it sits on the program's own CPU, which is free whenever the program waits.
  *
  * The way back is the difficult one. The kernel wakes the asker on a CPU that is idle, so on another one, since on its own the worker
- * still runs. But a CPU on which nothing but SCHED_IDLE threads run counts as idle too. So the worker writes its reply as such a thread, and is a
- * normal one again before it does anything else: it holds no lock while it could be kept from running.
+ * still runs. But a CPU on which nothing but SCHED_IDLE threads run counts as idle too. So the worker writes its reply as such a thread: it is
+ * lowered. It stays so while one small request of the client follows the other, since changing the class costs as much as a small answer; it is a
+ * normal thread again before it sleeps, and before what is large, slow or somebody else's.
  * That takes the right to leave that class again (CAP_SYS_NICE, or RLIMIT_NICE); without it nothing of this happens.
  *
  *   far    workers sit anywhere; the watcher spins
@@ -16,8 +17,8 @@
  * the answers take depends on what is asked. Two good windows far, then three near (the first of them does not count), and near is kept
  * for long unless its trips are half as long again: far trips are short only while the watcher spins, on a CPU that others want.
  *
- * A worker that does not get the CPU after its reply (somebody else works there) is found out by the deputy's clock: it is set free, and near
- * is given up for a while, each time for longer.
+ * A lowered worker that wants the CPU and does not get it (somebody else works there) is found out by the deputy's clock, with whatever it holds:
+ * it is set free, and near is given up for a while, each time for longer.
  */
 #include "adapter.h"
 
@@ -50,13 +51,12 @@ struct near {
 	cpu_set_t all;           /* [const] where workers may sit */
 	_Atomic u32 on;          /* 1: near */
 	_Atomic u32 cpu, client; /* with on: the thread that is answered, and where it is */
-	_Atomic u32 replies;     /* so far */
 	_Atomic u64 replied_ns;  /* the last reply of all */
 	_Atomic u32
 		apart; /* 1: the worker had to sleep. Beside the client it runs only when that waits for it */
-	_Atomic(struct worker *) replying; /* the one that is, or is about to be, a SCHED_IDLE thread */
-	u32 seen_replies;                  /* [deputy] at its last tick */
-	struct worker *seen_replying;      /* [deputy] likewise */
+	_Atomic(struct worker *) lowered; /* the one that is, or is about to be, a SCHED_IDLE thread */
+	struct worker *seen_lowered;      /* [deputy] at its last tick */
+	u32 seen_taken;                   /* [deputy] likewise, of that worker's */
 	struct mutex
 		lock; /* rank LEAF; of the rest, and while the deputy touches the thread of another worker */
 	u32 total, strangers, large, last, look;
@@ -88,29 +88,48 @@ static bool is_unawaited(const struct fuse_in_header *h)
 	       h->opcode == FUSE_BATCH_FORGET || h->opcode == FUSE_INTERRUPT;
 }
 
+/* One at a time, and told before: the deputy must know whom it has to set free. */
+static bool lower(struct near *n, struct worker *w)
+{
+	struct worker *none = NULL;
+
+	if (atomic_load(&n->lowered) == w)
+		return true;
+	if (!atomic_compare_exchange_strong(&n->lowered, &none, w))
+		return false;
+	if (!set_class(pthread_self(), SCHED_IDLE))
+		return true;
+	atomic_store(&n->lowered, NULL);
+	return false;
+}
+
+/* The worker's own thread is a normal one from here on. */
+static void lift(struct near *n, struct worker *w)
+{
+	if (atomic_load(&n->lowered) != w)
+		return;
+	set_class(pthread_self(), SCHED_OTHER);
+	atomic_store(&n->lowered, NULL);
+}
+
 ssize_t near_reply(struct worker *w, int fd, const struct iovec *iov, int count)
 {
 	const struct fuse_in_header *h = w->buf.mem;
 	struct near *n = w->a->near;
-	struct worker *none = NULL;
 	ssize_t done;
 	int err;
 
-	if (n)
-		atomic_store_explicit(&n->replied_ns, os_monotonic_ns(), memory_order_relaxed);
-	/* One at a time, and told before: the deputy must know whom it has to set free. */
-	if (!near_is_on(w->a) || w->cpu != (int)atomic_load(&n->cpu) || h->pid != atomic_load(&n->client) ||
-	    is_unawaited(h) || !atomic_compare_exchange_strong(&n->replying, &none, w))
+	if (!n)
 		return writev(fd, iov, count);
-	if (set_class(pthread_self(), SCHED_IDLE)) {
-		atomic_store(&n->replying, NULL);
+	atomic_store_explicit(&n->replied_ns, os_monotonic_ns(), memory_order_relaxed);
+	if (!near_is_on(w->a) || w->cpu != (int)atomic_load(&n->cpu) || h->pid != atomic_load(&n->client)) {
+		lift(n, w);
 		return writev(fd, iov, count);
 	}
+	if (is_unawaited(h) || !lower(n, w))
+		return writev(fd, iov, count);
 	done = writev(fd, iov, count);
 	err = errno;
-	set_class(pthread_self(), SCHED_OTHER);
-	atomic_store(&n->replying, NULL);
-	atomic_fetch_add(&n->replies, 1);
 	stat_add(STAT_FUSE_NEAR, 1);
 	/* The deputy may have set it free: it may sit elsewhere than w->cpu says. */
 	if (!near_is_on(w->a))
@@ -131,10 +150,17 @@ static void bind_to(const struct near *n, pthread_t thread, int cpu)
 	(void)!pthread_setaffinity_np(thread, sizeof(one), cpu >= 0 ? &one : &n->all);
 }
 
+void near_rest(struct worker *w)
+{
+	if (w->a->near)
+		lift(w->a->near, w);
+}
+
 void near_watch(struct worker *w)
 {
 	if (near_is_on(w->a))
 		atomic_store(&w->a->near->apart, 1);
+	near_rest(w);
 	near_sit(w);
 }
 
@@ -145,29 +171,51 @@ void near_sit(struct worker *w)
 
 	if (w->cpu == cpu)
 		return;
+	lift(n, w);
 	bind_to(n, pthread_self(), cpu);
 	w->cpu = cpu;
 }
 
-/* The CPU a thread was last on; -1: cannot be known, or not ours to sit on. proc(5): the 39th field, the 3rd follows the last ')'. */
-static int cpu_of(const struct near *n, u32 tid)
+/* What proc(5) tells of a thread: its state, and the CPU that it was last on, the 39th field (the 3rd, the state, follows the last ')'). False: nothing. */
+static bool thread_stat(u32 tid, char *state, int *cpu)
 {
 	char path[64], buf[1024], *p;
 	ssize_t len;
-	int fd, cpu;
+	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%u/task/%u/stat", tid, tid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return -1;
+		return false;
 	len = read(fd, buf, sizeof(buf) - 1);
 	close(fd);
 	buf[MAX(len, (ssize_t)0)] = 0;
 	p = strrchr(buf, ')');
+	*state = p && p[1] ? p[2] : 0;
 	for (u32 field = 2; p && field < 39; field++)
 		p = strchr(p + 1, ' ');
-	cpu = p ? atoi(p) : -1;
+	*cpu = p ? atoi(p) : -1;
+	return p != NULL;
+}
+
+/* -1: cannot be known, or not ours to sit on. */
+static int cpu_of(const struct near *n, u32 tid)
+{
+	char state;
+	int cpu;
+
+	if (!thread_stat(tid, &state, &cpu))
+		return -1;
 	return cpu >= 0 && cpu < CPU_SETSIZE && CPU_ISSET((u32)cpu, &n->all) ? cpu : -1;
+}
+
+/* The worker does not sleep: it runs, or would. */
+static bool wants_cpu(const struct worker *w)
+{
+	char state = 0;
+	int cpu;
+
+	return !thread_stat((u32)w->tid, &state, &cpu) || state == 'R';
 }
 
 /* ---- which stance; all of this under the lock ---- */
@@ -257,12 +305,15 @@ static bool is_large(const struct fuse_in_header *h)
 	return h->len > LARGE_BYTES;
 }
 
-void near_request(struct worker *w)
+void near_request(struct worker *w, bool slow)
 {
 	const struct fuse_in_header *h = w->buf.mem;
 	struct near *n = w->a->near;
 
-	if (!n || is_unawaited(h))
+	if (!n)
+		return;
+	atomic_fetch_add_explicit(&w->taken, 1, memory_order_relaxed);
+	if (is_unawaited(h))
 		return;
 	mutex_lock(&n->lock);
 	n->trip_ns[n->total] = (u32)MIN(os_monotonic_ns() - atomic_load(&n->replied_ns), UINT32_MAX);
@@ -278,6 +329,8 @@ void near_request(struct worker *w)
 		follow(n, n->last);
 	}
 	mutex_unlock(&n->lock);
+	if (slow || h->pid != atomic_load(&n->client) || is_large(h))
+		lift(n, w);
 	/* While the client waits: else it would be pushed aside, to the CPU that this worker leaves. */
 	near_sit(w);
 }
@@ -286,23 +339,23 @@ void near_tick(struct adapter *a)
 {
 	struct near *n = a->near;
 	struct worker *w;
-	u32 replies;
+	u32 taken;
 	bool late;
 
 	if (!n)
 		return;
-	replies = atomic_load(&n->replies);
-	w = atomic_load(&n->replying);
-	late = w && w == n->seen_replying && replies == n->seen_replies;
-	n->seen_replies = replies;
-	n->seen_replying = w;
+	w = atomic_load(&n->lowered);
+	taken = w ? atomic_load(&w->taken) : 0;
+	late = w && w == n->seen_lowered && taken == n->seen_taken;
+	n->seen_lowered = w;
+	n->seen_taken = taken;
 	if (!late)
 		return;
 	mutex_lock(&n->lock);
-	go_far(n, FAR_KEPT, n->failed);
-	n->failed = MIN(2 * n->failed, FAILED_MAX);
-	/* While it replies it has not passed near_leave, and cannot before the unlock: its thread is there. */
-	if (atomic_load(&n->replying) == w) {
+	/* While it is lowered it has not passed near_leave, and cannot before the unlock: its thread is there. */
+	if (atomic_load(&n->lowered) == w && wants_cpu(w)) {
+		go_far(n, FAR_KEPT, n->failed);
+		n->failed = MIN(2 * n->failed, FAILED_MAX);
 		set_class(w->thread, SCHED_OTHER);
 		bind_to(n, w->thread, -1);
 	}
@@ -315,6 +368,7 @@ void near_leave(struct worker *w)
 
 	if (!n)
 		return;
+	lift(n, w);
 	mutex_lock(&n->lock);
 	mutex_unlock(&n->lock);
 }

@@ -91,7 +91,7 @@ static void serve(struct worker *w)
 	stat_add(STAT_FUSE_REQUESTS, 1);
 	if (atomic_load(&a->deputy_out))
 		rouse_deputy(a);
-	near_request(w);
+	near_request(w, may_sleep(w));
 	if (!atomic_load(&a->watching) && (near_is_on(a) ? may_sleep(w) : is_slow(w) || a->way->pending(a)))
 		call_one(a);
 	atomic_fetch_add(&a->serving, 1);
@@ -192,10 +192,12 @@ static void *worker_run(void *arg)
 	int n = 0;
 
 	this_worker = w;
+	w->tid = gettid();
 	while (!atomic_load(&a->ended)) {
 		n = a->way->receive(w);
 		if (n == -EAGAIN || n == -EINTR) {
 			if (atomic_exchange(&a->watching, 1)) {
+				near_rest(w);
 				idle(a);
 				continue;
 			}
