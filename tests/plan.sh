@@ -63,7 +63,7 @@ plan_long() {
 	job interop/turns_all 7200 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_turns.py
 	job interop/all 600 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_matrix.py
 	job interop/fsck_all 600 env LONG=1 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py
-	for t in kernel/block/test_bh kernel/vfs/test_namei kernel/vfs/test_inode kernel/vfs/test_stage host/import/test_engine; do
+	for t in kernel/block/test_bh kernel/vfs/test_namei kernel/vfs/test_inode kernel/vfs/test_stage kernel/fs/ext4/test_dir_filter host/import/test_engine; do
 		job "tsan/$t" 600 "build/tsan/tests/unit/$t"
 	done
 	for t in asan tsan; do

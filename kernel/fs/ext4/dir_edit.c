@@ -93,6 +93,7 @@ static int linear_add(struct ext4_handle *h, struct ext4_inode *dir, const struc
 	int err = linear_room(h, dir, dir->room_at, need, &bh, &off);
 
 	if (err == -ENOENT && may_become_hashed(h, dir)) {
+		ext4_dir_filter_make(dir);
 		err = ext4_htree_make(h, dir);
 		return err ? err : ext4_htree_add(h, dir, name, ino, type);
 	}
@@ -124,11 +125,13 @@ int ext4_dir_add(struct ext4_handle *h, struct ext4_inode *dir, const struct nam
 	}
 	if (err)
 		return MIN(err, 0);
-	if (ext4_dir_is_indexed(dir))
-		return ext4_htree_add(h, dir, name, (u32)ino, type);
-	if (dir->flags & EXT4_FL_INDEX)
+	if (dir->flags & EXT4_FL_INDEX && !ext4_dir_is_indexed(dir))
 		index_drop(dir);
-	return linear_add(h, dir, name, (u32)ino, type);
+	err = ext4_dir_is_indexed(dir) ? ext4_htree_add(h, dir, name, (u32)ino, type)
+				       : linear_add(h, dir, name, (u32)ino, type);
+	if (!err)
+		ext4_dir_filter_put(dir, name);
+	return err;
 }
 
 /* The record of a name that must be there, its block, if it is in one, joined. */

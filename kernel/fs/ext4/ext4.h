@@ -62,6 +62,8 @@ struct ext4_value_cache; /* xattr_value_edit.c */
 struct ext4_upkeep;      /* upkeep.c */
 struct ext4_quotas;      /* quota.c */
 
+struct ext4_dir_filter; /* dir_filter.c */
+
 struct ext4_verity;       /* verity.c: what the descriptor of a verity file says */
 struct ext4_verity_cache; /* verity.c: hash blocks that were checked */
 
@@ -129,6 +131,7 @@ struct ext4_super {
 	struct ext4_xattr_cache *xattr_cache; /* [xattr_lock] blocks that could be; NULL: none yet */
 	struct ext4_value_cache *value_cache; /* [xattr_lock] values that could be; NULL: none yet */
 	struct ext4_verity_cache *_Atomic verity_cache; /* NULL: none yet */
+	_Atomic u64 filter_bytes;                       /* of all directories' filters */
 	_Atomic u32 next_generation;
 	struct ext4_spread spread;
 	u16 errors; /* policy: EXT4_ERRORS_* */
@@ -162,8 +165,10 @@ struct ext4_inode {
 	bool is_value;                   /* [const] it held an attribute's value: its blocks are metadata */
 	struct ext4_inode *next_dropped; /* [the handle] */
 	struct ext4_verity *_Atomic verity; /* NULL: not read yet */
-	u32 room_at;     /* [vfs.lock W] a directory's block where the search for room begins */
-	u64 counted_512; /* [vfs.attr] of its blocks, that the slot says */
+	struct ext4_dir_filter
+		*_Atomic filter; /* [vfs.lock W to change, R to make] of a directory's names; NULL: none */
+	u32 room_at;             /* [vfs.lock W] a directory's block where the search for room begins */
+	u64 counted_512;         /* [vfs.attr] of its blocks, that the slot says */
 	u32 values; /* [vfs.attr] values in other inodes that are counted for its owner; right before he changes */
 	s32 values_more;             /* [vfs.attr] of them, that come with the next write of the slot */
 	u64 reserved_bytes;          /* [quotas lock] of its owner's quota */
@@ -797,6 +802,17 @@ int ext4_dx_bad(struct ext4_inode *dir, const char *what) __must_check;
 /* Lookup through the index. 1: found. 0: not there. */
 int ext4_htree_search(struct ext4_inode *dir, const struct ext4_want *want,
 		      struct ext4_place *at) __must_check;
+
+/* ---- dir_filter.c: names that a directory does not have. Locks: dir R ---- */
+
+/* The name is not there. False: it may be. */
+bool ext4_dir_filter_excludes(struct ext4_inode *dir, const struct ext4_want *want);
+/* Of a directory that has none and no index, when it is worth it; looks through it. */
+void ext4_dir_filter_make(struct ext4_inode *dir);
+/* A name came. Locks: dir W. */
+void ext4_dir_filter_put(struct ext4_inode *dir, const struct name *name);
+/* Locks: dir W, or nobody else has the inode. */
+void ext4_dir_filter_drop(struct ext4_inode *dir);
 
 /* ---- xattr_value.c: values of attributes in inodes of their own ---- */
 

@@ -69,9 +69,16 @@ int ext4_dir_find(struct ext4_inode *dir, const struct name *name, struct ext4_p
 		return inline_find(dir, &want, at);
 	if (ext4_is_dot_or_dotdot(name->s, name->len))
 		return linear_find(dir, 1, &want, at);
+	if (ext4_dir_filter_excludes(dir, &want))
+		return 0;
 	if (ext4_dir_is_indexed(dir) && !atomic_load_explicit(&dir->index_bad, memory_order_relaxed))
 		found = ext4_htree_search(dir, &want, at);
-	return found == -EUCLEAN ? linear_find(dir, UINT64_MAX, &want, at) : found;
+	if (found != -EUCLEAN)
+		return found;
+	found = linear_find(dir, UINT64_MAX, &want, at);
+	if (!found && !ext4_dir_is_indexed(dir))
+		ext4_dir_filter_make(dir);
+	return found;
 }
 
 int ext4_lookup(struct inode *dir, const struct name *name, u64 *ino)

@@ -56,6 +56,7 @@ static void ext4_free_inode(struct inode *inode)
 	ext4_orphan_forget(ext4_inode(inode));
 	ext4_window_drop(ext4_inode(inode));
 	ext4_verity_free(ext4_inode(inode)->verity);
+	ext4_dir_filter_drop(ext4_inode(inode));
 	ext4_inode_free(ext4_inode(inode));
 }
 

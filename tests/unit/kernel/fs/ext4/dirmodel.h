@@ -249,6 +249,8 @@ static inline void model_settle(struct dirmodel *m)
 /* e2fsck, a read-only mount of ours and, as root, one of the kernel agree with the model, which ends. */
 static inline void model_end(struct dirmodel *m)
 {
+	/* It mounts no blocks that are longer than a page. */
+	bool kernel = vol_kernel_can() && (long)ext4_block_bytes(vol_es) <= sysconf(_SC_PAGESIZE);
 	char path[128], buf[256];
 	FILE *f;
 
@@ -273,7 +275,7 @@ static inline void model_end(struct dirmodel *m)
 		}
 	fclose(f);
 	free(m->is);
-	if (vol_kernel_can()) {
+	if (kernel) {
 		vol_kernel("img", "ro");
 		run("cd %s && LC_ALL=C sort -z names >want && (cd mnt/d && find . -mindepth 1 -printf "
 		    "'%%f\\0' | "

@@ -242,6 +242,7 @@ static void changed_at_random(void **state)
 		"-t ext4 -b 1024 -O casefold,large_dir,^has_journal -E encoding=utf8 -N 4096",
 		"-t ext4 -b 4096 -O casefold,inline_data -E encoding=utf8-12.1,encoding_flags=strict -N 4096",
 		"-t ext4 -b 4096 -O casefold,^dir_index -E encoding=utf8 -N 4096",
+		"-t ext4 -b 16384 -O casefold,^has_journal -E encoding=utf8 -N 4096",
 	};
 
 	(void)state;
