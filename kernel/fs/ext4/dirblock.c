@@ -52,34 +52,71 @@ int ext4_dir_block(struct ext4_inode *dir, u64 lblk, bool ahead, struct buffer_h
 	return bh_read(dev, blk, &ext4_dir_ops, &ctx, out);
 }
 
+/* The last bytes of a name, as want->end has them. */
+static u64 end_of(const char *s, u32 len)
+{
+	u32 bytes = MIN(len, (u32)sizeof(u64));
+	le64 end = { 0 };
+
+	memcpy(end.b + sizeof(end) - bytes, s + len - bytes, bytes);
+	return le64_get(end);
+}
+
 bool ext4_want(struct ext4_inode *dir, const struct name *name, struct ext4_want *want)
 {
+	if (!name->len)
+		return false;
 	want->name = *name;
 	want->kind = EXT4_WANT_BYTES;
+	want->end = end_of(name->s, name->len);
 	if (ext4_is_dot_or_dotdot(name->s, name->len))
 		return true;
 	if (dir->flags & EXT4_FL_ENCRYPT) {
 		want->kind = EXT4_WANT_NOKEY;
+		want->end = 0;
 		return ext4_nokey_parse(name, &want->nokey);
 	}
-	if (ext4_dir_folds(dir) && ext4_casefold(name->s, name->len, want->folded.s, &want->folded.len))
+	if (ext4_dir_folds(dir) && ext4_casefold(name->s, name->len, want->folded.s, &want->folded.len)) {
 		want->kind = EXT4_WANT_FOLDED;
+		want->end = end_of(want->folded.s, want->folded.len);
+	}
 	return true;
 }
 
+/* The same of a record's name: what is in front of a short one are other bytes of the record. */
+static inline u64 record_end(const struct ext4_disk_dirent *de)
+{
+	u64 end = le64_get(*(const le64 *)((const u8 *)ext4_dirent_name(de) + de->name_len - sizeof(end)));
+
+	return de->name_len < sizeof(end) ? end & ~(~0ull >> 8 * de->name_len) : end;
+}
+
+#define EACH_BYTE(x) (0x0101010101010101ull * (x))
+
+/* Eight bytes of ASCII at a time. */
+static inline u64 lower8(u64 s)
+{
+	u64 from_a = s + EACH_BYTE(0x80 - 'A'), beyond_z = s + EACH_BYTE(0x7f - 'Z');
+
+	return s | (from_a & ~beyond_z & EACH_BYTE(0x80)) >> 2;
+}
+
+/* Names of one length often differ at their end only, so that is looked at first. */
 static inline bool is_wanted(const struct ext4_want *want, const struct ext4_disk_dirent *de)
 {
 	const char *s = ext4_dirent_name(de);
-	u32 len = want->name.len;
+	u64 end;
 
+	if (want->kind == EXT4_WANT_BYTES)
+		return de->name_len == want->name.len && record_end(de) == want->end &&
+		       !memcmp(s, want->name.s, want->name.len);
 	if (want->kind == EXT4_WANT_NOKEY)
 		return ext4_nokey_is(&want->nokey, s, de->name_len);
-	/* Names of one length often differ at their end only. */
-	if (de->name_len == len && len && s[len - 1] == want->name.s[len - 1] &&
-	    !memcmp(s, want->name.s, len))
-		return true;
-	return want->kind == EXT4_WANT_FOLDED &&
-	       ext4_casefold_is(s, de->name_len, want->folded.s, want->folded.len);
+	end = record_end(de);
+	/* ASCII at the end of a name is at the end of its folded form. */
+	if (!(end & EACH_BYTE(0x80)) && lower8(end) != want->end)
+		return false;
+	return ext4_casefold_is(s, de->name_len, want->folded.s, want->folded.len);
 }
 
 int ext4_dirent_search(struct ext4_inode *dir, const void *base, u32 len, const struct ext4_want *want,
@@ -89,14 +126,14 @@ int ext4_dirent_search(struct ext4_inode *dir, const void *base, u32 len, const 
 	const struct ext4_disk_dirent *de;
 	struct ext4_dirent_iter it;
 	const char *bad;
+	u32 prev = 0;
 
 	*at = (struct ext4_place){ 0 };
 	ext4_dirent_iter(&it, base, len, ext4_block_bytes(es));
-	for (; (de = ext4_dirent_next(&it, &bad)); at->prev = it.off) {
-		if (!le32_get(de->inode) || !is_wanted(want, de))
+	for (; (de = ext4_dirent_next(&it, &bad)); prev = it.off) {
+		if (!is_wanted(want, de) || !le32_get(de->inode))
 			continue;
-		at->ino = le32_get(de->inode);
-		at->off = it.off;
+		*at = (struct ext4_place){ .ino = le32_get(de->inode), .off = it.off, .prev = prev };
 		if (ext4_ino_public(es, at->ino))
 			return 1;
 		return corrupt(&es->vfs.health, "directory", dir->vfs.ino,

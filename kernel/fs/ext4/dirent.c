@@ -11,18 +11,6 @@
  */
 #include "ext4.h"
 
-/* A 64 KiB block is longer than 16 bits can tell: lengths are multiples of 4, so the two low bits are free. */
-u32 ext4_rec_len(le16 raw, u32 block_bytes)
-{
-	u32 len = le16_get(raw);
-
-	if (block_bytes < 65536)
-		return len;
-	if (len == 65535 || len == 0)
-		return block_bytes;
-	return (len & 65532) | (len & 3) << 16;
-}
-
 le16 ext4_rec_len_put(u32 len)
 {
 	return le16_put(len == 65536 ? 65535 : (u16)len);
@@ -38,49 +26,19 @@ u8 ext4_dirent_type(const struct ext4_super *es, u32 mode)
 	return es->filetype ? type[(mode & S_IFMT) >> 12] : 0;
 }
 
-void ext4_dirent_iter(struct ext4_dirent_iter *it, const void *base, u32 len, u32 block_bytes)
+const char *ext4_dirent_wrong(u32 name_len, u32 rec_len, u32 left)
 {
-	*it = (struct ext4_dirent_iter){ .base = base, .len = len, .block_bytes = block_bytes };
-}
-
-static const char *dirent_wrong(const struct ext4_dirent_iter *it, const struct ext4_disk_dirent *de,
-				u32 rec_len)
-{
-	u32 left = it->len - it->next;
-
 	if (rec_len < EXT4_DIRENT_MIN)
 		return "an entry is shorter than 12 bytes";
 	if (rec_len % 4)
 		return "an entry's length is not a multiple of 4";
-	if (rec_len < ext4_dirent_bytes(de->name_len))
+	if (rec_len < ext4_dirent_bytes(name_len))
 		return "an entry is too short for its name";
 	if (rec_len > left)
 		return "an entry goes beyond its block";
 	if (left - rec_len && left - rec_len < EXT4_DIRENT_MIN)
 		return "an entry ends too near to the end of its block";
 	return NULL;
-}
-
-const struct ext4_disk_dirent *ext4_dirent_next(struct ext4_dirent_iter *it, const char **bad)
-{
-	const struct ext4_disk_dirent *de;
-	u32 rec_len;
-
-	*bad = NULL;
-	if (it->next == it->len)
-		return NULL;
-	if (it->len - it->next < EXT4_DIRENT_MIN) {
-		*bad = "there is no room for another entry";
-		return NULL;
-	}
-	de = (const struct ext4_disk_dirent *)(it->base + it->next);
-	rec_len = ext4_rec_len(de->rec_len, it->block_bytes);
-	*bad = dirent_wrong(it, de, rec_len);
-	if (*bad)
-		return NULL;
-	it->off = it->next;
-	it->next += rec_len;
-	return de;
 }
 
 bool ext4_dirent_name_ok(const struct ext4_disk_dirent *de)

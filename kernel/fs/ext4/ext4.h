@@ -325,23 +325,59 @@ bool ext4_blocks_ok_for(const struct ext4_super *es, u64 ino, u64 start, u64 len
 
 /* ---- dirent.c: directory blocks as bytes ---- */
 
-u32 ext4_rec_len(le16 raw, u32 block_bytes);
+/* A 64 KiB block is longer than 16 bits can tell: lengths are multiples of 4, so the two low bits are free. */
+static inline u32 ext4_rec_len(le16 raw, u32 block_bytes)
+{
+	u32 len = le16_get(raw);
+
+	if (block_bytes < 65536)
+		return len;
+	if (len == 65535 || len == 0)
+		return block_bytes;
+	return (len & 65532) | (len & 3) << 16;
+}
 /* The shortest record for a name of this length. */
 static inline u32 ext4_dirent_bytes(u32 name_len)
 {
 	return ALIGN_UP(EXT4_DIRENT_BYTES + name_len, 4);
 }
 
-/* Walks the records of a region. */
+/* Walks the records of a region: inline, so that its state stays in registers. */
 struct ext4_dirent_iter {
 	const u8 *base;
 	u32 len, block_bytes; /* region; block size of the volume */
 	u32 off;              /* of the current record */
 	u32 next;             /* of the one after */
 };
-void ext4_dirent_iter(struct ext4_dirent_iter *it, const void *base, u32 len, u32 block_bytes);
+static inline void ext4_dirent_iter(struct ext4_dirent_iter *it, const void *base, u32 len, u32 block_bytes)
+{
+	*it = (struct ext4_dirent_iter){ .base = base, .len = len, .block_bytes = block_bytes };
+}
+/* Why a record of this length does not fit where `left` bytes are left, at least EXT4_DIRENT_MIN. NULL: it fits. */
+const char *ext4_dirent_wrong(u32 name_len, u32 rec_len, u32 left);
 /* The next record, NULL at the end. Stops, with *bad set to a reason, at one that does not fit. */
-const struct ext4_disk_dirent *ext4_dirent_next(struct ext4_dirent_iter *it, const char **bad);
+static inline const struct ext4_disk_dirent *ext4_dirent_next(struct ext4_dirent_iter *it, const char **bad)
+{
+	const struct ext4_disk_dirent *de = (const void *)(it->base + it->next);
+	u32 left = it->len - it->next, rec_len, rest;
+
+	*bad = NULL;
+	if (unlikely(left < EXT4_DIRENT_MIN)) {
+		*bad = left ? "there is no room for another entry" : NULL;
+		return NULL;
+	}
+	rec_len = ext4_rec_len(de->rec_len, it->block_bytes);
+	rest = left - rec_len;
+	/* A rest below zero, and one too small for a record, are beyond `left` in the last comparison. */
+	if (unlikely(rec_len < EXT4_DIRENT_MIN || rec_len % 4 || rec_len < ext4_dirent_bytes(de->name_len) ||
+		     (rest && rest - EXT4_DIRENT_MIN > left))) {
+		*bad = ext4_dirent_wrong(de->name_len, rec_len, left);
+		return NULL;
+	}
+	it->off = it->next;
+	it->next += rec_len;
+	return de;
+}
 
 static inline const char *ext4_dirent_name(const struct ext4_disk_dirent *de)
 {
@@ -723,6 +759,7 @@ struct ext4_want {
 		} folded; /* FOLDED: the name without regard to case, or else exactly the name */
 		struct ext4_nokey nokey; /* NOKEY: an encrypted name, nothing else */
 	};
+	u64 end; /* of the bytes that are compared, the last eight; zeros in front when they are fewer. 0: NOKEY */
 };
 /* False: the directory cannot hold such a name. */
 bool ext4_want(struct ext4_inode *dir, const struct name *name, struct ext4_want *want);
