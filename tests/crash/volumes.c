@@ -115,6 +115,19 @@ static const struct volume table[] = {
 	  .bytes = 24 << 20,
 	  .made_bytes = 6500 << 10,
 	  .extended = ",resize=22000" },
+	{ .name = "grow-clusters",
+	  .args = "-b 1024 -C 4096 -g 256 -G 4 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize,resize_inode,bigalloc -J size=1 -N 512",
+	  .bytes = 24 << 20,
+	  .made_bytes = 7500 << 10,
+	  .extended = ",resize=26000" },
+	{ .name = "grow-clusters-spread",
+	  .args = "-b 1024 -C 8192 -g 256 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,sparse_super,"
+		  "large_file,huge_file,dir_nlink,extra_isize,bigalloc -J size=1 -N 512",
+	  .bytes = 48 << 20,
+	  .made_bytes = 8500 << 10 },
 	{ .name = "quota",
 	  .args = "-b 1024 -I 256 -O "
 		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"

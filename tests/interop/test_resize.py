@@ -2,7 +2,7 @@
 Volumes that become longer, by werunos resize, in pieces: e2fsck finds nothing after each, the kernel mounts them and reads every byte that was there before,
 and writes on; so do we. Without a mount and through one, while files are written.
 """
-import hashlib, os, random, subprocess, threading
+import errno, hashlib, os, random, shutil, subprocess, threading
 import pytest
 import mounts
 
@@ -25,6 +25,12 @@ KINDS = {
     'nojournal': (40, 900, '-b 4096 -O %s,extent,resize_inode,sparse_super' % CSUM),
     'orphan_file': (40, 900, '-b 4096 -O %s,has_journal,extent,resize_inode,sparse_super,orphan_file,metadata_csum_seed' % CSUM),
     'inline_data': (40, 900, '-b 4096 -I 256 -O %s,has_journal,extent,resize_inode,sparse_super,inline_data' % CSUM),
+    'clusters': (60, 2500, '-b 4096 -C 65536 -g 2048 -O %s,has_journal,extent,resize_inode,sparse_super,bigalloc' % CSUM),
+    'clusters-1k': (60, 900, '-b 1024 -C 4096 -O %s,has_journal,extent,resize_inode,sparse_super,bigalloc' % CSUM),
+    'clusters-to-meta_bg': (60, 2500, '-b 1024 -C 2048 -E resize=400000 -O %s,has_journal,extent,resize_inode,sparse_super,bigalloc' % CSUM),
+    'clusters-flex1': (60, 1500, '-b 1024 -C 8192 -g 2048 -O 64bit,metadata_csum,has_journal,extent,sparse_super,bigalloc'),
+    'clusters-uninit': (60, 1500, '-b 1024 -C 8192 -g 2048 -O uninit_bg,flex_bg,has_journal,extent,resize_inode,sparse_super,bigalloc'),
+    'clusters-old': (60, 700, '-b 1024 -C 4096 -O extent,resize_inode,sparse_super,bigalloc'),
     'small-groups': (12, 60, '-b 1024 -g 1024 -O %s,has_journal,extent,sparse_super -J size=1' % CSUM),
 }
 
@@ -97,7 +103,7 @@ def places(image, *words):
     return [line.split(' (')[0].split(', csum')[0] for line in lines if ' at ' in line or line.startswith(('Block count', 'Inode count', 'First meta'))]
 
 
-@pytest.mark.parametrize('kind', ['default', '1k-to-meta_bg', 'meta_bg', 'sparse_super2', 'ext3'])
+@pytest.mark.parametrize('kind', ['default', '1k-to-meta_bg', 'meta_bg', 'sparse_super2', 'ext3', 'clusters', 'clusters-1k'])
 def test_copies(kind, tmp_path):
     """Copies of superblock and descriptors tell of the volume as it is now."""
     first, last, words = KINDS[kind]
@@ -105,14 +111,16 @@ def test_copies(kind, tmp_path):
     make(image, first, words)
     mounts.run(mounts.WERUNOS, 'resize', image, '%dM' % last)
     block = int(blocks(image)[2]['Block size'])
-    copies = [8 * block * group + (block == 1024) for group in (1, 3, 9)]
+    per, first = (int(blocks(image)[2][k]) for k in ('Blocks per group', 'First block'))
+    copies = [per * group + first for group in (1, 3, 9)]
     if kind == 'sparse_super2':
         copies = copies[:1]
     for copy in copies:
         assert places(image, '-o', 'superblock=%d' % copy, '-o', 'blocksize=%d' % block) == places(image)
 
 
-@pytest.mark.parametrize('kind', ['default', '1k-to-meta_bg', 'meta_bg', 'none-kept', 'ext3', 'nojournal'])
+@pytest.mark.parametrize('kind', ['default', '1k-to-meta_bg', 'meta_bg', 'none-kept', 'ext3', 'nojournal', 'clusters', 'clusters-to-meta_bg',
+                                  'clusters-uninit'])
 def test_mounted(kind, tmp_path):
     """Through a mount, while somebody writes; what was full has room then."""
     first, last, words = KINDS[kind]
@@ -157,6 +165,46 @@ def test_mounted(kind, tmp_path):
     clean(image)
     with mounts.kernel(image, d):
         assert sums(d) == content
+
+
+@pytest.mark.parametrize('kind', ['default', 'meta_bg', 'clusters', 'clusters-1k'])
+def test_full(kind, tmp_path):
+    """What was added can be had to the last block, with quotas counting."""
+    first, last, words = KINDS[kind]
+    image, d = str(tmp_path / 'image'), tmp_path / 'd'
+    d.mkdir()
+    make(image, first, words + ',quota')
+    last = min(last, 8 * first)
+    mounts.run(mounts.WERUNOS, 'resize', image, '%dM' % last)
+    clean(image)
+    with mounts.werunos(image, d):
+        free = os.statvfs(d).f_bfree * os.statvfs(d).f_frsize
+        with pytest.raises(OSError) as full, open('%s/all' % d, 'wb') as f:
+            while True:
+                f.write(bytes(1 << 20))
+        assert full.value.errno == errno.ENOSPC
+        # But for what is kept for maps, a fiftieth.
+        assert free * 48 // 50 <= os.path.getsize('%s/all' % d) <= free
+    clean(image)
+
+
+def test_as_resize2fs(tmp_path):
+    """Of a volume with clusters as many blocks and inodes, and a descriptor for each group; what resize2fs counts as free there needs e2fsck."""
+    for kind in 'clusters', 'clusters-1k', 'clusters-uninit':
+        first, last, words = KINDS[kind]
+        ours, theirs = str(tmp_path / 'ours'), str(tmp_path / 'theirs')
+        make(ours, first, words)
+        shutil.copy(ours, theirs)
+        os.truncate(theirs, last << 20)
+        mounts.run('resize2fs', '-f', theirs)
+        subprocess.run(['e2fsck', '-fy', theirs], stdout=subprocess.DEVNULL)
+        # In the middle of a cluster.
+        mounts.run(mounts.WERUNOS, 'resize', ours, str((last << 20) + 1024))
+        clean(ours)
+        a, b = blocks(ours)[2], blocks(theirs)[2]
+        for key in 'Block count', 'Inode count', 'Reserved block count', 'Reserved GDT blocks', 'Filesystem features':
+            assert a.get(key) == b.get(key), (kind, key)
+        os.unlink(ours)
 
 
 def refused(image, *words):

@@ -311,6 +311,8 @@ void ext4_zone_free(struct ext4_zone *z);
 int ext4_zone_insert(struct ext4_zone *z, u64 start, u64 len) __must_check;
 /* The first block at or behind blk that is not in the zone; *end: where the zone goes on behind it, ~0 nowhere. */
 u64 ext4_zone_gap(const struct ext4_zone *z, u64 blk, u64 *end);
+/* Ranges become those of whole clusters of 1 << bits blocks: who shares one with metadata has none of it. */
+int ext4_zone_round(struct ext4_zone *z, u32 bits) __must_check;
 /* More ranges, sorted and joined, behind all that there are: others may ask meanwhile. False: there is no room, which ext4_zone_room makes. */
 bool ext4_zone_append(struct ext4_zone *z, const struct ext4_zone *more);
 /* Room for so many ranges more. Nobody asks meanwhile. */

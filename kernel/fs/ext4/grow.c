@@ -50,9 +50,6 @@ static int refused(const struct ext4_super *es)
 	const char *name = es->vfs.health.name;
 	bool kept = ext4_has_compat(es, EXT4_COMPAT_RESIZE_INODE);
 
-	if (ext4_has_ro_compat(es, EXT4_RO_COMPAT_BIGALLOC))
-		return fail(-EOPNOTSUPP, "%s has bigalloc: such volumes are not made longer by this program",
-			    name);
 	if (kept && ext4_has_incompat(es, EXT4_INCOMPAT_META_BG))
 		return fail(-EOPNOTSUPP, "%s has resize_inode and meta_bg, which exclude each other", name);
 	if (!kept && le16_get(es->disk.reserved_gdt_blocks))
@@ -154,7 +151,9 @@ static int plan_phase(struct grow *g, u64 blocks)
 	if (!g->after->group)
 		return fail(-ENOMEM, "no memory for %u group descriptors", g->groups);
 	err = ext4_zone_insert(&g->plan.used, 0, ext4_group_start(es, es->groups));
-	return err ? err : ext4_mkfs_place_more(&g->plan, es->groups);
+	if (!err)
+		err = ext4_mkfs_place_more(&g->plan, es->groups);
+	return err ? err : ext4_zone_round(&g->plan.used, es->cluster_bits);
 }
 
 /* ---- the inode that keeps blocks for descriptors ---- */
@@ -240,7 +239,7 @@ void ext4_kept_point(const struct ext4_super *after, u64 blk, le32 *ptr)
 
 	memset(ptr, 0, ext4_block_bytes(after));
 	for (u32 k = 1; k <= per && (super = ext4_super_copy_blk(after, k)); k++)
-		ptr[k - 1] = le32_put((u32)(super + blk - after->super_blk));
+		ptr[k - 1] = le32_put((u32)(super - after->first_data_blk + blk));
 }
 
 /* Locks: none of rank BUFFER. */
@@ -249,7 +248,7 @@ static int kept_change(struct ext4_handle *h, const struct grow *g, const struct
 	struct ext4_super *es = g->es;
 	const struct ext4_super *after = g->after;
 	u32 per = ext4_block_bytes(es) / (u32)sizeof(le32);
-	u64 sectors = ext4_resize_clusters(after) << (es->block_bits - 9);
+	u64 sectors = ext4_resize_clusters(after) << (es->cluster_bits + es->block_bits - 9);
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	struct ext4_disk_inode *raw;
 	int err;
@@ -370,11 +369,11 @@ static int new_descs(struct ext4_handle *h, const struct grow *g)
 static int fill_last(struct ext4_handle *h, const struct grow *g)
 {
 	struct ext4_super *es = g->es;
-	u32 last = es->groups - 1, have = ext4_group_blocks(es, last);
-	u32 will = ext4_group_blocks(g->after, last);
+	u32 last = es->groups - 1, have = ext4_group_clusters(es, last);
+	u32 will = ext4_group_clusters(g->after, last);
+	u64 end = ext4_group_start(es, last) + ext4_group_blocks(g->after, last);
 
-	return will > have ? ext4_blocks_append(h, last, have, will - have, ext4_group_start(es, last) + will)
-			   : 0;
+	return will > have ? ext4_blocks_append(h, last, have, will - have, end) : 0;
 }
 
 /* Tables and descriptors of groups from `from` on, as ranges. */
@@ -417,8 +416,8 @@ static int put_bitmap(struct ext4_handle *h, u32 group, bool blocks)
 static int put_group(struct ext4_handle *h, const struct grow *g, u32 group)
 {
 	struct ext4_super *es = g->es;
-	u64 start = ext4_group_start(es, group), len = ext4_group_blocks(es, group);
-	u64 used = ext4_zone_count(&g->plan.used, start, start + len);
+	u64 start = ext4_group_start(es, group), end = start + ext4_group_blocks(es, group);
+	u64 free = end - start - ext4_zone_count(&g->plan.used, start, end);
 	bool uninit = g->after->group[group].flags & EXT4_GROUP_BLOCK_UNINIT;
 	int err;
 
@@ -429,7 +428,7 @@ static int put_group(struct ext4_handle *h, const struct grow *g, u32 group)
 	if (!err && !es->desc_csum)
 		err = put_bitmap(h, group, false);
 	if (!err)
-		ext4_group_add(es, group, (s32)(len - used), (s32)es->inodes_per_group);
+		ext4_group_add(es, group, (s32)(free >> es->cluster_bits), (s32)es->inodes_per_group);
 	return err;
 }
 
@@ -451,10 +450,12 @@ static void publish(const struct grow *g)
 	es->groups = a->groups;
 }
 
-/* Into es->disk, whose block was joined. */
-static void put_super(const struct grow *g, u64 overhead)
+/* Into es->disk, whose block was joined. The groups from `first` on are new. */
+static void put_super(const struct grow *g, u32 first)
 {
 	struct ext4_super *es = g->es;
+	u64 overhead =
+		ext4_zone_count(&g->plan.used, ext4_group_start(es, first), es->blocks) >> es->cluster_bits;
 	const struct ext4_disk_super *from = &g->after->disk;
 	struct ext4_disk_super *d = ext4_super_lock(es);
 	u64 said = le32_get(d->overhead_clusters);
@@ -551,6 +552,7 @@ static int run_change(const struct grow *g, const struct ext4_zone *zone)
 {
 	struct ext4_super *es = g->es;
 	struct kept kept = { 0 };
+	u32 from = es->groups;
 	struct ext4_handle h;
 	int err = ext4_begin(es, credits(g), 0, &h);
 
@@ -566,10 +568,10 @@ static int run_change(const struct grow *g, const struct ext4_zone *zone)
 		err = make_durable(&h);
 		if (err)
 			return err;
-		put_super(g, ext4_zone_count(zone, 0, ~0ull));
+		put_super(g, from);
 		return ext4_end(&h, 0);
 	}
-	put_super(g, ext4_zone_count(zone, 0, ~0ull));
+	put_super(g, from);
 	pin_super(es, true);
 	err = ext4_end(&h, 0);
 	return err ? err : go_home(es);
@@ -643,16 +645,16 @@ int ext4_grow(struct super_block *sb, u64 size_bytes, struct grown *out)
 {
 	struct ext4_super *es = ext4_super(sb);
 	struct grow g = { .es = es };
-	u64 blocks, before;
+	u64 blocks, before, cluster = 1ull << es->cluster_bits;
 	int err;
 
 	mutex_guard(&es->grow);
 	err = refused(es);
 	if (!err && size_bytes)
-		err = check_size(es, size_bytes >> es->block_bits);
+		err = check_size(es, ALIGN_DOWN(size_bytes >> es->block_bits, cluster));
 	if (!err)
 		err = blkdev_grow(sb->dev, size_bytes);
-	blocks = (size_bytes ? size_bytes : sb->dev->size_bytes) >> es->block_bits;
+	blocks = ALIGN_DOWN((size_bytes ? size_bytes : sb->dev->size_bytes) >> es->block_bits, cluster);
 	if (!err && !size_bytes)
 		err = check_size(es, blocks);
 	g.blocks_before = es->blocks;

@@ -164,25 +164,6 @@ static u64 overhead(const struct ext4_mkfs_plan *p)
 	       (DIV_ROUND_UP(p->journal_blocks, cluster(es)) + DIV_ROUND_UP(es->first_data_blk, cluster(es)));
 }
 
-/* Whoever shares a cluster with metadata has none of it. */
-static int to_clusters(struct ext4_mkfs_plan *p)
-{
-	struct ext4_zone blocks = p->used;
-	u64 c = cluster(p->es);
-	int err = 0;
-
-	if (c == 1)
-		return 0;
-	p->used = (struct ext4_zone){ 0 };
-	for (u32 i = 0; i < blocks.count && !err; i++) {
-		u64 start = ALIGN_DOWN(blocks.range[i].start, c);
-
-		err = ext4_zone_insert(&p->used, start, ALIGN_UP(blocks.range[i].end, c) - start);
-	}
-	ext4_zone_free(&blocks);
-	return err;
-}
-
 /*
  * What begins groups, up to group `last`, is taken. Not all at once: what comes in the order in which it lies costs nothing, also on a volume
  * of millions of groups. *done: groups for which it was.
@@ -229,7 +210,7 @@ int ext4_mkfs_place_tables(struct ext4_mkfs_plan *p)
 	int err = ext4_mkfs_place_more(p, 0);
 
 	if (!err)
-		err = to_clusters(p);
+		err = ext4_zone_round(&p->used, es->cluster_bits);
 	if (!err)
 		es->overhead_clusters = overhead(p);
 	return err;

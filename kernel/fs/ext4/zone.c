@@ -162,6 +162,24 @@ int ext4_zone_insert(struct ext4_zone *z, u64 start, u64 len)
 	return 0;
 }
 
+int ext4_zone_round(struct ext4_zone *z, u32 bits)
+{
+	struct ext4_zone blocks = *z;
+	u64 unit = 1ull << bits;
+	int err = 0;
+
+	if (!bits)
+		return 0;
+	*z = (struct ext4_zone){ 0 };
+	for (u32 i = 0; i < blocks.count && !err; i++) {
+		u64 start = ALIGN_DOWN(blocks.range[i].start, unit);
+
+		err = ext4_zone_insert(z, start, ALIGN_UP(blocks.range[i].end, unit) - start);
+	}
+	ext4_zone_free(&blocks);
+	return err;
+}
+
 bool ext4_blocks_ok(const struct ext4_super *es, u64 start, u64 len)
 {
 	return len && start > es->first_data_blk && start < es->blocks && len <= es->blocks - start &&

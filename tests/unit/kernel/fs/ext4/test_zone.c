@@ -52,6 +52,28 @@ static void test_insert(void **state)
 	}
 }
 
+/* Whole units, of what lay in any of their blocks. */
+static void test_round(void **state)
+{
+	(void)state;
+	for (u32 round = 0; round < 60; round++) {
+		u32 bits = rnd(5), unit = 1u << bits;
+		struct ext4_zone z = { 0 };
+
+		memset(flag, 0, sizeof(flag));
+		for (u32 n = 0; n < 12; n++) {
+			u32 len = 1 + rnd(9), start = rnd(BLOCKS - len);
+
+			assert_int_equal(ext4_zone_insert(&z, start, len), 0);
+			for (u32 blk = start & ~(unit - 1); blk < ((start + len - 1) | (unit - 1)) + 1; blk++)
+				flag[blk] = true;
+		}
+		assert_int_equal(ext4_zone_round(&z, bits), 0);
+		compare(&z);
+		ext4_zone_free(&z);
+	}
+}
+
 /* Added in any order and sealed, or inserted: the same. */
 static void test_both_ways(void **state)
 {
@@ -76,6 +98,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_insert),
+		cmocka_unit_test(test_round),
 		cmocka_unit_test(test_both_ways),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
