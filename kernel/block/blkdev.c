@@ -44,6 +44,12 @@ int blkdev_grow(struct blkdev *dev, u64 size_bytes)
 	return err;
 }
 
+void blkdev_cut_back(struct blkdev *dev)
+{
+	if (dev->ops->cut_back)
+		dev->ops->cut_back(dev);
+}
+
 void blkdev_fini(struct blkdev *dev)
 {
 	free(dev->name);

@@ -115,6 +115,8 @@ struct blkdev_ops {
 	void (*will_need)(struct blkdev *dev, u64 off_bytes, u64 len_bytes);
 	/* Becomes at least so long, where that is in its power, and says in size_bytes how long it is. NULL: it is as long as it is. */
 	int (*grow)(struct blkdev *dev, u64 size_bytes);
+	/* What grow made longer last, if it did, is as long as before. NULL: it never does. */
+	void (*cut_back)(struct blkdev *dev);
 	/* The last reference went: gives back everything, the reference below included. */
 	void (*release)(struct blkdev *dev);
 };
@@ -123,7 +125,7 @@ struct blkdev_ops {
 struct blkdev {
 	const struct blkdev_ops *ops; /* [const] */
 	char *name;                   /* [const] as a person would type it */
-	_Atomic u64 size_bytes;       /* grows by blkdev_grow alone */
+	_Atomic u64 size_bytes;       /* changed by blkdev_grow and blkdev_cut_back alone */
 	u32 sector_bytes;             /* [const] smallest write unit; 1: any. A power of two */
 	u32 physical_bytes; /* [const] what the device writes at once without reading; a power of two */
 	u32 flags;          /* [const] BLKDEV_* */
@@ -140,6 +142,8 @@ int blkdev_init(struct blkdev *dev, const struct blkdev_ops *ops, const char *na
 		u64 size_bytes) __must_check;
 /* It has at least so many bytes when this returns 0: a regular file is made longer, a device may have become so. 0: it only looks. -ENOSPC. */
 int blkdev_grow(struct blkdev *dev, u64 size_bytes) __must_check;
+/* Takes the last blkdev_grow back, whose caller needs none of it; err_text stays. One call of either at a time. */
+void blkdev_cut_back(struct blkdev *dev);
 /* For release: frees what blkdev_init allocated. */
 void blkdev_fini(struct blkdev *dev);
 struct blkdev *blkdev_get(struct blkdev *dev);

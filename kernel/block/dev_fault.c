@@ -170,6 +170,23 @@ static void fault_will_need(struct blkdev *dev, u64 off_bytes, u64 len_bytes)
 	blkdev_will_need(to_fault(dev)->lower, off_bytes, len_bytes);
 }
 
+static int fault_grow(struct blkdev *dev, u64 size_bytes)
+{
+	struct blkdev *lower = to_fault(dev)->lower;
+	int err = blkdev_grow(lower, size_bytes);
+
+	dev->size_bytes = lower->size_bytes;
+	return err;
+}
+
+static void fault_cut_back(struct blkdev *dev)
+{
+	struct blkdev *lower = to_fault(dev)->lower;
+
+	blkdev_cut_back(lower);
+	dev->size_bytes = lower->size_bytes;
+}
+
 static void fault_release(struct blkdev *dev)
 {
 	struct dev_fault *f = to_fault(dev);
@@ -187,6 +204,8 @@ static const struct blkdev_ops fault_ops = {
 	.kind = "fault",
 	.submit = fault_submit,
 	.will_need = fault_will_need,
+	.grow = fault_grow,
+	.cut_back = fault_cut_back,
 	.release = fault_release,
 };
 

@@ -23,6 +23,7 @@
 
 #include "io_pool.h"
 #include "iov.h"
+#include "lib/log.h"
 #include "lib/os.h"
 #include "uring.h"
 #include "xfer.h"
@@ -50,6 +51,7 @@ struct dev_file {
 	bool nowait;       /* [const] RWF_NOWAIT is known */
 	bool direct;       /* [const] */
 	bool ring;         /* [const] may be used */
+	u64 short_bytes;   /* [grow] how long it was before the last grow made it longer; 0: that did not */
 };
 
 static struct dev_file *bio_file(const struct bio *bio)
@@ -307,6 +309,20 @@ static void file_will_need(struct blkdev *dev, u64 off_bytes, u64 len_bytes)
 	(void)posix_fadvise(f->fd, (off_t)off_bytes, (off_t)len_bytes, POSIX_FADV_WILLNEED);
 }
 
+static void file_cut_back(struct blkdev *dev)
+{
+	struct dev_file *f = container_of(dev, struct dev_file, dev);
+
+	if (!f->short_bytes)
+		return;
+	if (ftruncate(f->fd, (off_t)f->short_bytes))
+		log_warn("%s cannot be cut to %llu bytes again: %s", dev->name,
+			 (unsigned long long)f->short_bytes, strerror(errno));
+	else
+		dev->size_bytes = MIN((u64)dev->size_bytes, f->short_bytes);
+	f->short_bytes = 0;
+}
+
 static int file_grow(struct blkdev *dev, u64 size_bytes)
 {
 	struct dev_file *f = container_of(dev, struct dev_file, dev);
@@ -318,9 +334,17 @@ static int file_grow(struct blkdev *dev, u64 size_bytes)
 	size = (u64)st.st_size;
 	if (f->block_device && ioctl(f->fd, BLKGETSIZE64, &size))
 		return fail(-errno, "%s: cannot find its size: %s", dev->name, strerror(errno));
+	f->short_bytes = 0;
 	if (!f->block_device && size < size_bytes) {
-		if (ftruncate(f->fd, (off_t)size_bytes) || fsync(f->fd))
+		if (ftruncate(f->fd, (off_t)size_bytes))
 			return fail(-errno, "%s cannot be made longer: %s", dev->name, strerror(errno));
+		f->short_bytes = size;
+		if (fsync(f->fd)) {
+			int err = fail(-errno, "%s cannot be made longer: %s", dev->name, strerror(errno));
+
+			file_cut_back(dev);
+			return err;
+		}
 		size = size_bytes;
 	}
 	dev->size_bytes = MAX((u64)dev->size_bytes, size);
@@ -343,6 +367,7 @@ static const struct blkdev_ops file_ops = {
 	.submit = file_submit,
 	.will_need = file_will_need,
 	.grow = file_grow,
+	.cut_back = file_cut_back,
 	.release = file_release,
 };
 

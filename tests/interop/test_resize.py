@@ -222,6 +222,12 @@ def test_refused(tmp_path):
     assert 'not a mount' in refused(str(tmp_path))
     assert os.path.getsize(image) == 40 << 20
     mounts.run('e2fsck', '-fn', image)
+    # Found out when the image was made longer already.
+    quota = str(tmp_path / 'quota')
+    make(quota, 40, '-J size=1 ' + KINDS['1k'][2] + ',quota')
+    assert 'journal is too short' in refused(quota, '240M')
+    assert os.path.getsize(quota) == 40 << 20
+    clean(quota)
     with open(image, 'r+b') as f:
         f.truncate(80 << 20)
     mounts.run(mounts.WERUNOS, 'resize', image)

@@ -533,7 +533,10 @@ static void pin_super(struct ext4_super *es, bool pin)
 	bh_unlock(es->super_bh);
 }
 
-/* With a journal: what this handle changed is durable and home, the superblock last, which is not home before it is called. */
+/*
+ * With a journal: what this handle changed is durable and home, the superblock last, which is not home before it is called. Nor ever, as long as this is
+ * mounted, where the others cannot go.
+ */
 static int go_home(struct ext4_super *es)
 {
 	int err = ext4_sync(&es->vfs);
@@ -542,9 +545,10 @@ static int go_home(struct ext4_super *es)
 		err = bcache_sync(es->vfs.dev);
 	if (!err)
 		err = blkdev_flush(es->vfs.dev);
+	if (err)
+		return ext4_abort(es, err);
 	pin_super(es, false);
-	if (!err)
-		err = bh_write(es->super_bh);
+	err = bh_write(es->super_bh);
 	return err ? err : blkdev_flush(es->vfs.dev);
 }
 
@@ -669,6 +673,9 @@ int ext4_grow(struct super_block *sb, u64 size_bytes, struct grown *out)
 		ext4_balloc_resized(es);
 		ext4_copies_outdated(es);
 	}
+	/* Nothing can say that the volume is longer. */
+	if (err && es->blocks == g.blocks_before && health_state(&es->vfs.health) < HEALTH_ABORTED)
+		blkdev_cut_back(sb->dev);
 	*out = (struct grown){ g.blocks_before << es->block_bits, es->blocks << es->block_bits };
 	return err;
 }

@@ -366,11 +366,20 @@ static int mmp_grow(struct blkdev *dev, u64 size_bytes)
 	return err;
 }
 
+static void mmp_cut_back(struct blkdev *dev)
+{
+	struct blkdev *lower = to_mmp(dev)->lower;
+
+	blkdev_cut_back(lower);
+	atomic_store(&dev->size_bytes, lower->size_bytes);
+}
+
 static const struct blkdev_ops mmp_ops = {
 	.kind = "mmp",
 	.submit = mmp_submit,
 	.will_need = mmp_will_need,
 	.grow = mmp_grow,
+	.cut_back = mmp_cut_back,
 	.release = mmp_release,
 };
 
