@@ -465,7 +465,7 @@ static int commit_once(struct ext4_inode *ei, const struct mapping *m, u64 size_
 		[IS_NEW] = EXT4_CREDITS_INSERT + EXT4_CREDITS_GROUP + EXT4_CREDITS_INODE,
 	};
 	struct inode *inode = &ei->vfs;
-	bool moved = m->fs_private[WHAT] != IS_WRITTEN || staged(m);
+	bool moved = m->fs_private[WHAT] != IS_WRITTEN || staged(m) || size_bytes > inode_disk_size(inode);
 	u32 data = staged(m) ? (u32)(m->len_bytes >> ext4_inode_super(ei)->block_bits) : 0;
 	struct ext4_handle h;
 	int err = ext4_begin(ext4_inode_super(ei), credits[m->fs_private[WHAT]] + data, 0, &h);
@@ -473,14 +473,15 @@ static int commit_once(struct ext4_inode *ei, const struct mapping *m, u64 size_
 	if (err)
 		return err;
 	err = commit_map(&h, ei, m);
+	/* Before the file is seen to end where it does on the volume: from then on an fsync takes no lock to learn of them. */
+	if (moved)
+		atomic_store(&ei->data_tid, h.jh.tid);
+	atomic_store(&ei->tid, h.jh.tid);
 	if (!err) {
-		if (inode_grow(inode, size_bytes))
-			moved = true;
+		inode_grow(inode, size_bytes);
 		if (!(m->flags & MAP_LATE))
 			inode_touch(inode, ATTR_MTIME | ATTR_CTIME);
 	}
-	if (moved)
-		atomic_store(&ei->data_tid, h.jh.tid);
 	return ext4_map_end(&h, ei, err);
 }
 

@@ -4,6 +4,7 @@
 #include "volume.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 static const char *const shapes[] = {
 	"-t ext4 -O ^has_journal,metadata_csum,64bit",
@@ -154,6 +155,74 @@ static void test_fsync(void **state)
 	}
 }
 
+/* Somebody who makes a file durable at the moment at which the last bytes of an answered write have arrived. */
+struct beside {
+	struct inode *inode;
+	bool data_only;
+	_Atomic bool looks, over;
+	pthread_t thread;
+};
+
+static void *sync_beside(void *arg)
+{
+	struct beside *b = arg;
+
+	atomic_store(&b->looks, true);
+	while (atomic_load(&b->inode->tail_from) == ~0ull && !b->over)
+		;
+	while (atomic_load(&b->inode->tail_from) != ~0ull)
+		;
+	assert_int_equal(vfs_fsync(b->inode, b->data_only), 0);
+	return NULL;
+}
+
+static void give_nobody(struct write_answer *answer, u64 done)
+{
+	(void)answer;
+	(void)done;
+}
+
+static void test_fsync_beside(void **state)
+{
+	const struct cred cred = { .umask = 022 };
+	static u8 piece[256 << 10];
+	struct inode *root;
+	struct beside b;
+	u32 given = 0;
+	u64 done;
+
+	(void)state;
+	vol_make(shapes[1], 64, NULL);
+	vol_open();
+	root = get("/");
+	assert_int_equal(vfs_create(root, &NAME("f"), S_IFREG | 0644, 0, 0, NULL, &cred, &b.inode), 0);
+	for (u32 i = 0; i < 100; i++) {
+		struct write_answer answer = { .give = give_nobody };
+		u32 tid;
+
+		assert_int_equal(vfs_sync(&vol_es->vfs), 0);
+		tid = jbd2_running(vol_es->journal);
+		b.data_only = i % 2;
+		b.looks = b.over = false;
+		assert_int_equal(pthread_create(&b.thread, NULL, sync_beside, &b), 0);
+		while (!b.looks)
+			;
+		assert_int_equal(vfs_write_answered(b.inode, (u64)i * sizeof(piece), piece, sizeof(piece), 0,
+						    &answer, &done),
+				 0);
+		b.over = true;
+		given += answer.given;
+		pthread_join(b.thread, NULL);
+		assert_true(jbd2_is_durable(vol_es->journal, tid));
+	}
+	assert_true(given > 50);
+	vfs_iput(b.inode);
+	vfs_iput(root);
+	vol_close();
+	vol_fsck();
+	vol_remove();
+}
+
 static void test_end(void **state)
 {
 	static const char *const names[] = { "big", "comb", "small", "slow", "fast", "fifo", "attr" };
@@ -196,6 +265,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_setattr, vol_clean),
 		cmocka_unit_test_teardown(test_flags, vol_clean),
 		cmocka_unit_test_teardown(test_fsync, vol_clean),
+		cmocka_unit_test_teardown(test_fsync_beside, vol_clean),
 		cmocka_unit_test_teardown(test_end, vol_clean),
 	};
 
