@@ -161,9 +161,9 @@ void tail_arrived(struct inode *inode, int err)
 	set_512(inode, 0);
 	if (!err)
 		return;
-	/* In this order, for those who read beside it. */
-	atomic_store(&inode->size_bytes, inode_disk_size(inode));
-	atomic_store(&inode->tail_from, ~0ull);
+	/* In this order: who reads or syncs beside it takes no lock to find nothing on its way any more. */
 	atomic_store(&inode->answered_err, err);
 	keep_error(inode, err);
+	atomic_store(&inode->size_bytes, inode_disk_size(inode));
+	atomic_store(&inode->tail_from, ~0ull);
 }

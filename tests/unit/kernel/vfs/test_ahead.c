@@ -246,6 +246,44 @@ static void failing_device(void **state)
 	assert_int_equal(size(), 2 * PIECE);
 }
 
+/* Who looks at the moment at which the bytes are not on their way any more is told that they are lost. */
+static _Atomic bool looks, over;
+
+static void *sync_at_once(void *arg)
+{
+	int *err = arg;
+
+	looks = true;
+	while (atomic_load(&f->inode->tail_from) == ~0ull && !over)
+		;
+	while (atomic_load(&f->inode->tail_from) != ~0ull)
+		;
+	*err = vfs_fsync(f->inode, true);
+	return NULL;
+}
+
+static void failing_beside(void **state)
+{
+	struct answered a = { 0 };
+	pthread_t t;
+	int err;
+
+	(void)state;
+	for (u32 i = 0; i < 400; i++) {
+		looks = over = false;
+		dev_fault_nth(disk, FAULT_WRITE, 1, -EIO, false);
+		assert_int_equal(pthread_create(&t, NULL, sync_at_once, &err), 0);
+		while (!looks)
+			;
+		assert_int_equal(put(&a, 0, PIECE, 0), 0);
+		assert_true(a.answer.given);
+		over = true;
+		pthread_join(t, NULL);
+		assert_int_equal(err, -EIO);
+		assert_int_equal(put(&a, 0, 100, 0), -EIO);
+	}
+}
+
 /* Somebody appends with answers, others read what was answered. */
 static _Atomic u64 sure;
 static atomic_bool stop;
@@ -321,7 +359,8 @@ int main(void)
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(before_the_device), TEST(not_at_all),     TEST(no_room),
-		TEST(others_wait),       TEST(failing_device), TEST(threads),
+		TEST(others_wait),       TEST(failing_device), TEST(failing_beside),
+		TEST(threads),
 	};
 
 	return cmocka_run_group_tests_name("vfs/ahead", tests, NULL, NULL);
