@@ -5,7 +5,7 @@
  *
  * Invariants
  *  1. An inode on a queue has its I_LAZY bit, stays in memory without a reference, and is on no LRU.
- *  2. It leaves the queue before it is written, with a reference for the time; what comes meanwhile queues it anew.
+ *  2. It leaves the queue before it is written, referenced before it leaves; what comes meanwhile queues it anew.
  *     Nobody but the last holder of an unlinked inode takes it off unwritten.
  */
 #include "internal.h"

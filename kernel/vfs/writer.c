@@ -56,6 +56,7 @@ int lazy_write_inode(struct inode *inode)
 static struct inode *next_due(struct lazies *z, enum lazy_kind kind, u64 until_ns, u32 *phase)
 {
 	struct inode *inode = NULL;
+	bool here;
 
 	mutex_lock(&z->lock);
 	while (!inode && !list_empty(&z->queue[kind])) {
@@ -64,9 +65,10 @@ static struct inode *next_due(struct lazies *z, enum lazy_kind kind, u64 until_n
 			inode = NULL;
 			break;
 		}
+		here = icache_grab(inode);
+		/* Not before it is held: what is on no queue may be dropped. Is it on its way out, it is there as long as this lock is. */
 		lazy_unqueue(z, inode, kind);
-		/* It is on its way out: without this lock it may be gone. */
-		if (!icache_grab(inode))
+		if (!here)
 			inode = NULL;
 	}
 	*phase = z->phase;
