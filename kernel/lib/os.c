@@ -17,9 +17,10 @@
 
 int os_thread(pthread_t *out, const char *name, void *(*fn)(void *), void *arg)
 {
+	struct sched_param param;
 	sigset_t all, old;
 	cpu_set_t cpus;
-	int err;
+	int err, policy;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -31,6 +32,10 @@ int os_thread(pthread_t *out, const char *name, void *(*fn)(void *), void *arg)
 	/* It may run where the program may, also when who starts it is bound to one CPU. */
 	if (!sched_getaffinity(getpid(), sizeof(cpus), &cpus))
 		(void)!pthread_setaffinity_np(*out, sizeof(cpus), &cpus);
+	/* Nor does it inherit another scheduling class than the program's. */
+	policy = sched_getscheduler(getpid());
+	if (policy != sched_getscheduler(0) && !sched_getparam(getpid(), &param))
+		(void)!pthread_setschedparam(*out, policy, &param);
 	return 0;
 }
 

@@ -60,6 +60,25 @@ def test_a_lone_client_is_answered_beside_it(tmp):
         assert counted(server) > 1000
 
 
+def test_threads_that_start_meanwhile_are_ordinary_ones(tmp):
+    """The one that writes ends of files, for example, starts with the first of them."""
+    image = tmp / "image"
+    with open(image, "wb") as f:
+        f.truncate(64 << 20)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", image], check=True)
+    with foreground(image, tmp / "m", "--stats") as server:
+        before = len(os.listdir(f"/proc/{server.pid}/task"))
+        ask_then_write = ASK + "for i in range(3000):\n    open(f'{sys.argv[1]}/{i}', 'w').write('x')\n"
+        subprocess.run([sys.executable, "-c", ask_then_write, str(tmp / "m"), "5"], check=True, stdout=subprocess.DEVNULL)
+        time.sleep(0.2)
+        after = classes(server)
+        assert len(after) > before
+        assert all(policy == os.SCHED_OTHER for policy, _ in after)
+        unmount(tmp / "m")
+        server.wait(10)
+        assert counted(server) > 1000
+
+
 def test_a_lone_worker_never_is_beside_its_client(tmp):
     with foreground("memfs:16M", tmp / "m", "--stats", "--threads", "1") as server:
         with ask(tmp / "m", 3) as client:
