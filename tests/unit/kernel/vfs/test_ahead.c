@@ -358,9 +358,8 @@ int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(before_the_device), TEST(not_at_all),     TEST(no_room),
-		TEST(others_wait),       TEST(failing_device), TEST(failing_beside),
-		TEST(threads),
+		TEST(before_the_device), TEST(not_at_all),     TEST(no_room), TEST(others_wait),
+		TEST(failing_device),    TEST(failing_beside), TEST(threads),
 	};
 
 	return cmocka_run_group_tests_name("vfs/ahead", tests, NULL, NULL);
