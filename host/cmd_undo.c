@@ -85,6 +85,7 @@ int cmd_undo(int argc, char **argv)
 	struct undoing u = { .plan.fd = -1 };
 	int opt, err;
 
+	opterr = 0;
 	while ((opt = getopt_long(argc, argv, "f", options, NULL)) != -1) {
 		if (opt == '?')
 			return cli_usage("%s: not an option", argv[optind - 1]);

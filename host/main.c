@@ -84,16 +84,20 @@ static const struct command *command_find(const char *name)
 	return NULL;
 }
 
+static int help_on(const struct command *c)
+{
+	printf("usage: werunos %s %s\n%s\n", c->name, c->args, c->help);
+	return 0;
+}
+
 static int cmd_help(int argc, char **argv)
 {
 	const struct command *c = argc > 1 ? command_find(argv[1]) : NULL;
 
 	if (argc > 1 && !c)
 		return cli_usage("there is no command \"%s\"", argv[1]);
-	if (c) {
-		printf("usage: werunos %s %s\n%s\n", c->name, c->args, c->help);
-		return 0;
-	}
+	if (c)
+		return help_on(c);
 	printf("usage: werunos COMMAND …\n\nReads and writes ext4 and btrfs volumes in user space.\n\n");
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		printf("  %-9s %s\n", commands[i].name, commands[i].help);
@@ -154,5 +158,7 @@ int main(int argc, char **argv)
 	if (!c)
 		return cli_usage("there is no command \"%s\"", name);
 	cli_begin(c);
+	if (argc > 2 && !strcmp(argv[2], "--help"))
+		return help_on(c);
 	return c->run(argc - 1, argv + 1);
 }

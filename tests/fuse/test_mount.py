@@ -3,6 +3,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -244,6 +245,14 @@ def test_bad_usage(tmp):
     assert run("--version").stdout.split()[0] == "werunos"
     assert run("help").returncode == 0
     assert run("help", "mount").returncode == 0
+
+
+def test_each_command_helps():
+    names = re.findall(r"^  (\S+) ", run("help").stdout, re.M)
+    assert len(names) > 20
+    for name in names:
+        r = run(name, "--help")
+        assert (r.returncode, r.stderr) == (0, "") and r.stdout.startswith(f"usage: werunos {name} ")
 
 
 @pytest.mark.parametrize("make,words", [
