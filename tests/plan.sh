@@ -120,7 +120,7 @@ plan_conform() {
 	job conform/mount:memfs 180 tests/with.sh werunos:memfs:128M "$conform" dir:@werunos
 }
 
-# Volumes with one damage of each kind, the fixtures, and volumes with many damages by seed: mended, and judged by e2fsck.
+# Volumes with one damage of each kind, the fixtures, and volumes with many damages by seed: mended, or made shorter, and judged by e2fsck.
 plan_fsck() {
 	# A share of so few images is met or missed by the draw: a fresh one is for the large runs, which say something of all of them.
 	local corpus=tests/image/fsck_corpus.py seed=${SEED:-1} fresh=$draw
@@ -130,6 +130,7 @@ plan_fsck() {
 	job image/fsck_corpus 400 "$py" "$corpus" --seed "$seed" --images 40 --least 92 "$B/werunos"
 	job image/fsck_find 300 "$py" "$corpus" --seed "$seed" --images 90 --fsck find --least 95 "$B/werunos"
 	job asan/fsck_corpus 300 "$py" "$corpus" --seed "$seed" --images 15 --least 80 build/asan/werunos
+	job asan/shorten_hostile 300 "$py" tests/image/shorten_hostile.py --seed "$seed" --images 45 build/asan/werunos
 	[ "$1" = long ] || return 0
 	job image/fsck_mend 900 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_mend.py tests/image/test_fsck_fixtures.py
 	job image/fsck_power_all 3600 "$py" tests/image/fsck_power.py --each 11 --states 30 "$B/tests/crash/crash"
@@ -138,6 +139,8 @@ plan_fsck() {
 	job image/fsck_corpus_all 3600 "$py" "$corpus" --seed "$fresh" --images 2000 --least 99 "$B/werunos"
 	job image/fsck_find_all 1800 "$py" "$corpus" --seed "$fresh" --images 4000 --fsck find --least 98 "$B/werunos"
 	job asan/fsck_corpus_all 3600 "$py" "$corpus" --seed "$fresh" --images 300 --least 98 build/asan/werunos
+	job image/shorten_hostile_all 3600 "$py" tests/image/shorten_hostile.py --seed "$fresh" --images 2000 "$B/werunos"
+	job asan/shorten_hostile_all 3600 "$py" tests/image/shorten_hostile.py --seed "$fresh" --images 300 build/asan/werunos
 	job asan/fsck_mend 1800 env BUILD=build/asan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/image/test_fsck_mend.py tests/image/test_fsck_fixtures.py
 	job image/fsck_large 1800 "$py" tests/image/fsck_large.py "$B/werunos"
 }
