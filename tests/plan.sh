@@ -72,6 +72,7 @@ plan_long() {
 			-k "readers or hostile or bad"
 	done
 	job tsan/host/api/test_threads 300 build/tsan/tests/unit/host/api/test_threads
+	job tsan/resize 900 env BUILD=build/tsan "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_resize.py -k mounted
 	for t in commit transaction; do
 		job "tsan/jbd2/test_$t" 300 "build/tsan/tests/unit/kernel/jbd2/test_$t"
 	done

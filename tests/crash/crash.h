@@ -264,6 +264,8 @@ char *judge_e2fsck(struct judge *j);
 /* The superblock's checksum lies in its other sector: of one that was torn, the kernel and e2fsck want nothing to do with. */
 bool super_is_torn(const u8 *image);
 char *judge_kernel(struct judge *j, struct model *m, u64 cut);
+/* No kernel mounts a volume whose blocks are longer than its pages; for quota files and casefold it has to be built. */
+bool judge_kernel_can(const struct judge *j);
 
 /* ---- states.c ---- */
 

@@ -45,6 +45,15 @@ bool super_is_torn(const u8 *image)
 	       ext4_csum_super(d) != le32_get(d->checksum);
 }
 
+bool judge_kernel_can(const struct judge *j)
+{
+	const struct ext4_disk_super *d = (const void *)(j->image + EXT4_SUPER_OFF);
+
+	return j->can_mount && !(le32_get(d->feature_ro_compat) & EXT4_RO_COMPAT_QUOTA) &&
+	       !(le32_get(d->feature_incompat) & EXT4_INCOMPAT_CASEFOLD) &&
+	       1024u << le32_get(d->log_block_size) <= (u32)sysconf(_SC_PAGESIZE);
+}
+
 int judge_run_program(const struct judge *j, const char *command, char **said)
 {
 	char line[1024];

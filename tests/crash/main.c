@@ -68,16 +68,6 @@ static char *judge_again(struct judge *j, struct model *m, const struct state *s
 	return wrong;
 }
 
-/* No kernel mounts a volume whose blocks are longer than its pages; for quota files and casefold it has to be built. */
-static bool kernel_can(const struct judge *j)
-{
-	const struct ext4_disk_super *d = (const void *)(j->image + EXT4_SUPER_OFF);
-
-	return j->can_mount && !(le32_get(d->feature_ro_compat) & EXT4_RO_COMPAT_QUOTA) &&
-	       !(le32_get(d->feature_incompat) & EXT4_INCOMPAT_CASEFOLD) &&
-	       1024u << le32_get(d->log_block_size) <= (u32)sysconf(_SC_PAGESIZE);
-}
-
 /* A state, by one judge or by all: state_judge. */
 static char *judge_state(void *ctx, struct replay *p, struct judge *j, const struct state *s)
 {
@@ -100,7 +90,7 @@ static char *judge_state(void *ctx, struct replay *p, struct judge *j, const str
 		replay_make(p, s, j->image);
 		wrong = judge_e2fsck(j);
 	}
-	if (!wrong && all && kernel_can(j)) {
+	if (!wrong && all && judge_kernel_can(j)) {
 		replay_make(p, s, j->image);
 		wrong = judge_kernel(j, g->model, s->cut);
 	}

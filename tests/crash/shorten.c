@@ -118,7 +118,7 @@ static char *judge_one(struct replay *p, struct judge *j, const struct state *s,
 		return NULL;
 	if (n % 3 == 0)
 		return gone_on_with(j, want, size_bytes);
-	if (n % 3 == 1 && j->can_mount)
+	if (n % 3 == 1 && judge_kernel_can(j))
 		return by_kernel(j, want);
 	wrong = judge_e2fsck(j);
 	return wrong ? wrong : by_us(j, want);

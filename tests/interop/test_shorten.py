@@ -138,11 +138,18 @@ CRASHES = {
     'least': (24 << 10, 0, '-b 1024 -g 1024 -G 4 -N 1600 -J size=1', CSUM + ',has_journal,extent,meta_bg,sparse_super'),
     'large-journal': (40 << 10, 18000, '-b 1024 -g 2048 -N 1600 -J size=6', CSUM + ',has_journal,extent,sparse_super,inline_data'),
     'ext3': (24 << 10, 16000, '-b 1024 -g 1024 -I 128 -N 1600 -J size=1', 'has_journal,resize_inode,sparse_super'),
+    'quota': (24 << 10, 14000, '-b 1024 -g 1024 -G 4 -N 1600 -J size=1 -E quotatype=usrquota:grpquota:prjquota', CSUM + ',has_journal,extent,resize_inode,sparse_super,quota,project'),
+    'ea_inode': (24 << 10, 0, '-b 1024 -g 1024 -G 4 -N 1600 -I 256 -J size=1', CSUM + ',has_journal,extent,sparse_super,ea_inode,orphan_file'),
+    'mmp': (24 << 10, 14000, '-b 1024 -g 1024 -G 4 -N 1600 -J size=1 -E mmp_update_interval=1', CSUM + ',has_journal,extent,sparse_super,mmp'),
     'uninit': (24 << 10, 12000, '-b 1024 -g 1024 -N 1600 -J size=1', 'has_journal,extent,uninit_bg,flex_bg,sparse_super2'),
 }
 
 
-def small_content(d, rng):
+def small_content(d, rng, kind):
+    for i in range(6 if kind == 'ea_inode' else 0):
+        with open('%s/value%d' % (d, i), 'wb') as f:
+            f.write(b'%d' % i * 3000)
+        os.setxattr('%s/value%d' % (d, i), 'user.large', bytes([i // 2]) * 5000)
     for i in range(24):
         os.makedirs('%s/t%d/sub' % (d, i))
         for k in range(4):
@@ -166,7 +173,7 @@ def crash(image, kib, *words):
     return mounts.run(os.path.join(mounts.BUILD, 'tests/crash/crash'), '--shorten', image, '--size', str(kib << 10), '--seed', os.environ.get('SEED', '1'), *words)
 
 
-@pytest.mark.parametrize('kind', CRASHES)
+@pytest.mark.parametrize('kind', [k for k in CRASHES if k != 'mmp' or os.environ.get('LONG')])
 def test_power(kind, tmp_path):
     """The power goes at any write: whole, and clean, for us, e2fsck and the kernel, and it can be gone on with."""
     kib, size, words, features = CRASHES[kind]
@@ -175,8 +182,9 @@ def test_power(kind, tmp_path):
     with open(image, 'wb') as f:
         f.truncate(kib << 10)
     mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', *words.split(), '-O', BASE + features, image)
-    with mounts.kernel(image, d):
-        small_content(str(d), random.Random(int(os.environ.get('SEED', '1'))))
-    print(crash(image, size, '--states', os.environ.get('STATES', '150')))
+    with mount(image, d, kind):
+        small_content(str(d), random.Random(int(os.environ.get('SEED', '1'))), kind)
+    # With mmp everybody waits for seconds each time.
+    print(crash(image, size, '--states', '12' if kind == 'mmp' else os.environ.get('STATES', '150')))
     if kind == 'default':
         crash(image, size, '--states', '150', '--no-flush', '--expect-failure')

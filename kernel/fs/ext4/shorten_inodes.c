@@ -15,6 +15,13 @@
 
 #define IN_INODE 0x80000000u /* of place.lblk: a region of a directory in its inode */
 
+/* Items that begin with a number, a u32. Whoever looks for one has them sorted by it. */
+struct numbered {
+	u8 *item;
+	u32 bytes; /* of each */
+	u64 count, room;
+};
+
 /* Where a number stands. */
 struct place {
 	u32 ino;       /* the number */
@@ -29,11 +36,54 @@ struct moved {
 
 struct renumber {
 	struct ext4_short *s;
-	struct place *place;
-	u64 places, places_room;
-	struct moved *moved; /* by `from` */
-	u64 count, room;
+	struct numbered place; /* struct place */
+	struct numbered moved; /* struct moved, sorted: they move in order */
 };
+
+/* ---- lists ---- */
+
+static void *item_at(const struct numbered *l, u64 i)
+{
+	return l->item + i * l->bytes;
+}
+
+/* One more, whose content is nothing yet. NULL: no memory. */
+static void *item_add(struct numbered *l)
+{
+	if (l->count == l->room) {
+		u64 room = l->room ? 2 * l->room : 1024;
+		u8 *item = realloc(l->item, room * l->bytes);
+
+		if (!item)
+			return NULL;
+		l->item = item;
+		l->room = room;
+	}
+	return item_at(l, l->count++);
+}
+
+/* The first with this number or a higher one. */
+static u64 item_find(const struct numbered *l, u64 number)
+{
+	u64 lo = 0, hi = l->count;
+
+	while (lo < hi) {
+		u64 mid = lo + (hi - lo) / 2;
+
+		if (*(const u32 *)item_at(l, mid) < number)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	const u32 *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
 
 /* ---- names of what is to move ---- */
 
@@ -44,18 +94,14 @@ static bool moves(const struct renumber *n, u64 ino)
 
 static int note(struct renumber *n, u32 ino, u64 dir, u32 lblk, u32 off)
 {
+	struct place *p;
+
 	if (!moves(n, ino))
 		return 0;
-	if (n->places == n->places_room) {
-		u64 room = n->places_room ? 2 * n->places_room : 1024;
-		struct place *p = realloc(n->place, room * sizeof(*p));
-
-		if (!p)
-			return fail(-ENOMEM, "no memory for names of inodes that are to move");
-		n->place = p;
-		n->places_room = room;
-	}
-	n->place[n->places++] = (struct place){ ino, (u32)dir, lblk, off };
+	p = item_add(&n->place);
+	if (!p)
+		return fail(-ENOMEM, "no memory for names of inodes that are to move");
+	*p = (struct place){ ino, (u32)dir, lblk, off };
 	return 0;
 }
 
@@ -125,59 +171,23 @@ static int note_names(void *ctx, u64 ino)
 	return dir->flags & EXT4_FL_INLINE_DATA ? note_inline(n, dir) : note_blocks(n, dir);
 }
 
-static int by_number(const void *a, const void *b)
-{
-	const struct place *x = a, *y = b;
-
-	return x->ino < y->ino ? -1 : x->ino > y->ino;
-}
-
-/* The first of the places with this number or a higher one. */
-static u64 places_of(const struct renumber *n, u64 ino)
-{
-	u64 lo = 0, hi = n->places;
-
-	while (lo < hi) {
-		u64 mid = lo + (hi - lo) / 2;
-
-		if (n->place[mid].ino < ino)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-
 /* ---- who has moved ---- */
 
 static const struct moved *find_moved(const struct renumber *n, u32 from)
 {
-	u64 lo = 0, hi = n->count;
+	u64 i = item_find(&n->moved, from);
+	const struct moved *m = i < n->moved.count ? item_at(&n->moved, i) : NULL;
 
-	while (lo < hi) {
-		u64 mid = lo + (hi - lo) / 2;
-
-		if (n->moved[mid].from < from)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < n->count && n->moved[lo].from == from ? &n->moved[lo] : NULL;
+	return m && m->from == from ? m : NULL;
 }
 
-/* They move in order. */
 static int note_moved(struct renumber *n, u32 from, u32 to, u32 generation)
 {
-	if (n->count == n->room) {
-		u64 room = n->room ? 2 * n->room : 1024;
-		struct moved *m = realloc(n->moved, room * sizeof(*m));
+	struct moved *m = item_add(&n->moved);
 
-		if (!m)
-			return fail(-ENOMEM, "no memory for inodes that move");
-		n->moved = m;
-		n->room = room;
-	}
-	n->moved[n->count++] = (struct moved){ from, to, generation };
+	if (!m)
+		return fail(-ENOMEM, "no memory for inodes that move");
+	*m = (struct moved){ from, to, generation };
 	return 0;
 }
 
@@ -350,25 +360,27 @@ static int move_inode(struct renumber *n, u64 ino, const struct place *p, u64 co
 static int move_one(void *ctx, u64 ino)
 {
 	struct renumber *n = ctx;
-	u64 first = places_of(n, ino), end = places_of(n, ino + 1);
+	u64 first = item_find(&n->place, ino), end = item_find(&n->place, ino + 1);
 	struct shorten *what = n->s->what;
-	int err = move_inode(n, ino, n->place + first, end - first);
+	int err = move_inode(n, ino, item_at(&n->place, first), end - first);
 
 	if (!err && what->progress)
-		err = what->progress(what->ctx, "inodes", n->count, n->s->inodes);
+		err = what->progress(what->ctx, "inodes", n->moved.count, n->s->inodes);
 	return err;
 }
 
 int ext4_short_inodes(struct ext4_short *s)
 {
-	struct renumber n = { .s = s };
+	struct renumber n = { .s = s,
+			      .place.bytes = sizeof(struct place),
+			      .moved.bytes = sizeof(struct moved) };
 	int err = s->inodes ? ext4_short_each(s->es, 0, s->es->groups, note_names, &n) : 0;
 
-	if (n.places)
-		qsort(n.place, n.places, sizeof(*n.place), by_number);
+	if (n.place.count)
+		qsort(n.place.item, n.place.count, n.place.bytes, by_number);
 	if (!err && s->inodes)
 		err = ext4_short_each(s->es, s->groups, s->es->groups, move_one, &n);
-	free(n.place);
-	free(n.moved);
+	free(n.place.item);
+	free(n.moved.item);
 	return err;
 }
