@@ -1,0 +1,53 @@
+/* Blocks of files, maps and attributes go before the end: nothing but tables and the journal is behind it, and content is what it was. */
+#include "shortvol.h"
+
+#include "lib/scope.h"
+
+static u64 used_behind(struct ext4_super *es)
+{
+	u64 used = 0;
+
+	for (u64 blk = short_plan.end; blk < es->blocks; blk++) {
+		u32 group = (u32)((blk - es->first_data_blk) / es->blocks_per_group);
+		u64 at = blk - ext4_group_start(es, group);
+		scoped(bh_putp) struct buffer_head *bh = NULL;
+
+		assert_int_equal(ext4_block_bitmap(es, group, &bh), 0);
+		used += (((const u8 *)bh->data)[at / 8] >> at % 8 & 1) &&
+			!ext4_zone_meets(&es->zone, blk, 1) && !ext4_zone_meets(&es->journal_zone, blk, 1);
+	}
+	return used;
+}
+
+static void test_moved(void **state)
+{
+	struct ext4_super *es;
+
+	short_make(*state);
+	assert_int_equal(short_find(9 << 20), 0);
+	es = short_open();
+	assert_true(used_behind(es) > 0);
+	if (short_plan.inodes)
+		assert_int_equal(ext4_short_inodes(&short_plan), 0);
+	short_close();
+	es = short_open();
+	assert_int_equal(ext4_short_blocks(&short_plan), 0);
+	short_close();
+	short_check();
+	vol_open_rdonly();
+	assert_int_equal(used_behind(vol_es), 0);
+	vol_close();
+	vol_remove();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		{ "extents", test_moved, NULL, vol_clean, (void *)(uintptr_t)SHORT_ARGS },
+		{ "pointers", test_moved, NULL, vol_clean,
+		  (void *)(uintptr_t) "-t ext3 -b 1024 -g 1024 -I 256 -N 1200 -J size=1 -O ^resize_inode" },
+		{ "without a journal", test_moved, NULL, vol_clean,
+		  (void *)(uintptr_t) "-t ext4 -b 1024 -g 1024 -N 1200 -O ^has_journal,^resize_inode" },
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
