@@ -433,13 +433,10 @@ int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes
 
 /* ---- taking away, and promising ---- */
 
-/* What is staged goes, when the file will end before it; else it becomes an ordinary block. Locks: lock W. */
+/* What is staged becomes an ordinary block, unless the file will end before it: then it is there until it does. Locks: lock W. */
 static int settle_tail(struct inode *inode, u64 size_bytes)
 {
-	if (!inode->tail || size_bytes > inode->tail->off_bytes)
-		return tail_flush(inode);
-	tail_drop(inode);
-	return 0;
+	return inode->tail && size_bytes <= inode->tail->off_bytes ? 0 : tail_flush(inode);
 }
 
 /* Locks: lock W, map_lock W. */
@@ -456,6 +453,7 @@ static int truncate_locked(struct inode *inode, u64 size_bytes)
 		err = inode->ops->set_size(inode, size_bytes);
 	if (err || size_bytes > old)
 		return err;
+	tail_cut(inode);
 	if (size_bytes < end && size_bytes < old)
 		err = data_zero_partial(inode, size_bytes, MIN(end, old) - size_bytes);
 	/* Also when the zeros could not be written: the module waits for it. Nobody reads what lies behind the end. */

@@ -51,6 +51,8 @@ int tail_put(struct inode *inode, u64 off_bytes, const u8 *src, u64 len_bytes) _
 int tail_flush(struct inode *inode) __must_check;
 /* The file ends where the volume says. Locks: or none, when nobody else sees the inode. */
 void tail_drop(struct inode *inode);
+/* The file ends before its tail since set_size. Locks: lock W, map_lock W. */
+void tail_cut(struct inode *inode);
 
 /* Bytes on their way: the file, which has no tail, is shown with m's up to `end`. Ended by m's commit, or by not_arrived. Locks: lock W, map_lock R. */
 void tail_on_its_way(struct inode *inode, struct mapping *m, u64 end);

@@ -2,7 +2,7 @@
  * The tail stage: the last, partial block of a file that grows stays in memory, so that appending piece by piece
  * costs one write for each block and reads nothing again. One block for a file; lazy.c bounds and writes them all.
  *
- *     write that ends at the end of file, inside a block ─► tail_begin ─► tail_put … ─► tail_flush   (or tail_drop)
+ *     write that ends at the end of file, inside a block ─► tail_begin ─► tail_put … ─► tail_flush   (or tail_drop, tail_cut)
  *
  * Interface: internal.h.
  *
@@ -76,6 +76,14 @@ int tail_begin(struct inode *inode, u64 off_bytes, u8 *block, u64 end)
 	return 0;
 }
 
+static void free_tail(struct inode *inode, struct tail *t)
+{
+	set_512(inode, 0);
+	map_done(&t->m);
+	free(t->block);
+	free(t);
+}
+
 /* The tail is no more. With err its bytes are lost. Locks: lock W. */
 static void end_tail(struct inode *inode, int err)
 {
@@ -87,10 +95,7 @@ static void end_tail(struct inode *inode, int err)
 	atomic_store(&inode->tail_from, ~0ull);
 	inode->tail = NULL;
 	rw_write_unlock(&inode->map_lock);
-	set_512(inode, 0);
-	map_done(&t->m);
-	free(t->block);
-	free(t);
+	free_tail(inode, t);
 	/* What was read ahead of it is the block as it was. */
 	stage_drop(inode);
 }
@@ -146,6 +151,17 @@ void tail_drop(struct inode *inode)
 		return;
 	inode->ops->abort(inode, &((struct tail *)inode->tail)->m);
 	end_tail(inode, -ECANCELED);
+}
+
+void tail_cut(struct inode *inode)
+{
+	struct tail *t = inode->tail;
+
+	if (!t)
+		return;
+	inode->ops->abort(inode, &t->m);
+	inode->tail = NULL;
+	free_tail(inode, t);
 }
 
 void tail_on_its_way(struct inode *inode, struct mapping *m, u64 end)

@@ -384,6 +384,44 @@ static void times_of_access(void **state)
 	assert_memory_equal(&old, &st.atime, sizeof(old));
 }
 
+static int no_size(struct inode *inode, u64 size_bytes)
+{
+	(void)inode;
+	(void)size_bytes;
+	return -EIO;
+}
+
+/* A file is never without its tail and as long as it was before. */
+static void cut_that_fails(void **state)
+{
+	const struct inode_ops *was = f->inode->ops;
+	struct inode_ops ops = *was;
+	char bytes[BS + 100];
+	u64 free;
+
+	(void)state;
+	memset(bytes, 'a', sizeof(bytes));
+	append(bytes, sizeof(bytes));
+	ops.set_size = no_size;
+	f->inode->ops = &ops;
+	assert_int_equal(vfs_truncate(f->inode, 10), -EIO);
+	assert_int_equal(vfs_truncate(f->inode, BS), -EIO);
+	f->inode->ops = was;
+	assert_int_equal(f->inode->size_bytes, sizeof(bytes));
+	holds(0, bytes, sizeof(bytes));
+	assert_int_equal(vfs_fsync(f->inode, false), 0);
+	assert_int_equal(inode_disk_size(f->inode), sizeof(bytes));
+	/* Once more, and it goes. */
+	free = free_blocks();
+	append(bytes, BS);
+	assert_int_equal(inode_disk_size(f->inode), 2 * BS);
+	assert_int_equal(vfs_truncate(f->inode, BS), 0);
+	assert_int_equal(f->inode->size_bytes, BS);
+	assert_int_equal(inode_disk_size(f->inode), BS);
+	assert_int_equal(free_blocks(), free + 1);
+	holds(0, bytes, BS);
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -394,6 +432,7 @@ int main(void)
 		TEST(what_ends_it_unwritten),
 		TEST(full_volume),
 		TEST(failing_device),
+		TEST(cut_that_fails),
 		TEST(replacing_is_safe),
 		TEST(many_files),
 		TEST(old_ones_are_written),
