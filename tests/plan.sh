@@ -44,6 +44,7 @@ plan() {
 	plan_model "$1"
 	plan_bytes "$1"
 	[ "$1" = fast ] || plan_quota "$1"
+	[ "$1" = fast ] || plan_promises "$1"
 	plan_crash "$1"
 	[ "$1" = long ] && plan_long
 	return 0
@@ -238,6 +239,22 @@ plan_quota() {
 	for tooth in usage inodes space; do
 		job "quotas/without-$tooth" 300 tests/with.sh "image:-S 64M -b 1024 $all" env "CRASH_TOOTH=$tooth" bash -c \
 			"! $B/tests/tools/quotas_teeth @image $seed 1500 >/dev/null && echo 'ok - found out' && mke2fs -q -F @image"
+	done
+}
+
+# What several threads were promised about the same files is kept after power cuts; somebody notices when it is not.
+plan_promises() {
+	local promises=$B/tests/tools/promises ops=1500 cuts=60 t
+	[ "$1" = long ] && ops=6000 cuts=400
+	for t in default clusters_1k jdata; do
+		job "promises/$t" 300 tests/with.sh "image:-S 48M $(ext4_volume "$t")" "$promises" @image "$draw" $ops $cuts
+	done
+	job promises/full 300 tests/with.sh "image:-S 5M -b 1024 -J size=1 -O metadata_csum,orphan_file,ea_inode,inline_data,quota" \
+		"$promises" @image "$draw" $ops $cuts
+	job promises/without-flush 300 tests/with.sh "image:-S 48M $(ext4_volume default)" "$promises" @image "$draw" $ops $cuts no-flush
+	[ "$1" = long ] || return 0
+	for t in asan tsan; do
+		job "$t/promises" 900 tests/with.sh "image:-S 16M $(ext4_volume 1k)" "build/$t/tests/tools/promises" @image "$draw" 3000 10
 	done
 }
 
