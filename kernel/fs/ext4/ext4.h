@@ -937,6 +937,9 @@ void ext4_dirty(struct ext4_handle *h, struct buffer_head *bh);
 int ext4_forget(struct ext4_handle *h, u64 blk) __must_check;
 /* A change failed half way: the journal aborts, the volume is read-only from now on. Returns err. */
 int ext4_abort(struct ext4_super *es, int err) __must_check;
+/* What was written is on the device. When that fails, nobody can tell later what of it is lost, and a next flush says that all is well: so the
+ * volume is read-only from then on. -EROFS: it is. */
+int ext4_flush(struct ext4_super *es) __must_check;
 /* After ext4_end with -ENOSPC: true, once, when space or inodes that were freed have become usable by a commit; with -EDQUOT: when somebody may have
  * given back some. *tried is false at first. Locks: none of rank HANDLE or below. */
 bool ext4_retry(struct ext4_super *es, int err, bool *tried);

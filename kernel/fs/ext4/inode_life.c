@@ -179,7 +179,7 @@ static int sync_transaction(struct ext4_super *es, u32 tid)
 	else
 		flushes = false;
 	if (!err && !flushes)
-		err = blkdev_flush(es->vfs.dev);
+		err = ext4_flush(es);
 	return err;
 }
 
@@ -192,7 +192,7 @@ int ext4_fsync(struct inode *inode, bool data_only)
 	if (es->journal)
 		return sync_transaction(es, atomic_load(data_only ? &ei->data_tid : &ei->tid));
 	err = bcache_sync(es->vfs.dev);
-	return err ? err : blkdev_flush(es->vfs.dev);
+	return err ? err : ext4_flush(es);
 }
 
 /* ---- the end ---- */

@@ -501,7 +501,7 @@ int ext4_sync(struct super_block *sb)
 {
 	struct ext4_super *es = ext4_super(sb);
 	int err = es->journal ? jbd2_flush(es->journal, false) : bcache_sync(sb->dev);
-	int flush = blkdev_flush(sb->dev);
+	int flush = ext4_flush(es);
 
 	return err ? err : flush;
 }

@@ -152,3 +152,14 @@ int ext4_abort(struct ext4_super *es, int err)
 	health_raise(&es->vfs.health, HEALTH_ABORTED);
 	return err;
 }
+
+int ext4_flush(struct ext4_super *es)
+{
+	int err = blkdev_flush(es->vfs.dev);
+
+	if (err)
+		return ext4_abort(es, err);
+	return health_state(&es->vfs.health) >= HEALTH_ABORTED
+		       ? fail(-EROFS, "%s is not written any more", es->vfs.health.name)
+		       : 0;
+}

@@ -223,6 +223,39 @@ static void test_fsync_beside(void **state)
 	vol_remove();
 }
 
+/* Whose bytes a flush has lost that failed for another is told so. */
+static void test_flush_that_fails(void **state)
+{
+	(void)state;
+	for (u32 s = 0; s < 2; s++) {
+		struct inode *f, *g;
+		u64 done;
+
+		vol_make(shapes[s], 32, "head -c 8192 /dev/zero >f; cp f g");
+		vol_dev_fault(false);
+		vol_mount_dev(false, NULL);
+		f = get("f");
+		g = get("g");
+		for (u32 i = 0; i < 2; i++) {
+			assert_int_equal(vfs_write(f, 0, "over what is there", 18, 0, &done), 0);
+			assert_int_equal(vfs_write(g, 0, "over what is there", 18, 0, &done), 0);
+			assert_int_equal(vfs_sync(&vol_es->vfs), 0);
+		}
+		dev_fault_nth(vol_dev, FAULT_FLUSH, 1, -EIO, false);
+		assert_int_equal(vfs_fsync(f, true), -EIO);
+		assert_int_equal(vfs_fsync(g, true), -EROFS);
+		assert_int_equal(vfs_sync(&vol_es->vfs), -EROFS);
+		assert_int_equal(vfs_write(g, 0, "x", 1, 0, &done), -EROFS);
+		vfs_iput(f);
+		vfs_iput(g);
+		assert_int_equal(vfs_unmount(&vol_es->vfs), -EROFS);
+		vol_es = NULL;
+		vol_dev_close();
+		run("cd %s && { e2fsck -p img >log 2>&1; e2fsck -fn img >log 2>&1; }", vol_dir);
+		vol_remove();
+	}
+}
+
 static void test_end(void **state)
 {
 	static const char *const names[] = { "big", "comb", "small", "slow", "fast", "fifo", "attr" };
@@ -266,6 +299,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_flags, vol_clean),
 		cmocka_unit_test_teardown(test_fsync, vol_clean),
 		cmocka_unit_test_teardown(test_fsync_beside, vol_clean),
+		cmocka_unit_test_teardown(test_flush_that_fails, vol_clean),
 		cmocka_unit_test_teardown(test_end, vol_clean),
 	};
 

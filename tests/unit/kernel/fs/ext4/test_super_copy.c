@@ -232,7 +232,9 @@ static void test_failing(void **state)
 	dev_fault_nth(vol_dev, FAULT_FLUSH, 1, -EIO, false);
 	ext4_copies_write(vol_es, &want);
 	assert_int_equal(health_state(&vol_es->vfs.health), HEALTH_ABORTED);
-	vol_close();
+	assert_int_equal(vfs_unmount(&vol_es->vfs), -EROFS);
+	vol_es = NULL;
+	vol_dev_close();
 }
 
 int main(void)
