@@ -176,31 +176,28 @@ static int write_run(struct inode *inode, u64 pos, const u8 *src, u64 len_bytes,
 	return err;
 }
 
-/* A block's bytes as the file has them, zeros behind its end. Locks: lock W. */
-static int block_read(struct inode *inode, u64 start, u8 *block)
+/* [start, start + len) of a block as the file has it, zeros behind its end. Locks: lock W. */
+static int block_read(struct inode *inode, u64 start, u64 len_bytes, u8 *out)
 {
-	u32 bs = inode->sb->block_bytes;
-	u64 size = atomic_load(&inode->size_bytes), n = size > start ? MIN(size - start, (u64)bs) : 0;
+	u64 size = atomic_load(&inode->size_bytes), n = size > start ? MIN(size - start, len_bytes) : 0;
 
-	memset(block + n, 0, bs - n);
-	return n ? read_locked(inode, start, block, n, bs) : 0;
+	memset(out + n, 0, len_bytes - n);
+	return n ? read_locked(inode, start, out, n, len_bytes) : 0;
 }
 
 /*
- * A piece of one block: what is there, with the piece laid over it, in *out. src NULL: zeros. Locks: lock W, map_lock.
+ * [start, start + len) of a block: what is there, with a piece of n bytes laid over it, in *out. src NULL: zeros. Locks: lock W, map_lock.
  */
-static int block_with(struct inode *inode, u64 pos, const u8 *src, u64 n, u8 **out)
+static int block_with(struct inode *inode, u64 start, u64 len_bytes, u64 pos, const u8 *src, u64 n, u8 **out)
 {
-	u32 bs = inode->sb->block_bytes;
-	u64 start = ALIGN_DOWN(pos, (u64)bs);
-	u8 *block = os_alloc_aligned(MAX(bs, 4096u), bs);
+	u8 *block = os_alloc_aligned(4096, len_bytes);
 	int err = block ? 0 : -ENOMEM;
 
 	/* What is replaced whole is not read. */
-	if (!err && (pos > start || atomic_load(&inode->size_bytes) > pos + n))
-		err = block_read(inode, start, block);
+	if (!err && (pos > start || MIN(atomic_load(&inode->size_bytes), start + len_bytes) > pos + n))
+		err = block_read(inode, start, len_bytes, block);
 	else if (!err)
-		memset(block, 0, bs);
+		memset(block, 0, len_bytes);
 	if (err) {
 		free(block);
 		return err;
@@ -213,29 +210,48 @@ static int block_with(struct inode *inode, u64 pos, const u8 *src, u64 n, u8 **o
 	return 0;
 }
 
-/* Writes a piece of one block by writing the block. Locks: lock W, map_lock. `size` is where the file ends if the write
- * makes it longer. */
+/* Of a block whose bytes stay where they are, so much is written at once, or the device's sector if that is longer. */
+#define PART_BYTES 4096u
+
+/* Writes a piece of one block by writing the block, or of a long one that is the file's the parts that the piece meets. Locks: lock W,
+ * map_lock. `size` is where the file ends if the write makes it longer. */
 static int write_partial(struct inode *inode, u64 pos, const u8 *src, u64 n, u64 size)
 {
-	u32 bs = inode->sb->block_bytes;
-	scoped(freep) u8 *block = NULL;
-	u64 done;
-	int err = block_with(inode, pos, src, n, &block);
+	u64 bs = inode->sb->block_bytes, start = ALIGN_DOWN(pos, bs), end = start + bs;
+	scoped(freep) u8 *bytes = NULL;
+	struct mapping m = { 0 };
+	int err = inode->ops->alloc(inode, start, bs, &m);
 
-	return err ? err : write_run(inode, ALIGN_DOWN(pos, (u64)bs), block, bs, size, NULL, &done);
+	if (err)
+		return err;
+	/* What has the file's end is written whole, with its zeros. */
+	if (m.flags & MAP_KEPT && end <= atomic_load(&inode->size_bytes)) {
+		u64 part = MIN(MAX(PART_BYTES, m.dev->sector_bytes), bs);
+
+		start = ALIGN_DOWN(pos, part);
+		end = ALIGN_UP(pos + n, part);
+	}
+	err = block_with(inode, start, end - start, pos, src, n, &bytes);
+	if (err)
+		inode->ops->abort(inode, &m);
+	else
+		err = write_mapped(inode, &m, start, bytes, end - start, size);
+	map_done(&m);
+	return err;
 }
 
 /* A piece of one block, with which the file ends: into the tail stage. Locks: lock W. */
 static int stage_partial(struct inode *inode, u64 pos, const u8 *src, u64 n)
 {
+	u64 bs = inode->sb->block_bytes, start = ALIGN_DOWN(pos, bs);
 	u8 *block;
 	int err;
 
 	rw_read_lock(&inode->map_lock);
-	err = block_with(inode, pos, src, n, &block);
+	err = block_with(inode, start, bs, pos, src, n, &block);
 	rw_read_unlock(&inode->map_lock);
 	if (!err)
-		err = tail_begin(inode, ALIGN_DOWN(pos, (u64)inode->sb->block_bytes), block, pos + n);
+		err = tail_begin(inode, start, block, pos + n);
 	if (!err)
 		lazy_add(inode, LAZY_TAIL);
 	return err;

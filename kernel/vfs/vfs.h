@@ -234,6 +234,7 @@ enum map_kind {
 };
 
 #define MAP_NEW    0x1u  /* alloc: space that the file does not have was set aside for them */
+#define MAP_KEPT   0x20u /* alloc: the file has them there already, and what is not written stays */
 #define MAP_LAST   0x2u  /* nothing but hole follows */
 #define MAP_COSTLY 0x8u  /* ENCODED: making the bytes takes longer than reading what they are made from */
 #define MAP_PLAIN  0x10u /* ENCODED: the bytes are as they lie on dev, and are checked */

@@ -433,7 +433,10 @@ int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping
 	out->fs_private[WHAT] = !run.pblk ? IS_NEW : run.unwritten ? IS_UNWRITTEN : IS_WRITTEN;
 	out->fs_private[PROMISED] = promised;
 	out->fs_private[PBLK] = pblk;
-	err = ext4_jdata(ei) ? stage(out) : 0;
+	if (ext4_jdata(ei))
+		err = stage(out);
+	else if (out->fs_private[WHAT] == IS_WRITTEN)
+		out->flags |= MAP_KEPT;
 	if (err)
 		ext4_abort_alloc(inode, out);
 	return err;

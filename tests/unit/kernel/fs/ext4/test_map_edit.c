@@ -174,6 +174,13 @@ static void bytes_clusters(void **state)
 	bytes_on("-t ext4 -b 4096 -C 65536 -O has_journal,metadata_csum,bigalloc", 64);
 }
 
+static void bytes_8k(void **state)
+{
+	(void)state;
+	bytes_on("-t ext4 -b 8192 -O has_journal,metadata_csum -J size=8", 64);
+	bytes_on("-t ext4 -b 8192 -C 131072 -O ^has_journal,metadata_csum,bigalloc", 64);
+}
+
 static void bytes_64k(void **state)
 {
 	(void)state;
@@ -512,6 +519,210 @@ static void random_lies(void **state)
 	}
 }
 
+/* ---- long blocks ---- */
+
+static struct inode *open_long(const char *args, u32 mib, const char *src, u32 sector_bytes,
+			       const char *fs_opts)
+{
+	vol_make(args, mib, src);
+	vol_dev_fault(true);
+	vol_dev->sector_bytes = MAX(vol_dev->sector_bytes, sector_bytes);
+	vol_mount_dev(false, fs_opts);
+	sb = &vol_es->vfs;
+	return get("f");
+}
+
+/* What is in the file, and after the volume was put away and looked at. */
+static void close_long(struct inode *inode, const u8 *bytes, u64 n)
+{
+	u8 *now = malloc(n + 1);
+	u64 done;
+
+	assert_non_null(now);
+	for (u32 again = 0; again < 2; again++) {
+		assert_int_equal(vfs_read(inode, 0, now, n + 1, &done), 0);
+		assert_int_equal(done, n);
+		assert_memory_equal(now, bytes, n);
+		vfs_iput(inode);
+		vol_close();
+		vol_fsck();
+		if (!again) {
+			vol_open_rdonly();
+			sb = &vol_es->vfs;
+			inode = get("f");
+		}
+	}
+	vol_remove();
+	free(now);
+}
+
+/* What a write of [off, off + len) brings to the device, in one piece. */
+static u64 written(struct inode *inode, u8 *shadow, u64 off, u64 len)
+{
+	u64 from = dev_fault_records(vol_dev), done;
+	struct fault_record r;
+
+	for (u64 i = 0; i < len; i++)
+		shadow[off + i] = (u8)rnd(256);
+	assert_int_equal(vfs_write(inode, off, shadow + off, len, 0, &done), 0);
+	assert_int_equal(done, len);
+	do
+		assert_int_equal(dev_fault_record(vol_dev, from++, &r), 0);
+	while (r.op != FAULT_WRITE);
+	return r.len_bytes;
+}
+
+/* Of a block that the file has, only pages that change are written; what is a hole, was promised, or ends the file is written whole. */
+static void parts_of_blocks(void **state)
+{
+	enum { BLOCK = 65536, SIZE = 3 * BLOCK + 5000 };
+	u8 *shadow = calloc(1, SIZE);
+	struct inode *inode =
+		open_long("-t ext4 -b 65536 -O ^has_journal", 16, "head -c 65536 /dev/urandom >f", 1, NULL);
+	u64 done;
+
+	(void)state;
+	assert_int_equal(vfs_read(inode, 0, shadow, BLOCK, &done), 0);
+	assert_int_equal(vfs_truncate(inode, SIZE), 0);
+	assert_int_equal(vfs_fallocate(inode, 0, 2 * BLOCK, BLOCK), 0);
+	assert_int_equal(written(inode, shadow, 8192, 4096), 4096);
+	assert_int_equal(written(inode, shadow, 5000, 1), 4096);
+	assert_int_equal(written(inode, shadow, 12287, 2), 8192);
+	assert_int_equal(written(inode, shadow, BLOCK - 1, 1), 4096);
+	assert_int_equal(written(inode, shadow, BLOCK + 8192, 4096), BLOCK);
+	assert_int_equal(written(inode, shadow, BLOCK + 20000, 4096), 8192);
+	assert_int_equal(written(inode, shadow, 2 * BLOCK + 8192, 4096), BLOCK);
+	assert_int_equal(written(inode, shadow, 3 * BLOCK + 100, 4096), BLOCK);
+	assert_int_equal(written(inode, shadow, 3 * BLOCK + 200, 10), BLOCK);
+	close_long(inode, shadow, SIZE);
+	free(shadow);
+}
+
+/* A device's sector is not divided. */
+static void parts_of_sectors(void **state)
+{
+	enum { SIZE = 2 * 65536 };
+	u8 *shadow = calloc(1, SIZE);
+	struct inode *inode =
+		open_long("-t ext4 -b 65536 -O ^has_journal", 16, "printf %131072s >f", 16384, NULL);
+
+	(void)state;
+	memset(shadow, ' ', SIZE);
+	assert_int_equal(written(inode, shadow, 8192, 4096), 16384);
+	assert_int_equal(written(inode, shadow, 65536 + 16383, 2), 32768);
+	close_long(inode, shadow, SIZE);
+	free(shadow);
+}
+
+/* What alloc says of the block at off. Nothing comes of it. */
+static u32 said(struct inode *inode, u64 off)
+{
+	struct mapping m = { 0 };
+	u32 flags;
+
+	rw_write_lock(&inode->lock);
+	rw_read_lock(&inode->map_lock);
+	assert_int_equal(inode->ops->alloc(inode, off, sb->block_bytes, &m), 0);
+	flags = m.flags;
+	inode->ops->abort(inode, &m);
+	map_done(&m);
+	rw_read_unlock(&inode->map_lock);
+	rw_write_unlock(&inode->lock);
+	return flags;
+}
+
+/* Bytes that are not written stay only where the file has them on the device. */
+static void who_keeps(void **state)
+{
+	static const struct {
+		const char *args, *fs_opts;
+		u32 hole, promised,
+			there; /* what is said of a block of the kind; promised ~0: there is none such */
+	} kind[] = {
+		{ "-t ext4 -b 8192 -O ^has_journal", NULL, MAP_NEW, 0, MAP_KEPT },
+		{ "-t ext4 -b 8192 -O has_journal -J size=8", "data=ordered", MAP_NEW, 0, MAP_KEPT },
+		{ "-t ext4 -b 8192 -O has_journal -J size=8", "data=journal", MAP_NEW, 0, 0 },
+		{ "-t ext2 -b 8192", NULL, MAP_NEW, ~0u, MAP_KEPT },
+		/* The hole is in a cluster that the file has. */
+		{ "-t ext4 -b 8192 -C 131072 -O bigalloc,^has_journal", NULL, 0, 0, MAP_KEPT },
+	};
+	u8 *bytes = calloc(1, 24576);
+	u64 done;
+
+	(void)state;
+	for (u32 i = 0; i < ARRAY_SIZE(kind); i++) {
+		struct inode *inode = open_long(kind[i].args, 64, "printf %8192s >f", 1, kind[i].fs_opts);
+
+		memset(bytes, ' ', 8192);
+		assert_int_equal(vfs_truncate(inode, 24576), 0);
+		assert_int_equal(vfs_fallocate(inode, 0, 16384, 8192),
+				 kind[i].promised == ~0u ? -EOPNOTSUPP : 0);
+		assert_int_equal(said(inode, 0), kind[i].there);
+		assert_int_equal(said(inode, 8192), kind[i].hole);
+		if (kind[i].promised != ~0u)
+			assert_int_equal(said(inode, 16384), kind[i].promised);
+		dev_fault_nth(vol_dev, FAULT_READ, 1, -EIO, false);
+		assert_int_equal(vfs_write(inode, 10, "x", 1, 0, &done), -EIO);
+		close_long(inode, bytes, 24576);
+	}
+	free(bytes);
+}
+
+/* What a volume holds behind the end of a file in its last block does not come to light, whichever part of the block is written. */
+static void junk_behind_end(void **state)
+{
+	enum { BLOCK = 65536, END = 10000, SIZE = 2 * BLOCK };
+	u8 *shadow = calloc(1, SIZE), *junk = malloc(BLOCK);
+	struct inode *inode;
+	struct mapping m;
+
+	(void)state;
+	for (u32 how = 0; how < 3; how++) {
+		inode = open_long("-t ext4 -b 65536 -O ^has_journal", 16, "printf %10000s >f", 1, NULL);
+		memset(shadow, ' ', END);
+		memset(shadow + END, 0, SIZE - END);
+		memset(junk, 'j', BLOCK);
+		rw_read_lock(&inode->map_lock);
+		assert_int_equal(inode->ops->map(inode, 0, BLOCK, &m), 0);
+		rw_read_unlock(&inode->map_lock);
+		assert_int_equal(
+			blkdev_write(vol_dev, m.dev_off_bytes + END / 512 * 512 + 512, junk, BLOCK / 2, 0),
+			0);
+		map_done(&m);
+		if (how == 0)
+			assert_int_equal(written(inode, shadow, 100, 100), BLOCK);
+		if (how == 1)
+			assert_int_equal(written(inode, shadow, SIZE - BLOCK, BLOCK), BLOCK);
+		assert_int_equal(vfs_truncate(inode, SIZE), 0);
+		assert_int_equal(written(inode, shadow, 40000, 100), 4096);
+		close_long(inode, shadow, SIZE);
+	}
+	free(shadow);
+	free(junk);
+}
+
+/* A part that cannot be read or written leaves the rest of its block as it was. */
+static void parts_that_fail(void **state)
+{
+	enum { SIZE = 2 * 65536 };
+	u8 *shadow = malloc(SIZE), byte = 1;
+	struct inode *inode = open_long("-t ext4 -b 65536 -C 131072 -O bigalloc,^has_journal", 64,
+					"head -c 131072 /dev/urandom >f", 1, NULL);
+	u64 done;
+
+	(void)state;
+	assert_int_equal(vfs_read(inode, 0, shadow, SIZE, &done), 0);
+	dev_fault_nth(vol_dev, FAULT_READ, 1, -EIO, false);
+	assert_int_equal(vfs_write(inode, 70000, &byte, 1, 0, &done), -EIO);
+	assert_int_equal(done, 0);
+	dev_fault_nth(vol_dev, FAULT_WRITE, 1, -EIO, false);
+	assert_int_equal(vfs_write(inode, 70000, &byte, 1, 0, &done), -EIO);
+	assert_int_equal(done, 0);
+	assert_int_equal(written(inode, shadow, 65536, 8192), 8192);
+	close_long(inode, shadow, SIZE);
+	free(shadow);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -520,7 +731,13 @@ int main(void)
 		cmocka_unit_test_teardown(bytes_pointers, vol_clean),
 		cmocka_unit_test_teardown(bytes_nojournal, vol_clean),
 		cmocka_unit_test_teardown(bytes_clusters, vol_clean),
+		cmocka_unit_test_teardown(bytes_8k, vol_clean),
 		cmocka_unit_test_teardown(bytes_64k, vol_clean),
+		cmocka_unit_test_teardown(parts_of_blocks, vol_clean),
+		cmocka_unit_test_teardown(parts_of_sectors, vol_clean),
+		cmocka_unit_test_teardown(who_keeps, vol_clean),
+		cmocka_unit_test_teardown(junk_behind_end, vol_clean),
+		cmocka_unit_test_teardown(parts_that_fail, vol_clean),
 		cmocka_unit_test_teardown(out_of_inode, vol_clean),
 		cmocka_unit_test_teardown(few_pieces, vol_clean),
 		cmocka_unit_test_teardown(full, vol_clean),
