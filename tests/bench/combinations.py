@@ -80,25 +80,31 @@ def random_write(d):
 STEPS = {'untar': untar, 'create': create, 'write': write, 'random': random_write}
 
 
+def image_bytes(unit_bytes):
+    """Of a sparse image in which each file and directory can have a unit of space."""
+    return max(1 << 30, 2 * UNTARRED * unit_bytes)
+
+
 def rows():
-    """(name, words of mke2fs, options of the mount, folds case)."""
+    """(name, words of mke2fs, options of the mount, folds case, bytes of the image)."""
     out = []
     for i, c in enumerate(pairs.rows(48)[0]):
         if A.kernel and (c['fold'] == 'yes' or c['inline'] == 'yes' or c['quota'] != 'none' or pairs.BYTES[c['block']] > pairs.PAGE):
             continue
         opts, ext, _ = pairs.mke2fs(c)
         mode = {'data': 'data=journal', 'writeback': 'data=writeback'}.get(c['journal'], '')
-        out.append((pairs.name(i, c), opts + (['-E', ','.join(ext)] if ext else []), mode, c['fold'] == 'yes'))
+        unit = pairs.BYTES[c['block']] * (1 if c['cluster'] == 'none' else int(c['cluster'][1:]))
+        out.append((pairs.name(i, c), opts + (['-E', ','.join(ext)] if ext else []), mode, c['fold'] == 'yes', image_bytes(unit)))
     return out
 
 
-def one(words, mode, fold):
+def one(words, mode, fold, size_bytes):
     """Seconds by step, or None when it failed."""
     c = Contestant('kernel' if A.kernel else 'werunos', A.werunos, write=True, options=mode)
     if os.path.exists(IMG):
         os.unlink(IMG)
     with open(IMG, 'wb') as f:
-        f.truncate(1 << 30)
+        f.truncate(size_bytes)
     try:
         sh('mke2fs', '-q', '-F', '-t', 'ext4', *words, '-N', str(FILES + UNTARRED + 4000), IMG)
         c.mount(IMG, MNT)
@@ -127,11 +133,11 @@ def one(words, mode, fold):
 
 def group(some):
     """Results of some rows, with the default volume beside them."""
-    default = ('default', ['-b', '4096', '-O', FEATURES], '', False)
+    default = ('default', ['-b', '4096', '-O', FEATURES], '', False, image_bytes(4096))
     got = {r[0]: [] for r in [default] + some}
     for _ in range(REPS):
-        for name, words, mode, fold in [default] + some:
-            got[name].append(one(words, mode, fold))
+        for name, *how in [default] + some:
+            got[name].append(one(*how))
     median = lambda name, step: statistics.median(t[step] for t in got[name]) if all(got[name]) else None
     out = []
     for name, *_ in some:
