@@ -12,8 +12,8 @@
  *   far    workers sit anywhere; the watcher spins
  *   near   the watcher is bound to `cpu`, where the client was last seen, and sleeps
  *
- * Requests are looked at in windows. One is good when nearly all requests came from one thread, one soon after the other, none large: large
- * ones gain from two CPUs. What it is judged by is a trip: from a reply to the client's next request, the median of the window, since what
+ * Requests are looked at in windows. One is good when nearly all requests came from one thread, one soon after the other, none large, and none while
+ * another was waiting: large ones, and many at a time, gain from two CPUs. What it is judged by is a trip: from a reply to the client's next request, the median of the window, since what
  * the answers take depends on what is asked. Two good windows far, then three near (the first of them does not count), and near is kept
  * for long unless its trips are half as long again: far trips are short only while the watcher spins, on a CPU that others want.
  *
@@ -35,6 +35,8 @@
 #define WINDOW        64u     /* requests */
 #define STRANGERS     4u      /* of them, from others; as many may be large */
 #define LARGE_BYTES   32768u  /* of content */
+#define CROWD_EVERY   8u      /* requests between two looks at whether another one waits */
+#define CROWDED       3u      /* of the window's looks, found one */
 #define BUSY_NS       200000u /* a trip: a program that is busy otherwise gains nothing */
 #define LOOK_EVERY    32u     /* requests between two looks at where the client is */
 #define LOOK_SOON     4u      /* where it seems to be elsewhere */
@@ -59,7 +61,7 @@ struct near {
 	u32 seen_taken;                   /* [deputy] likewise, of that worker's */
 	struct mutex
 		lock; /* rank LEAF; of the rest, and while the deputy touches the thread of another worker */
-	u32 total, strangers, large, last, look;
+	u32 total, strangers, large, crowded, last, look;
 	u32 trip_ns[WINDOW];
 	enum phase phase;
 	u32 windows;         /* left of the phase */
@@ -289,9 +291,10 @@ static void judge(struct near *n, u32 trip_ns)
 static void window_end(struct near *n)
 {
 	u32 trip_ns = median_trip_ns(n->trip_ns);
-	bool good = n->last && n->strangers <= STRANGERS && n->large <= STRANGERS && trip_ns < BUSY_NS;
+	bool good = n->last && n->strangers <= STRANGERS && n->large <= STRANGERS && n->crowded < CROWDED &&
+		    trip_ns < BUSY_NS;
 
-	n->total = n->strangers = n->large = 0;
+	n->total = n->strangers = n->large = n->crowded = 0;
 	if (good)
 		judge(n, trip_ns);
 	else if (n->phase != FAR_KEPT)
@@ -309,13 +312,15 @@ void near_request(struct worker *w, bool slow)
 {
 	const struct fuse_in_header *h = w->buf.mem;
 	struct near *n = w->a->near;
+	u32 taken;
 
 	if (!n)
 		return;
-	atomic_fetch_add_explicit(&w->taken, 1, memory_order_relaxed);
+	taken = atomic_fetch_add_explicit(&w->taken, 1, memory_order_relaxed);
 	if (is_unawaited(h))
 		return;
 	mutex_lock(&n->lock);
+	n->crowded += taken % CROWD_EVERY == 0 && w->a->way->pending(w->a);
 	n->trip_ns[n->total] = (u32)MIN(os_monotonic_ns() - atomic_load(&n->replied_ns), UINT32_MAX);
 	n->strangers += h->pid != n->last;
 	n->last = h->pid;

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mounting import foreground, need_root, scratch, unmount
+from mounting import foreground, need_root, need_tools, scratch, unmount
 
 ASK = """
 import os, sys, time
@@ -58,6 +58,23 @@ def test_a_lone_client_is_answered_beside_it(tmp):
         unmount(tmp / "m")
         server.wait(10)
         assert counted(server) > 1000
+
+
+def test_many_requests_at_a_time_are_not_answered_beside(tmp):
+    need_tools("fio", "mke2fs")
+    image = tmp / "image"
+    with open(image, "wb") as f:
+        f.truncate(64 << 20)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", image], check=True)
+    with foreground(image, tmp / "m", "--stats") as server:
+        (tmp / "m/big").write_bytes(bytes(16 << 20))
+        # Its own thread, which the server meets first here.
+        fio = ["fio", "--name=r", f"--filename={tmp}/m/big", "--readonly", "--rw=randread", "--bs=4k", "--direct=1", "--ioengine=libaio",
+               "--iodepth=16", "--number_ios=30000", "--io_size=1g", "--thread"]
+        subprocess.run(fio, check=True, stdout=subprocess.DEVNULL)
+        unmount(tmp / "m")
+        server.wait(10)
+        assert counted(server) < 10000
 
 
 def test_threads_that_start_meanwhile_are_ordinary_ones(tmp):
