@@ -13,8 +13,8 @@
  *   near   the watcher is bound to `cpu`, where the client was last seen, and sleeps
  *
  * Requests are looked at in windows. One is good when nearly all requests came from one thread, one soon after the other, none large, and none while
- * another was waiting: large ones, and many at a time, gain from two CPUs. What it is judged by is a trip: from a reply to the client's next request, the median of the window, since what
- * the answers take depends on what is asked. Two good windows far, then three near (the first of them does not count), and near is kept
+ * another was waiting: large ones, and many at a time, gain from two CPUs. What it is judged by is a trip: from a reply to the client's next
+ * request, the median of the window, since what the answers take depends on what is asked. Two good windows far, then three near (the first of them does not count), and near is kept
  * for long unless its trips are half as long again: far trips are short only while the watcher spins, on a CPU that others want.
  *
  * A lowered worker that wants the CPU and does not get it (somebody else works there) is found out by the deputy's clock, with whatever it holds:
@@ -312,6 +312,7 @@ void near_request(struct worker *w, bool slow)
 {
 	const struct fuse_in_header *h = w->buf.mem;
 	struct near *n = w->a->near;
+	bool another;
 	u32 taken;
 
 	if (!n)
@@ -319,8 +320,9 @@ void near_request(struct worker *w, bool slow)
 	taken = atomic_fetch_add_explicit(&w->taken, 1, memory_order_relaxed);
 	if (is_unawaited(h))
 		return;
+	another = taken % CROWD_EVERY == 0 && w->a->way->pending(w->a);
 	mutex_lock(&n->lock);
-	n->crowded += taken % CROWD_EVERY == 0 && w->a->way->pending(w->a);
+	n->crowded += another;
 	n->trip_ns[n->total] = (u32)MIN(os_monotonic_ns() - atomic_load(&n->replied_ns), UINT32_MAX);
 	n->strangers += h->pid != n->last;
 	n->last = h->pid;

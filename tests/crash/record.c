@@ -59,17 +59,25 @@ int lossy_new(struct blkdev *lower, struct blkdev **out)
 	return 0;
 }
 
-int record_new(struct run *r, bool no_flush, struct blkdev **out)
+/* r->fault: what the volume was, recording. */
+static int fault_new(struct run *r)
 {
 	struct blkdev *mem;
 	int err = dev_mem_new("memory", r->bytes, SECTOR, &mem);
 
-	*out = NULL;
 	if (!err)
 		err = blkdev_write(mem, 0, r->before, r->bytes, 0);
 	if (!err)
 		err = dev_fault_new(mem, true, &r->fault);
 	blkdev_put(mem);
+	return err;
+}
+
+int record_new(struct run *r, bool no_flush, struct blkdev **out)
+{
+	int err = fault_new(r);
+
+	*out = NULL;
 	if (!err && no_flush)
 		err = lossy_new(r->fault, out);
 	else if (!err)
@@ -176,16 +184,10 @@ void run_free(struct run *r)
 
 char *run_mount(struct run *r)
 {
-	struct blkdev *mem;
 	char *wrong = NULL;
 	struct fs *fs;
-	int err = dev_mem_new("memory", r->bytes, SECTOR, &mem);
+	int err = fault_new(r);
 
-	if (!err)
-		err = blkdev_write(mem, 0, r->before, r->bytes, 0);
-	if (!err)
-		err = dev_fault_new(mem, true, &r->fault);
-	blkdev_put(mem);
 	if (!err)
 		err = mount_whole(r->fault, r->split_bytes, false, &fs);
 	if (!err)

@@ -41,10 +41,7 @@ static u64 volume_bytes(void)
 
 static void judge(u64 least_bytes)
 {
-	run("cd %s && cp img theirs && { e2fsck -y -E journal_only theirs; test $? -le 1; } >log 2>&1 && "
-	    "{ e2fsck -p theirs; test $? -le 1; } >>log 2>&1 && e2fsck -fn theirs >>log 2>&1 || { cat log; "
-	    "false; }",
-	    vol_dir);
+	vol_replayed();
 	if (vol_kernel_can()) {
 		run("cd %s && cp img theirs", vol_dir);
 		vol_kernel("theirs", "errors=continue");
