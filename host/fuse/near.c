@@ -35,10 +35,10 @@
 #define WINDOW        64u     /* requests */
 #define STRANGERS     4u      /* of them, from others; as many may be large */
 #define LARGE_BYTES   32768u  /* of content */
-#define CROWD_EVERY   8u      /* requests between two looks at whether another one waits */
-#define CROWDED       3u      /* of the window's looks, found one */
+#define CROWD_EVERY   16u     /* requests between two looks at whether another one waits */
+#define CROWDED       2u      /* of the window's looks, found one */
 #define BUSY_NS       200000u /* a trip: a program that is busy otherwise gains nothing */
-#define LOOK_EVERY    32u     /* requests between two looks at where the client is */
+#define LOOK_EVERY    128u    /* requests between two looks at where the client is */
 #define LOOK_SOON     4u      /* where it seems to be elsewhere */
 #define FAR_WINDOWS   2u
 #define NEAR_WINDOWS  3u
@@ -46,6 +46,7 @@
 #define AGAIN_WINDOWS 256u  /* near was not */
 #define FAILED_MIN    8u    /* windows that the first failure costs */
 #define FAILED_MAX    65536u
+#define SMALL_BYTES   512u /* of a reply */
 
 enum phase { FAR_MEASURED, NEAR_MEASURED, NEAR_KEPT, FAR_KEPT };
 
@@ -83,6 +84,12 @@ static int set_class(pthread_t thread, int policy)
 	return pthread_setschedparam(thread, policy, &none);
 }
 
+/* Of thread `tid`. Pages that the kernel writes back are nobody's: the thread that closes their file waits for them. */
+static bool is_from(const struct fuse_in_header *h, u32 tid)
+{
+	return h->pid == tid || !h->pid;
+}
+
 /* Nobody waits for the answer, if there is one. */
 static bool is_unawaited(const struct fuse_in_header *h)
 {
@@ -114,6 +121,21 @@ static void lift(struct near *n, struct worker *w)
 	atomic_store(&n->lowered, NULL);
 }
 
+/* The kernel pins each piece of a reply on its own: that costs more than putting small ones together. */
+static ssize_t send(int fd, const struct iovec *iov, int count)
+{
+	char small[SMALL_BYTES];
+	size_t len = 0;
+
+	for (int i = 0; i < count; i++) {
+		if (iov[i].iov_len > sizeof(small) - len)
+			return writev(fd, iov, count);
+		memcpy(small + len, iov[i].iov_base, iov[i].iov_len);
+		len += iov[i].iov_len;
+	}
+	return write(fd, small, len);
+}
+
 ssize_t near_reply(struct worker *w, int fd, const struct iovec *iov, int count)
 {
 	const struct fuse_in_header *h = w->buf.mem;
@@ -122,15 +144,18 @@ ssize_t near_reply(struct worker *w, int fd, const struct iovec *iov, int count)
 	int err;
 
 	if (!n)
-		return writev(fd, iov, count);
+		return send(fd, iov, count);
+	if (is_unawaited(h))
+		return send(fd, iov, count);
 	atomic_store_explicit(&n->replied_ns, os_monotonic_ns(), memory_order_relaxed);
-	if (!near_is_on(w->a) || w->cpu != (int)atomic_load(&n->cpu) || h->pid != atomic_load(&n->client)) {
+	if (!near_is_on(w->a) || w->cpu != (int)atomic_load(&n->cpu) ||
+	    !is_from(h, atomic_load(&n->client))) {
 		lift(n, w);
-		return writev(fd, iov, count);
+		return send(fd, iov, count);
 	}
-	if (is_unawaited(h) || !lower(n, w))
-		return writev(fd, iov, count);
-	done = writev(fd, iov, count);
+	if (!lower(n, w))
+		return send(fd, iov, count);
+	done = send(fd, iov, count);
 	err = errno;
 	stat_add(STAT_FUSE_NEAR, 1);
 	/* The deputy may have set it free: it may sit elsewhere than w->cpu says. */
@@ -324,8 +349,8 @@ void near_request(struct worker *w, bool slow)
 	mutex_lock(&n->lock);
 	n->crowded += another;
 	n->trip_ns[n->total] = (u32)MIN(os_monotonic_ns() - atomic_load(&n->replied_ns), UINT32_MAX);
-	n->strangers += h->pid != n->last;
-	n->last = h->pid;
+	n->strangers += !is_from(h, n->last);
+	n->last = h->pid ? h->pid : n->last;
 	n->large += is_large(h);
 	if (++n->total == WINDOW)
 		window_end(n);
@@ -336,7 +361,7 @@ void near_request(struct worker *w, bool slow)
 		follow(n, n->last);
 	}
 	mutex_unlock(&n->lock);
-	if (slow || h->pid != atomic_load(&n->client) || is_large(h))
+	if (slow || !is_from(h, atomic_load(&n->client)) || is_large(h))
 		lift(n, w);
 	/* While the client waits: else it would be pushed aside, to the CPU that this worker leaves. */
 	near_sit(w);

@@ -77,6 +77,16 @@ def test_many_requests_at_a_time_are_not_answered_beside(tmp):
         assert counted(server) < 10000
 
 
+def test_pages_written_back_are_their_clients(tmp):
+    """With -o writeback each close waits for a WRITE that the kernel sends in nobody's name."""
+    with foreground("memfs:64M", tmp / "m", "-o", "writeback", "--stats") as server:
+        write = "import sys\nfor i in range(8000):\n    open(f'{sys.argv[1]}/{i}', 'w').write('x')\n"
+        subprocess.run([sys.executable, "-c", write, str(tmp / "m")], check=True)
+        unmount(tmp / "m")
+        server.wait(10)
+        assert counted(server) > 10000
+
+
 def test_threads_that_start_meanwhile_are_ordinary_ones(tmp):
     """The one that writes ends of files, for example, starts with the first of them."""
     image = tmp / "image"
