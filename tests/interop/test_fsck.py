@@ -88,7 +88,7 @@ def test_filled_by_the_kernel(tmp_path, name):
 
 @pytest.mark.parametrize('options', [
     '-b 1024', '-b 2048', '-b 4096 -I 128', '-b 4096 -I 1024', '-b 1024 -g 256 -N 4000', '-O ^flex_bg', '-O meta_bg,^resize_inode',
-    '-O quota', '-O quota,project -E quotatype=usrquota:grpquota:prjquota', '-O mmp', '-O bigalloc -C 16384', '-O ^has_journal,^orphan_file',
+    '-O quota', '-O quota,project -E quotatype=usrquota:grpquota:prjquota', '-O mmp', '-O bigalloc -C 16384', '-b 1024 -g 256 -O bigalloc,resize_inode -C 8192', '-O ^has_journal,^orphan_file',
     '-O sparse_super2 -E num_backup_sb=2', '-O ^sparse_super,^resize_inode', '-O encrypt,verity,casefold', '-O ea_inode,large_dir',
     '-O inline_data', '-O uninit_bg,^metadata_csum', '-O ^64bit', '-O fast_commit', '-E packed_meta_blocks=1', '-E resize=4194304', '-m 0'])
 def test_fresh(tmp_path, options):

@@ -104,6 +104,14 @@ def test_mended(sound, tmp_path, kind, code, how):
     assert files(image) == before
 
 
+def test_kept_for_descriptors_with_clusters(tmp_path):
+    """Where block 0 is the volume's and the superblock is in block 1."""
+    image = small(tmp_path, '-C', '8192', '-g', '256', '-O', 'none,filetype,extent,64bit,sparse_super,resize_inode,bigalloc,metadata_csum')
+    assert fsck(image)[:2] == (0, []) and e2fsck(image).returncode == 0
+    word(image, reserved_block(image) * 1024, '<I', 77)
+    assert '[resize-inode]' in assert_mended(image)
+
+
 def test_not_cleanly_unmounted(sound, tmp_path):
     """Nothing is wrong: it is called sound again."""
     image = tmp_path / 'v.img'

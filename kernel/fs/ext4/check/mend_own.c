@@ -529,18 +529,11 @@ static void make_mmp_here(struct ck *ck)
 /* Each of the blocks kept in group 0 points to those in the copies. */
 static void resize_copies(struct ck *ck, u64 blk)
 {
-	const struct ext4_super *es = ck->es;
-	u32 per = ext4_block_bytes(es) / (u32)sizeof(le32);
 	scoped(bh_putp) struct buffer_head *bh = NULL;
-	u64 super;
-	le32 *ptr;
 
 	if (!ck_read(ck, blk, &bh))
 		return;
-	memset(bh->data, 0, bh->size_bytes);
-	ptr = bh->data;
-	for (u32 k = 1; k <= per && (super = ext4_super_copy_blk(es, k)); k++)
-		ptr[k - 1] = le32_put((u32)(super + blk - es->super_blk));
+	ext4_kept_point(ck->es, blk, bh->data);
 	ck_put(ck, bh);
 }
 

@@ -19,7 +19,7 @@ static bool resize_block_ok(struct ck *ck, u64 gdt_blk)
 
 		more = super;
 
-		if (le32_get(ptr[i]) != (u32)(super ? super + gdt_blk - ck->es->super_blk : 0))
+		if (le32_get(ptr[i]) != (u32)(super ? super - ck->es->first_data_blk + gdt_blk : 0))
 			return false;
 	}
 	return true;
