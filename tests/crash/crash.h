@@ -261,6 +261,10 @@ void judge_free(struct judge *j);
 /* Each works on j->image, and spoils it. NULL, or what is wrong (freed by the caller). */
 char *judge_ours(struct judge *j, struct model *m, u64 cut);
 char *judge_e2fsck(struct judge *j);
+/* e2fsck -fn finds nothing. It spoils nothing. */
+char *judge_clean(struct judge *j, const char *after);
+/* On j->dir. */
+char *judge_kernel_mount(struct judge *j);
 /* The superblock's checksum lies in its other sector: of one that was torn, the kernel and e2fsck want nothing to do with. */
 bool super_is_torn(const u8 *image);
 char *judge_kernel(struct judge *j, struct model *m, u64 cut);
@@ -292,8 +296,6 @@ bool recover_suite(const char *image, const struct states *states, u32 *tests);
 /* What our mount of the judge's image shows: each name, with its content (freed by the caller); *wrong when that is not all. */
 char *shown(struct judge *j, char **wrong);
 char *shown_by(struct fs *fs, char **wrong);
-/* What e2fsck -fn has to say of it (freed by the caller); NULL: nothing. */
-char *sound(struct judge *j);
 
 /* ---- mend.c ---- */
 
@@ -306,7 +308,8 @@ int mend_suite(const char *image, const char *undo_file, const struct states *st
 
 struct shortening {
 	const char *image;
-	u64 size_bytes; /* 0: as short as it can be */
+	u64 size_bytes;  /* 0: as short as it can be */
+	u64 split_bytes; /* its log's device lies in the image from there on; 0: the log is inside */
 	u64 seed, states;
 	bool no_flush, expect_failure;
 };

@@ -77,8 +77,7 @@ static int e2fsck(const struct judge *j, const char *words, char **said)
 	return judge_run_program(j, command, said);
 }
 
-/* e2fsck -fn finds nothing. */
-static char *clean(struct judge *j, const char *after)
+char *judge_clean(struct judge *j, const char *after)
 {
 	char *said, *wrong = NULL;
 	int code = e2fsck(j, "-fn", &said);
@@ -125,7 +124,7 @@ char *judge_ours(struct judge *j, struct model *m, u64 cut)
 	err = fs_vfs_end(fs);
 	if (err && !wrong)
 		wrong = say("our unmount: %s: %s", strerror(-err), err_text());
-	return wrong ? wrong : clean(j, "our mount");
+	return wrong ? wrong : judge_clean(j, "our mount");
 }
 
 /* ---- e2fsck ---- */
@@ -202,16 +201,14 @@ char *judge_e2fsck(struct judge *j)
 		if (!line_allowed(line, before) && !(orphans && is_orphans_rest(j, line, before)))
 			wrong = say("e2fsck -fy did more than replay: %s", line);
 	free(said);
-	return wrong ? wrong : clean(j, "e2fsck -fy");
+	return wrong ? wrong : judge_clean(j, "e2fsck -fy");
 }
 
 /* ---- the kernel ---- */
 
-char *judge_kernel(struct judge *j, struct model *m, u64 cut)
+char *judge_kernel_mount(struct judge *j)
 {
-	char command[512], *said, *wrong;
-	struct fs *fs;
-	int code;
+	char command[512], *said, *wrong = NULL;
 
 	if (j->split_bytes)
 		snprintf(command, sizeof(command),
@@ -221,13 +218,20 @@ char *judge_kernel(struct judge *j, struct model *m, u64 cut)
 	else
 		snprintf(command, sizeof(command), "mount -t ext4 -o loop %s %s", j->path, j->dir);
 	/* Loop devices stay for as long as they are mounted. */
-	code = judge_run_program(j, command, &said);
-	if (code) {
+	if (judge_run_program(j, command, &said))
 		wrong = say("the kernel's mount: %s", said);
-		free(said);
-		return wrong;
-	}
 	free(said);
+	return wrong;
+}
+
+char *judge_kernel(struct judge *j, struct model *m, u64 cut)
+{
+	char command[512], *said, *wrong = judge_kernel_mount(j);
+	struct fs *fs;
+	int code;
+
+	if (wrong)
+		return wrong;
 	if (fs_dir_new(j->dir, &fs)) {
 		wrong = say("%s cannot be opened", j->dir);
 	} else {
@@ -239,5 +243,5 @@ char *judge_kernel(struct judge *j, struct model *m, u64 cut)
 	if (code && !wrong)
 		wrong = say("the kernel's unmount: %s", said);
 	free(said);
-	return wrong ? wrong : clean(j, "the kernel's mount");
+	return wrong ? wrong : judge_clean(j, "the kernel's mount");
 }

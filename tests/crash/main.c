@@ -3,7 +3,7 @@
  *
  *   crash [--volume NAME|all] [--work NAME|all] [--seed N] [--states N] [--others N] [--state CUT:KIND:SEED] [--keep FILE]
  *         [--no-flush] [--expect-failure] [--recover IMAGE] [--mend IMAGE [--undo FILE]] [--log [--tooth NAME]]
- *         [--shorten IMAGE [--size BYTES]]
+ *         [--shorten IMAGE [--size BYTES] [--split BYTES]]
  *
  *   --states N        states of each workload, spread over all moments; 0: every moment in every kind
  *   --others N        every Nth state is judged by e2fsck alone and by the kernel too; 0: none
@@ -12,7 +12,8 @@
  *                     --tune2fs OPTIONS afterwards; --fold: its directories fold case; --mib N: its length
  *   --recover IMAGE   instead: the power goes while that image is recovered
  *   --mend IMAGE      instead: the power goes while that image is mended; --undo: with an undo file, which has to give the image back
- *   --shorten IMAGE   instead: the power goes while that image is made as long as --size says, or as short as it can be
+ *   --shorten IMAGE   instead: the power goes while that image is made as long as --size says, or as short as it can be; --split: where in the
+ *                     image the device of its log begins
  *   --log             instead: the journal alone; --tooth: without flush, revoke or gate, which must be found out
  *   --no-flush        flushes and FUA are lost: the suite must find that
  *   --expect-failure  success is that a state is found illegal
@@ -188,6 +189,8 @@ static bool shorten_option(struct options *o, int c)
 		o->shorten.image = optarg;
 	else if (c == 'Z')
 		o->shorten.size_bytes = strtoull(optarg, NULL, 0);
+	else if (c == 'P')
+		o->shorten.split_bytes = strtoull(optarg, NULL, 0);
 	else
 		return false;
 	return true;
@@ -265,30 +268,14 @@ static bool option(struct options *o, int c)
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "volume", 1, NULL, 'v' },
-		{ "mke2fs", 1, NULL, 'M' },
-		{ "extended", 1, NULL, 'E' },
-		{ "tune2fs", 1, NULL, 'T' },
-		{ "mib", 1, NULL, 'B' },
-		{ "fold", 0, NULL, 'F' },
-		{ "work", 1, NULL, 'w' },
-		{ "seed", 1, NULL, 's' },
-		{ "states", 1, NULL, 'n' },
-		{ "others", 1, NULL, 'o' },
-		{ "state", 1, NULL, 'S' },
-		{ "log", 0, NULL, 'l' },
-		{ "recover", 1, NULL, 'r' },
-		{ "mend", 1, NULL, 'm' },
-		{ "shorten", 1, NULL, 'z' },
-		{ "size", 1, NULL, 'Z' },
-		{ "undo", 1, NULL, 'u' },
-		{ "shorten", 1, NULL, 'z' },
-		{ "size", 1, NULL, 'Z' },
-		{ "tooth", 1, NULL, 't' },
-		{ "keep", 1, NULL, 'k' },
-		{ "no-flush", 0, NULL, 'f' },
-		{ "expect-failure", 0, NULL, 'x' },
-		{ NULL, 0, NULL, 0 },
+		{ "volume", 1, NULL, 'v' },         { "mke2fs", 1, NULL, 'M' }, { "extended", 1, NULL, 'E' },
+		{ "tune2fs", 1, NULL, 'T' },        { "mib", 1, NULL, 'B' },    { "fold", 0, NULL, 'F' },
+		{ "work", 1, NULL, 'w' },           { "seed", 1, NULL, 's' },   { "states", 1, NULL, 'n' },
+		{ "others", 1, NULL, 'o' },         { "state", 1, NULL, 'S' },  { "log", 0, NULL, 'l' },
+		{ "recover", 1, NULL, 'r' },        { "mend", 1, NULL, 'm' },   { "shorten", 1, NULL, 'z' },
+		{ "size", 1, NULL, 'Z' },           { "split", 1, NULL, 'P' },  { "undo", 1, NULL, 'u' },
+		{ "tooth", 1, NULL, 't' },          { "keep", 1, NULL, 'k' },   { "no-flush", 0, NULL, 'f' },
+		{ "expect-failure", 0, NULL, 'x' }, { NULL, 0, NULL, 0 },
 	};
 	struct options o = {
 		.volume = "4k",

@@ -114,10 +114,10 @@ static char *mended(struct judge *j, char **wrong)
 	*wrong = mend(dev, NULL);
 	blkdev_put(dev);
 	if (!*wrong)
-		*wrong = sound(j);
+		*wrong = judge_clean(j, "mending");
 	text = *wrong ? NULL : shown(j, wrong);
 	if (!*wrong)
-		*wrong = sound(j);
+		*wrong = judge_clean(j, "mending");
 	return text;
 }
 

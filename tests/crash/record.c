@@ -545,15 +545,15 @@ bool w_sync(struct run *r)
 
 bool w_grow(struct run *r, u32 part)
 {
-	u64 from = r->volume->made_bytes ? r->volume->made_bytes : r->bytes;
+	u64 bytes = r->volume->bytes, from = r->volume->made_bytes ? r->volume->made_bytes : bytes;
 	struct grown grown;
 	int err;
 
 	BEGIN(r, "grow %u/16", part);
-	err = vfs_grow(fs_vfs_sb(r->fs), from + (r->bytes - from) / 16 * part, &grown);
-	if (done(r, err) && part == 16 && grown.after_bytes + (512u << 10) < r->bytes)
+	err = vfs_grow(fs_vfs_sb(r->fs), from + (bytes - from) / 16 * part, &grown);
+	if (done(r, err) && part == 16 && grown.after_bytes + (512u << 10) < bytes)
 		r->wrong = say("grown to %llu bytes of %llu", (unsigned long long)grown.after_bytes,
-			       (unsigned long long)r->bytes);
+			       (unsigned long long)bytes);
 	return finish(r, !err);
 }
 

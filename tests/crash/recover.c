@@ -4,7 +4,6 @@
  */
 #include "crash.h"
 
-#include "support/programs.h"
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,7 +56,7 @@ char *shown(struct judge *j, char **wrong)
 	int err = dev_file_fd(dup(j->fd), "state", DEV_WRITE | DEV_BUFFERED | DEV_NO_RING, &dev);
 
 	if (!err) {
-		err = fs_vfs_on("ext4", dev, &fs);
+		err = mount_whole(dev, j->split_bytes, false, &fs);
 		blkdev_put(dev);
 	}
 	if (err) {
@@ -70,17 +69,6 @@ char *shown(struct judge *j, char **wrong)
 	return text;
 }
 
-char *sound(struct judge *j)
-{
-	char command[128], *said, *wrong = NULL;
-
-	snprintf(command, sizeof(command), "e2fsck -fn %s", j->path);
-	if (program_run(command, &said) && asprintf(&wrong, "e2fsck: %s", said) < 0)
-		abort();
-	free(said);
-	return wrong;
-}
-
 /* state_judge: the same tree as ctx says. */
 static char *judge_state(void *ctx, struct replay *p, struct judge *j, const struct state *s)
 {
@@ -91,7 +79,7 @@ static char *judge_state(void *ctx, struct replay *p, struct judge *j, const str
 	if (!wrong && strcmp(got, ctx) != 0)
 		wrong = strdup("another tree");
 	if (!wrong)
-		wrong = sound(j);
+		wrong = judge_clean(j, "recovery");
 	free(got);
 	return wrong;
 }

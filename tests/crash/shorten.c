@@ -10,29 +10,37 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char *cut_short(struct blkdev *dev, u64 size_bytes)
+/* Of a device that has the log's behind it from split_bytes on, unless that is 0. */
+static char *cut_short(struct blkdev *whole, u64 split_bytes, struct shorten *what)
 {
-	struct shorten what = { .size_bytes = size_bytes };
-	const struct mount_opts mount = { 0 };
-	int err = fs_find("ext4")->shorten(&dev, 1, &mount, &what);
+	u64 bytes = split_bytes ? split_bytes : whole->size_bytes;
+	struct blkdev *volume = NULL, *log = NULL;
+	struct mount_opts mount = { 0 };
+	int err = dev_part_new(whole, "volume", 0, bytes, &volume);
 
-	if (err)
-		return say("making it shorter: %s: %s", strerror(-err), err_text());
-	if (what.after_bytes >= what.before_bytes)
-		return say("it did not become shorter");
-	return NULL;
+	if (!err && split_bytes)
+		err = dev_part_new(whole, "log", bytes, whole->size_bytes - bytes, &log);
+	mount.journal = log;
+	if (!err)
+		err = fs_find("ext4")->shorten(&volume, 1, &mount, what);
+	blkdev_put(log);
+	blkdev_put(volume);
+	return err ? say("making it shorter: %s: %s", strerror(-err), err_text()) : NULL;
 }
 
 static char *shorten_recorded(struct run *r, const struct shortening *o)
 {
+	struct shorten what = { .size_bytes = o->size_bytes };
 	struct blkdev *dev;
 	char *wrong;
 	int err = record_new(r, o->no_flush, &dev);
 
 	if (err)
 		return say("a device in memory: %s", err_text());
-	wrong = cut_short(dev, o->size_bytes);
+	wrong = cut_short(dev, o->split_bytes, &what);
 	blkdev_put(dev);
+	if (!wrong && what.after_bytes >= what.before_bytes)
+		wrong = say("it did not become shorter");
 	return wrong;
 }
 
@@ -49,24 +57,22 @@ static char *by_us(struct judge *j, const char *want)
 	char *wrong = NULL, *got = shown(j, &wrong);
 
 	wrong = compared(got, want, wrong);
-	return wrong ? wrong : sound(j);
+	return wrong ? wrong : judge_clean(j, "our mount");
 }
 
 static char *gone_on_with(struct judge *j, const char *want, u64 size_bytes)
 {
-	struct blkdev *dev;
 	struct shorten what = { .size_bytes = size_bytes };
-	const struct mount_opts mount = { 0 };
-	char *wrong = NULL;
+	struct blkdev *dev;
+	char *wrong;
 	int err = dev_file_fd(dup(j->fd), "state", DEV_WRITE | DEV_BUFFERED | DEV_NO_RING, &dev);
 
-	if (!err) {
-		err = fs_find("ext4")->shorten(&dev, 1, &mount, &what);
-		blkdev_put(dev);
-	}
 	if (err)
-		return say("going on: %s: %s", strerror(-err), err_text());
-	wrong = by_us(j, want);
+		return say("opening the image: %s", err_text());
+	wrong = cut_short(dev, j->split_bytes, &what);
+	blkdev_put(dev);
+	if (!wrong)
+		wrong = by_us(j, want);
 	if (!wrong && size_bytes && what.after_bytes > size_bytes)
 		wrong = say("gone on with, it has %llu bytes", (unsigned long long)what.after_bytes);
 	return wrong;
@@ -74,16 +80,11 @@ static char *gone_on_with(struct judge *j, const char *want, u64 size_bytes)
 
 static char *by_kernel(struct judge *j, const char *want)
 {
-	char command[512], *said, *wrong = NULL, *got;
+	char command[512], *said, *got, *wrong = judge_kernel_mount(j);
 	struct fs *fs;
 	int code;
 
-	snprintf(command, sizeof(command), "mount -t ext4 -o loop %s %s", j->path, j->dir);
-	code = program_run(command, &said);
-	if (code)
-		wrong = say("the kernel's mount: %s", said);
-	free(said);
-	if (code)
+	if (wrong)
 		return wrong;
 	if (fs_dir_new(j->dir, &fs)) {
 		wrong = say("%s cannot be opened", j->dir);
@@ -100,7 +101,7 @@ static char *by_kernel(struct judge *j, const char *want)
 	if (code && !wrong)
 		wrong = say("the kernel's unmount: %s", said);
 	free(said);
-	return wrong ? wrong : sound(j);
+	return wrong ? wrong : judge_clean(j, "the kernel's mount");
 }
 
 /* One of the judges in turn; ours each time. */
@@ -160,26 +161,15 @@ static char *judge_states(struct run *r, struct judge *j, const struct shortenin
 
 bool shorten_suite(const struct shortening *o, u32 *tests)
 {
-	struct run r = { 0 };
-	struct blkdev *dev;
-	char *wrong = NULL;
+	struct run r;
 	struct judge j;
+	char *wrong;
 	u64 records = 0;
 	bool good;
-	int err = dev_file_open(o->image, 0, &dev);
 
-	if (!err) {
-		r.bytes = dev->size_bytes;
-		r.before = malloc(r.bytes);
-		err = r.before ? blkdev_read(dev, 0, r.before, r.bytes) : -ENOMEM;
-		blkdev_put(dev);
-	}
-	if (!err)
-		err = judge_init(&j, r.bytes);
-	if (err) {
-		fprintf(stderr, "%s: %s\n", o->image, err_text());
+	if (!image_load(o->image, &r, &j))
 		return false;
-	}
+	r.split_bytes = j.split_bytes = o->split_bytes;
 	wrong = judge_states(&r, &j, o, &records);
 	good = o->expect_failure ? wrong != NULL : !wrong;
 	printf("%sok %u - crash/shorten seed %llu: %llu states of %llu records%s\n", good ? "" : "not ",

@@ -168,6 +168,14 @@ static const struct volume table[] = {
 		  "super,large_file,huge_file,dir_nlink,extra_isize -N 2048",
 	  .bytes = 12 << 20,
 	  .log_bytes = 2 << 20 },
+	{ .name = "grow-log-outside",
+	  .args = "-b 1024 -g 512 -G 4 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize,resize_inode -N 512",
+	  .bytes = 24 << 20,
+	  .made_bytes = 6500 << 10,
+	  .extended = ",resize=22000",
+	  .log_bytes = 2 << 20 },
 	{ .name = "log-outside-data",
 	  .args = "-b 1024 -O "
 		  "none,has_journal,extent,64bit,dir_index,filetype,ext_attr,flex_bg,sparse_super,large_file,"
