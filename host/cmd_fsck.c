@@ -26,7 +26,6 @@
 #define BAR_WIDTH 30u
 
 #define OPT_CLEAR_LOG 256
-#define OPT_JOURNAL   257
 
 struct fsck {
 	struct tool_opts tool;
@@ -36,7 +35,6 @@ struct fsck {
 	u64 mended;
 	struct seen refused; /* answered with no: a later round finds them again */
 	const char *undo_file;
-	const char *journal; /* where it lies, when not on the volume */
 	bool dry_run;
 	const struct source *src;
 	const char *source; /* the volume's name */
@@ -347,27 +345,18 @@ static int check(struct fsck *f, struct volume *v, const struct fs_type *type)
 	return f->quiet ? 0 : summary_text(f);
 }
 
-/* The volume, and its journal if that lies elsewhere, opened and checked. */
 static int run_on(struct fsck *f, const char *operand)
 {
 	bool write = f->mends != MEND_NOTHING && !f->dry_run;
-	const struct source_opts jo = { .write = write, .must_write = write };
-	struct source journal = { .fd = -1 };
 	const struct fs_type *type;
 	struct volume v;
 	int err = volume_source(&f->tool, operand, write, &v);
 
 	if (err)
 		return err;
-	if (f->journal)
-		err = source_open(f->journal, &jo, &journal);
-	if (!err) {
-		f->tool.mount.journal = journal.dev;
-		err = source_probe(&v.src, &f->tool.mount, &type);
-		if (!err)
-			err = check(f, &v, type);
-	}
-	source_close(&journal);
+	err = source_probe(&v.src, &f->tool.mount, &type);
+	if (!err)
+		err = check(f, &v, type);
 	volume_close(&v);
 	return err;
 }
@@ -406,9 +395,6 @@ static int option(struct fsck *f, int opt, char **argv)
 		return 0;
 	case 'd':
 		f->check.data = true;
-		return 0;
-	case OPT_JOURNAL:
-		f->journal = optarg;
 		return 0;
 	case OPT_CLEAR_LOG:
 		f->check.clear_log = true;
@@ -469,7 +455,7 @@ static int mending_options(struct fsck *f)
 		cli_usage(
 			"%s",
 			"--fix asks before each repair and needs a terminal for it: -y answers all with yes");
-	else if (f->journal && f->undo_file)
+	else if (f->tool.journal && f->undo_file)
 		cli_usage("%s",
 			  "--undo keeps what was on the volume, not what was on the device of its journal: "
 			  "leave one of the two away, and copy both before");
@@ -492,7 +478,6 @@ int cmd_fsck(int argc, char **argv)
 						 { "force", no_argument, NULL, 'f' },
 						 { "check-data", no_argument, NULL, 'd' },
 						 { "clear-log", no_argument, NULL, OPT_CLEAR_LOG },
-						 { "journal", required_argument, NULL, OPT_JOURNAL },
 						 { "quiet", no_argument, NULL, 'q' },
 						 { "fix", no_argument, NULL, 'x' },
 						 { "yes", no_argument, NULL, 'y' },

@@ -72,10 +72,10 @@ static int check_not_below(const struct mount_cmd *c, const struct source *s)
 			    c->dir);
 	for (u32 i = 0; i < s->more_count && !err; i++)
 		err = check_not_below(c, &s->more[i]);
-	return err;
+	return err || !s->journal ? err : check_not_below(c, s->journal);
 }
 
-static int open_source(const struct mount_cmd *c, bool write, struct source *src, struct source *journal)
+static int open_source(const struct mount_cmd *c, bool write, struct source *src)
 {
 	const struct mount_args *m = &c->args;
 	const struct source_opts so = {
@@ -87,22 +87,14 @@ static int open_source(const struct mount_cmd *c, bool write, struct source *src
 		.dev_flags = m->dev_flags,
 		.device = m->device,
 		.device_count = m->device_count,
+		.journal = m->journal,
 	};
-	const struct source_opts jo = { .write = write, .must_write = write };
-	int err = source_open(c->spec, &so, src);
 
-	*journal = (struct source){ .fd = -1 };
-	if (err || !m->journal)
-		return err;
-	err = source_open(m->journal, &jo, journal);
-	if (err)
-		source_close(src);
-	return err;
+	return source_open(c->spec, &so, src);
 }
 
 /* Opens for reading first: only who will write needs the source for himself. */
-static int open_volume(const struct mount_cmd *c, struct source *src, struct source *journal,
-		       struct super_block **sb)
+static int open_volume(const struct mount_cmd *c, struct source *src, struct super_block **sb)
 {
 	const struct mount_args *m = &c->args;
 	struct mount_opts mo = {
@@ -119,7 +111,7 @@ static int open_volume(const struct mount_cmd *c, struct source *src, struct sou
 		.fs_opts = m->fs_opts.len_bytes ? text_str(&m->fs_opts) : NULL,
 	};
 	const struct fs_type *type;
-	int err = open_source(c, false, src, journal);
+	int err = open_source(c, false, src);
 
 	if (err)
 		return err;
@@ -128,11 +120,9 @@ static int open_volume(const struct mount_cmd *c, struct source *src, struct sou
 		err = source_probe(src, &mo, &type);
 	if (!err && !m->rdonly && !type->rdonly && src->fd >= 0) {
 		source_close(src);
-		source_close(journal);
-		err = open_source(c, true, src, journal);
+		err = open_source(c, true, src);
 		mo.rdonly = src->rdonly;
 	}
-	mo.journal = journal->dev;
 	if (!err)
 		err = source_mount(src, &mo, sb);
 	if (!err && m->readwrite && (*sb)->rdonly) {
@@ -215,8 +205,8 @@ static int serve_volume(struct mount_cmd *c)
 {
 	struct super_block *sb = NULL;
 	struct adapter *a = NULL;
-	struct source src, journal;
-	int err = open_volume(c, &src, &journal, &sb), end_err;
+	struct source src;
+	int err = open_volume(c, &src, &sb), end_err;
 
 	if (err)
 		goto close;
@@ -233,7 +223,6 @@ static int serve_volume(struct mount_cmd *c)
 		err = end_err;
 	end_stats(c);
 close:
-	source_close(&journal);
 	source_close(&src);
 	return err;
 }

@@ -9,6 +9,7 @@
 #define EDIT_LONG                                                                                       \
 	{ "part", required_argument, NULL, 'P' }, { "offset", required_argument, NULL, 'O' },           \
 		{ "cache", required_argument, NULL, 'C' }, { "options", required_argument, NULL, 'o' }, \
+		{ "journal", required_argument, NULL, 'E' },                                            \
 	{                                                                                               \
 		NULL, 0, NULL, 0                                                                        \
 	}

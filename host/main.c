@@ -56,7 +56,7 @@ static const struct command commands[] = {
 	  cmd_getfattr },
 	{ "label", "[--json] [-p N] IMAGE [NEW]", "show or change a volume's label", cmd_label },
 	{ "uuid", "[--json] [-p N] IMAGE [NEW|random]", "show or change a volume's UUID", cmd_uuid },
-	{ "resize", "[--json] [-n] [--minimum] [-p N] IMAGE|DIR [SIZE]",
+	{ "resize", "[--json] [-n] [--minimum] [--journal DEV] [-p N] IMAGE|DIR [SIZE]",
 	  "make a volume longer, mounted or not, or shorter", cmd_resize },
 	{ "defrag", "[-c] [-v] [--json] [-p N] IMAGE[:/PATH] …|DIR [FILE …]",
 	  "put files that lie in many pieces into fewer, mounted or not", cmd_defrag },

@@ -359,24 +359,38 @@ static int open_one(const char *spec, const struct source_opts *opts, struct sou
 	return err;
 }
 
-int source_add(struct source *s, const char *spec)
+/* Where the first one could not be opened for writing the others need not be. */
+static int open_beside(const struct source *s, const char *spec, struct source *out)
 {
-	/* Where the first one could not be opened for writing the others need not be. */
 	const struct source_opts opts = { .write = !s->rdonly,
 					  .must_write = !s->rdonly,
 					  .dev_flags = s->dev_flags };
+	int err = open_one(spec, &opts, out);
+
+	if (err)
+		source_close(out);
+	return err;
+}
+
+int source_add(struct source *s, const char *spec)
+{
 	struct source *more = realloc(s->more, (s->more_count + 1ul) * sizeof(*more));
 	int err;
 
 	if (!more)
 		return fail(-ENOMEM, "no memory for a device");
 	s->more = more;
-	err = open_one(spec, &opts, &more[s->more_count]);
-	if (err)
-		source_close(&more[s->more_count]);
-	else
-		s->more_count++;
+	err = open_beside(s, spec, &more[s->more_count]);
+	s->more_count += !err;
 	return err;
+}
+
+static int add_journal(struct source *s, const char *spec)
+{
+	s->journal = calloc(1, sizeof(*s->journal));
+	if (!s->journal)
+		return fail(-ENOMEM, "no memory for a device");
+	return open_beside(s, spec, s->journal);
 }
 
 static bool same_place(const struct source *a, const struct source *b)
@@ -412,6 +426,8 @@ int source_open(const char *spec, const struct source_opts *opts, struct source 
 		if (!err)
 			drop_repeated(out);
 	}
+	if (!err && opts->journal)
+		err = add_journal(out, opts->journal);
 	out->named = opts->device_count > 0;
 	if (err)
 		source_close(out);
@@ -423,6 +439,9 @@ void source_close(struct source *s)
 	for (u32 i = 0; i < s->more_count; i++)
 		source_close(&s->more[i]);
 	free(s->more);
+	if (s->journal)
+		source_close(s->journal);
+	free(s->journal);
 	blkdev_put(s->dev);
 	if (s->fd >= 0)
 		close(s->fd);

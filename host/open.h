@@ -14,6 +14,7 @@ struct source_opts {
 	char *const *
 		device; /* SPECs of further devices of the volume; none: they are looked for, where it has some */
 	u32 device_count;
+	const char *journal; /* SPEC of the device that its journal has to itself; NULL: not said */
 };
 
 struct source {
@@ -26,7 +27,8 @@ struct source {
 	u32 dev_flags;
 	struct source *more; /* the volume's other devices */
 	u32 more_count;
-	bool named; /* all its devices were named */
+	struct source *journal; /* the device that its journal has to itself; NULL: none was named */
+	bool named;             /* all its devices were named */
 };
 
 /* The path in a SPEC, to be freed, and the partition its end names (0: none). A file whose name ends in #p1 is that file. NULL: no memory. */

@@ -51,6 +51,9 @@ int tool_option(struct tool_opts *o, int opt, char **argv)
 	case 'J':
 		o->json = true;
 		return 0;
+	case 'E':
+		o->journal = optarg;
+		return 0;
 	case 'N':
 		o->mount.norecovery = true;
 		return 0;
@@ -87,6 +90,7 @@ struct werunos_open_options tool_open_options(const struct tool_opts *o, bool wr
 		.offset_bytes = o->offset_bytes,
 		.device = (const char *const *)o->device,
 		.devices = o->device_count,
+		.journal = o->journal,
 		.cache_bytes = o->mount.cache_bytes,
 		.fs_options = o->mount.fs_opts,
 		.no_recovery = o->mount.norecovery,

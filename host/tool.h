@@ -16,6 +16,7 @@ struct tool_opts {
 	u64 offset_bytes;
 	char *device[TOOL_DEVICES_MAX]; /* further devices of the volume */
 	u32 device_count;
+	const char *journal;     /* the device that its journal has to itself; NULL: not said */
 	struct mount_opts mount; /* read-only */
 	char fs_opts[1024];      /* what mount.fs_opts names: words for the module */
 };
@@ -26,7 +27,7 @@ struct tool_opts {
 		{ "offset", required_argument, NULL, 'O' }, { "sb", required_argument, NULL, 'S' },          \
 		{ "norecovery", no_argument, NULL, 'N' }, { "cache", required_argument, NULL, 'C' },         \
 		{ "options", required_argument, NULL, 'o' }, { "generation", required_argument, NULL, 'G' }, \
-		{ "device", required_argument, NULL, 'V' },                                                  \
+		{ "device", required_argument, NULL, 'V' }, { "journal", required_argument, NULL, 'E' },     \
 	{                                                                                                    \
 		NULL, 0, NULL, 0                                                                             \
 	}

@@ -160,6 +160,7 @@ int source_run(struct source *s, const struct fs_type *type, const struct mount_
 		int err, find_err;
 
 		mo.missing = &missing;
+		mo.journal = s->journal ? s->journal->dev : NULL;
 		err = run_once(s, type, &mo, r);
 		find_err = again < AGAIN_MAX ? find_missing(s, type, &missing, &found) : 0;
 		if (again == AGAIN_MAX || (!find_err && !found))

@@ -25,7 +25,7 @@ plan() {
 		--ignore-glob='*/test_fsck*.py' --ignore-glob='*/test_cp.py' --ignore-glob='*/test_unpack.py' --ignore-glob='*/test_from*.py' --ignore-glob='*/test_mkfs.py' --ignore-glob='*/test_edit.py' --ignore-glob='*/test_resize.py' --ignore-glob='*/test_turns.py' --ignore-glob='*/test_shorten.py'
 	[ "$1" = fast ] || job interop/copies 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_{cp,unpack,mkfs,edit}.py
 	[ "$1" = fast ] || job interop/turns 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_turns.py
-	[ "$1" = fast ] || job interop/resize 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_resize.py
+	[ "$1" = fast ] || job interop/resize 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_resize.py tests/interop/test_resize_outside.py
 	[ "$1" = fast ] || job interop/shorten 600 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_shorten.py
 	[ "$1" = fast ] || job interop/from 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_from.py tests/interop/test_from_places.py
 	[ "$1" = fast ] || job interop/fsck 400 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/interop/test_fsck.py
@@ -168,7 +168,7 @@ plan_crash() {
 	for volume in clusters quota-clusters 8k casefold log-outside log-async; do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states $((states / 2)) --others "$others"
 	done
-	for volume in grow grow-meta grow-old grow-clusters grow-clusters-spread; do
+	for volume in grow grow-meta grow-old grow-clusters grow-clusters-spread grow-log-outside; do
 		job "crash/$volume" 1500 "$crash" --volume "$volume" --work grow --seed "$fresh" --states "$((3 * states))" --others "$others"
 	done
 	for tooth in revoke orphan gate; do

@@ -20,6 +20,7 @@ struct source_opts api_source_opts(const struct werunos_open_options *o, bool wr
 		so.offset_bytes = o->offset_bytes;
 		so.device = (char *const *)o->device;
 		so.device_count = o->devices;
+		so.journal = o->journal;
 	}
 	return so;
 }

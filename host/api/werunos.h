@@ -61,6 +61,7 @@ struct werunos_open_options {
 	uint64_t offset_bytes;     /* where the volume begins, instead of a partition */
 	const char *const *device; /* SPECs of its other devices; none: they are looked for */
 	uint32_t devices;
+	const char *journal;    /* SPEC of the device that its journal has to itself; NULL: not said */
 	uint64_t cache_bytes;   /* for metadata; 0: by the machine */
 	const char *fs_options; /* "name=value,…", as mount -o has them for this type; NULL: none */
 	bool no_recovery;       /* reading: as it lies, without what is in the journal */
