@@ -543,13 +543,14 @@ static int go_home(struct ext4_super *es)
 
 	if (!err)
 		err = bcache_sync(es->vfs.dev);
-	if (!err)
-		err = blkdev_flush(es->vfs.dev);
 	if (err)
 		return ext4_abort(es, err);
+	err = ext4_flush(es);
+	if (err)
+		return err;
 	pin_super(es, false);
 	err = bh_write(es->super_bh);
-	return err ? err : blkdev_flush(es->vfs.dev);
+	return err ? err : ext4_flush(es);
 }
 
 static int run_change(const struct grow *g, const struct ext4_zone *zone)

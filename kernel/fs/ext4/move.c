@@ -196,7 +196,7 @@ static int settle(struct ext4_move *m)
 		return 0;
 	err = bcache_sync(es->vfs.dev);
 	if (!err)
-		err = blkdev_flush(es->vfs.dev);
+		err = ext4_flush(es);
 	for (u32 i = 0; i < m->left_count && !err; i++) {
 		err = ext4_begin(es, 2 * EXT4_CREDITS_GROUP, 0, &h);
 		if (!err)
@@ -223,7 +223,7 @@ int ext4_move_copy(struct ext4_move *m)
 	if (!err)
 		err = buf_write(m);
 	if (!err && m->pieces && !es->journal)
-		err = blkdev_flush(es->vfs.dev);
+		err = ext4_flush(es);
 	return err;
 }
 

@@ -52,7 +52,7 @@ static int copies(struct ext4_super *es, struct ext4_short *s)
 
 	(void)s;
 	ext4_copies_write(es, &all);
-	return blkdev_flush(es->vfs.dev);
+	return ext4_flush(es);
 }
 
 static int with(const struct fs_type *type, struct blkdev *dev, const struct mount_opts *opts,

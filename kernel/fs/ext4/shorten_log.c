@@ -210,7 +210,7 @@ static int write_nodes(struct ext4_inode *ei, const struct places *p)
 		err = leaf_write(&kept, ei, p->kept);
 	free(promised.block);
 	free(kept.block);
-	return err ? err : blkdev_flush(es->vfs.dev);
+	return err ? err : ext4_flush(es);
 }
 
 static int take_all(struct ext4_handle *h, const struct places *p)

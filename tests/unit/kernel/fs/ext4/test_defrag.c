@@ -356,6 +356,39 @@ static void no_room(void **state)
 	free(want);
 }
 
+/* Without a journal it flushes itself, before and after what leads to other places: where that fails, whose bytes it has lost is told. */
+static void test_flushes_that_fail(void **state)
+{
+	(void)state;
+	for (u64 nth = 1; nth <= 2; nth++) {
+		struct inode *a, *b;
+		u64 done;
+
+		want = calloc(1, FILE_BYTES);
+		assert_non_null(want);
+		vol_make("-t ext4 -b 1024 -O ^has_journal", 32, ": >a; : >b");
+		vol_dev_fault(false);
+		vol_mount_dev(false, NULL);
+		sb = &vol_es->vfs;
+		a = get("a");
+		b = get("b");
+		scatter(a, b);
+		assert_int_equal(vfs_sync(sb), 0);
+		assert_int_equal(vfs_write(b, 0, "over what is there", 18, 0, &done), 0);
+		dev_fault_nth(vol_dev, FAULT_FLUSH, nth, -EIO, false);
+		assert_int_equal(gather(a), -EIO);
+		assert_int_equal(vfs_fsync(b, true), -EROFS);
+		assert_int_equal(vfs_sync(sb), -EROFS);
+		vfs_iput(a);
+		vfs_iput(b);
+		assert_int_equal(vfs_unmount(sb), -EROFS);
+		vol_es = NULL;
+		vol_dev_close();
+		free(want);
+		vol_remove();
+	}
+}
+
 static void refused(void **state)
 {
 	struct iattr attr = { .valid = ATTR_FLAGS, .flags = INO_IMMUTABLE };
@@ -510,6 +543,7 @@ int main(void)
 		cmocka_unit_test_teardown(small_groups, vol_clean),
 		cmocka_unit_test_teardown(busy, vol_clean),
 		cmocka_unit_test_teardown(no_room, vol_clean),
+		cmocka_unit_test_teardown(test_flushes_that_fail, vol_clean),
 		cmocka_unit_test_teardown(refused, vol_clean),
 		cmocka_unit_test_teardown(lies, vol_clean),
 		cmocka_unit_test_teardown(cut_at_every_write, vol_clean),

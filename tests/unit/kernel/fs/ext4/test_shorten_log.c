@@ -62,9 +62,33 @@ static void test_moved(void **state)
 	vol_remove();
 }
 
+/* Blocks of files that were copied before may be lost: nothing may lead to them. */
+static void test_flush_that_fails(void **state)
+{
+	const struct mount_opts opts = { 0 };
+	int err = 0;
+
+	(void)state;
+	short_make(SHORT_ARGS);
+	short_plan = (struct ext4_short){ .what = &short_what, .end = log_last(), .groups = SHORT_MIB };
+	vol_dev_fault(false);
+	assert_int_equal(ext4_short_open_written(&ext4_fs_type, vol_dev, &opts, &short_plan.es), 0);
+	dev_fault_nth(vol_dev, FAULT_FLUSH, 1, -EIO, false);
+	assert_int_equal(ext4_short_log_prepare(&short_plan), -EIO);
+	ext4_short_close(short_plan.es, &err);
+	assert_int_equal(err, -EROFS);
+	vol_dev_close();
+	vol_replayed();
+	short_check();
+	vol_remove();
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test_teardown(test_moved, vol_clean) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_teardown(test_moved, vol_clean),
+		cmocka_unit_test_teardown(test_flush_that_fails, vol_clean),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
