@@ -168,7 +168,7 @@ plan_crash() {
 	for volume in clusters quota-clusters 8k casefold log-outside log-async; do
 		job "crash/$volume" 3000 "$crash" --volume "$volume" --seed "$fresh" --states $((states / 2)) --others "$others"
 	done
-	for volume in grow grow-meta grow-old grow-clusters grow-clusters-spread grow-log-outside; do
+	for volume in grow grow-kept grow-meta grow-old grow-clusters grow-clusters-spread grow-log-outside; do
 		job "crash/$volume" 1500 "$crash" --volume "$volume" --work grow --seed "$fresh" --states "$((3 * states))" --others "$others"
 	done
 	for tooth in revoke orphan gate; do

@@ -62,9 +62,9 @@ static int precommit(struct jbd2 *j, struct trans *t)
 	mutex_lock(&j->lock);
 	spent = jbd2_cost(j, t->joined, t->revoked);
 	/* One block less, for the descriptor that the new ones may need. */
-	if (j->max_blocks > spent + 1)
-		t->credits = h.credits = j->max_blocks - (u32)spent - 1;
-	while (h.credits && jbd2_cost(j, (u64)t->joined + h.credits, t->revoked) > j->max_blocks)
+	if (t->max_blocks > spent + 1)
+		t->credits = h.credits = t->max_blocks - (u32)spent - 1;
+	while (h.credits && jbd2_cost(j, (u64)t->joined + h.credits, t->revoked) > t->max_blocks)
 		t->credits = --h.credits;
 	mutex_unlock(&j->lock);
 	err = ops->precommit(j->config.priv, &h);

@@ -21,6 +21,7 @@ struct revoke_table;
 /* A transaction, from its first handle until its blocks are home. */
 struct trans {
 	u32 tid;              /* [const] */
+	u32 max_blocks;       /* [const] of the log, that it may take */
 	bool locked;          /* [lock] no handle may join */
 	u32 handles;          /* [lock] open */
 	u32 joined, credits;  /* [lock] buffers that it has, and that open handles may still join */
@@ -63,14 +64,16 @@ struct jbd2 {
 	/* From jbd2_start to jbd2_stop: */
 	bool started;              /* [const] */
 	struct jbd2_config config; /* [const] */
-	u32 max_blocks;            /* [const] of the log, that a transaction may take */
+	u32 usual_blocks;          /* [const] of the log, that a transaction may take */
+	u32 most_blocks;           /* [const] of a long handle */
 	u32 credits_max;           /* [const] */
 	struct mutex lock;         /* rank JOURNAL */
 	struct cond unlocked;      /* a transaction was frozen: begin may go on */
 	struct cond quiet;         /* the last handle of a locked transaction ended */
 	struct cond done;          /* a commit is over */
 	struct cond wake;          /* the thread has to look */
-	u32 next_tid;              /* [lock] of the next transaction */
+	u32 max_blocks;            /* [lock] that the next transaction may take */
+	u32 next_tid;              /* [lock] its number */
 	struct trans *running;     /* [lock] NULL: none */
 	struct trans *committing;  /* [lock] frozen and not yet durable */
 	struct list durable;       /* [lock] oldest first: those that hold room in the log */

@@ -19,7 +19,7 @@
  * Invariants
  *  1. head->run, commit and home change under the buffer's lock; the lists that show them under j->lock.
  *  2. While a handle is open j->running is its transaction. So an open handle reads it without a lock.
- *  3. joined + credits and revoked + revokes never need more of the log than max_blocks, which was free when the
+ *  3. joined + credits and revoked + revokes never need more of the log than t->max_blocks, which was free when the
  *     transaction began: a commit always finds its room.
  *  4. Heads are memory that lives as long as the journal is started.
  */
@@ -74,9 +74,9 @@ bool jbd2_grant(struct jbd2 *j, struct jbd2_handle *h, u32 credits, u32 revokes)
 		jbd2_cost(j, (u64)t->joined + t->credits + credits, (u64)t->revoked + t->revokes + revokes);
 
 	lock_assert_held(&j->lock);
-	if (cost > j->max_blocks)
+	if (cost > t->max_blocks)
 		return false;
-	if (!t->ripe && jbd2_cost(j, t->joined, t->revoked) > j->max_blocks / 2) {
+	if (!t->ripe && jbd2_cost(j, t->joined, t->revoked) > t->max_blocks / 2) {
 		t->ripe = true;
 		jbd2_nudge(j);
 	}

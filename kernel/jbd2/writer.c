@@ -3,7 +3,7 @@
  * for.
  *
  *  - jbd2_start, jbd2_stop, jbd2_flush, jbd2_close
- *  - jbd2_begin, jbd2_restart
+ *  - jbd2_begin, jbd2_begin_long, jbd2_restart
  *
  * A transaction begins when the log has room for the largest there may be, so that neither its handles nor its commit have to
  * look again.
@@ -56,6 +56,7 @@ static int begin_transaction(struct jbd2 *j)
 
 	if (!t)
 		return fail(-ENOMEM, "no memory for a transaction");
+	t->max_blocks = j->max_blocks;
 	j->next_tid++;
 	j->running = t;
 	return 0;
@@ -71,6 +72,8 @@ static enum obstacle join_running(struct jbd2 *j, u32 credits, u32 revokes, stru
 	mutex_guard(&j->lock);
 	for (;;) {
 		*err = jbd2_usable(j);
+		if (!*err && jbd2_cost(j, credits, revokes) > j->max_blocks)
+			*err = fail(-ENOSPC, "a change of %u blocks does not fit into the journal", credits);
 		if (*err)
 			return ERROR;
 		if (!j->running && !has_room(j))
@@ -97,8 +100,6 @@ int jbd2_begin(struct jbd2 *j, u32 credits, u32 revokes, struct jbd2_handle *h)
 	int err = 0;
 	u32 full;
 
-	if (jbd2_cost(j, credits, revokes) > j->max_blocks)
-		return fail(-ENOSPC, "a change of %u blocks does not fit into the journal", credits);
 	*h = (struct jbd2_handle){ .journal = j };
 	/* Before it waits, so that an inversion is seen. */
 	lock_note_acquire(j, RANK_HANDLE, false);
@@ -118,6 +119,24 @@ int jbd2_begin(struct jbd2 *j, u32 credits, u32 revokes, struct jbd2_handle *h)
 			return 0;
 		}
 	}
+	return err;
+}
+
+/* Of the transactions that begin from now on. */
+static void set_max(struct jbd2 *j, u64 blocks)
+{
+	mutex_guard(&j->lock);
+	j->max_blocks = (u32)MAX(MIN(blocks, (u64)j->most_blocks), (u64)j->usual_blocks);
+}
+
+int jbd2_begin_long(struct jbd2 *j, u32 credits, u32 revokes, struct jbd2_handle *h)
+{
+	u64 cost = jbd2_cost(j, credits, revokes);
+	int err;
+
+	set_max(j, cost);
+	err = jbd2_begin(j, credits, revokes, h);
+	set_max(j, 0);
 	return err;
 }
 
@@ -240,7 +259,8 @@ static int set_limits(struct jbd2 *j)
 	if (max < TRANSACTION_MIN)
 		return fail(-EINVAL, "a log of %llu blocks is too short to be written",
 			    (unsigned long long)j->info.blocks);
-	j->max_blocks = max;
+	j->usual_blocks = j->max_blocks = max;
+	j->most_blocks = MAX((u32)MIN(ring / 2, cache), max);
 	while (jbd2_cost(j, most, most) > max)
 		most--;
 	j->credits_max = most;

@@ -115,6 +115,13 @@ static const struct volume table[] = {
 	  .bytes = 24 << 20,
 	  .made_bytes = 6500 << 10,
 	  .extended = ",resize=22000" },
+	{ .name = "grow-kept",
+	  .args = "-b 1024 -g 512 -G 4 -O "
+		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"
+		  "super,large_file,huge_file,dir_nlink,extra_isize,resize_inode -J size=1 -N 512",
+	  .bytes = 24 << 20,
+	  .made_bytes = 6500 << 10,
+	  .extended = ",resize=2000000" },
 	{ .name = "grow-clusters",
 	  .args = "-b 1024 -C 4096 -g 256 -G 4 -O "
 		  "none,has_journal,extent,64bit,metadata_csum,dir_index,filetype,ext_attr,flex_bg,sparse_"

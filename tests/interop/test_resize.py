@@ -31,6 +31,7 @@ KINDS = {
     'clusters-flex1': (60, 1500, '-b 1024 -C 8192 -g 2048 -O 64bit,metadata_csum,has_journal,extent,sparse_super,bigalloc'),
     'clusters-uninit': (60, 1500, '-b 1024 -C 8192 -g 2048 -O uninit_bg,flex_bg,has_journal,extent,resize_inode,sparse_super,bigalloc'),
     'clusters-old': (60, 700, '-b 1024 -C 4096 -O extent,resize_inode,sparse_super,bigalloc'),
+    '1k-short-log': (31, 1500, '-b 1024 -J size=1 -O %s,has_journal,extent,resize_inode,sparse_super' % CSUM),
     'small-groups': (12, 60, '-b 1024 -g 1024 -O %s,has_journal,extent,sparse_super -J size=1' % CSUM),
 }
 
@@ -119,7 +120,7 @@ def test_copies(kind, tmp_path):
         assert places(image, '-o', 'superblock=%d' % copy, '-o', 'blocksize=%d' % block) == places(image)
 
 
-@pytest.mark.parametrize('kind', ['default', '1k-to-meta_bg', 'meta_bg', 'none-kept', 'ext3', 'nojournal', 'clusters', 'clusters-to-meta_bg',
+@pytest.mark.parametrize('kind', ['default', '1k-to-meta_bg', 'meta_bg', 'none-kept', '1k-short-log', 'ext3', 'nojournal', 'clusters', 'clusters-to-meta_bg',
                                   'clusters-uninit'])
 def test_mounted(kind, tmp_path):
     """Through a mount, while somebody writes; what was full has room then."""
@@ -213,6 +214,17 @@ def refused(image, *words):
     return r.stdout
 
 
+def test_short_log(tmp_path):
+    """A group with copies changes all blocks that are kept for descriptors, and that at once: more than the journal has room for usually."""
+    image = str(tmp_path / 'image')
+    make(image, 40, '-J size=1 ' + KINDS['1k'][2] + ',quota')
+    assert blocks(image)[2]['Reserved GDT blocks'] == '256'
+    for mib in (45, 100, 240, 900):
+        mounts.run(mounts.WERUNOS, 'resize', image, '%dM' % mib)
+        clean(image)
+    assert blocks(image)[0] == 900 << 20
+
+
 def test_refused(tmp_path):
     """By name, and nothing changes."""
     image = str(tmp_path / 'image')
@@ -223,11 +235,11 @@ def test_refused(tmp_path):
     assert os.path.getsize(image) == 40 << 20
     mounts.run('e2fsck', '-fn', image)
     # Found out when the image was made longer already.
-    quota = str(tmp_path / 'quota')
-    make(quota, 40, '-J size=1 ' + KINDS['1k'][2] + ',quota')
-    assert 'journal is too short' in refused(quota, '240M')
-    assert os.path.getsize(quota) == 40 << 20
-    clean(quota)
+    kept = str(tmp_path / 'kept')
+    make(kept, 40, KINDS['1k'][2])
+    mounts.run('debugfs', '-w', '-R', 'sif <7> block[DIND] 1', kept)
+    assert 'its map lies where none can' in refused(kept, '240M')
+    assert os.path.getsize(kept) == 40 << 20
     with open(image, 'r+b') as f:
         f.truncate(80 << 20)
     mounts.run(mounts.WERUNOS, 'resize', image)

@@ -923,7 +923,9 @@ struct ext4_handle {
 
 /* Locks: none of rank HANDLE or below. On error nothing is open. */
 int ext4_begin(struct ext4_super *es, u32 credits, u32 revokes, struct ext4_handle *h) __must_check;
-/* The same also where errors=remount-ro forbids changes: for what tells of the errors. */
+/* The same of a change that is larger than what fits usually: jbd2_begin_long. */
+int ext4_begin_long(struct ext4_super *es, u32 credits, struct ext4_handle *h) __must_check;
+/* ext4_begin also where errors=remount-ro forbids changes: for what tells of the errors. */
 int ext4_begin_anyway(struct ext4_super *es, u32 credits, u32 revokes, struct ext4_handle *h) __must_check;
 /* Returns err, or that the journal is aborted. */
 int ext4_end(struct ext4_handle *h, int err) __must_check;

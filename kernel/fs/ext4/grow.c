@@ -412,18 +412,23 @@ static int put_bitmap(struct ext4_handle *h, u32 group, bool blocks)
 	return 0;
 }
 
+/* The new group's block bitmap is not written: it follows from where its tables are. Of the volume's last group e2fsck wants it to be. */
+static bool is_uninit(const struct grow *g, u32 group)
+{
+	return g->after->group[group].flags & EXT4_GROUP_BLOCK_UNINIT && group + 1 < g->after->groups;
+}
+
 /* A group that is there in memory goes to the volume. */
 static int put_group(struct ext4_handle *h, const struct grow *g, u32 group)
 {
 	struct ext4_super *es = g->es;
 	u64 start = ext4_group_start(es, group), end = start + ext4_group_blocks(es, group);
 	u64 free = end - start - ext4_zone_count(&g->plan.used, start, end);
-	bool uninit = g->after->group[group].flags & EXT4_GROUP_BLOCK_UNINIT;
 	int err;
 
 	mutex_guard(&es->group_lock[group]);
 	err = ext4_group_change(h, group);
-	if (!err && !uninit)
+	if (!err && !is_uninit(g, group))
 		err = put_bitmap(h, group, true);
 	if (!err && !es->desc_csum)
 		err = put_bitmap(h, group, false);
@@ -478,7 +483,7 @@ static u32 credits(const struct grow *g)
 	u32 n = 1 + EXT4_CREDITS_GROUP + a->gdt_blocks - (es->groups - 1) / es->descs_per_block;
 
 	for (u32 i = es->groups; i < a->groups; i++)
-		n += !(a->group[i].flags & EXT4_GROUP_BLOCK_UNINIT) + !es->desc_csum;
+		n += !is_uninit(g, i) + !es->desc_csum;
 	if (ext4_has_compat(es, EXT4_COMPAT_RESIZE_INODE))
 		n += EXT4_CREDITS_INODE + 1 + (more_copies(g) ? g->descs - a->gdt_blocks : 0);
 	return n;
@@ -559,7 +564,7 @@ static int run_change(const struct grow *g, const struct ext4_zone *zone)
 	struct kept kept = { 0 };
 	u32 from = es->groups;
 	struct ext4_handle h;
-	int err = ext4_begin(es, credits(g), 0, &h);
+	int err = ext4_begin_long(es, credits(g), &h);
 
 	if (err)
 		return err != -ENOSPC ? err

@@ -21,15 +21,16 @@ static int not_allowed(struct ext4_super *es)
 	return 0;
 }
 
-static int start(struct ext4_handle *h, u32 credits, u32 revokes)
+static int start(struct ext4_handle *h, u32 credits, u32 revokes, bool is_long)
 {
 	struct ext4_super *es = h->es;
+	/* One more, here and in ext4_restart, for errors that the superblock is to tell; and the quotas'. */
+	u32 all = credits + 1 + ext4_quota_credits(es);
 
 	if (es->vfs.rdonly || health_state(&es->vfs.health) >= HEALTH_ABORTED)
 		return fail(-EROFS, "%s is read-only", es->vfs.health.name);
 	if (es->journal)
-		/* One more, here and in ext4_restart, for errors that the superblock is to tell; and the quotas'. */
-		return jbd2_begin(es->journal, credits + 1 + ext4_quota_credits(es), revokes, &h->jh);
+		return (is_long ? jbd2_begin_long : jbd2_begin)(es->journal, all, revokes, &h->jh);
 	lock_note_acquire(h, RANK_HANDLE, false);
 	return 0;
 }
@@ -39,13 +40,21 @@ int ext4_begin(struct ext4_super *es, u32 credits, u32 revokes, struct ext4_hand
 	int err = not_allowed(es);
 
 	*h = (struct ext4_handle){ .es = es };
-	return err ? err : start(h, credits, revokes);
+	return err ? err : start(h, credits, revokes, false);
+}
+
+int ext4_begin_long(struct ext4_super *es, u32 credits, struct ext4_handle *h)
+{
+	int err = not_allowed(es);
+
+	*h = (struct ext4_handle){ .es = es };
+	return err ? err : start(h, credits, 0, true);
 }
 
 int ext4_begin_anyway(struct ext4_super *es, u32 credits, u32 revokes, struct ext4_handle *h)
 {
 	*h = (struct ext4_handle){ .es = es };
-	return start(h, credits, revokes);
+	return start(h, credits, revokes, false);
 }
 
 /* Without a journal: the end of the handle is the end of its transaction. */

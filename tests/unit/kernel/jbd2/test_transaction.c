@@ -158,6 +158,46 @@ static void test_largest(void **state)
 	}
 }
 
+/* A change that is larger than changes may usually be, between others that go round the log. */
+static void test_long(void **state)
+{
+	(void)state;
+	for (u32 k = 0; k < ARRAY_SIZE(kinds); k++) {
+		struct jt t = { 0 };
+		struct jbd2_handle h;
+		struct jbd2_recovery r;
+		u32 max, most = 199;
+
+		jt_new(&t, &kinds[k], 400, 1);
+		max = jbd2_credits_max(t.j);
+		while (jbd2_begin_long(t.j, most, 0, &h))
+			most--;
+		jt_put(&t, &h, 0, 1);
+		jbd2_end(&h);
+		assert_int_equal(jbd2_commit(t.j, h.tid), 0);
+		assert_in_range(most, 190, 198);
+		for (u32 i = 0; i < 12; i++) {
+			assert_int_equal(jbd2_begin(t.j, max, 0, &h), 0);
+			for (u32 b = 0; b < max; b++)
+				jt_put(&t, &h, b, i + 1000 * b);
+			/* What runs already has the room that it has. */
+			assert_int_equal(jbd2_extend(&h, most - max, 0), -ENOSPC);
+			jbd2_end(&h);
+			assert_int_equal(jbd2_begin(t.j, most, 0, &h), -ENOSPC);
+			assert_int_equal(jbd2_begin_long(t.j, most, 0, &h), 0);
+			for (u32 b = 0; b < most; b++)
+				jt_put(&t, &h, b, i + 2000 * b);
+			jbd2_end(&h);
+			assert_int_equal(jbd2_commit(t.j, h.tid), 0);
+		}
+		jt_drop(&t);
+		jt_recover(&t, t.mem, &r);
+		for (u32 b = 0; b < most; b++)
+			assert_int_equal(jt_word(t.mem, b), 11 + 2000 * b);
+		jt_free(&t);
+	}
+}
+
 static void test_refused(void **state)
 {
 	struct jt t = { 0 };
@@ -636,13 +676,13 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_states),    cmocka_unit_test(test_credits),
-		cmocka_unit_test(test_largest),   cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_short_log), cmocka_unit_test(test_hooks),
-		cmocka_unit_test(test_seal),      cmocka_unit_test(test_abort),
-		cmocka_unit_test(test_features),  cmocka_unit_test(test_two_devices),
-		cmocka_unit_test(test_hostile),   cmocka_unit_test(test_age),
-		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_states),      cmocka_unit_test(test_credits),
+		cmocka_unit_test(test_largest),     cmocka_unit_test(test_long),
+		cmocka_unit_test(test_refused),     cmocka_unit_test(test_short_log),
+		cmocka_unit_test(test_hooks),       cmocka_unit_test(test_seal),
+		cmocka_unit_test(test_abort),       cmocka_unit_test(test_features),
+		cmocka_unit_test(test_two_devices), cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_age),         cmocka_unit_test(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
