@@ -207,9 +207,8 @@ int jbd2_checkpoint(struct jbd2 *j, bool all)
 		if (err || !all || !left(j, last))
 			break;
 		if (round == ROUNDS_MAX)
-			err = fail(-EIO, "the log cannot be emptied");
-		else
-			err = jbd2_commit_all(j);
+			return -EBUSY;
+		err = jbd2_commit_all(j);
 	}
 	if (err && err != -ENOMEM)
 		jbd2_abort(j, err);

@@ -218,7 +218,7 @@ int jbd2_commit_all(struct jbd2 *j) __must_check;
 /* Forgets what has gone home by itself. */
 void jbd2_sweep(struct jbd2 *j);
 /* Writes home what is durable and moves the tail. `all`: what is held by a younger transaction too, which is committed for it; then
- * nothing of what was durable at the call is left in the log. */
+ * nothing of what was durable at the call is left in the log. -EBUSY, which is no abort: somebody keeps a buffer pinned, to send it home himself. */
 int jbd2_checkpoint(struct jbd2 *j, bool all) __must_check;
 /* When nothing is left in the log: marks it empty. *empty: it is. */
 int jbd2_close_log(struct jbd2 *j, bool *empty) __must_check;

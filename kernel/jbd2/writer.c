@@ -21,6 +21,8 @@
 #define IDLE_MS           1000u
 #define IDLE_ROUNDS       3u /* after which memory is given back */
 #define TRANSACTION_MIN   8u /* blocks of the log */
+#define PINNED_MS         20u
+#define PINNED_TRIES      3000u
 
 /* ---- handles ---- */
 
@@ -30,9 +32,28 @@ static bool has_room(const struct jbd2 *j)
 	return j->free > j->max_blocks;
 }
 
+/* Who has a buffer pinned and sends it home himself gets time for that, a minute in all. Locks: checkpoint_lock, which is given up meanwhile. */
+static int wait_for_pinned(struct jbd2 *j, u32 *tries)
+{
+	int err = 0;
+
+	if (++*tries > PINNED_TRIES) {
+		err = fail(-EIO, "the log cannot be emptied");
+		jbd2_abort(j, err);
+		return err;
+	}
+	mutex_unlock(&j->checkpoint_lock);
+	mutex_lock(&j->lock);
+	(void)cond_wait_ms(&j->done, &j->lock, PINNED_MS);
+	mutex_unlock(&j->lock);
+	mutex_lock(&j->checkpoint_lock);
+	return 0;
+}
+
 /* Returns when a transaction runs or the log has room for one. */
 static int make_room(struct jbd2 *j)
 {
+	u32 tries = 0;
 	int err = 0;
 	bool room;
 
@@ -44,6 +65,8 @@ static int make_room(struct jbd2 *j)
 		if (room)
 			break;
 		err = jbd2_checkpoint(j, round);
+		if (err == -EBUSY)
+			err = wait_for_pinned(j, &tries);
 	}
 	mutex_unlock(&j->checkpoint_lock);
 	return err;
@@ -357,6 +380,7 @@ int jbd2_start(struct jbd2 *j, const struct jbd2_config *config)
 int jbd2_flush(struct jbd2 *j, bool checkpoint)
 {
 	bool empty = !checkpoint;
+	u32 tries = 0;
 	int err = jbd2_commit_all(j);
 
 	if (err || !checkpoint)
@@ -364,6 +388,11 @@ int jbd2_flush(struct jbd2 *j, bool checkpoint)
 	mutex_lock(&j->checkpoint_lock);
 	for (u32 round = 0; !err && !empty && round < 2; round++) {
 		err = jbd2_checkpoint(j, true);
+		while (err == -EBUSY) {
+			err = wait_for_pinned(j, &tries);
+			if (!err)
+				err = jbd2_checkpoint(j, true);
+		}
 		if (!err)
 			err = jbd2_close_log(j, &empty);
 	}

@@ -249,6 +249,54 @@ static void test_short_log(void **state)
 	jt_free(&t);
 }
 
+static void *send_home(void *arg)
+{
+	struct buffer_head *bh = arg;
+
+	sleep_ms(150);
+	bh_lock(bh);
+	bh_unpin(bh);
+	bh_unlock(bh);
+	assert_int_equal(bh_write(bh), 0);
+	return NULL;
+}
+
+/* Somebody sends a block home in an order of his own, and the log gets full meanwhile: the others wait. */
+static void test_pinned(void **state)
+{
+	struct jt t = { 0 };
+	struct buffer_head *bh;
+	struct jbd2_handle h;
+	pthread_t thread;
+
+	(void)state;
+	jt_new(&t, &kinds[0], LOG, 1);
+	for (u32 i = 0; i < 2; i++) {
+		assert_int_equal(jbd2_begin(t.j, 1, 0, &h), 0);
+		jt_put(&t, &h, VOLUME - 1, i);
+		bh = jt_read(&t, VOLUME - 1);
+		bh_lock(bh);
+		bh_pin(bh);
+		bh_unlock(bh);
+		jbd2_end(&h);
+		assert_int_equal(jbd2_commit(t.j, h.tid), 0);
+		assert_int_equal(pthread_create(&thread, NULL, send_home, bh), 0);
+		for (u32 k = 0; k < LOG && !i; k++) {
+			assert_int_equal(jbd2_begin(t.j, 2, 0, &h), 0);
+			jt_put(&t, &h, k % 30, k);
+			jt_put(&t, &h, 30 + k % 20, k);
+			jbd2_end(&h);
+			assert_int_equal(jbd2_commit(t.j, h.tid), 0);
+		}
+		if (i)
+			assert_int_equal(jbd2_flush(t.j, true), 0);
+		pthread_join(thread, NULL);
+		bh_put(bh);
+	}
+	assert_int_equal(jbd2_stop(t.j), 0);
+	jt_free(&t);
+}
+
 /* ---- hooks ---- */
 
 struct hooks {
@@ -676,13 +724,14 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_states),      cmocka_unit_test(test_credits),
-		cmocka_unit_test(test_largest),     cmocka_unit_test(test_long),
-		cmocka_unit_test(test_refused),     cmocka_unit_test(test_short_log),
-		cmocka_unit_test(test_hooks),       cmocka_unit_test(test_seal),
-		cmocka_unit_test(test_abort),       cmocka_unit_test(test_features),
-		cmocka_unit_test(test_two_devices), cmocka_unit_test(test_hostile),
-		cmocka_unit_test(test_age),         cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_states),   cmocka_unit_test(test_credits),
+		cmocka_unit_test(test_largest),  cmocka_unit_test(test_long),
+		cmocka_unit_test(test_refused),  cmocka_unit_test(test_short_log),
+		cmocka_unit_test(test_pinned),   cmocka_unit_test(test_hooks),
+		cmocka_unit_test(test_seal),     cmocka_unit_test(test_abort),
+		cmocka_unit_test(test_features), cmocka_unit_test(test_two_devices),
+		cmocka_unit_test(test_hostile),  cmocka_unit_test(test_age),
+		cmocka_unit_test(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
