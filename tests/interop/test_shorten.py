@@ -33,7 +33,7 @@ KINDS = {
     'ext2': (120, 20000, '-b 2048 -g 4096 -I 128', 'resize_inode,sparse_super'),
 }
 # Each of the others in the long run.
-SAMPLE = ['default', '1k', 'small-groups', 'inline_data', 'quota', 'nojournal', 'ext3']
+SAMPLE = ['default', '1k', 'small-groups', 'inline_data', 'ea_inode', 'quota', 'nojournal', 'ext3']
 
 
 def make(image, kind):
@@ -69,6 +69,20 @@ def view(d):
     return found
 
 
+def values(d, rng):
+    """Attributes in inodes of their own: of one file, shared by some, in lists that are in inodes, in blocks, and in blocks that are shared."""
+    for i in range(120):
+        path = '%s/%s' % (d, 'v%d' % i)
+        os.mkdir(path) if i % 3 == 0 else open(path, 'w').close()
+        os.setxattr(path, 'user.own', rng.randbytes(2000 + i))
+        os.setxattr(path, 'user.shared', b'%d' % (i // 10) * 3000)
+        os.setxattr(path, 'user.twice', b'%d' % (i // 10) * 3000)
+        for k in range(4 if i % 2 else 0):
+            os.setxattr(path, 'user.a-long-name-of-a-list-in-a-block-%d' % k, b'%d' % (i // 6 + k) * 1500)
+    for i in range(0, 120, 4):
+        os.rmdir('%s/v%d' % (d, i)) if i % 3 == 0 else os.unlink('%s/v%d' % (d, i))
+
+
 def content(d, rng, block):
     """Files all over the volume, of which half go again, and directories, which ext4 spreads."""
     fill.fill(d, block)
@@ -101,12 +115,15 @@ def test_shortened(kind, tmp_path):
     make(image, kind)
     with mount(image, d, kind):
         content(str(d), rng, 4096)
+        if kind == 'ea_inode':
+            values(str(d), rng)
     with mount(image, d, kind):
         want = view(d)
     whole = os.path.getsize(image)
     plan = resize(image, '-n', '--minimum')
     clean(image)
     least, moved = plan['after_bytes'], False
+    assert least < whole * 0.6
     for n, size in enumerate([*sorted((rng.randint(least, whole) for _ in range(2)), reverse=True), 0]):
         said = resize(image, str(size)) if size else resize(image, '--minimum')
         assert said['after_bytes'] == os.path.getsize(image) and (not size or said['after_bytes'] <= size)
@@ -150,6 +167,8 @@ def small_content(d, rng, kind):
         with open('%s/value%d' % (d, i), 'wb') as f:
             f.write(b'%d' % i * 3000)
         os.setxattr('%s/value%d' % (d, i), 'user.large', bytes([i // 2]) * 5000)
+        for k in range(4):
+            os.setxattr('%s/value%d' % (d, i), 'user.a-long-name-of-a-list-in-a-block-%d' % k, bytes([i // 3, k]) * 700)
     for i in range(24):
         os.makedirs('%s/t%d/sub' % (d, i))
         for k in range(4):

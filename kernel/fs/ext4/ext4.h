@@ -857,6 +857,8 @@ void ext4_dir_filter_drop(struct ext4_inode *dir);
 
 /* The hash that such an inode has of its content. */
 u32 ext4_value_hash(const struct ext4_super *es, const void *value, u32 len);
+/* How many attributes have their value in such an inode. 0: it is its owner's alone. */
+u64 ext4_value_refs(const struct ext4_disk_inode *raw);
 /* The inode's value is this owner's alone: volumes of old noted him instead of a hash and a count. */
 bool ext4_value_is_owned(const struct ext4_inode *ei, const struct ext4_inode *owner);
 /* The number may be a value's: it is none that the volume needs itself. */

@@ -2,8 +2,8 @@
  * How short a volume can be. It must keep, before its new end: the tables of groups that stay, where they are; all blocks that are in use by anything
  * but tables, wherever they come to lie; some more for maps that get longer, since pieces may; and a number for each inode.
  *
- * What cannot go elsewhere: inodes that hold values of attributes, those that the superblock names, and, where the volume says that numbers
- * stay (stable_inodes), all; a journal that is mapped by pointers; bad blocks.
+ * What cannot go elsewhere: inodes that the superblock names, and, where the volume says that numbers stay (stable_inodes), all; values of attributes
+ * that know their owner, and he; a journal that is mapped by pointers; bad blocks.
  */
 #include "shorten.h"
 
@@ -94,15 +94,19 @@ static void pin_blk(struct pins *p, u64 blk, const char *why)
 	p->why = why;
 }
 
-static int pin_value(void *ctx, u64 ino)
+/* The owner is known by number and generation, either of which would change; so would the generation of the inode that has the value. */
+static int pin_owned(void *ctx, u64 ino)
 {
+	static const char why[] = "values of attributes that know their owner (ea_inode)";
 	struct reckoning *r = ctx;
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	const struct ext4_disk_inode *raw;
 	int err = ino < r->es->first_ino ? 0 : ext4_raw_inode_get(r->es, ino, &bh, &raw);
 
-	if (!err && bh && le32_get(raw->flags) & EXT4_FL_EA_INODE)
-		pin_group(&r->pins, ino, r->es, "values of attributes in inodes (ea_inode)");
+	if (!err && bh && le32_get(raw->flags) & EXT4_FL_EA_INODE && !ext4_value_refs(raw)) {
+		pin_group(&r->pins, ino, r->es, why);
+		pin_group(&r->pins, le32_get(raw->mtime), r->es, why);
+	}
 	return err;
 }
 
@@ -224,7 +228,7 @@ static int look_at_pins(struct reckoning *r)
 	if (!err)
 		err = look_at_bad_blocks(r);
 	if (!err && ext4_has_incompat(es, EXT4_INCOMPAT_EA_INODE))
-		err = ext4_short_each(es, 0, es->groups, pin_value, r);
+		err = ext4_short_each(es, 0, es->groups, pin_owned, r);
 	return err;
 }
 

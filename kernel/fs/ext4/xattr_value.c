@@ -13,6 +13,11 @@ u32 ext4_value_hash(const struct ext4_super *es, const void *value, u32 len)
 	return crc32c(es->csum_seed, value, len);
 }
 
+u64 ext4_value_refs(const struct ext4_disk_inode *raw)
+{
+	return (u64)le32_get(raw->ctime) << 32 | le32_get(raw->version);
+}
+
 bool ext4_value_is_owned(const struct ext4_inode *ei, const struct ext4_inode *owner)
 {
 	return (u32)ei->vfs.mtime.sec == (u32)owner->vfs.ino && ei->vfs.generation == owner->vfs.generation;

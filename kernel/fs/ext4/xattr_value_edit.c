@@ -97,11 +97,6 @@ static u32 twin_of(struct ext4_inode *owner, u32 hash, const void *value, u32 le
 
 /* ---- counts ---- */
 
-static u64 refs_of(const struct ext4_disk_inode *raw)
-{
-	return (u64)le32_get(raw->ctime) << 32 | le32_get(raw->version);
-}
-
 static void refs_put(struct ext4_disk_inode *raw, u64 refs)
 {
 	raw->ctime = le32_put((u32)(refs >> 32));
@@ -124,7 +119,7 @@ static int slot_of(struct ext4_handle *h, struct ext4_inode *owner, u32 ino, str
 	if (err && err != -ESTALE)
 		return err;
 	if (!err && le32_get((*raw)->flags) & EXT4_FL_EA_INODE && S_ISREG(le16_get((*raw)->mode)) &&
-	    le16_get((*raw)->links_count) && (refs_of(*raw) || is_owned(*raw, owner)))
+	    le16_get((*raw)->links_count) && (ext4_value_refs(*raw) || is_owned(*raw, owner)))
 		return 0;
 	return corrupt(&h->es->vfs.health, "inode", owner->vfs.ino,
 		       "inode %u, of an attribute, counts no references", ino);
@@ -138,10 +133,10 @@ int ext4_value_share(struct ext4_handle *h, struct ext4_inode *owner, u32 ino)
 
 	if (err)
 		return err;
-	if (is_owned(raw, owner) || refs_of(raw) >= UINT32_MAX)
+	if (is_owned(raw, owner) || ext4_value_refs(raw) >= UINT32_MAX)
 		return fail(-EMLINK, "inode %u holds a value that cannot be shared", ino);
 	bh_lock(bh);
-	refs_put(raw, refs_of(raw) + 1);
+	refs_put(raw, ext4_value_refs(raw) + 1);
 	ext4_inode_slot_done(h, ino, bh, raw);
 	return 0;
 }
@@ -377,10 +372,10 @@ int ext4_value_put(struct ext4_handle *h, struct ext4_inode *owner, u32 ino)
 
 	if (err)
 		return err;
-	if (is_owned(raw, owner) || refs_of(raw) == 1)
+	if (is_owned(raw, owner) || ext4_value_refs(raw) == 1)
 		return drop(h, owner, ino);
 	bh_lock(bh);
-	refs_put(raw, refs_of(raw) - 1);
+	refs_put(raw, ext4_value_refs(raw) - 1);
 	ext4_inode_slot_done(h, ino, bh, raw);
 	return 0;
 }

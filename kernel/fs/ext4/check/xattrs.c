@@ -122,8 +122,8 @@ static bool hash_right(const struct ext4_disk_xattr_entry *e, const void *value,
 	       ext4_xattr_hash(name, e->name_len, value, len, true) == le32_get(e->hash);
 }
 
-/* True: the attribute is to go. */
-static bool value_inode(struct ck *ck, struct ck_inode *ci, const struct ext4_disk_xattr_entry *e)
+/* True: the attribute is to go. A list that inodes share counts once for the value: `first`. */
+static bool value_inode(struct ck *ck, struct ck_inode *ci, const struct ext4_disk_xattr_entry *e, bool first)
 {
 	u64 cluster = (u64)ext4_block_bytes(ck->es) << ck->es->cluster_bits, *refs;
 	u32 ino = le32_get(e->value_inum);
@@ -146,7 +146,7 @@ static bool value_inode(struct ck *ck, struct ck_inode *ci, const struct ext4_di
 		return true;
 	refs = ck_map_at(ck, &ck->ea, ino);
 	if (refs)
-		*refs = (*refs + 1) | (noted ? OWNER_NOTED : 0);
+		*refs = (*refs + first) | (noted ? OWNER_NOTED : 0);
 	return false;
 }
 
@@ -204,7 +204,7 @@ static bool check_list(struct ck *ck, struct ck_inode *ci, const struct ext4_xat
 		const u8 *value = here ? ext4_xattr_value(l, e) : NULL;
 
 		if (!here)
-			gone = value_inode(ck, ci, e);
+			gone = value_inode(ck, ci, e, first);
 		if (ck->again)
 			continue;
 		if (here && (first || is_context(e)))
