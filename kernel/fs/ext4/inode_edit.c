@@ -132,6 +132,9 @@ static void put_version(const struct ext4_inode *ei, struct ext4_disk_inode *raw
 {
 	u64 v = le32_get(raw->version);
 
+	/* Where an attribute's value is, it is part of the number of references. */
+	if (ei->flags & EXT4_FL_EA_INODE)
+		return;
 	if (FITS(ei, version_hi))
 		v |= (u64)le32_get(raw->version_hi) << 32;
 	v++;
