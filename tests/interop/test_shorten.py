@@ -31,9 +31,18 @@ KINDS = {
     'nojournal': (120, 20000, '-b 1024', CSUM + ',extent,resize_inode,sparse_super'),
     'ext3': (120, 20000, '-b 1024 -I 128 -J size=4', 'has_journal,resize_inode,sparse_super'),
     'ext2': (120, 20000, '-b 2048 -g 4096 -I 128', 'resize_inode,sparse_super'),
+    'clusters': (320, 20000, '-b 4096 -C 65536 -g 256 -J size=8', CSUM + ',has_journal,extent,resize_inode,sparse_super,bigalloc,orphan_file'),
+    'clusters-1k': (200, 20000, '-b 1024 -C 16384 -g 512', CSUM + ',has_journal,extent,resize_inode,sparse_super,bigalloc,orphan_file,metadata_csum_seed'),
+    'clusters-4k-16k': (200, 20000, '-b 4096 -C 16384 -g 512 -J size=8', CSUM + ',has_journal,extent,meta_bg,sparse_super,bigalloc'),
+    'clusters-1k-64k': (320, 20000, '-b 1024 -C 65536 -g 256', CSUM + ',has_journal,extent,sparse_super2,bigalloc'),
+    'clusters-old': (200, 20000, '-b 1024 -C 16384 -g 512', 'has_journal,extent,resize_inode,sparse_super,bigalloc'),
+    'clusters-uninit': (200, 20000, '-b 4096 -C 16384 -g 512 -J size=8', 'uninit_bg,flex_bg,has_journal,extent,resize_inode,sparse_super,bigalloc'),
+    'clusters-quota': (200, 20000, '-b 1024 -C 16384 -g 512', '64bit,metadata_csum,has_journal,extent,resize_inode,sparse_super,bigalloc,ea_inode,quota,project -E quotatype=usrquota:grpquota:prjquota'),
+    'clusters-values': (200, 20000, '-b 4096 -C 16384 -g 512 -I 256 -J size=8', CSUM + ',has_journal,extent,sparse_super,bigalloc,inline_data,ea_inode'),
+    'clusters-nojournal': (200, 20000, '-b 1024 -C 16384 -g 512', CSUM + ',extent,resize_inode,sparse_super,bigalloc'),
 }
 # Each of the others in the long run.
-SAMPLE = ['default', '1k', 'small-groups', 'inline_data', 'ea_inode', 'quota', 'nojournal', 'ext3']
+SAMPLE = ['default', '1k', 'small-groups', 'inline_data', 'ea_inode', 'quota', 'nojournal', 'ext3', 'clusters', 'clusters-quota']
 
 
 def make(image, kind):
@@ -51,7 +60,7 @@ def clean(image):
 
 def mount(image, d, kind):
     """The kernel's, but that of this machine may have no quotas."""
-    return mounts.werunos(image, d, '-o', 'noatime') if kind == 'quota' else mounts.kernel(image, d, 'loop,noatime')
+    return mounts.werunos(image, d, '-o', 'noatime') if 'quota' in kind else mounts.kernel(image, d, 'loop,noatime')
 
 
 def resize(image, *words):
@@ -102,6 +111,29 @@ def content(d, rng, block):
     os.sync()
 
 
+def patches(d, rng, files):
+    """Of which clusters have some blocks, written, promised or neither."""
+    for i in range(files):
+        path, block = '%s/patches%d' % (d, i), rng.choice([1024, 4096])
+        for _ in range(rng.randrange(4, 30)):
+            off, length, how = rng.randrange(256) * block, rng.randrange(1, 24) * block, rng.randrange(4)
+            if how == 3:
+                fill.fallocate(path, 3, off, length)
+            elif how == 2:
+                fill.fallocate(path, 1, off, length)
+            else:
+                with open(path, 'r+b' if os.path.exists(path) else 'wb') as f:
+                    f.seek(off)
+                    f.write(rng.randbytes(length - rng.randrange(block)))
+                    f.flush()
+                    os.fsync(f.fileno())
+    with open('%s/every-block-another' % d, 'wb') as f:
+        for i in range(300):
+            f.seek(i * 2048)
+            f.write(b'%d' % i)
+    fill.fallocate('%s/every-block-another' % d, 1, 0, 300 * 2048)
+
+
 def write(d, rng):
     with open('%s/new-%d' % (d, rng.randrange(1 << 30)), 'wb') as f:
         f.write(rng.randbytes(rng.randrange(20000)))
@@ -117,6 +149,8 @@ def test_shortened(kind, tmp_path):
         content(str(d), rng, 4096)
         if 'ea_inode' in KINDS[kind][3]:
             values(str(d), rng)
+        if 'clusters' in kind:
+            patches(str(d), rng, 24)
     with mount(image, d, kind):
         want = view(d)
     whole = os.path.getsize(image)
@@ -158,12 +192,18 @@ CRASHES = {
     'quota': (24 << 10, 14000, '-b 1024 -g 1024 -G 4 -N 1600 -J size=1 -E quotatype=usrquota:grpquota:prjquota', CSUM + ',has_journal,extent,resize_inode,sparse_super,quota,project'),
     'ea_inode': (24 << 10, 0, '-b 1024 -g 1024 -G 4 -N 1600 -I 256 -J size=1', CSUM + ',has_journal,extent,sparse_super,ea_inode,orphan_file'),
     'mmp': (24 << 10, 14000, '-b 1024 -g 1024 -G 4 -N 1600 -J size=1 -E mmp_update_interval=1', CSUM + ',has_journal,extent,sparse_super,mmp'),
+    'clusters': (32 << 10, 22000, '-b 1024 -C 4096 -g 256 -G 4 -N 1600 -J size=1', CSUM + ',has_journal,extent,resize_inode,sparse_super,bigalloc,orphan_file'),
+    'clusters-least': (48 << 10, 0, '-b 1024 -C 16384 -g 256 -N 1600 -I 256 -J size=1', CSUM + ',has_journal,extent,meta_bg,sparse_super,bigalloc,ea_inode,inline_data'),
+    'clusters-quota': (48 << 10, 30000, '-b 2048 -C 16384 -g 256 -N 1600 -J size=2 -E quotatype=usrquota:grpquota:prjquota', '64bit,metadata_csum,has_journal,extent,sparse_super2,bigalloc,quota,project'),
+    'clusters-old': (48 << 10, 0, '-b 1024 -C 16384 -g 256 -N 1600 -J size=1', 'has_journal,extent,resize_inode,sparse_super,bigalloc'),
     'uninit': (24 << 10, 12000, '-b 1024 -g 1024 -N 1600 -J size=1', 'has_journal,extent,uninit_bg,flex_bg,sparse_super2'),
 }
 
 
 def small_content(d, rng, kind):
-    for i in range(6 if kind == 'ea_inode' else 0):
+    if 'clusters' in kind:
+        patches(d, rng, 5)
+    for i in range(6 if kind in ('ea_inode', 'clusters-least') else 0):
         with open('%s/value%d' % (d, i), 'wb') as f:
             f.write(b'%d' % i * 3000)
         os.setxattr('%s/value%d' % (d, i), 'user.large', bytes([i // 2]) * 5000)

@@ -30,7 +30,7 @@ static int first_mapped(struct ext4_inode *ei, u64 from, u64 end, u64 *lblk, u64
 	return 0;
 }
 
-static int askew(const struct ext4_inode *ei, u64 lblk)
+int ext4_cluster_askew(const struct ext4_inode *ei, u64 lblk)
 {
 	return corrupt(&ei->vfs.sb->health, "inode", ei->vfs.ino,
 		       "its block %llu does not lie in a cluster as its neighbours do",
@@ -50,9 +50,9 @@ int ext4_cluster_find(struct ext4_inode *ei, u64 lblk, u64 *pblk)
 	if (err || !*pblk)
 		return err;
 	if ((near ^ *pblk) & mask)
-		return askew(ei, near);
+		return ext4_cluster_askew(ei, near);
 	*pblk += lblk - near;
-	return ext4_blocks_ok_for(es, ei->vfs.ino, *pblk, 1) ? 0 : askew(ei, lblk);
+	return ext4_blocks_ok_for(es, ei->vfs.ino, *pblk, 1) ? 0 : ext4_cluster_askew(ei, lblk);
 }
 
 int ext4_cluster_own(struct ext4_inode *ei, u64 lblk, u64 len, u64 *from, u64 *to)

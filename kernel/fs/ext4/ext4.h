@@ -313,6 +313,8 @@ int ext4_zone_insert(struct ext4_zone *z, u64 start, u64 len) __must_check;
 u64 ext4_zone_gap(const struct ext4_zone *z, u64 blk, u64 *end);
 /* Ranges become those of whole clusters of 1 << bits blocks: who shares one with metadata has none of it. */
 int ext4_zone_round(struct ext4_zone *z, u32 bits) __must_check;
+/* The same, into another, which has nothing yet. */
+int ext4_zone_clusters(const struct ext4_zone *z, u32 bits, struct ext4_zone *out) __must_check;
 /* More ranges, sorted and joined, behind all that there are: others may ask meanwhile. False: there is no room, which ext4_zone_room makes. */
 bool ext4_zone_append(struct ext4_zone *z, const struct ext4_zone *more);
 /* Room for so many ranges more. Nobody asks meanwhile. */
@@ -581,6 +583,8 @@ int ext4_cluster_find(struct ext4_inode *ei, u64 lblk, u64 *pblk) __must_check;
  * where both are the same.
  */
 int ext4_cluster_own(struct ext4_inode *ei, u64 lblk, u64 len, u64 *from, u64 *to) __must_check;
+/* -EUCLEAN, recorded: lblk is where its cluster's other blocks are not, or at another place of it. */
+int ext4_cluster_askew(const struct ext4_inode *ei, u64 lblk) __must_check;
 
 /* ---- verity.c: content checked by a hash tree ---- */
 
@@ -1467,6 +1471,12 @@ int ext4_move_copy(struct ext4_move *m) __must_check;
 int ext4_move_swap(struct ext4_move *m) __must_check;
 /* Also after an error: what was copied and not swapped is given up. The map's blocks that are not needed any more go. Locks: lock W. Not within a handle. */
 int ext4_move_end(struct ext4_move *m) __must_check;
+/*
+ * The map of a cluster of the file leads to another, which begins at pblk: whatever in it is mapped, so many runs. Locks: tree W. An error after which not
+ * all of it is where it was ends the mount.
+ */
+u32 ext4_cluster_remap_credits(const struct ext4_inode *ei, u32 runs);
+int ext4_cluster_remap(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u64 pblk) __must_check;
 
 /* ---- defrag.c: files in fewer pieces ---- */
 

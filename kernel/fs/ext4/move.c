@@ -103,13 +103,6 @@ static int copy(struct ext4_move *m, u64 from, u64 to, u32 len)
 
 /* ---- copying ---- */
 
-static int askew(const struct ext4_inode *ei, u64 lblk)
-{
-	return corrupt(&ei->vfs.sb->health, "inode", ei->vfs.ino,
-		       "its block %llu does not lie in a cluster as its neighbours do",
-		       (unsigned long long)lblk);
-}
-
 /* [lblk, lblk + len), which lies at `from`, has its place: the first of those that are reserved. */
 static void add_piece(struct ext4_move *m, u64 from, u32 len, u32 mixed)
 {
@@ -140,7 +133,7 @@ static int copy_mixed(struct ext4_move *m)
 			continue;
 		n = MIN(run.lblk + run.len, end) - at;
 		if ((pblk & mask) != (at & mask) || (base && base != (pblk & ~mask)))
-			return askew(m->ei, at);
+			return ext4_cluster_askew(m->ei, at);
 		if (++runs > MIXED_MAX)
 			return fail(-EOPNOTSUPP, "inode %llu: more than %u pieces in one cluster",
 				    (unsigned long long)m->ei->vfs.ino, MIXED_MAX);
@@ -176,7 +169,7 @@ static int copy_next(struct ext4_move *m, u32 max)
 	}
 	pblk = run.pblk + (m->lblk - run.lblk);
 	if ((pblk ^ m->lblk) & mask)
-		return askew(m->ei, m->lblk);
+		return ext4_cluster_askew(m->ei, m->lblk);
 	/* What one handle frees lies in two groups at most. */
 	whole = MIN(MIN(whole, (u64)m->len), (u64)MIN(max, es->blocks_per_group));
 	err = run.unwritten ? 0 : copy(m, pblk, m->blk, (u32)whole);
@@ -235,18 +228,26 @@ static int remap(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len
 			       : ext4_indirect_remap(h, ei, lblk, len, pblk);
 }
 
-/* Whatever of a cluster is mapped. */
-static int remap_mixed(struct ext4_handle *h, struct ext4_inode *ei, const struct ext4_moved *p)
+u32 ext4_cluster_remap_credits(const struct ext4_inode *ei, u32 runs)
+{
+	const struct ext4_disk_extent_header *root = (const void *)ei->block;
+	u32 depth = has_extents(ei) ? MIN((u32)le16_get(root->depth), EXT4_EXTENT_DEPTH_MAX)
+				    : EXT4_EXTENT_DEPTH_MAX;
+
+	return 2 * EXT4_CREDITS_INSERT + runs * depth;
+}
+
+int ext4_cluster_remap(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u64 pblk)
 {
 	struct ext4_run run;
 	bool any = false;
 	int err = 0;
 
-	for (u64 at = p->lblk, end = p->lblk + p->len; at < end && !err; at = run.lblk + run.len) {
+	for (u64 at = lblk, end = lblk + cluster_mask(ei) + 1; at < end && !err; at = run.lblk + run.len) {
 		err = ext4_map_blocks(ei, at, 1, &run);
 		if (err || !run.pblk)
 			continue;
-		err = remap(h, ei, at, (u32)(MIN(run.lblk + run.len, end) - at), p->to + (at - p->lblk));
+		err = remap(h, ei, at, (u32)(MIN(run.lblk + run.len, end) - at), pblk + (at - lblk));
 		any = any || !err;
 	}
 	return err && any ? ext4_abort(h->es, err) : err;
@@ -281,7 +282,8 @@ static int swap_locked(struct ext4_handle *h, struct ext4_move *m, const struct 
 	if (err)
 		return err;
 	*taken = true;
-	err = p->mixed ? remap_mixed(h, m->ei, p) : remap(h, m->ei, p->lblk, p->len, p->to);
+	err = p->mixed ? ext4_cluster_remap(h, m->ei, p->lblk, p->to)
+		       : remap(h, m->ei, p->lblk, p->len, p->to);
 	if (!err) {
 		u64 at = p->lblk;
 
@@ -296,10 +298,9 @@ static int swap_piece(struct ext4_move *m, const struct ext4_moved *p, bool *tak
 {
 	struct ext4_inode *ei = m->ei;
 	struct ext4_handle h;
-	u32 path = EXT4_EXTENT_DEPTH_MAX * MAX(p->mixed, 1u);
 	int err = ext4_begin(ext4_inode_super(ei),
-			     2 * EXT4_CREDITS_INSERT + path + 3 * EXT4_CREDITS_GROUP + EXT4_CREDITS_CUT +
-				     EXT4_CREDITS_INODE,
+			     ext4_cluster_remap_credits(ei, MAX(p->mixed, 1u)) + 3 * EXT4_CREDITS_GROUP +
+				     EXT4_CREDITS_CUT + EXT4_CREDITS_INODE,
 			     EXT4_REVOKES_CUT + (ext4_jdata(ei) ? p->len : 0), &h);
 
 	if (err)

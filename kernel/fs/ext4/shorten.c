@@ -14,6 +14,7 @@
 #define STEPS_MAX   16u
 #define WIDER_PART  64u
 #define WIDER_BYTES (256u << 10)
+#define WIDER_UNITS 4u
 
 /* ---- the parts, each on the volume open for it ---- */
 
@@ -99,7 +100,7 @@ static int plan(const struct fs_type *type, struct blkdev *dev, const struct mou
 		return err;
 	bits = es->block_bits;
 	what->before_bytes = es->blocks << bits;
-	err = ext4_short_plan(es, what->size_bytes >> bits, s);
+	err = ext4_short_plan(es, what->size_bytes ? MAX(what->size_bytes >> bits, 1ull) : 0, s);
 	what->least_bytes = s->least << bits;
 	what->after_bytes = err ? what->before_bytes : MIN(s->end, (u64)es->blocks) << bits;
 	what->blocks_moved = s->blocks;
@@ -163,7 +164,8 @@ static int go(const struct fs_type *type, struct blkdev *dev, const struct mount
 			    "larger size",
 			    dev->name);
 	/* It was an estimate. */
-	*want = one->after_bytes + MAX(one->after_bytes / WIDER_PART, (u64)WIDER_BYTES);
+	*want = one->after_bytes +
+		MAX(one->after_bytes / WIDER_PART, MAX((u64)WIDER_BYTES, WIDER_UNITS * s->unit_bytes));
 	return 0;
 }
 

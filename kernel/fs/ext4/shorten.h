@@ -37,6 +37,7 @@ void ext4_short_close(struct ext4_super *es, int *err);
 
 struct ext4_short {
 	struct ext4_super *es; /* the volume, as it is open now */
+	u64 unit_bytes;        /* its length is a multiple of this */
 	u64 end;               /* it will have so many blocks */
 	u32 groups;            /* and groups */
 	u64 blocks, inodes;    /* that have to move */

@@ -6,6 +6,9 @@
  * What is copied is what lies on the device: the volume was just opened and nothing changes but maps. Quota's records do change, with nodes of maps
  * that are charged; so its files are moved first, before anybody looks at them.
  *
+ * Where space is had in clusters, a piece is whole clusters in one extent, or one cluster with whatever in it is mapped: no cluster of a file is ever at
+ * two places. A node of a map, or a block of attributes, has its own.
+ *
  * A block that is shared, of attributes, gets a copy with the first inode; the others find that one, and the last one frees the old.
  */
 #include "shorten.h"
@@ -17,7 +20,7 @@
 
 #define COPY_BYTES     (1u << 20)
 #define METADATA_MAX   64u /* blocks of a piece that are forgotten one by one */
-#define CREDITS_PIECE  (2 * EXT4_CREDITS_INSERT + 3 * EXT4_CREDITS_GROUP + EXT4_CREDITS_INODE)
+#define CREDITS_PIECE  (3 * EXT4_CREDITS_GROUP + EXT4_CREDITS_INODE)
 #define CREDITS_NODE   (2 + 2 * EXT4_CREDITS_GROUP + EXT4_CREDITS_INODE)
 #define CREDITS_XATTRS (EXT4_CREDITS_XATTR + EXT4_CREDITS_INODE)
 
@@ -28,6 +31,19 @@ struct mover {
 	u8 *buf; /* [COPY_BYTES] */
 	u64 done;
 };
+
+/* What moves at once: [lblk, lblk + len), which lies at `from`. */
+struct piece {
+	u64 lblk, from;
+	u32 len;
+	u32 mixed; /* a cluster, with so many runs in it; 0: all is of one kind */
+	bool unwritten;
+};
+
+static u64 cluster_mask(const struct ext4_inode *ei)
+{
+	return (1ull << ext4_inode_super(ei)->cluster_bits) - 1;
+}
 
 static bool has_extents(const struct ext4_inode *ei)
 {
@@ -68,6 +84,19 @@ static bool is_metadata(const struct ext4_inode *ei)
 
 /* ---- content ---- */
 
+/* The extent, or the run of pointers in one block, that lblk is in. */
+static int look(struct mover *m, u64 lblk, struct ext4_run *run)
+{
+	struct ext4_inode *ei = m->ei;
+	u64 want = has_extents(ei) ? 1 : ext4_indirect_piece(ei, lblk);
+	int err;
+
+	rw_read_lock(&ei->tree);
+	err = ext4_map_blocks(ei, lblk, want, run);
+	rw_read_unlock(&ei->tree);
+	return err;
+}
+
 static int copy(struct mover *m, u64 from, u64 to, u32 len)
 {
 	struct ext4_super *es = m->s->es;
@@ -97,6 +126,35 @@ static int copy_orphans(struct mover *m, u64 to, u32 len)
 	return err;
 }
 
+static int copy_run(struct mover *m, u64 from, u64 to, u32 len)
+{
+	return is_orphan_file(m->s->es, m->ei->vfs.ino) ? copy_orphans(m, to, len) : copy(m, from, to, len);
+}
+
+/* What is written in a cluster. */
+static int copy_mixed(struct mover *m, const struct piece *p, u64 to)
+{
+	u64 end = p->lblk + p->len;
+	struct ext4_run run;
+	int err = 0;
+
+	for (u64 at = p->lblk; at < end && !err; at = run.lblk + run.len) {
+		u64 off = at - p->lblk;
+
+		err = look(m, at, &run);
+		if (!err && run.pblk && !run.unwritten)
+			err = copy_run(m, p->from + off, to + off, (u32)(MIN(run.lblk + run.len, end) - at));
+	}
+	return err;
+}
+
+static int copy_piece(struct mover *m, const struct piece *p, u64 to)
+{
+	if (p->mixed)
+		return copy_mixed(m, p, to);
+	return p->unwritten ? 0 : copy_run(m, p->from, to, p->len);
+}
+
 /* Blocks that maps may need. What turns out to be missing half way would be the end of the mount. */
 static int room_for_nodes(struct ext4_super *es)
 {
@@ -107,55 +165,112 @@ static int room_for_nodes(struct ext4_super *es)
 	return err;
 }
 
-static int remap(struct mover *m, u64 lblk, u32 len, u64 from, u64 to)
+static int lead_there(struct ext4_handle *h, struct ext4_inode *ei, const struct piece *p, u64 to)
+{
+	if (p->mixed)
+		return ext4_cluster_remap(h, ei, p->lblk, to);
+	return has_extents(ei) ? ext4_extent_remap(h, ei, p->lblk, p->len, to)
+			       : ext4_indirect_remap(h, ei, p->lblk, p->len, to);
+}
+
+static int remap(struct mover *m, const struct piece *p, u64 to)
 {
 	struct ext4_super *es = m->s->es;
 	struct ext4_inode *ei = m->ei;
 	bool metadata = is_metadata(ei);
+	u32 credits = CREDITS_PIECE + ext4_cluster_remap_credits(ei, p->mixed);
 	struct ext4_handle h;
-	int err = ext4_begin(es, CREDITS_PIECE, metadata ? len : 0, &h), end;
+	int err = ext4_begin(es, credits, metadata ? p->len : 0, &h), end;
 
 	if (err)
 		return err;
 	rw_write_lock(&ei->tree);
-	err = ext4_blocks_take(&h, to, len);
+	err = ext4_blocks_take(&h, to, p->len);
 	if (err) {
 		rw_write_unlock(&ei->tree);
 		return ext4_end(&h, err);
 	}
-	err = has_extents(ei) ? ext4_extent_remap(&h, ei, lblk, len, to)
-			      : ext4_indirect_remap(&h, ei, lblk, len, to);
+	err = lead_there(&h, ei, p, to);
 	if (!err)
-		err = ext4_blocks_free(&h, from, len, metadata);
+		err = ext4_blocks_free(&h, p->from, p->len, metadata);
 	rw_write_unlock(&ei->tree);
 	end = ext4_inode_write(&h, ei);
 	err = err ? err : end;
 	return ext4_end(&h, err ? ext4_abort(es, err) : 0);
 }
 
-/* The part [lblk, …) of a run, which lies at `from`. *len: how many were moved. */
-static int move_piece(struct mover *m, u64 lblk, u64 from, bool unwritten, u32 *len)
+/* p->len: how many were moved. */
+static int move_piece(struct mover *m, struct piece *p)
 {
 	struct ext4_super *es = m->s->es;
 	u64 to;
 	u32 got;
-	int err = ext4_blocks_reserve(es, m->goal, *len, EXT4_RESERVE_META, &to, &got);
+	int err = ext4_blocks_reserve(es, m->goal, p->len, EXT4_RESERVE_META, &to, &got);
 
 	if (err)
 		return err;
+	p->len = got;
 	err = room_for_nodes(es);
-	if (!err && !unwritten)
-		err = is_orphan_file(es, m->ei->vfs.ino) ? copy_orphans(m, to, got) : copy(m, from, to, got);
 	if (!err)
-		err = remap(m, lblk, got, from, to);
+		err = copy_piece(m, p, to);
+	if (!err)
+		err = remap(m, p, to);
 	if (err) {
 		ext4_blocks_unreserve(es, to, got);
 		return err;
 	}
 	m->goal = to + got;
 	m->done += got;
-	*len = got;
 	return 0;
+}
+
+/* Counts the runs of a cluster of the file, which have to lie in one. */
+static int look_at_cluster(struct mover *m, struct piece *p)
+{
+	struct ext4_super *es = m->s->es;
+	u64 mask = cluster_mask(m->ei), end = p->lblk + p->len;
+	struct ext4_run run;
+	u32 credits;
+
+	for (u64 at = p->lblk; at < end; at = run.lblk + run.len) {
+		int err = look(m, at, &run);
+		u64 pblk = run.pblk + (at - run.lblk);
+
+		if (err)
+			return err;
+		if (run.pblk && pblk != p->from + (at & mask))
+			return ext4_cluster_askew(m->ei, at);
+		p->mixed += run.pblk != 0;
+	}
+	credits = CREDITS_PIECE + ext4_cluster_remap_credits(m->ei, p->mixed);
+	if (es->journal && credits > jbd2_credits_max(es->journal))
+		return fail(
+			-EOPNOTSUPP,
+			"%s: inode %llu has %u pieces in one cluster, more than its journal can change at "
+			"once",
+			es->vfs.health.name, (unsigned long long)m->ei->vfs.ino, p->mixed);
+	return 0;
+}
+
+/* The next piece of [first, last), which is of one kind and lies at pblk. */
+static int next_piece(struct mover *m, u64 first, u64 last, u64 pblk, struct piece *p)
+{
+	u64 mask = cluster_mask(m->ei),
+	    most = is_metadata(m->ei) ? MAX((u64)METADATA_MAX, mask + 1) : (u64)COPY_BYTES * 4;
+
+	if (mask && !has_extents(m->ei))
+		return corrupt(&m->ei->vfs.sb->health, "inode", m->ei->vfs.ino,
+			       "mapped by pointers, where space is had in clusters: check the volume first");
+	if ((pblk ^ first) & mask)
+		return ext4_cluster_askew(m->ei, first);
+	p->lblk = first & ~mask;
+	p->from = pblk & ~mask;
+	if (p->lblk == first && last - first > mask) {
+		p->len = (u32)MIN((last - first) & ~mask, most);
+		return 0;
+	}
+	p->len = (u32)mask + 1;
+	return look_at_cluster(m, p);
 }
 
 /* What of the run lies behind the end. *next: where to go on. */
@@ -163,7 +278,7 @@ static int move_run(struct mover *m, const struct ext4_run *run, u64 at, u64 *ne
 {
 	u64 end = m->s->end, first = MAX(at, run->lblk), pblk = run->pblk + (first - run->lblk),
 	    last = run->lblk + run->len;
-	u32 len;
+	struct piece p = { .unwritten = run->unwritten };
 	int err;
 
 	if (pblk < end) {
@@ -173,25 +288,23 @@ static int move_run(struct mover *m, const struct ext4_run *run, u64 at, u64 *ne
 	*next = first;
 	if (first == last)
 		return 0;
-	len = (u32)MIN(last - first, is_metadata(m->ei) ? (u64)METADATA_MAX : (u64)COPY_BYTES * 4);
-	if (!has_extents(m->ei))
-		len = MIN(len, ext4_indirect_piece(m->ei, first));
-	err = move_piece(m, first, pblk, run->unwritten, &len);
-	*next = first + len;
+	err = next_piece(m, first, last, pblk, &p);
+	if (!err && !has_extents(m->ei))
+		p.len = MIN(p.len, ext4_indirect_piece(m->ei, first));
+	if (!err)
+		err = move_piece(m, &p);
+	*next = p.lblk + p.len;
 	return err;
 }
 
 static int move_content(struct mover *m)
 {
-	struct ext4_inode *ei = m->ei;
 	struct shorten *what = m->s->what;
 	struct ext4_run run = { 0 };
 	int err = 0;
 
 	for (u64 at = 0, next; !err && at < EXT4_LBLK_END; at = next) {
-		rw_read_lock(&ei->tree);
-		err = ext4_map_blocks(ei, at, has_extents(ei) ? 1 : ext4_indirect_piece(ei, at), &run);
-		rw_read_unlock(&ei->tree);
+		err = look(m, at, &run);
 		if (err || (!run.pblk && run.last))
 			break;
 		next = run.lblk + run.len;

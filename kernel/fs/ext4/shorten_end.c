@@ -12,7 +12,8 @@
 struct cut {
 	struct ext4_short s;      /* of the scratch volume */
 	struct ext4_super *after; /* disk, what follows from it, and group */
-	struct ext4_zone zone;    /* its tables */
+	struct ext4_zone had;     /* tables before, as whole clusters */
+	struct ext4_zone zone;    /* and after */
 };
 
 /* ---- nothing is left behind the end ---- */
@@ -33,15 +34,17 @@ static int still_used(const struct ext4_super *es, u32 group, const char *what)
 }
 
 /* But for tables. */
-static int check_blocks(struct ext4_super *es, u32 group, u64 from)
+static int check_blocks(const struct cut *c, u32 group)
 {
-	u64 start = ext4_group_start(es, group), end = start + ext4_group_blocks(es, group);
+	struct ext4_super *es = c->s.es;
+	u64 start = ext4_group_start(es, group), end = start + ext4_group_blocks(es, group),
+	    from = MAX(c->s.end, start);
+	u32 bits = es->cluster_bits;
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	int err = ext4_block_bitmap(es, group, &bh);
 
-	from = MAX(from, start);
-	if (!err && bits_set(bh->data, (u32)(from - start), (u32)(end - start)) !=
-			    ext4_zone_count(&es->zone, from, end))
+	if (!err && bits_set(bh->data, (u32)((from - start) >> bits), (u32)((end - start) >> bits)) !=
+			    ext4_zone_count(&c->had, from, end) >> bits)
 		err = still_used(es, group, "blocks");
 	return err;
 }
@@ -63,7 +66,7 @@ static int check_empty(const struct cut *c)
 	int err = 0;
 
 	for (u32 g = first; g < es->groups && !err; g++)
-		err = check_blocks(es, g, c->s.end);
+		err = check_blocks(c, g);
 	for (u32 g = c->s.groups; g < es->groups && !err; g++)
 		err = check_inodes(es, g);
 	return err;
@@ -71,10 +74,11 @@ static int check_empty(const struct cut *c)
 
 /* ---- groups that stay ---- */
 
-static int zone_after(struct cut *c)
+static int zones(struct cut *c)
 {
 	const struct ext4_super *a = c->after;
-	int err = 0;
+	u32 bits = c->s.es->cluster_bits;
+	int err = ext4_zone_clusters(&c->s.es->zone, bits, &c->had);
 
 	for (u32 i = 0; i < c->s.groups && !err; i++) {
 		const struct ext4_group *g = &c->s.es->group[i];
@@ -90,7 +94,7 @@ static int zone_after(struct cut *c)
 			err = ext4_zone_add(&c->zone, g->inode_table, a->itable_blocks);
 	}
 	ext4_zone_seal(&c->zone);
-	return err;
+	return err ? err : ext4_zone_round(&c->zone, bits);
 }
 
 /* What was a table and is none is free; what is behind the end counts as taken. How many more are free. */
@@ -98,16 +102,18 @@ static s32 change_bits(const struct cut *c, u32 group, u8 *bits)
 {
 	const struct ext4_super *es = c->s.es;
 	u64 start = ext4_group_start(es, group);
-	u32 blocks = ext4_group_blocks(c->after, group), had = ext4_group_blocks(es, group);
+	u32 clusters = ext4_group_clusters(c->after, group), had = ext4_group_clusters(es, group);
 	s32 more = 0;
 
-	for (u32 i = 0; i < blocks; i++) {
-		if (!ext4_zone_meets(&es->zone, start + i, 1) || ext4_zone_meets(&c->zone, start + i, 1))
+	for (u32 i = 0; i < clusters; i++) {
+		u64 blk = start + ((u64)i << es->cluster_bits);
+
+		if (!ext4_zone_meets(&c->had, blk, 1) || ext4_zone_meets(&c->zone, blk, 1))
 			continue;
 		bits[i / 8] &= (u8) ~(1u << i % 8);
 		more++;
 	}
-	for (u32 i = blocks; i < had; i++) {
+	for (u32 i = clusters; i < had; i++) {
 		more -= !(bits[i / 8] >> i % 8 & 1);
 		bits[i / 8] |= (u8)(1u << i % 8);
 	}
@@ -122,8 +128,7 @@ static int change_group(const struct cut *c, u32 group)
 	struct ext4_handle h;
 	int err;
 
-	if (end <= c->s.end &&
-	    ext4_zone_count(&es->zone, start, end) == ext4_zone_count(&c->zone, start, end))
+	if (end <= c->s.end && ext4_zone_count(&c->had, start, end) == ext4_zone_count(&c->zone, start, end))
 		return 0;
 	err = ext4_begin(es, EXT4_CREDITS_GROUP, 0, &h);
 	if (err)
@@ -184,7 +189,7 @@ static int keep_block(struct ext4_handle *h, const struct cut *c, u32 i)
 
 static int keep_inode(struct ext4_handle *h, const struct cut *c)
 {
-	u64 sectors = ext4_resize_clusters(c->after) << (c->after->block_bits - 9);
+	u64 sectors = ext4_resize_clusters(c->after) << (c->after->cluster_bits + c->after->block_bits - 9);
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	struct ext4_disk_inode *raw;
 	int err = ext4_inode_slot(h, EXT4_INO_RESIZE, &bh, &raw);
@@ -226,20 +231,21 @@ static int change_kept(struct ext4_handle *h, const struct cut *c)
 
 /* ---- the superblock ---- */
 
-static void change_super(const struct cut *c, u64 tables_before)
+static void change_super(const struct cut *c)
 {
 	struct ext4_super *es = c->s.es;
-	u64 tables = ext4_zone_count(&c->zone, 0, ~0ull);
+	u64 less = (ext4_zone_count(&c->had, 0, ~0ull) - ext4_zone_count(&c->zone, 0, ~0ull)) >>
+		   es->cluster_bits;
 	struct ext4_disk_super *d = ext4_super_lock(es);
 	u64 said = le32_get(d->overhead_clusters);
 
 	*d = c->after->disk;
 	if (said)
-		d->overhead_clusters = le32_put((u32)(said - MIN(said, tables_before - tables)));
+		d->overhead_clusters = le32_put((u32)(said - MIN(said, less)));
 	ext4_super_unlock(es);
 }
 
-static int change_rest(const struct cut *c, u64 tables_before)
+static int change_rest(const struct cut *c)
 {
 	struct ext4_super *es = c->s.es;
 	struct ext4_handle h;
@@ -258,7 +264,7 @@ static int change_rest(const struct cut *c, u64 tables_before)
 	}
 	if (!err) {
 		ext4_groups_less(es, c->s.groups);
-		change_super(c, tables_before);
+		change_super(c);
 	}
 	return ext4_end(&h, err);
 }
@@ -271,12 +277,12 @@ static int change(struct ext4_super *es, void *ctx)
 
 	c->s.es = es;
 	ext4_short_after(&c->s, c->after);
-	err = check_empty(c);
+	err = zones(c);
 	if (!err)
-		err = zone_after(c);
+		err = check_empty(c);
 	for (u32 g = 0; g < c->s.groups && !err; g++)
 		err = change_group(c, g);
-	return err ? err : change_rest(c, ext4_zone_count(&es->zone, 0, ~0ull));
+	return err ? err : change_rest(c);
 }
 
 /* ---- from the overlay to the device ---- */
@@ -371,6 +377,7 @@ int ext4_short_end(const struct fs_type *type, struct blkdev *dev, const struct 
 		ext4_short_close(es, &err);
 	}
 	blkdev_put(overlay);
+	ext4_zone_free(&c.had);
 	ext4_zone_free(&c.zone);
 	free(c.after);
 	return err;

@@ -2,9 +2,12 @@
  * The journal goes before the end; see shorten.h. With old blocks O, new ones N, and promised means that they are not written:
  *
  *   closed, as before     [0, n) O
- *   after prepare         [0, n) O in one part of the map   │ [n, 2n) N, then A and Z, promised, in a node of its own
- *   after move            [0, n) N in node A                │ [n, 2n) O, then all nodes of the map that was, promised, in node Z
+ *   after prepare         [0, n) O in one part of the map   │ [t, t + n) N, then A and Z, promised, in a node of its own
+ *   after move            [0, n) N in node A                │ [t, t + n) O, then all nodes of the map that was, promised, in node Z
  *   after tidy            [0, n) N
+ *
+ * t is n, or where space is had in clusters, the next whole one: there each node has a cluster of the file to itself, since it has one of the volume, and
+ * lies in it where it lies in that.
  *
  * A file may have promised blocks behind its end, whoever looks at it. Who mounts the volume reads the journal by the map as it lies, before he has
  * applied it. So nodes that lead to the log are whole on the device before the inode leads to them, and are never changed; the inode's own part of the
@@ -37,6 +40,23 @@ static int load(struct ext4_super *es, struct ext4_inode **out)
 static u64 log_blocks(const struct ext4_inode *ei)
 {
 	return ext4_size(ei) >> ext4_inode_super(ei)->block_bits;
+}
+
+static u64 unit(const struct ext4_inode *ei)
+{
+	return 1ull << ext4_inode_super(ei)->cluster_bits;
+}
+
+/* Where the other set begins. */
+static u64 twin_of(const struct ext4_inode *ei)
+{
+	return ALIGN_UP(log_blocks(ei), unit(ei));
+}
+
+/* Where the cluster of the nth block that is or was a node begins. */
+static u64 node_lblk(const struct ext4_inode *ei, u32 nth)
+{
+	return 2 * twin_of(ei) + nth * unit(ei);
 }
 
 /* Extents that the new map's one node has places for. */
@@ -163,25 +183,33 @@ static int reserve_one(struct ext4_super *es, u64 *blk)
 	return ext4_blocks_reserve(es, es->first_data_blk, 1, EXT4_RESERVE_META, blk, &len);
 }
 
-static int reserve(struct ext4_inode *ei, u64 n, struct places *p)
+/* For the blocks [at, at + len) of the file. */
+static int reserve_part(struct ext4_inode *ei, u64 at, u64 len, struct places *p)
 {
 	struct ext4_super *es = ext4_inode_super(ei);
-	u64 end = 2 * n + 2;
 	int err = 0;
 
-	for (u64 at = n; at < end && !err;) {
+	for (u64 end = at + len; at < end && !err;) {
 		struct piece *one = &p->piece[p->count];
-		/* The two nodes are blocks of their own, wherever they lie. */
-		u64 want = at < 2 * n ? 2 * n - at : 1;
 
 		if (p->count == PIECES_MAX)
 			return too_many(ei);
 		one->lblk = at;
-		err = ext4_blocks_reserve(es, es->first_data_blk, (u32)MIN(want, (u64)UINT32_MAX / 2),
+		err = ext4_blocks_reserve(es, es->first_data_blk, (u32)MIN(end - at, (u64)UINT32_MAX / 2),
 					  EXT4_RESERVE_META, &one->blk, &one->len);
 		p->count += !err;
 		at += one->len;
 	}
+	return err;
+}
+
+static int reserve(struct ext4_inode *ei, u64 n, struct places *p)
+{
+	struct ext4_super *es = ext4_inode_super(ei);
+	int err = reserve_part(ei, twin_of(ei), n, p);
+
+	for (u32 i = 0; i < 2 && !err; i++)
+		err = reserve_part(ei, node_lblk(ei, i), 1, p);
 	if (!err)
 		err = reserve_one(es, &p->promised);
 	if (!err && !le16_get(root_of(ei->block)->depth))
@@ -224,7 +252,7 @@ static int take_all(struct ext4_handle *h, const struct places *p)
 	return err ? ext4_abort(h->es, err) : 0;
 }
 
-static int lead_there(struct ext4_inode *ei, u64 n, const struct places *p)
+static int lead_there(struct ext4_inode *ei, const struct places *p)
 {
 	struct ext4_super *es = ext4_inode_super(ei);
 	u32 credits = (p->count + 2) * EXT4_CREDITS_GROUP + EXT4_CREDITS_INODE;
@@ -243,9 +271,9 @@ static int lead_there(struct ext4_inode *ei, u64 n, const struct places *p)
 		root_add(ei->block, 0, p->kept);
 	}
 	if (!err)
-		root_add(ei->block, n, p->promised);
+		root_add(ei->block, twin_of(ei), p->promised);
 	rw_write_unlock(&ei->tree);
-	ext4_inode_add_clusters(ei, (s64)n + 3 + (p->kept != 0));
+	ext4_inode_add_clusters(ei, (s64)(twin_of(ei) >> es->cluster_bits) + 3 + (p->kept != 0));
 	if (!err)
 		err = ext4_inode_write(&h, ei);
 	return ext4_end(&h, err ? ext4_abort(es, err) : 0);
@@ -275,7 +303,7 @@ int ext4_short_log_prepare(struct ext4_short *s)
 		give_back(es, &p);
 		return err;
 	}
-	return lead_there(ei, n, &p);
+	return lead_there(ei, &p);
 }
 
 /* ---- move ---- */
@@ -302,21 +330,21 @@ static int leaf_take(struct leaf *l, struct ext4_inode *ei, u64 from, u64 n, u64
 static int fill_log(struct ext4_inode *ei, u64 n, u8 *block)
 {
 	struct ext4_super *es = ext4_inode_super(ei);
+	u64 first = 0, twin = twin_of(ei);
 	struct ext4_run run;
-	u64 first = 0;
 	int err = ext4_map_blocks(ei, 0, 1, &run);
 
 	if (!err)
 		err = blkdev_read(es->vfs.dev, run.pblk << es->block_bits, block, ext4_block_bytes(es));
-	for (u64 at = n, len; at < 2 * n && !err; at += len) {
+	for (u64 at = twin, len; at < twin + n && !err; at += len) {
 		u64 blk;
 
 		err = ext4_map_blocks(ei, at, n, &run);
 		if (err)
 			return err;
 		blk = run.pblk + (at - run.lblk);
-		len = MIN(run.lblk + run.len, 2 * n) - at;
-		first = at == n ? blk : first;
+		len = MIN(run.lblk + run.len, twin + n) - at;
+		first = at == twin ? blk : first;
 		err = blkdev_zero(es->vfs.dev, blk << es->block_bits, len << es->block_bits);
 	}
 	return err ? err : blkdev_write(es->vfs.dev, first << es->block_bits, block, ext4_block_bytes(es), 0);
@@ -328,16 +356,20 @@ static int fill_map(struct ext4_inode *ei, u64 n, u64 a, u64 z)
 	const struct ext4_disk_extent_header *root = root_of(ei->block);
 	const struct ext4_disk_extent_idx *x = (const void *)(root + 1);
 	struct leaf log = { .block = NULL }, promised = { .block = NULL };
+	u64 twin = twin_of(ei), mask = unit(ei) - 1;
 	int err = leaf_new(ext4_inode_super(ei), &log);
 
 	if (!err)
 		err = leaf_new(ext4_inode_super(ei), &promised);
 	if (!err)
-		err = leaf_take(&log, ei, n, n, 0, false);
+		err = leaf_take(&log, ei, twin, n, 0, false);
 	if (!err)
-		err = leaf_take(&promised, ei, 0, n, n, true);
-	for (u32 i = 0; i < le16_get(root->entries) && !err; i++)
-		err = leaf_add(&promised, ei, 2 * n + i, 1, ext4_extent_child(&x[i]), true);
+		err = leaf_take(&promised, ei, 0, n, twin, true);
+	for (u32 i = 0; i < le16_get(root->entries) && !err; i++) {
+		u64 node = ext4_extent_child(&x[i]);
+
+		err = leaf_add(&promised, ei, node_lblk(ei, i) + (node & mask), 1, node, true);
+	}
 	if (!err)
 		err = leaf_write(&log, ei, a);
 	if (!err)
@@ -348,7 +380,7 @@ static int fill_map(struct ext4_inode *ei, u64 n, u64 a, u64 z)
 }
 
 /* All of the inode that changes lies in its first bytes, in one sector. */
-static int switch_over(struct ext4_inode *ei, u64 n, u64 a, u64 z, u8 *block)
+static int switch_over(struct ext4_inode *ei, u64 a, u64 z, u8 *block)
 {
 	struct ext4_super *es = ext4_inode_super(ei);
 	u32 sector = MAX(es->vfs.dev->sector_bytes, 512u), off;
@@ -363,7 +395,7 @@ static int switch_over(struct ext4_inode *ei, u64 n, u64 a, u64 z, u8 *block)
 	raw = (void *)(block + off);
 	ext4_extent_root_init((u8 *)raw->block);
 	root_add((u8 *)raw->block, 0, a);
-	root_add((u8 *)raw->block, n, z);
+	root_add((u8 *)raw->block, twin_of(ei), z);
 	if (es->metadata_csum)
 		ext4_csum_inode_put(es, ei->csum_seed, raw);
 	at = ALIGN_DOWN((blk << es->block_bits) + off, (u64)sector);
@@ -396,14 +428,14 @@ int ext4_short_log_move(struct ext4_super *es)
 	if (err)
 		return err;
 	n = log_blocks(ei);
-	err = promised_blk(ei, 2 * n, &a);
+	err = promised_blk(ei, node_lblk(ei, 0), &a);
 	if (!err)
-		err = promised_blk(ei, 2 * n + 1, &z);
+		err = promised_blk(ei, node_lblk(ei, 1), &z);
 	if (!err)
 		err = fill_log(ei, n, block);
 	if (!err)
 		err = fill_map(ei, n, a, z);
-	return err ? err : switch_over(ei, n, a, z, block);
+	return err ? err : switch_over(ei, a, z, block);
 }
 
 /* ---- tidy ---- */

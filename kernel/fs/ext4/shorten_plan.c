@@ -2,6 +2,9 @@
  * How short a volume can be. It must keep, before its new end: the tables of groups that stay, where they are; all blocks that are in use by anything
  * but tables, wherever they come to lie; some more for maps that get longer, since pieces may; and a number for each inode.
  *
+ * All numbers are of blocks, and where space is had in clusters, of whole ones: a cluster with any table in it has nothing else, and one that
+ * tables of several groups share is counted once.
+ *
  * What cannot go elsewhere: inodes that the superblock names, and, where the volume says that numbers stay (stable_inodes), all; values of attributes
  * that know their owner, and he; a journal that is mapped by pointers; bad blocks.
  */
@@ -11,8 +14,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define SLACK_BLOCKS 64u
-#define SLACK_PART   128u /* of what moves */
+#define SLACK_BLOCKS   64u
+#define SLACK_CLUSTERS 16u
+#define SLACK_PART     128u /* of what moves */
 
 /* What stays where it is. */
 struct pins {
@@ -24,14 +28,21 @@ struct pins {
 struct reckoning {
 	struct ext4_super *es;
 	struct pins pins;
-	u64 data;      /* blocks in use, tables left out */
-	u64 inodes;    /* in use */
-	u64 log_last;  /* of the journal's blocks; 0: it is not on the volume */
-	u64 log;       /* blocks that it has */
-	u64 tables;    /* of the groups that were looked at so far */
-	u64 occupied;  /* of all groups, that lie in those: they are free only when the end has moved */
-	u64 table_end; /* where they end; ~0: not on what would be left */
+	u64 data;              /* blocks in use, tables left out */
+	u64 inodes;            /* in use */
+	u64 log_last;          /* of the journal's blocks; 0: it is not on the volume */
+	u64 log;               /* blocks that it has */
+	struct ext4_zone all;  /* the tables of all groups */
+	struct ext4_zone kept; /* those of the groups that were looked at so far */
+	u64 tables;            /* blocks in that */
+	u64 occupied; /* blocks of `all` that lie in those groups: they are free only when the end has moved */
+	u64 table_end; /* where `kept` ends */
 };
+
+static u64 unit(const struct ext4_super *es)
+{
+	return 1ull << es->cluster_bits;
+}
 
 /* ---- what is in use ---- */
 
@@ -60,17 +71,17 @@ int ext4_short_each(struct ext4_super *es, u32 first, u32 end, int (*fn)(void *c
 static int used_from(struct ext4_super *es, u32 group, u64 from, u64 *used)
 {
 	u64 start = ext4_group_start(es, group), at = from > start ? from - start : 0;
-	u32 blocks = ext4_group_blocks(es, group);
+	u32 clusters = ext4_group_clusters(es, group);
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	int err;
 
 	if (!at) {
-		*used += blocks - es->group[group].free_clusters;
+		*used += (u64)(clusters - es->group[group].free_clusters) << es->cluster_bits;
 		return 0;
 	}
 	err = ext4_block_bitmap(es, group, &bh);
-	for (u64 i = at; !err && i < blocks; i++)
-		*used += ((const u8 *)bh->data)[i / 8] >> i % 8 & 1;
+	for (u64 i = at >> es->cluster_bits; !err && i < clusters; i++)
+		*used += (u64)(((const u8 *)bh->data)[i / 8] >> i % 8 & 1) << es->cluster_bits;
 	return err;
 }
 
@@ -182,7 +193,7 @@ static int look_at_log(struct reckoning *r)
 	err = load(es, le32_get(es->disk.journal_inum), &ei);
 	if (err)
 		return err;
-	r->log = ext4_size(ei) >> es->block_bits;
+	r->log = ALIGN_UP(ext4_size(ei) >> es->block_bits, unit(es));
 	if (!(ei->flags & EXT4_FL_EXTENTS))
 		/* Its blocks of pointers lie before the data they lead to, or just behind. */
 		pin_blk(&r->pins, r->log_last, "its journal, which is mapped by pointers");
@@ -238,26 +249,46 @@ static int look_around(struct reckoning *r)
 {
 	struct ext4_super *es = r->es;
 	u64 used = 0;
+	int err;
 
 	for (u32 g = 0; g < es->groups; g++) {
-		used += ext4_group_blocks(es, g) - MIN(es->group[g].free_clusters, ext4_group_blocks(es, g));
+		u32 clusters = ext4_group_clusters(es, g);
+
+		used += (u64)(clusters - MIN(es->group[g].free_clusters, clusters)) << es->cluster_bits;
 		r->inodes += es->inodes_per_group - MIN(es->group[g].free_inodes, es->inodes_per_group);
 	}
-	r->data = used - MIN(used, ext4_zone_count(&es->zone, 0, ~0ull));
+	err = ext4_zone_clusters(&es->zone, es->cluster_bits, &r->all);
+	if (err)
+		return err;
+	r->data = used - MIN(used, ext4_zone_count(&r->all, 0, ~0ull));
 	return look_at_pins(r);
 }
 
+static int add_table(struct reckoning *r, u64 start, u64 len)
+{
+	u64 end = ALIGN_UP(start + len, unit(r->es));
+
+	start = ALIGN_DOWN(start, unit(r->es));
+	r->tables += end - start - ext4_zone_count(&r->kept, start, end);
+	r->table_end = MAX(r->table_end, end);
+	return ext4_zone_insert(&r->kept, start, end - start);
+}
+
 /* The tables of the next group. */
-static void add_tables(struct reckoning *r, u32 group)
+static int add_tables(struct reckoning *r, u32 group)
 {
 	const struct ext4_super *es = r->es;
 	const struct ext4_group *g = &es->group[group];
+	u64 start = ext4_group_start(es, group);
 	u32 base = ext4_group_base_blocks(es, group);
+	int err = base ? add_table(r, start, base) : 0;
 
-	r->tables += base + 2 + es->itable_blocks;
-	r->table_end = MAX(r->table_end, ext4_group_start(es, group) + MAX(base, 1u));
-	r->table_end = MAX(r->table_end, MAX(g->block_bitmap, g->inode_bitmap) + 1);
-	r->table_end = MAX(r->table_end, g->inode_table + es->itable_blocks);
+	r->table_end = MAX(r->table_end, start + 1);
+	if (!err)
+		err = add_table(r, g->block_bitmap, 1);
+	if (!err)
+		err = add_table(r, g->inode_bitmap, 1);
+	return err ? err : add_table(r, g->inode_table, es->itable_blocks);
 }
 
 static u64 group_end(const struct ext4_super *es, u32 groups)
@@ -269,7 +300,8 @@ static u64 group_end(const struct ext4_super *es, u32 groups)
 static u64 least_with(const struct reckoning *r, u32 groups, u64 tables)
 {
 	const struct ext4_super *es = r->es;
-	u64 need = es->first_data_blk + tables + r->data + SLACK_BLOCKS + r->data / SLACK_PART,
+	u64 slack = MAX((u64)SLACK_BLOCKS, SLACK_CLUSTERS * unit(es)) + r->data / SLACK_PART,
+	    need = es->first_data_blk + tables + r->data + slack,
 	    least = MAX(MAX(r->table_end, r->pins.blk + 1), need);
 
 	if (groups <= r->pins.group || (u64)groups * es->inodes_per_group < r->inodes)
@@ -277,22 +309,26 @@ static u64 least_with(const struct reckoning *r, u32 groups, u64 tables)
 	/* A journal that has to move is there twice for a while. */
 	if (r->log_last >= least)
 		least = MIN(MAX(least, need + r->log), r->log_last + 1);
+	least = ALIGN_UP(least, unit(es));
 	return least <= group_end(es, groups) ? least : 0;
 }
 
 /* What fits into `want` blocks, or 0: the least; at once, or when tables are free that are not needed then. */
-static void find(struct reckoning *r, u64 want, struct ext4_short *s)
+static int find(struct reckoning *r, u64 want, struct ext4_short *s)
 {
 	struct ext4_super *es = r->es;
 	u64 from = 0;
+	int err;
 
 	for (u32 n = 1; n <= es->groups; n++) {
 		u64 end = group_end(es, n), one, later;
 
 		if (s->least && s->least_now && ext4_group_start(es, n - 1) >= want)
-			return;
-		add_tables(r, n - 1);
-		r->occupied += ext4_zone_count(&es->zone, from, end);
+			break;
+		err = add_tables(r, n - 1);
+		if (err)
+			return err;
+		r->occupied += ext4_zone_count(&r->all, from, end);
 		from = end;
 		one = least_with(r, n, r->occupied);
 		later = least_with(r, n, r->tables);
@@ -308,15 +344,13 @@ static void find(struct reckoning *r, u64 want, struct ext4_short *s)
 		s->end = MIN(end, want);
 		s->groups = n;
 	}
+	return 0;
 }
 
 static int refused(const struct ext4_super *es)
 {
 	const char *name = es->vfs.health.name;
 
-	if (ext4_has_ro_compat(es, EXT4_RO_COMPAT_BIGALLOC))
-		return fail(-EOPNOTSUPP, "%s has bigalloc: such volumes are not made shorter by this program",
-			    name);
 	if (ext4_has_compat(es, EXT4_COMPAT_RESIZE_INODE) && ext4_has_incompat(es, EXT4_INCOMPAT_META_BG))
 		return fail(-EOPNOTSUPP, "%s has resize_inode and meta_bg, which exclude each other", name);
 	if (ext4_errors_new(es) || le16_get(es->disk.state) & EXT4_STATE_ERROR || ext4_groups_bad(es))
@@ -333,11 +367,38 @@ static int count_moves(struct ext4_short *s, const struct reckoning *r)
 
 	for (u32 g = first; g < es->groups && !err; g++)
 		err = used_from(es, g, s->end, &used);
-	s->blocks = used - MIN(used, ext4_zone_count(&es->zone, s->end, ~0ull));
+	s->blocks = used - MIN(used, ext4_zone_count(&r->all, s->end, ~0ull));
 	for (u32 g = s->groups; g < es->groups; g++)
 		s->inodes += es->inodes_per_group - es->group[g].free_inodes;
 	s->log = r->log_last >= s->end;
 	return err;
+}
+
+static int plan(struct reckoning *r, u64 want, struct ext4_short *s)
+{
+	struct ext4_super *es = r->es;
+	int err = look_around(r);
+
+	if (!err)
+		err = find(r, want, s);
+	if (err)
+		return err;
+	s->least = s->least ? MIN(s->least, s->least_now) : s->least_now;
+	if (!s->least_now) {
+		s->least = s->least_now = es->blocks;
+		s->groups_now = es->groups;
+	}
+	if (want && want < s->least)
+		return fail(r->pins.why && r->pins.blk + 1 >= s->least ? -EOPNOTSUPP : -ENOSPC,
+			    "%s needs %llu bytes at least%s%s", es->vfs.health.name,
+			    (unsigned long long)(s->least << es->block_bits),
+			    r->pins.why ? "; what cannot be moved: " : "", r->pins.why ? r->pins.why : "");
+	s->more = !s->end;
+	if (s->more) {
+		s->end = s->least_now;
+		s->groups = s->groups_now;
+	}
+	return count_moves(s, r);
 }
 
 int ext4_short_plan(struct ext4_super *es, u64 want, struct ext4_short *s)
@@ -346,27 +407,12 @@ int ext4_short_plan(struct ext4_super *es, u64 want, struct ext4_short *s)
 	int err = refused(es);
 
 	*s = (struct ext4_short){ .es = es, .what = s->what };
+	s->unit_bytes = unit(es) << es->block_bits;
 	if (!err)
-		err = look_around(&r);
-	if (err)
-		return err;
-	find(&r, want, s);
-	s->least = s->least ? MIN(s->least, s->least_now) : s->least_now;
-	if (!s->least_now) {
-		s->least = s->least_now = es->blocks;
-		s->groups_now = es->groups;
-	}
-	if (want && want < s->least)
-		return fail(r.pins.why && r.pins.blk + 1 >= s->least ? -EOPNOTSUPP : -ENOSPC,
-			    "%s needs %llu bytes at least%s%s", es->vfs.health.name,
-			    (unsigned long long)(s->least << es->block_bits),
-			    r.pins.why ? "; what cannot be moved: " : "", r.pins.why ? r.pins.why : "");
-	s->more = !s->end;
-	if (s->more) {
-		s->end = s->least_now;
-		s->groups = s->groups_now;
-	}
-	return count_moves(s, &r);
+		err = plan(&r, want ? MAX(ALIGN_DOWN(want, unit(es)), 1ull) : 0, s);
+	ext4_zone_free(&r.all);
+	ext4_zone_free(&r.kept);
+	return err;
 }
 
 /* ---- what it will say ---- */

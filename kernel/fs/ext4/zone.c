@@ -162,20 +162,28 @@ int ext4_zone_insert(struct ext4_zone *z, u64 start, u64 len)
 	return 0;
 }
 
+int ext4_zone_clusters(const struct ext4_zone *z, u32 bits, struct ext4_zone *out)
+{
+	u64 unit = 1ull << bits;
+	int err = 0;
+
+	for (u32 i = 0; i < z->count && !err; i++) {
+		u64 start = ALIGN_DOWN(z->range[i].start, unit);
+
+		err = ext4_zone_insert(out, start, ALIGN_UP(z->range[i].end, unit) - start);
+	}
+	return err;
+}
+
 int ext4_zone_round(struct ext4_zone *z, u32 bits)
 {
 	struct ext4_zone blocks = *z;
-	u64 unit = 1ull << bits;
-	int err = 0;
+	int err;
 
 	if (!bits)
 		return 0;
 	*z = (struct ext4_zone){ 0 };
-	for (u32 i = 0; i < blocks.count && !err; i++) {
-		u64 start = ALIGN_DOWN(blocks.range[i].start, unit);
-
-		err = ext4_zone_insert(z, start, ALIGN_UP(blocks.range[i].end, unit) - start);
-	}
+	err = ext4_zone_clusters(&blocks, bits, z);
 	ext4_zone_free(&blocks);
 	return err;
 }

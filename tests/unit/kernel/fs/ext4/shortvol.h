@@ -8,10 +8,20 @@
 
 #define SHORT_ARGS \
 	"-t ext4 -b 1024 -g 1024 -G 4 -I 256 -N 1200 -J size=1 -O metadata_csum,64bit,^resize_inode"
+#define SHORT_CLUSTERS                                                      \
+	"-t ext4 -b 1024 -C 4096 -g 256 -G 16 -I 256 -N 1200 -J size=1 -O " \
+	"metadata_csum,64bit,bigalloc,^resize_inode"
 #define SHORT_MIB 16u
 
 static struct shorten short_what;
 static struct ext4_short short_plan;
+
+/* It is to have what it has now. */
+static inline void short_want(void)
+{
+	run("cd %s && mkdir want && debugfs -R 'rdump / want' img >/dev/null 2>&1", vol_dir);
+	vol_fsck();
+}
 
 /* What lies in its first part goes again. */
 static inline void short_make(const char *args)
@@ -22,10 +32,9 @@ static inline void short_make(const char *args)
 		 "link");
 	run("cd %s && { for i in 1 2 3 4 5; do echo rm f$i; done; for i in $(seq 350); do echo rm e$i; done; "
 	    "} >gone && "
-	    "debugfs -w -f gone img >/dev/null 2>&1 && mkdir want && debugfs -R 'rdump / want' img "
-	    ">/dev/null 2>&1",
+	    "debugfs -w -f gone img >/dev/null 2>&1",
 	    vol_dir);
-	vol_fsck();
+	short_want();
 }
 
 /* All that it had is there, and nothing is wrong. */

@@ -6,12 +6,13 @@
 
 #include <errno.h>
 
-#define EACH       3u /* requests that fail, of a kind */
+#define EACH       2u /* requests that fail, of a kind */
 #define LAST_BYTES (8500ull << 10)
 
 static const char *const shapes[] = {
 	SHORT_ARGS,
 	"-t ext4 -b 1024 -g 1024 -I 256 -N 1200 -J size=1 -O ^metadata_csum,^64bit,uninit_bg -E resize=60000",
+	SHORT_CLUSTERS,
 };
 
 static int cut(u64 *counts, enum fault_op op, u64 nth, bool sticky)

@@ -7,14 +7,15 @@ static u64 used_behind(struct ext4_super *es)
 {
 	u64 used = 0;
 
-	for (u64 blk = short_plan.end; blk < es->blocks; blk++) {
+	for (u64 blk = short_plan.end; blk < es->blocks; blk += 1u << es->cluster_bits) {
 		u32 group = (u32)((blk - es->first_data_blk) / es->blocks_per_group);
-		u64 at = blk - ext4_group_start(es, group);
+		u64 at = (blk - ext4_group_start(es, group)) >> es->cluster_bits;
 		scoped(bh_putp) struct buffer_head *bh = NULL;
 
 		assert_int_equal(ext4_block_bitmap(es, group, &bh), 0);
 		used += (((const u8 *)bh->data)[at / 8] >> at % 8 & 1) &&
-			!ext4_zone_meets(&es->zone, blk, 1) && !ext4_zone_meets(&es->journal_zone, blk, 1);
+			!ext4_zone_meets(&es->zone, blk, 1u << es->cluster_bits) &&
+			!ext4_zone_meets(&es->journal_zone, blk, 1);
 	}
 	return used;
 }
@@ -46,6 +47,7 @@ int main(void)
 		{ "extents", test_moved, NULL, vol_clean, (void *)(uintptr_t)SHORT_ARGS },
 		{ "pointers", test_moved, NULL, vol_clean,
 		  (void *)(uintptr_t) "-t ext3 -b 1024 -g 1024 -I 256 -N 1200 -J size=1 -O ^resize_inode" },
+		{ "clusters", test_moved, NULL, vol_clean, (void *)(uintptr_t)SHORT_CLUSTERS },
 		{ "without a journal", test_moved, NULL, vol_clean,
 		  (void *)(uintptr_t) "-t ext4 -b 1024 -g 1024 -N 1200 -O ^has_journal,^resize_inode" },
 	};

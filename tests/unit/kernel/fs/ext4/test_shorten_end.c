@@ -26,8 +26,7 @@ static u64 blocks(void)
 
 static void test_end(void **state)
 {
-	(void)state;
-	short_make(SHORT_ARGS);
+	short_make(*state);
 	assert_int_equal(short_find(10 << 20), 0);
 	/* Not yet. */
 	assert_int_equal(end(), -EUCLEAN);
@@ -53,7 +52,10 @@ static void test_end(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test_teardown(test_end, vol_clean) };
+	const struct CMUnitTest tests[] = {
+		{ "blocks", test_end, NULL, vol_clean, (void *)(uintptr_t)SHORT_ARGS },
+		{ "clusters", test_end, NULL, vol_clean, (void *)(uintptr_t)SHORT_CLUSTERS },
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,15 +26,19 @@ static void test_moved(void **state)
 {
 	const struct mount_opts opts = { 0 };
 	struct ext4_super *es;
-	u64 before, sectors;
+	u64 before, sectors, unit;
 	int err;
 
-	(void)state;
-	short_make(SHORT_ARGS);
+	((void (*)(void)) * state)();
 	before = log_last();
 	sectors = log_blocks();
+	vol_open_rdonly();
+	unit = 1ull << vol_es->cluster_bits;
 	/* Its own last block is behind it. */
-	short_plan = (struct ext4_short){ .what = &short_what, .end = before, .groups = SHORT_MIB };
+	short_plan = (struct ext4_short){ .what = &short_what,
+					  .end = ALIGN_DOWN(before, unit),
+					  .groups = vol_es->groups };
+	vol_close();
 	(void)short_open();
 	assert_int_equal(ext4_short_log_prepare(&short_plan), 0);
 	short_close();
@@ -52,7 +56,7 @@ static void test_moved(void **state)
 	short_close();
 	short_check();
 	assert_true(log_last() < before);
-	assert_in_range(log_blocks(), sectors, sectors + 8);
+	assert_in_range(log_blocks(), sectors, sectors + 2 * MAX(unit, 4ull));
 	/* There is nothing more to tidy, and it is a log. */
 	es = short_open();
 	assert_int_equal(ext4_short_log_tidy(es), 0);
@@ -83,10 +87,33 @@ static void test_flush_that_fails(void **state)
 	vol_remove();
 }
 
+static void with_blocks(void)
+{
+	short_make(SHORT_ARGS);
+}
+
+static void with_clusters(void)
+{
+	short_make(SHORT_CLUSTERS);
+}
+
+/* The log takes half a cluster, behind some that are free. */
+static void with_one_cluster(void)
+{
+	vol_make("-t ext4 -b 1024 -C 2097152 -N 512 -O bigalloc,^resize_inode,^has_journal", 2048,
+		 "for i in $(seq 12); do echo $i >f$i; done");
+	run("cd %s && tune2fs -J size=1 img >/dev/null 2>&1 && seq -f 'rm f%%g' 11 >gone && "
+	    "debugfs -w -f gone img >/dev/null 2>&1",
+	    vol_dir);
+	short_want();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(test_moved, vol_clean),
+		{ "blocks", test_moved, NULL, vol_clean, (void *)(uintptr_t)with_blocks },
+		{ "clusters", test_moved, NULL, vol_clean, (void *)(uintptr_t)with_clusters },
+		{ "a cluster", test_moved, NULL, vol_clean, (void *)(uintptr_t)with_one_cluster },
 		cmocka_unit_test_teardown(test_flush_that_fails, vol_clean),
 	};
 

@@ -7,8 +7,7 @@ static void test_plan(void **state)
 {
 	u64 all = (u64)SHORT_MIB << 20;
 
-	(void)state;
-	short_make(SHORT_ARGS);
+	short_make(*state);
 	assert_int_equal(short_find(all), 0);
 	assert_int_equal(short_plan.blocks + short_plan.inodes, 0);
 	assert_int_equal(short_find(0), 0);
@@ -19,10 +18,13 @@ static void test_plan(void **state)
 
 		assert_int_equal(short_find(want), 0);
 		assert_true(short_plan.more || short_plan.end <= want >> 10);
+		assert_int_equal((short_plan.end << 10) % short_plan.unit_bytes, 0);
 		assert_int_equal(short_plan.least, least.least);
 	}
 	assert_int_equal(short_find((short_plan.least - 1) << 10), -ENOSPC);
 	assert_non_null(strstr(err_text(), "bytes at least"));
+	/* Less than a cluster is a length too, and not the least. */
+	assert_int_equal(short_find(1024), -ENOSPC);
 	vol_remove();
 }
 
@@ -42,21 +44,12 @@ static void test_stable(void **state)
 	vol_remove();
 }
 
-static void test_refused(void **state)
-{
-	(void)state;
-	short_make("-t ext4 -b 1024 -C 4096 -N 1200 -J size=1 -O bigalloc");
-	assert_int_equal(short_find(0), -EOPNOTSUPP);
-	assert_non_null(strstr(err_text(), "bigalloc"));
-	vol_remove();
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(test_plan, vol_clean),
+		{ "blocks", test_plan, NULL, vol_clean, (void *)(uintptr_t)SHORT_ARGS },
+		{ "clusters", test_plan, NULL, vol_clean, (void *)(uintptr_t)SHORT_CLUSTERS },
 		cmocka_unit_test_teardown(test_stable, vol_clean),
-		cmocka_unit_test_teardown(test_refused, vol_clean),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

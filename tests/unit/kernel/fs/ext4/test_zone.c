@@ -58,7 +58,7 @@ static void test_round(void **state)
 	(void)state;
 	for (u32 round = 0; round < 60; round++) {
 		u32 bits = rnd(5), unit = 1u << bits;
-		struct ext4_zone z = { 0 };
+		struct ext4_zone z = { 0 }, other = { 0 };
 
 		memset(flag, 0, sizeof(flag));
 		for (u32 n = 0; n < 12; n++) {
@@ -68,6 +68,9 @@ static void test_round(void **state)
 			for (u32 blk = start & ~(unit - 1); blk < ((start + len - 1) | (unit - 1)) + 1; blk++)
 				flag[blk] = true;
 		}
+		assert_int_equal(ext4_zone_clusters(&z, bits, &other), 0);
+		compare(&other);
+		ext4_zone_free(&other);
 		assert_int_equal(ext4_zone_round(&z, bits), 0);
 		compare(&z);
 		ext4_zone_free(&z);
