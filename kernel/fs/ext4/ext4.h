@@ -1161,6 +1161,8 @@ int ext4_blocks_take(struct ext4_handle *h, u64 blk, u32 len) __must_check;
 /* Blocks of a file, and all in their clusters, become free, for others when the handle's transaction is durable. metadata: each of the blocks is
  * forgotten too (costs revokes). */
 int ext4_blocks_free(struct ext4_handle *h, u64 blk, u32 len, bool metadata) __must_check;
+/* Their bitmaps are read, so that what frees the blocks next does not find that one cannot be, and leave them taken. -EIO, -EUCLEAN. */
+int ext4_blocks_look(struct ext4_super *es, u64 blk, u32 len) __must_check;
 /* One block of metadata near goal: reserve and take. */
 int ext4_block_new(struct ext4_handle *h, u64 goal, u64 *blk) __must_check;
 /* Blocks that can be had: free, without what is reserved, kept back, or waiting for a commit. */

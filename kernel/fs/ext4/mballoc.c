@@ -569,6 +569,20 @@ int ext4_blocks_free(struct ext4_handle *h, u64 blk, u32 len, bool metadata)
 	return 0;
 }
 
+int ext4_blocks_look(struct ext4_super *es, u64 blk, u32 len)
+{
+	struct piece p;
+	u32 group, n;
+	int err = 0;
+
+	for (; len && !err; blk += n, len -= n) {
+		n = group_part(es, blk, len, &group, &p);
+		mutex_guard(&es->group_lock[group]);
+		err = load(es, group);
+	}
+	return err;
+}
+
 /* The runs whose transactions are durable. */
 static void take_durable(struct ext4_balloc *b, u32 tid, struct list *out)
 {

@@ -10,6 +10,7 @@
  * two places. A node of a map, or a block of attributes, has its own.
  *
  * A block that is shared, of attributes, gets a copy with the first inode; the others find that one, and the last one frees the old.
+ * Who frees a block whose bitmap cannot be read leaves it taken for a check to find; so bitmaps are looked at before anything changes.
  */
 #include "shorten.h"
 
@@ -212,6 +213,8 @@ static int move_piece(struct mover *m, struct piece *p)
 	p->len = got;
 	err = room_for_nodes(es);
 	if (!err)
+		err = ext4_blocks_look(es, p->from, got);
+	if (!err)
 		err = copy_piece(m, p, to);
 	if (!err)
 		err = remap(m, p, to);
@@ -384,8 +387,10 @@ static int move_node_in(struct ext4_handle *h, struct mover *m, const struct edg
 static int move_node(struct mover *m, const struct edge *e)
 {
 	struct ext4_handle h;
-	int err = ext4_begin(m->s->es, CREDITS_NODE, 1, &h), end;
+	int err = ext4_blocks_look(m->s->es, edge_blk(m->ei, e), 1), end;
 
+	if (!err)
+		err = ext4_begin(m->s->es, CREDITS_NODE, 1, &h);
 	if (err)
 		return err;
 	rw_write_lock(&m->ei->tree);
@@ -458,7 +463,9 @@ static int move_xattrs(struct mover *m)
 
 	if (m->ei->xattr_blk < m->s->end)
 		return 0;
-	err = ext4_begin(m->s->es, CREDITS_XATTRS, 1, &h);
+	err = ext4_blocks_look(m->s->es, m->ei->xattr_blk, 1);
+	if (!err)
+		err = ext4_begin(m->s->es, CREDITS_XATTRS, 1, &h);
 	if (err)
 		return err;
 	err = ext4_xattr_block_move(&h, m->ei);

@@ -458,18 +458,40 @@ static int back_up(struct ext4_super *es, struct ext4_inode *ei)
 	return ext4_end(&h, err);
 }
 
+/* Nodes of the map, and what it has from block n on, are such that can be freed. 0: it has nothing there. */
+static int look_behind(struct ext4_inode *ei, u64 n)
+{
+	const struct ext4_disk_extent_header *root = root_of(ei->block);
+	const struct ext4_disk_extent_idx *x = (const void *)(root + 1);
+	struct ext4_super *es = ext4_inode_super(ei);
+	struct ext4_run run = { .lblk = n };
+	int any = 0, err = 0;
+
+	for (u64 at = n; !err; at = run.lblk + run.len) {
+		err = ext4_map_blocks(ei, at, EXT4_LBLK_END - at, &run);
+		if (err || (!run.pblk && run.last))
+			break;
+		any = 1;
+		if (run.pblk)
+			err = ext4_blocks_look(es, run.pblk + (at - run.lblk),
+					       (u32)(run.lblk + run.len - at));
+	}
+	for (u32 i = 0; any && le16_get(root->depth) && i < le16_get(root->entries) && !err; i++)
+		err = ext4_blocks_look(es, ext4_extent_child(&x[i]), 1);
+	return err ? err : any;
+}
+
 int ext4_short_log_tidy(struct ext4_super *es)
 {
 	scoped(ext4_inode_privatep) struct ext4_inode *ei = NULL;
-	struct ext4_run run;
 	u64 n;
 	int err = ext4_journal_is_inside(es) ? load(es, &ei) : 0;
 
 	if (err || !ei || !(ei->flags & EXT4_FL_EXTENTS))
 		return err;
 	n = log_blocks(ei);
-	err = ext4_map_blocks(ei, n, 1, &run);
-	if (err || (!run.pblk && run.last))
+	err = look_behind(ei, n);
+	if (err <= 0)
 		return err;
 	err = ext4_map_cut(ei, n);
 	return err ? err : back_up(es, ei);

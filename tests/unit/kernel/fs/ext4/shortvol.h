@@ -5,6 +5,7 @@
 #include "volume.h"
 
 #include "fs/ext4/shorten.h"
+#include <errno.h>
 
 #define SHORT_ARGS \
 	"-t ext4 -b 1024 -g 1024 -G 4 -I 256 -N 1200 -J size=1 -O metadata_csum,64bit,^resize_inode"
@@ -78,6 +79,42 @@ static inline void short_close(void)
 	ext4_short_close(short_plan.es, &err);
 	assert_int_equal(err, 0);
 	vol_dev_close();
+}
+
+/* The part, of the volume as it is, while its nth read fails. False: it had not so many. Then each block is somebody's or free, and no error is remembered. */
+static inline bool short_read_fails(int (*part)(struct ext4_short *s), u64 nth)
+{
+	struct ext4_super *es;
+	bool met;
+	u64 before;
+	int err;
+
+	vol_dev_fault(false);
+	es = short_open();
+	before = dev_fault_count(vol_dev, FAULT_READ);
+	dev_fault_nth(vol_dev, FAULT_READ, nth, -EIO, false);
+	err = part(&short_plan);
+	met = dev_fault_count(vol_dev, FAULT_READ) >= before + nth;
+	dev_fault_nth(vol_dev, FAULT_READ, 0, 0, false);
+	assert_true(!err || (met && err == -EIO));
+	ext4_short_close(es, &err);
+	vol_dev_close();
+	vol_open();
+	assert_false(le16_get(vol_es->disk.state) & EXT4_STATE_ERROR);
+	vol_close();
+	vol_fsck();
+	return met;
+}
+
+/* Each of its reads once. Afterwards it was done. */
+static inline void short_reads_fail(int (*part)(struct ext4_short *s))
+{
+	u64 nth = 0;
+
+	run("cp %s/img %s/base", vol_dir, vol_dir);
+	while (short_read_fails(part, ++nth))
+		run("cp %s/base %s/img", vol_dir, vol_dir);
+	assert_true(nth > 1);
 }
 
 #endif

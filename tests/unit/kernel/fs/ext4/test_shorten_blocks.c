@@ -1,4 +1,7 @@
-/* Blocks of files, maps and attributes go before the end: nothing but tables and the journal is behind it, and content is what it was. */
+/*
+ * Blocks of files, maps and attributes go before the end: nothing but tables and the journal is behind it, and content is what it was. Where one of its
+ * reads fails, too, every block is somebody's or free.
+ */
 #include "shortvol.h"
 
 #include "lib/scope.h"
@@ -41,6 +44,19 @@ static void test_moved(void **state)
 	vol_remove();
 }
 
+static void test_reads_fail(void **state)
+{
+	(void)state;
+	short_make(SHORT_ARGS);
+	assert_int_equal(short_find(9 << 20), 0);
+	(void)short_open();
+	assert_int_equal(ext4_short_inodes(&short_plan), 0);
+	short_close();
+	short_reads_fail(ext4_short_blocks);
+	short_check();
+	vol_remove();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -50,6 +66,7 @@ int main(void)
 		{ "clusters", test_moved, NULL, vol_clean, (void *)(uintptr_t)SHORT_CLUSTERS },
 		{ "without a journal", test_moved, NULL, vol_clean,
 		  (void *)(uintptr_t) "-t ext4 -b 1024 -g 1024 -N 1200 -O ^has_journal,^resize_inode" },
+		cmocka_unit_test_teardown(test_reads_fail, vol_clean),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
