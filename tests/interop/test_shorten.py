@@ -30,6 +30,7 @@ KINDS = {
     'mmp': (120, 20000, '-b 1024 -E mmp_update_interval=1', CSUM + ',has_journal,extent,sparse_super,mmp'),
     'nojournal': (120, 20000, '-b 1024', CSUM + ',extent,resize_inode,sparse_super'),
     'ext3': (120, 20000, '-b 1024 -I 128 -J size=4', 'has_journal,resize_inode,sparse_super'),
+    'late-journal': (120, 20000, '-b 1024 -I 128', 'resize_inode,sparse_super'),
     'ext2': (120, 20000, '-b 2048 -g 4096 -I 128', 'resize_inode,sparse_super'),
     'clusters': (320, 20000, '-b 4096 -C 65536 -g 256 -J size=8', CSUM + ',has_journal,extent,resize_inode,sparse_super,bigalloc,orphan_file'),
     'clusters-1k': (200, 20000, '-b 1024 -C 16384 -g 512', CSUM + ',has_journal,extent,resize_inode,sparse_super,bigalloc,orphan_file,metadata_csum_seed'),
@@ -42,7 +43,7 @@ KINDS = {
     'clusters-nojournal': (200, 20000, '-b 1024 -C 16384 -g 512', CSUM + ',extent,resize_inode,sparse_super,bigalloc'),
 }
 # Each of the others in the long run.
-SAMPLE = ['default', '1k', 'small-groups', 'inline_data', 'ea_inode', 'quota', 'nojournal', 'ext3', 'clusters', 'clusters-quota']
+SAMPLE = ['default', '1k', 'small-groups', 'inline_data', 'ea_inode', 'quota', 'nojournal', 'ext3', 'late-journal', 'clusters', 'clusters-quota']
 
 
 def make(image, kind):
@@ -51,6 +52,19 @@ def make(image, kind):
         f.truncate(mib << 20)
     features, _, more = features.partition(' ')
     mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', '-N', str(inodes), *words.split(), *more.split(), '-O', BASE + features, image)
+    if kind == 'late-journal':
+        late_journal(image, 4)
+
+
+def late_journal(image, mib):
+    """Its blocks lie behind two thirds of the volume."""
+    fill_up = image + '.fill'
+    with open(fill_up, 'wb') as f:
+        f.write(b'x' * (os.path.getsize(image) * 2 // 3))
+    mounts.run('debugfs', '-w', '-R', 'write %s fill' % fill_up, image)
+    mounts.run('tune2fs', '-j', '-J', 'size=%d' % mib, image)
+    mounts.run('debugfs', '-w', '-R', 'rm fill', image)
+    os.unlink(fill_up)
 
 
 def clean(image):
@@ -189,6 +203,7 @@ CRASHES = {
     'least': (24 << 10, 0, '-b 1024 -g 1024 -G 4 -N 1600 -J size=1', CSUM + ',has_journal,extent,meta_bg,sparse_super'),
     'large-journal': (40 << 10, 18000, '-b 1024 -g 2048 -N 1600 -J size=6', CSUM + ',has_journal,extent,sparse_super,inline_data'),
     'ext3': (24 << 10, 16000, '-b 1024 -g 1024 -I 128 -N 1600 -J size=1', 'has_journal,resize_inode,sparse_super'),
+    'late-journal': (24 << 10, 11000, '-b 1024 -g 1024 -I 128 -N 1600', 'resize_inode,sparse_super'),
     'quota': (24 << 10, 14000, '-b 1024 -g 1024 -G 4 -N 1600 -J size=1 -E quotatype=usrquota:grpquota:prjquota', CSUM + ',has_journal,extent,resize_inode,sparse_super,quota,project'),
     'ea_inode': (24 << 10, 0, '-b 1024 -g 1024 -G 4 -N 1600 -I 256 -J size=1', CSUM + ',has_journal,extent,sparse_super,ea_inode,orphan_file'),
     'mmp': (24 << 10, 14000, '-b 1024 -g 1024 -G 4 -N 1600 -J size=1 -E mmp_update_interval=1', CSUM + ',has_journal,extent,sparse_super,mmp'),
@@ -241,6 +256,8 @@ def test_power(kind, tmp_path):
     with open(image, 'wb') as f:
         f.truncate(kib << 10)
     mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', *words.split(), '-O', BASE + features, image)
+    if kind == 'late-journal':
+        late_journal(image, 1)
     with mount(image, d, kind):
         small_content(str(d), random.Random(int(os.environ.get('SEED', '1'))), kind)
     # With mmp everybody waits for seconds each time.

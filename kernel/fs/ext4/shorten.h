@@ -2,18 +2,19 @@
  * Private to the making shorter of volumes, offline. What lies behind the new end goes before it first, with changes of the mounted volume,
  * each whole; then the end moves in one.
  *
- *   shorten_open.c    the volume, opened for a part of it
- *   shorten_plan.c    how short it can be, and what has to move
- *   shorten_inodes.c  inodes get numbers in groups that stay
- *   shorten_blocks.c  blocks of files, of their maps and of attributes go before the end
- *   shorten_log.c     the journal does
- *   shorten_end.c     the end moves
- *   shorten.c         all of it
+ *   shorten_open.c      the volume, opened for a part of it
+ *   shorten_plan.c      how short it can be, and what has to move
+ *   shorten_inodes.c    inodes get numbers in groups that stay
+ *   shorten_blocks.c    blocks of files, of their maps and of attributes go before the end
+ *   shorten_log.c       the journal does
+ *   shorten_pointers.c  where it is mapped by pointers
+ *   shorten_end.c       the end moves
+ *   shorten.c           all of it
  *
  * Invariants
  *  1. Whatever is written last before a crash, the volume is whole after its journal was applied, as long as before or as long as it is to be, and
  *     all that it had is there. It can be gone on with by beginning again.
- *  2. Only shorten_log.c and shorten_end.c change anything otherwise than by handles of a volume that is mounted for this.
+ *  2. Only shorten_log.c, shorten_pointers.c and shorten_end.c change anything otherwise than by handles of a volume that is mounted for this.
  *  3. Nothing is changed before it is known that all fits, as far as counts tell; what turns out not to fit leaves the volume as long as it was.
  *  4. The end does not move while a block or an inode behind it is in use, whatever it may belong to.
  */
@@ -69,6 +70,20 @@ int ext4_short_inodes(struct ext4_short *s) __must_check;
 
 /* Of all inodes but the journal's. Quotas were not looked at before since the volume was opened. */
 int ext4_short_blocks(struct ext4_short *s) __must_check;
+
+/* ---- shorten_pointers.c: what is different where the journal is mapped by pointers ---- */
+
+/* Blocks of pointers that a file without holes has. */
+u64 ext4_short_pointers_nodes(const struct ext4_super *es, u64 blocks);
+/* *last: at least the last of those blocks of the journal. */
+int ext4_short_pointers_last(struct ext4_inode *ei, u64 *last) __must_check;
+int ext4_short_pointers_prepare(struct ext4_inode *ei) __must_check;
+/* Of the journal that is prepared, the log's length. */
+u64 ext4_short_pointers_log(const struct ext4_inode *ei);
+/* Writes the blocks of the new map; root: what the inode is to have. */
+int ext4_short_pointers_map(struct ext4_inode *ei, u8 root[EXT4_IBLOCK_BYTES]) __must_check;
+/* The file has so many blocks at most. */
+int ext4_short_pointers_cut(struct ext4_inode *ei, u64 blocks) __must_check;
 
 /*
  * ---- shorten_log.c ----

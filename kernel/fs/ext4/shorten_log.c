@@ -1,5 +1,5 @@
 /*
- * The journal goes before the end; see shorten.h. With old blocks O, new ones N, and promised means that they are not written:
+ * The journal goes before the end; see shorten.h. One that has extents: with old blocks O, new ones N, and promised means that they are not written:
  *
  *   closed, as before     [0, n) O
  *   after prepare         [0, n) O in one part of the map   │ [t, t + n) N, then A and Z, promised, in a node of its own
@@ -37,8 +37,16 @@ static int load(struct ext4_super *es, struct ext4_inode **out)
 	return err;
 }
 
+static bool has_extents(const struct ext4_inode *ei)
+{
+	return ei->flags & EXT4_FL_EXTENTS;
+}
+
+/* Of a journal that has extents, or is prepared. */
 static u64 log_blocks(const struct ext4_inode *ei)
 {
+	if (!has_extents(ei))
+		return ext4_short_pointers_log(ei);
 	return ext4_size(ei) >> ext4_inode_super(ei)->block_bits;
 }
 
@@ -289,10 +297,9 @@ int ext4_short_log_prepare(struct ext4_short *s)
 
 	if (err)
 		return err;
+	if (!has_extents(ei))
+		return ext4_short_pointers_prepare(ei);
 	n = log_blocks(ei);
-	if (!(ei->flags & EXT4_FL_EXTENTS))
-		return fail(-EOPNOTSUPP, "%s: its journal is mapped by pointers, and cannot be moved",
-			    es->vfs.health.name);
 	if (le16_get(root_of(ei->block)->depth) > 1 ||
 	    (le16_get(root_of(ei->block)->depth) && le16_get(root_of(ei->block)->entries) == ROOT_PLACES))
 		return too_many(ei);
@@ -380,7 +387,7 @@ static int fill_map(struct ext4_inode *ei, u64 n, u64 a, u64 z)
 }
 
 /* All of the inode that changes lies in its first bytes, in one sector. */
-static int switch_over(struct ext4_inode *ei, u64 a, u64 z, u8 *block)
+static int switch_over(struct ext4_inode *ei, const u8 root[EXT4_IBLOCK_BYTES], u8 *block)
 {
 	struct ext4_super *es = ext4_inode_super(ei);
 	u32 sector = MAX(es->vfs.dev->sector_bytes, 512u), off;
@@ -393,9 +400,7 @@ static int switch_over(struct ext4_inode *ei, u64 a, u64 z, u8 *block)
 	if (err)
 		return err;
 	raw = (void *)(block + off);
-	ext4_extent_root_init((u8 *)raw->block);
-	root_add((u8 *)raw->block, 0, a);
-	root_add((u8 *)raw->block, twin_of(ei), z);
+	memcpy(raw->block, root, EXT4_IBLOCK_BYTES);
 	if (es->metadata_csum)
 		ext4_csum_inode_put(es, ei->csum_seed, raw);
 	at = ALIGN_DOWN((blk << es->block_bits) + off, (u64)sector);
@@ -418,24 +423,39 @@ static int promised_blk(struct ext4_inode *ei, u64 lblk, u64 *blk)
 	return err;
 }
 
-int ext4_short_log_move(struct ext4_super *es)
+/* The nodes that its root leads to are written. */
+static int new_map(struct ext4_inode *ei, u8 root[EXT4_IBLOCK_BYTES])
 {
-	scoped(ext4_inode_privatep) struct ext4_inode *ei = NULL;
-	scoped(freep) u8 *block = os_alloc_aligned(4096, MAX(ext4_block_bytes(es), 4096u));
-	u64 n, a, z;
-	int err = block ? load(es, &ei) : fail(-ENOMEM, "no memory for a block");
+	u64 a, z;
+	int err;
 
-	if (err)
-		return err;
-	n = log_blocks(ei);
+	if (!has_extents(ei))
+		return ext4_short_pointers_map(ei, root);
 	err = promised_blk(ei, node_lblk(ei, 0), &a);
 	if (!err)
 		err = promised_blk(ei, node_lblk(ei, 1), &z);
 	if (!err)
-		err = fill_log(ei, n, block);
+		err = fill_map(ei, log_blocks(ei), a, z);
+	if (err)
+		return err;
+	ext4_extent_root_init(root);
+	root_add(root, 0, a);
+	root_add(root, twin_of(ei), z);
+	return 0;
+}
+
+int ext4_short_log_move(struct ext4_super *es)
+{
+	scoped(ext4_inode_privatep) struct ext4_inode *ei = NULL;
+	scoped(freep) u8 *block = os_alloc_aligned(4096, MAX(ext4_block_bytes(es), 4096u));
+	u8 root[EXT4_IBLOCK_BYTES] __attribute__((aligned(4)));
+	int err = block ? load(es, &ei) : fail(-ENOMEM, "no memory for a block");
+
 	if (!err)
-		err = fill_map(ei, n, a, z);
-	return err ? err : switch_over(ei, a, z, block);
+		err = fill_log(ei, log_blocks(ei), block);
+	if (!err)
+		err = new_map(ei, root);
+	return err ? err : switch_over(ei, root, block);
 }
 
 /* ---- tidy ---- */
@@ -481,18 +501,27 @@ static int look_behind(struct ext4_inode *ei, u64 n)
 	return err ? err : any;
 }
 
+/* Gives up what is behind the log. 1: there was nothing. */
+static int cut(struct ext4_super *es, struct ext4_inode *ei)
+{
+	u64 n = ext4_size(ei) >> es->block_bits, log;
+	int err;
+
+	if (!has_extents(ei)) {
+		log = es->journal ? jbd2_info(es->journal)->blocks : n;
+		return n > log ? ext4_short_pointers_cut(ei, log) : 1;
+	}
+	err = look_behind(ei, n);
+	return err > 0 ? ext4_map_cut(ei, n) : err ? err : 1;
+}
+
 int ext4_short_log_tidy(struct ext4_super *es)
 {
 	scoped(ext4_inode_privatep) struct ext4_inode *ei = NULL;
-	u64 n;
 	int err = ext4_journal_is_inside(es) ? load(es, &ei) : 0;
 
-	if (err || !ei || !(ei->flags & EXT4_FL_EXTENTS))
+	if (err || !ei)
 		return err;
-	n = log_blocks(ei);
-	err = look_behind(ei, n);
-	if (err <= 0)
-		return err;
-	err = ext4_map_cut(ei, n);
-	return err ? err : back_up(es, ei);
+	err = cut(es, ei);
+	return err ? MIN(err, 0) : back_up(es, ei);
 }

@@ -6,7 +6,7 @@
  * tables of several groups share is counted once.
  *
  * What cannot go elsewhere: inodes that the superblock names, and, where the volume says that numbers stay (stable_inodes), all; values of attributes
- * that know their owner, and he; a journal that is mapped by pointers; bad blocks.
+ * that know their owner, and he; bad blocks.
  */
 #include "shorten.h"
 
@@ -177,7 +177,9 @@ int ext4_short_log_last(struct ext4_super *es, u64 *last)
 		return err;
 	depth = le16_get(((const struct ext4_disk_extent_header *)(const void *)ei->block)->depth);
 	err = last_of_runs(ei, last);
-	if (!err && ei->flags & EXT4_FL_EXTENTS)
+	if (!err && !(ei->flags & EXT4_FL_EXTENTS))
+		return ext4_short_pointers_last(ei, last);
+	if (!err)
 		err = depth > EXT4_EXTENT_DEPTH_MAX ? -EUCLEAN : last_of_nodes(ei, ei->block, depth, last);
 	return err;
 }
@@ -195,8 +197,7 @@ static int look_at_log(struct reckoning *r)
 		return err;
 	r->log = ALIGN_UP(ext4_size(ei) >> es->block_bits, unit(es));
 	if (!(ei->flags & EXT4_FL_EXTENTS))
-		/* Its blocks of pointers lie before the data they lead to, or just behind. */
-		pin_blk(&r->pins, r->log_last, "its journal, which is mapped by pointers");
+		r->log += 2 * ext4_short_pointers_nodes(es, 2 * r->log);
 	return 0;
 }
 

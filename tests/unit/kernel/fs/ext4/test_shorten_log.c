@@ -109,12 +109,80 @@ static void with_one_cluster(void)
 	short_want();
 }
 
+/* The journal lies behind what a file leaves free. */
+static void make_pointers(const char *args, u32 mib, u32 free_mib, u32 log_mib)
+{
+	char fill[200];
+
+	snprintf(fill, sizeof(fill), "head -c %uM /dev/zero | tr '\\0' x >f; seq 10000 >a", free_mib);
+	vol_make(args, mib, fill);
+	run("cd %s && tune2fs -j -J size=%u img >/dev/null 2>&1 && debugfs -w -R 'rm f' img >/dev/null 2>&1 "
+	    "&& mkdir want && "
+	    "debugfs -R 'rdump / want' img >/dev/null 2>&1",
+	    vol_dir, log_mib);
+}
+
+static void with_pointers(void)
+{
+	make_pointers("-t ext2 -b 1024 -g 1024 -I 128 -N 1200 -O ^resize_inode", SHORT_MIB, 10, 1);
+}
+
+/* With room for a map of all three levels. */
+static void with_many_pointers(void)
+{
+	make_pointers("-t ext2 -b 1024 -I 128 -N 512 -O ^resize_inode", 200, 100, 40);
+}
+
+static void test_nodes(void **state)
+{
+	struct ext4_super *es;
+
+	(void)state;
+	short_make(SHORT_ARGS);
+	vol_open_rdonly();
+	es = vol_es;
+	assert_int_equal(ext4_short_pointers_nodes(es, 0), 0);
+	assert_int_equal(ext4_short_pointers_nodes(es, 12), 0);
+	assert_int_equal(ext4_short_pointers_nodes(es, 13), 1);
+	assert_int_equal(ext4_short_pointers_nodes(es, 12 + 256), 1);
+	assert_int_equal(ext4_short_pointers_nodes(es, 12 + 257), 3);
+	assert_int_equal(ext4_short_pointers_nodes(es, 12 + 256 + 65536), 2 + 256);
+	assert_int_equal(ext4_short_pointers_nodes(es, 12 + 256 + 65537), 2 + 256 + 3);
+	vol_close();
+	vol_remove();
+}
+
+/* What the volume has no room for leaves the journal as it was. */
+static void test_no_room(void **state)
+{
+	u64 sectors;
+
+	(void)state;
+	with_pointers();
+	sectors = log_blocks();
+	short_plan = (struct ext4_short){ .what = &short_what, .end = 8000, .groups = SHORT_MIB };
+	(void)short_open();
+	assert_int_equal(ext4_short_log_prepare(&short_plan), 0);
+	assert_int_equal(ext4_short_log_tidy(short_plan.es), 0);
+	short_plan.end = 1500;
+	assert_int_equal(ext4_blocks_limit(short_plan.es, short_plan.end), 0);
+	assert_int_equal(ext4_short_log_prepare(&short_plan), -ENOSPC);
+	short_close();
+	short_check();
+	assert_int_equal(log_blocks(), sectors);
+	vol_remove();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		{ "blocks", test_moved, NULL, vol_clean, (void *)(uintptr_t)with_blocks },
 		{ "clusters", test_moved, NULL, vol_clean, (void *)(uintptr_t)with_clusters },
 		{ "a cluster", test_moved, NULL, vol_clean, (void *)(uintptr_t)with_one_cluster },
+		{ "pointers", test_moved, NULL, vol_clean, (void *)(uintptr_t)with_pointers },
+		{ "many pointers", test_moved, NULL, vol_clean, (void *)(uintptr_t)with_many_pointers },
+		cmocka_unit_test_teardown(test_nodes, vol_clean),
+		cmocka_unit_test_teardown(test_no_room, vol_clean),
 		cmocka_unit_test_teardown(test_flush_that_fails, vol_clean),
 	};
 
