@@ -116,5 +116,5 @@ int werunos_file_truncate(struct werunos_file *f, uint64_t size_bytes)
 int werunos_file_sync(struct werunos_file *f)
 {
 	api_begin();
-	return api_end(vfs_fsync(f->file->inode, false));
+	return api_end(vfs_fsync_opened(f->file->inode, f->file->opened, false));
 }

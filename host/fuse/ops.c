@@ -239,6 +239,7 @@ static void ll_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 {
 	fi->keep_cache = 1;
 	fi->noflush = 1;
+	fi->fh = vfs_moment(req_adapter(req)->sb);
 	make(req, parent, &(struct new_file){ .name = name, .mode = S_IFREG | (mode & 07777), .fi = fi });
 }
 

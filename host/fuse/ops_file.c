@@ -37,10 +37,11 @@ void ll_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 		fi->direct_io = 1;
 	fi->keep_cache = 1;
 	fi->noflush = 1;
+	fi->fh = vfs_moment(a->sb);
 	fuse_reply_open(req, fi);
 }
 
-/* There is no state of an open file. */
+/* There is no state of an open file but when that was. */
 void ll_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
 	scoped(vfs_iputp) struct inode *inode = NULL;
@@ -128,8 +129,7 @@ void ll_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_
 	scoped(vfs_iputp) struct inode *inode = NULL;
 	int err = req_inode(req, nodeid, &inode);
 
-	(void)fi;
-	reply_err(req, err ? err : vfs_fsync(inode, datasync));
+	reply_err(req, err ? err : vfs_fsync_opened(inode, fi->fh, datasync));
 }
 
 void ll_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t off, off_t len,

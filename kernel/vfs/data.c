@@ -2,7 +2,7 @@
  * Moving file data. The module says where bytes lie (map) or shall lie (alloc); here they are moved, in batches
  * of requests, and then the module is told (commit). File data is never in the buffer cache.
  *
- * Interface: vfs_read, vfs_write, vfs_truncate, vfs_fallocate, vfs_copy_range, vfs_fsync, vfs_closed.
+ * Interface: vfs_read, vfs_write, vfs_truncate, vfs_fallocate, vfs_copy_range, vfs_fsync, vfs_fsync_opened, vfs_closed.
  *
  * Invariants
  *  1. A block becomes part of a file only after its bytes are on the device: alloc, write, commit.
@@ -643,19 +643,24 @@ int vfs_copy_range(struct inode *in, u64 in_off, struct inode *out, u64 out_off,
 	return 0;
 }
 
-int vfs_fsync(struct inode *inode, bool data_only)
+int vfs_fsync_opened(struct inode *inode, u64 opened, bool data_only)
 {
 	int err, late;
 
 	if (inode->sb->rdonly)
 		return 0;
 	err = lazy_write_inode(inode);
-	late = atomic_exchange(&inode->lazy_err, 0);
+	late = lazy_error(inode, opened);
 	if (err || late)
 		return err ? err : late;
 	/* Names are a directory's data: programs fdatasync it to make the loss of one durable. */
 	return inode->ops->fsync ? inode->ops->fsync(inode, data_only && !is_dir(inode))
 				 : vfs_sync(inode->sb);
+}
+
+int vfs_fsync(struct inode *inode, bool data_only)
+{
+	return vfs_fsync_opened(inode, 0, data_only);
 }
 
 void vfs_closed(struct inode *inode)

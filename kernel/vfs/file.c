@@ -132,6 +132,7 @@ int vfs_open(struct super_block *sb, struct inode *start, const char *path, u32 
 		return err;
 	}
 	f->inode = inode;
+	f->opened = vfs_moment(sb);
 	f->flags = flags;
 	*out = f;
 	return 0;

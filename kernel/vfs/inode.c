@@ -345,7 +345,8 @@ void vfs_iput(struct inode *inode)
 		inode_evict(inode, s);
 		return;
 	}
-	if (inode->iflags & I_RESIDENT || atomic_load(&inode->state) & (I_LAZY_TAIL | I_LAZY_TIME)) {
+	if (inode->iflags & I_RESIDENT ||
+	    atomic_load(&inode->state) & (I_LAZY_TAIL | I_LAZY_TIME | I_FAILED)) {
 		mutex_unlock(&s->lock);
 		return;
 	}

@@ -71,6 +71,13 @@ static inline void tail_await(struct inode *inode, u64 end)
 
 enum lazy_kind { LAZY_TAIL, LAZY_TIME };
 
+/* An open file whose fsync said that something had failed. */
+struct told {
+	u64 opened, failed_at; /* moments */
+};
+#define TOLD_MAX   256u  /* where two open files have one place, one of them may hear the same twice */
+#define FAILED_MAX 4096u /* inodes that stay in memory for those who are to hear */
+
 struct lazies {
 	struct super_block *sb; /* [const] */
 	void *(*run)(void *);   /* [const] the thread's */
@@ -83,6 +90,8 @@ struct lazies {
 	bool sleeps;                 /* [lock] the thread waits without a clock: there is nothing to write */
 	bool started, running, stop; /* [lock] */
 	pthread_t thread;            /* [lock] */
+	struct told told[TOLD_MAX];  /* [lock] by opened */
+	u32 failed_count;            /* [lock] inodes with I_FAILED */
 };
 
 /* Something is queued that the thread writes by the clock. Locks: lock. */
@@ -93,6 +102,10 @@ static inline bool lazy_has_clock(const struct lazies *z)
 int lazy_new(struct super_block *sb, void *(*run)(void *lazies)) __must_check;
 /* Ends the thread; none is started any more. */
 void lazy_stop(struct super_block *sb);
+/* What was written later could not be: for the fsyncs of those who have the file open. Locks: none of rank STAGE or below. */
+void lazy_failed(struct inode *inode, int err);
+/* What of that who has the file open since this moment did not hear yet; 0: he is nobody in particular, and hears what nobody did. */
+int lazy_error(struct inode *inode, u64 opened);
 /* The queues are empty. */
 void lazy_free(struct super_block *sb);
 /* The inode owes something. Locks: a reference, and none of rank STAGE. */
@@ -124,14 +137,15 @@ u32 icache_held(struct super_block *sb);
 bool icache_grab(struct inode *inode) __must_check;
 
 /* inode->state */
-#define I_NEW       0x1u  /* being read or created: wait */
-#define I_BAD       0x2u  /* the read failed */
-#define I_FREEING   0x4u  /* being evicted: wait, then look again */
-#define I_LINKABLE  0x8u  /* made by O_TMPFILE: may get its first name */
-#define I_LAZY_TAIL 0x10u /* [lazies] on that queue */
-#define I_LAZY_TIME 0x20u /* [lazies] on that queue */
-#define I_ATIME     0x40u /* the time of access is newer than on the volume */
-#define I_CUT       0x80u /* truncated to nothing since it was last closed */
+#define I_NEW       0x1u   /* being read or created: wait */
+#define I_BAD       0x2u   /* the read failed */
+#define I_FREEING   0x4u   /* being evicted: wait, then look again */
+#define I_LINKABLE  0x8u   /* made by O_TMPFILE: may get its first name */
+#define I_LAZY_TAIL 0x10u  /* [lazies] on that queue */
+#define I_LAZY_TIME 0x20u  /* [lazies] on that queue */
+#define I_ATIME     0x40u  /* the time of access is newer than on the volume */
+#define I_CUT       0x80u  /* truncated to nothing since it was last closed */
+#define I_FAILED    0x100u /* stays in memory, for those who are to hear of what failed */
 
 /* ---- touch.c: what a change does to the rest of the inode ---- */
 

@@ -1,7 +1,8 @@
 /*
  * What files owe the volume: the tail stage's blocks, and times of access. Both are right in memory, so nobody waits
  * for them to be written; they are written when they are old, when there are many, and when somebody wants them durable.
- * Here are the two queues of inodes that owe something, each in the order in which they came; writer.c writes.
+ * Here are the two queues of inodes that owe something, each in the order in which they came; writer.c writes. And here is kept what could not
+ * be written, for those who have the file open: each is told once, by his fsync.
  *
  * Invariants
  *  1. An inode on a queue has its I_LAZY bit, stays in memory without a reference, and is on no LRU.
@@ -73,6 +74,46 @@ void lazy_add(struct inode *inode, enum lazy_kind kind)
 	if (z->sleeps && lazy_has_clock(z))
 		cond_broadcast(&z->wake);
 	mutex_unlock(&z->lock);
+}
+
+u64 vfs_moment(struct super_block *sb)
+{
+	return atomic_fetch_add(&sb->moment, 1) + 1;
+}
+
+void lazy_failed(struct inode *inode, int err)
+{
+	struct lazies *z = inode->sb->lazies;
+
+	mutex_lock(&z->lock);
+	inode->failed_err = err;
+	inode->failed_heard = false;
+	atomic_store(&inode->failed_at, vfs_moment(inode->sb));
+	if (z->failed_count < FAILED_MAX && !(atomic_fetch_or(&inode->state, I_FAILED) & I_FAILED))
+		z->failed_count++;
+	mutex_unlock(&z->lock);
+}
+
+int lazy_error(struct inode *inode, u64 opened)
+{
+	struct lazies *z = inode->sb->lazies;
+	struct told *told = &z->told[opened % TOLD_MAX];
+	u64 failed_at, heard_at;
+	int err = 0;
+
+	if (!atomic_load(&inode->failed_at))
+		return 0;
+	mutex_lock(&z->lock);
+	failed_at = atomic_load(&inode->failed_at);
+	heard_at = told->opened == opened ? told->failed_at : opened;
+	if (!inode->failed_heard || (opened && heard_at < failed_at)) {
+		err = inode->failed_err;
+		inode->failed_heard = true;
+		if (opened)
+			*told = (struct told){ opened, failed_at };
+	}
+	mutex_unlock(&z->lock);
+	return err;
 }
 
 void lazy_stop(struct super_block *sb)

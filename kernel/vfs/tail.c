@@ -14,7 +14,7 @@
  *  3. The block is the last one of the file: what goes beyond it flushes first, and so does whatever changes mappings.
  *  4. Bytes behind the end of file are zeros.
  *  5. inode->tail and the block change under inode->lock W and map_lock W; either lock is enough to look.
- *  6. When the block cannot be written, it goes, and the file ends where the volume says; the next fsync says why.
+ *  6. When the block cannot be written, it goes, and the file ends where the volume says; fsync says why.
  *
  * A large write that is answered before the device has its bytes (data.c) is shown likewise, by size_bytes and
  * tail_from, without a block here: the writer has the bytes and holds inode->lock W until they have arrived. Readers read
@@ -100,10 +100,10 @@ static void end_tail(struct inode *inode, int err)
 	stage_drop(inode);
 }
 
-/* For the next fsync. */
+/* For those who fsync. */
 static void keep_error(struct inode *inode, int err)
 {
-	atomic_store(&inode->lazy_err, err);
+	lazy_failed(inode, err);
 	log_error("%s: the end of inode %llu could not be written: %s", inode->sb->health.name,
 		  (unsigned long long)inode->ino, err_name(err));
 }

@@ -634,6 +634,7 @@ struct super_block {
 	bool scripted;             /* [const] `script` is what the clock says */
 	struct mount_script script;
 	struct lazies *lazies;   /* [const] what is written later */
+	_Atomic u64 moment;      /* of the last that was to have a number: vfs_moment */
 	_Atomic u64 stage_bytes; /* held by all read stages */
 
 	_Atomic(void *) stage_spare[8];     /* buffers of stages that were read, for the next */
@@ -672,8 +673,11 @@ struct inode {
 	u32 tail_512;          /* [attr] blocks that blocks_512 does not count yet */
 	struct list lazy[LAZY_KINDS];  /* [lazies] */
 	u64 lazy_since_ns[LAZY_KINDS]; /* [lazies] */
-	_Atomic int lazy_err;          /* of what was written later, for the next fsync */
-	_Atomic int answered_err;      /* of what was answered before it failed, for the next write as well */
+	_Atomic u64
+		failed_at; /* the moment at which what was written later could not be; 0: it always could */
+	int failed_err;    /* [lazies] why */
+	bool failed_heard; /* [lazies] by somebody */
+	_Atomic int answered_err; /* of what was answered before it failed, for the next write as well */
 	_Atomic u32 refs;
 	_Atomic u32 state;
 	struct inode *hash_next;     /* [icache shard] */
@@ -825,7 +829,8 @@ int vfs_write(struct inode *inode, u64 off_bytes, const void *buf, u64 len_bytes
 /*
  * As vfs_write for somebody who waits for the answer alone: a large piece that makes the file longer is answered as soon as its place is
  * sure, by give(), with `done` all of it; the device gets the bytes afterwards, and whoever reads them, changes the file or wants
- * it durable waits until it has. When it cannot take them, the file ends where the volume says, and the next write and the next fsync say why.
+ * it durable waits until it has. When it cannot take them, the file ends where the volume says, and the next write and the next fsync say why: of each
+ * file that was open then, and of the first opened later if none of these did.
  * answer->given tells after the return that it was; then the result is 0.
  */
 struct write_answer {
@@ -854,6 +859,10 @@ const char *vfs_defrag_refused(struct inode *inode);
  */
 int vfs_defrag(struct inode *inode, u64 *pos_bytes, u64 *moved_bytes) __must_check;
 int vfs_fsync(struct inode *inode, bool data_only) __must_check;
+/* For who has the file open since this moment: what was written later and failed since then he hears once, whoever else heard it. */
+int vfs_fsync_opened(struct inode *inode, u64 opened, bool data_only) __must_check;
+/* A number for something that happens to the volume now: later things have higher ones. */
+u64 vfs_moment(struct super_block *sb);
 /* By what each read of the file is checked. -ENODATA: it is not. */
 int vfs_digest(struct inode *inode, struct file_digest *out) __must_check;
 
@@ -871,6 +880,7 @@ int vfs_listxattr(struct inode *inode, char *buf, u32 size, u32 *len) __must_che
 /* Open files, for engines and tests. flags: O_* of open(2). */
 struct file {
 	struct inode *inode; /* referenced */
+	u64 opened;          /* when: vfs_moment */
 	u32 flags;
 	u64 pos_bytes;
 };

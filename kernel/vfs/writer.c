@@ -1,7 +1,7 @@
 /*
  * Writes what the queues of lazy.c hold: a thread, started by the first that comes, what is old; whoever adds to a full
  * queue, the oldest; and those who want it durable. What is written without anybody waiting leaves its error in the
- * inode, for the next fsync.
+ * inode, for those who fsync.
  *
  * Interface: internal.h, and vfs_accessed.
  */

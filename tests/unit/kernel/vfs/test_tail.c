@@ -223,6 +223,67 @@ static void failing_device(void **state)
 	holds(0, "abcghi", 6);
 }
 
+static struct file *open_again(void)
+{
+	struct file *g;
+
+	assert_int_equal(vfs_open(sb, NULL, "/f", O_RDWR, 0, &test_cred, &g), 0);
+	return g;
+}
+
+static int sync_of(const struct file *g)
+{
+	return vfs_fsync_opened(g->inode, g->opened, false);
+}
+
+/* The end of the file is lost, by somebody who does not say so to those who have it open. */
+static void lose_the_end(void)
+{
+	append("lost", 4);
+	dev_fault_nth(disk, FAULT_WRITE, 1, -EIO, false);
+	assert_int_equal(vfs_sync(sb), -EIO);
+}
+
+static void all_who_have_it_open_hear(void **state)
+{
+	struct file *g = open_again(), *late, *closed = open_again();
+
+	(void)state;
+	lose_the_end();
+	vfs_close(closed);
+	late = open_again();
+	for (u32 i = 0; i < 2; i++) {
+		assert_int_equal(sync_of(i ? f : g), -EIO);
+		assert_int_equal(sync_of(i ? f : g), 0);
+	}
+	assert_int_equal(sync_of(late), 0);
+	assert_int_equal(vfs_fsync(f->inode, false), 0);
+	/* Each loss anew. */
+	lose_the_end();
+	assert_int_equal(vfs_fsync(f->inode, false), -EIO);
+	assert_int_equal(vfs_fsync(f->inode, false), 0);
+	assert_int_equal(sync_of(late), -EIO);
+	assert_int_equal(sync_of(g), -EIO);
+	assert_int_equal(sync_of(f), -EIO);
+	assert_int_equal(sync_of(late), 0);
+	/* His own fsync may be what finds out. */
+	append("lost", 4);
+	dev_fault_nth(disk, FAULT_WRITE, 1, -EIO, false);
+	assert_int_equal(sync_of(g), -EIO);
+	assert_int_equal(sync_of(g), 0);
+	assert_int_equal(sync_of(f), -EIO);
+	assert_int_equal(sync_of(f), 0);
+	/* If it was nobody who could have known, the next who comes. */
+	vfs_close(late);
+	vfs_close(g);
+	lose_the_end();
+	g = open_again();
+	assert_int_equal(sync_of(g), -EIO);
+	assert_int_equal(sync_of(g), 0);
+	assert_int_equal(sync_of(f), -EIO);
+	vfs_close(g);
+}
+
 /* Programs that replace a file, or empty and rewrite it, do not always fsync. */
 static void replacing_is_safe(void **state)
 {
@@ -432,6 +493,7 @@ int main(void)
 		TEST(what_ends_it_unwritten),
 		TEST(full_volume),
 		TEST(failing_device),
+		TEST(all_who_have_it_open_hear),
 		TEST(cut_that_fails),
 		TEST(replacing_is_safe),
 		TEST(many_files),

@@ -256,6 +256,32 @@ static void test_flush_that_fails(void **state)
 	}
 }
 
+/* Of a file whose end could not be written those who have it open hear, though its inode has left memory in between. */
+static void test_heard_later(void **state)
+{
+	struct inode *f;
+	u64 opened, done;
+
+	(void)state;
+	vol_make(shapes[1], 32, "head -c 8192 /dev/zero >f");
+	vol_dev_fault(false);
+	vol_mount_dev(false, NULL);
+	f = get("f");
+	opened = vfs_moment(f->sb);
+	assert_int_equal(vfs_write(f, 8192, "more", 4, 0, &done), 0);
+	vfs_iput(f);
+	dev_fault_nth(vol_dev, FAULT_WRITE, 1, -EIO, false);
+	assert_int_equal(vfs_sync(&vol_es->vfs), -EIO);
+	vfs_shrink(&vol_es->vfs);
+	f = get("f");
+	assert_int_equal(vfs_fsync_opened(f, opened, true), -EIO);
+	assert_int_equal(vfs_fsync_opened(f, opened, true), 0);
+	vfs_iput(f);
+	vol_close();
+	vol_fsck();
+	vol_remove();
+}
+
 static void test_end(void **state)
 {
 	static const char *const names[] = { "big", "comb", "small", "slow", "fast", "fifo", "attr" };
@@ -300,6 +326,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_fsync, vol_clean),
 		cmocka_unit_test_teardown(test_fsync_beside, vol_clean),
 		cmocka_unit_test_teardown(test_flush_that_fails, vol_clean),
+		cmocka_unit_test_teardown(test_heard_later, vol_clean),
 		cmocka_unit_test_teardown(test_end, vol_clean),
 	};
 
