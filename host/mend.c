@@ -11,7 +11,7 @@
  * Unit by unit the first superblock comes last: until then it says, since settle, that the volume has to be checked.
  *
  * With an undo file the old content of a unit is in it, durably, before the unit is written to. What settle is going to write is known from trying
- * it on an overlay.
+ * it on an overlay; what it writes besides waits until it is recorded (undo_dev.c).
  */
 #include "mend.h"
 #include "undo.h"
@@ -405,18 +405,39 @@ static int claimed_work(struct job *j)
 	return err;
 }
 
+/* On devices that record what is written over. */
+static int recorded_work(struct job *j)
+{
+	struct blkdev **devs = j->devs, **kept = calloc(j->n, sizeof(*kept));
+	int err = kept ? 0 : fail(-ENOMEM, "no memory for mending");
+
+	for (u32 i = 0; i < j->n && !err; i++)
+		err = undo_dev_new(j->undo, devs[i], i, &kept[i]);
+	if (!err) {
+		j->devs = kept;
+		err = claimed_work(j);
+		j->devs = devs;
+	}
+	for (u32 i = 0; kept && i < j->n; i++)
+		blkdev_put(kept[i]);
+	free(kept);
+	return err;
+}
+
 static int undoable_work(struct job *j)
 {
 	const struct mending *m = j->m;
-	int err = 0;
+	int err;
 
-	if (m->undo_file && !m->dry_run)
-		err = undo_create(m->undo_file, m->name, j->devs, j->n, &j->undo);
+	if (!m->undo_file || m->dry_run)
+		return claimed_work(j);
+	err = undo_create(m->undo_file, m->name, j->devs, j->n, &j->undo);
+	if (err)
+		return err;
+	err = recorded_work(j);
 	if (!err)
-		err = claimed_work(j);
-	if (!err && j->undo)
 		err = undo_finish(j->undo, j->devs);
-	if (err && j->undo && !j->wrote)
+	if (err && !j->wrote)
 		unlink(m->undo_file);
 	undo_close(j->undo);
 	return err;

@@ -12,6 +12,7 @@
 
 #include "lib/crc.h"
 #include "lib/disk.h"
+#include "lib/lock.h"
 #include "lib/os.h"
 #include "lib/scope.h"
 #include "lib/text.h"
@@ -78,6 +79,8 @@ struct undo {
 	struct seen seen; /* units that are recorded */
 	u8 *buf;
 	u64 buf_bytes;
+	int err; /* the first: what came after it may be incomplete */
+	struct mutex lock;
 };
 
 static int add_unit(struct undo_unit **unit, u64 *units, u64 *room, const struct undo_unit *one)
@@ -188,6 +191,7 @@ int undo_create(const char *file, const char *const *name, struct blkdev **devs,
 	if (!u)
 		return fail(-ENOMEM, "no memory for an undo file");
 	u->fd = -1;
+	mutex_init(&u->lock, RANK_LRU); /* taken over those of devices */
 	u->file = strdup(file);
 	u->buf = malloc(BATCH_UNITS * (UNIT_BYTES + sizeof(struct undo_disk_record)));
 	if (!u->file || !u->buf)
@@ -231,19 +235,41 @@ static int save_unit(struct undo *u, struct blkdev *dev, u32 device, u64 off)
 	return err;
 }
 
-int undo_save(struct undo *u, struct blkdev **snap, struct blkdev **devs, u32 n)
+/* What was added to the file is durable. Locks: lock. */
+static int end_saving(struct undo *u, int err)
 {
-	int err = 0;
-
-	for (u32 i = 0; i < n && !err; i++)
-		for (u64 at = 0; !err && (at = dev_snap_next(snap[i], at)) < devs[i]->size_bytes;
-		     at += UNIT_BYTES)
-			err = save_unit(u, devs[i], i, at);
 	if (!err)
 		err = put_batch(u);
 	if (!err && fdatasync(u->fd))
 		err = file_failed(u->file, "written");
+	u->err = err;
 	return err;
+}
+
+int undo_keep(struct undo *u, struct blkdev *dev, u32 device, u64 off, u64 len)
+{
+	u64 units;
+	int err;
+
+	mutex_guard(&u->lock);
+	units = u->units;
+	err = u->err;
+	for (u64 at = ALIGN_DOWN(off, (u64)UNIT_BYTES); at < off + len && !err; at += UNIT_BYTES)
+		err = save_unit(u, dev, device, at);
+	return err || u->units > units ? end_saving(u, err) : 0;
+}
+
+int undo_save(struct undo *u, struct blkdev **snap, struct blkdev **devs, u32 n)
+{
+	int err;
+
+	mutex_guard(&u->lock);
+	err = u->err;
+	for (u32 i = 0; i < n && !err; i++)
+		for (u64 at = 0; !err && (at = dev_snap_next(snap[i], at)) < devs[i]->size_bytes;
+		     at += UNIT_BYTES)
+			err = save_unit(u, devs[i], i, at);
+	return end_saving(u, err);
 }
 
 int undo_finish(struct undo *u, struct blkdev **devs)
@@ -284,6 +310,7 @@ void undo_close(struct undo *u)
 		return;
 	if (u->fd >= 0)
 		close(u->fd);
+	mutex_fini(&u->lock);
 	seen_free(&u->seen);
 	free(u->unit);
 	free(u->buf);

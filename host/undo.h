@@ -19,6 +19,10 @@ int undo_create(const char *file, const char *const *name, struct blkdev **devs,
 		struct undo **out) __must_check;
 /* Records, durably, what lies on the devices where the overlays have something, as far as it was not recorded before. */
 int undo_save(struct undo *u, struct blkdev **snap, struct blkdev **devs, u32 n) __must_check;
+/* The same for a range of devs[device], which is going to be written to. Whoever calls, and when. After it failed once it always does. */
+int undo_keep(struct undo *u, struct blkdev *dev, u32 device, u64 off_bytes, u64 len_bytes) __must_check;
+/* devs[device]; each write to it waits until what it meets is recorded. Released before the undo is closed. */
+int undo_dev_new(struct undo *u, struct blkdev *lower, u32 device, struct blkdev **out) __must_check;
 /* Nothing will be written any more: the trailer. */
 int undo_finish(struct undo *u, struct blkdev **devs) __must_check;
 void undo_close(struct undo *u); /* NULL is ignored */

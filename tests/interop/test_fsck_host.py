@@ -2,7 +2,7 @@
 werunos fsck as a command that mends: exit codes, questions, rehearsals, undo files, and what is left when it is killed meanwhile. What it mends
 is tested elsewhere; here it is always the same volume with a handful of damages.
 """
-import hashlib, json, os, pty, re, shutil, subprocess, time
+import contextlib, hashlib, json, os, pty, re, resource, shutil, signal, subprocess, time
 import pytest
 import mounts
 
@@ -161,6 +161,49 @@ def test_undo(image, tmp_path):
     assert werunos('undo', undo, image).returncode == 0 and digest(image) == before
     assert fsck('-y', image).returncode == 1 and digest(image) != before
     clean(image)
+
+
+def orphaned(path, d, count):
+    """A volume as a power cut leaves it, with files that were open and had no name."""
+    with open(path, 'wb') as f:
+        f.truncate(64 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', '-b', '1024', '-J', 'size=4', '-N', '8000', str(path))
+    d.mkdir()
+    was = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, max(count + 100, was[1])))
+    try:
+        with mounts.kernel(path, d) as root, contextlib.ExitStack() as files:
+            names = ['%s/f%d' % (root, i) for i in range(count)]
+            for name in names:
+                files.enter_context(open(name, 'wb', buffering=0)).write(b'x' * 3000)
+            os.sync()
+            for name in names:
+                os.unlink(name)
+            os.sync()
+            return path.read_bytes()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, was)
+
+
+def test_undo_after_a_stop(tmp_path):
+    """Who is stopped while he finishes orphans ends a transaction sooner than when he tried it, and takes more of the log: undone, too."""
+    if os.geteuid():
+        pytest.skip('not root')
+    crashed, going = orphaned(tmp_path / 'a.img', tmp_path / 'k', 4000), []
+    for ms in range(10, 250, 20):
+        image = tmp_path / ('%d.img' % ms)
+        image.write_bytes(crashed)
+        p = subprocess.Popen([mounts.WERUNOS, 'fsck', '-f', '-y', '--undo', '%s.undo' % image, str(image)], stdout=subprocess.DEVNULL)
+        time.sleep(ms / 1000)
+        p.send_signal(signal.SIGSTOP)
+        going.append((p, image))
+    time.sleep(6)
+    for p, image in going:
+        p.send_signal(signal.SIGCONT)
+    for p, image in going:
+        assert p.wait(timeout=60) in (0, 1)
+        assert werunos('undo', '%s.undo' % image, image).returncode == 0
+        assert image.read_bytes() == crashed, image
 
 
 def test_undo_refuses(image, tmp_path):

@@ -207,11 +207,45 @@ static void damaged(void **state)
 	}
 }
 
+/* What nobody foresaw is recorded when it is written, and not at all when that fails. */
+static void unforeseen(void **state)
+{
+	static const char *const name[DEVICES] = { "/one", "/two" };
+	struct bed *b = *state;
+	const u8 block[512] = { 1 };
+	struct blkdev *kept[DEVICES], *fault;
+	struct undo *u = NULL;
+	struct undo_plan p;
+
+	assert_int_equal(undo_create(b->file, name, b->dev, DEVICES, &u), 0);
+	change(b, u, 1);
+	assert_int_equal(dev_fault_new(b->dev[1], false, &fault), 0);
+	assert_int_equal(undo_dev_new(u, b->dev[0], 0, &kept[0]), 0);
+	assert_int_equal(undo_dev_new(u, fault, 1, &kept[1]), 0);
+	for (u32 i = 0; i < DEVICES; i++)
+		scribble(kept[i], 20);
+	assert_int_equal(blkdev_zero(kept[0], 5120, 20480), 0);
+	/* A unit that was not recorded, as likely as not; else nothing is to be read. */
+	dev_fault_nth(fault, FAULT_READ, 1, -EIO, true);
+	for (u32 i = 0; i < DEV_BYTES / 4096; i++)
+		(void)!blkdev_write(kept[1], (u64)i * 4096, block, sizeof(block), 0);
+	assert_int_equal(blkdev_write(kept[0], 0, block, sizeof(block), 0), -EIO);
+	for (u32 i = 0; i < DEVICES; i++)
+		blkdev_put(kept[i]);
+	blkdev_put(fault);
+	undo_close(u);
+	assert_int_equal(undo_read(b->file, &p), 0);
+	assert_int_equal(undo_apply(&p, b->dev), 0);
+	undo_forget(&p);
+	is_as_it_was(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test_setup_teardown(whole, setup, teardown),
 					    cmocka_unit_test_setup_teardown(broken_off, setup, teardown),
-					    cmocka_unit_test_setup_teardown(damaged, setup, teardown) };
+					    cmocka_unit_test_setup_teardown(damaged, setup, teardown),
+					    cmocka_unit_test_setup_teardown(unforeseen, setup, teardown) };
 
 	return cmocka_run_group_tests_name("host/undo", tests, NULL, NULL);
 }
