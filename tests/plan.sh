@@ -240,6 +240,17 @@ plan_quota() {
 		job "quotas/without-$tooth" 300 tests/with.sh "image:-S 64M -b 1024 $all" env "CRASH_TOOTH=$tooth" bash -c \
 			"! $B/tests/tools/quotas_teeth @image $seed 1500 >/dev/null && echo 'ok - found out' && mke2fs -q -F @image"
 	done
+	# Threads that give files to the same few.
+	job stress/quota 100 tests/with.sh "image:-S 64M -b 1024 $all" "$B/tests/tools/stress" vfs:ext4:@image "$seed" 8 3000
+	job full/quota 100 tests/with.sh "image:-S 12M -b 1024 $all" "$B/tests/tools/stress" vfs:ext4:@image "$seed" 8 2000 full
+	[ "$1" = long ] || return 0
+	job tsan/quotas 600 tests/with.sh "image:-S 64M -b 1024 $all" build/tsan/tests/tools/quotas @image "$seed" 1500
+	job tsan/stress/quota 600 tests/with.sh "image:-S 64M -b 1024 $all" build/tsan/tests/tools/stress vfs:ext4:@image "$seed" 8 2500
+	job tsan/stress/quota_values 600 tests/with.sh "image:-S 64M -b 1024 -C 16384 $all,bigalloc,ea_inode,64bit" \
+		build/tsan/tests/tools/stress vfs:ext4:@image "$seed" 8 2500
+	job tsan/full/quota 600 tests/with.sh "image:-S 12M -b 1024 $all" build/tsan/tests/tools/stress vfs:ext4:@image "$seed" 8 1500 full
+	job tsan/promises/full 900 tests/with.sh "image:-S 5M -b 1024 -J size=1 -O metadata_csum,orphan_file,ea_inode,inline_data,quota" \
+		build/tsan/tests/tools/promises @image "$seed" 3000 10
 }
 
 # What several threads were promised about the same files is kept after power cuts; somebody notices when it is not.

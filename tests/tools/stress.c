@@ -17,6 +17,7 @@
 #define FILES     24u
 #define SIZE_MAX_ (300u << 10)
 #define SHARED    16u
+#define OWNERS    6u
 
 struct own_file {
 	bool there;
@@ -199,6 +200,21 @@ static void move(struct worker *w, u32 f)
 	w->file[f].there = false;
 }
 
+/* Others meanwhile take inodes and space for the same ones. */
+static u32 owner(struct worker *w)
+{
+	return 1000 + (u32)(rnd(w) % OWNERS);
+}
+
+static void give(struct worker *w, u32 f)
+{
+	char name[64];
+	u32 uid = owner(w), gid = owner(w);
+
+	if (w->file[f].there)
+		no_room(w, FS_CALL(w->fs, chown, own_name(w, f, name), uid, gid), "chown", f);
+}
+
 /* ---- where all meet ---- */
 
 /* What must not happen whoever else is at work. */
@@ -216,7 +232,7 @@ static void meet(struct worker *w)
 	u32 n;
 
 	snprintf(d, sizeof(d), "shared/d%llu", (unsigned long long)rnd(w) % SHARED);
-	switch (rnd(w) % 8) {
+	switch (rnd(w) % 9) {
 	case 0:
 		race(w, FS_CALL(w->fs, mkdir, d, 0755), "mkdir");
 		break;
@@ -237,6 +253,10 @@ static void meet(struct worker *w)
 		break;
 	case 6:
 		race(w, FS_CALL(w->fs, rename, shared_name(w, a), shared_name(w, b), 0), "rename");
+		break;
+	case 7:
+		n = owner(w);
+		race(w, FS_CALL(w->fs, chown, shared_name(w, a), n, n), "chown");
 		break;
 	default:
 		race(w, fs_list(w->fs, "shared", &e, &n), "list");
@@ -261,7 +281,9 @@ static void *work(void *arg)
 			cut(w, f);
 		else if (r < 92)
 			move(w, f);
-		else if (r < 93)
+		else if (r < 94)
+			give(w, f);
+		else if (r < 95)
 			must(w, FS_CALL(w->fs, sync), "sync", f);
 		else
 			check(w, f);
