@@ -12,10 +12,10 @@ plan() {
 		. "$PLAN"
 		return
 	fi
-	job tidy 60 tests/tidy.py "$B"
+	job tidy 120 tests/tidy.py "$B"
 	for t in $(cd tests/unit && find . -name 'test_*.c' | sort); do
 		t=${t#./} t=${t%.c}
-		job "unit/$t" 60 "$B/tests/unit/$t"
+		job "unit/$t" 120 "$B/tests/unit/$t"
 	done
 	[ "$1" = fast ] || job demo 240 bash -c 'tests/demo.sh "$WERUNOS" && echo "ok - make demo"'
 	[ "$1" = fast ] || job fuse 300 "$py" -m pytest -q -p no:cacheprovider --tb=short tests/fuse
