@@ -22,7 +22,7 @@ BASES = {
     'inline': (8, ['-b', '1024', '-I', '512', '-O', CSUM + ',inline_data,orphan_file', '-J', 'size=1']),
     'inline-4k': (16, ['-b', '4096', '-O', CSUM + ',inline_data,ea_inode', '-J', 'size=4']),
     'ea-inode': (8, ['-b', '1024', '-O', CSUM + ',ea_inode,large_dir', '-J', 'size=1']),
-    'bigalloc': (16, ['-b', '1024', '-C', '8192', '-O', CSUM + ',bigalloc', '-J', 'size=1']),
+    'bigalloc': (16, ['-b', '1024', '-C', '8192', '-g', '256', '-O', CSUM + ',bigalloc', '-J', 'size=1']),
     'bigalloc-4k': (16, ['-b', '4096', '-C', '16384', '-O', CSUM + ',bigalloc,orphan_file', '-J', 'size=4']),
     'no-journal': (6, ['-b', '2048', '-O', CSUM.replace(',has_journal', '') + ',sparse_super2', '-E', 'num_backup_sb=2']),
 }

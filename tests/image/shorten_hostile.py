@@ -25,16 +25,32 @@ def options():
     return ap.parse_args()
 
 
-def kept(image, before):
+def right(tree, before):
+    return {path for path, was in before.items() if path in tree and tree[path][:2] == was[:2]}
+
+
+def kept(image, before, shorter=False):
     """Of the sound volume's names, those that e2fsck keeps, with what they led to; None: it leaves damage behind."""
-    length = os.path.getsize(image)
+    length, full = os.path.getsize(image), False
+    with open(image, 'rb') as f:
+        as_it_lay = f.read()
     for _ in range(3):
-        if e2fsck(image, '-fy')[0] == 0:
+        code, said = e2fsck(image, '-fy')
+        full |= 'Could not allocate block' in said
+        if code == 0:
             break
     clean = e2fsck(image, '-fn')[0] == 0
     os.truncate(image, length)  # it may write behind the volume's end
     tree = readable(image) if clean else None
-    return None if tree is None else {path for path, was in before.items() if path in tree and tree[path][:2] == was[:2]}
+    if tree is None:
+        return None
+    names = right(tree, before)
+    if full and shorter:
+        # What only has no room for a copy, of blocks that are claimed twice, is not lost.
+        with open(image, 'wb') as f:
+            f.write(as_it_lay)
+        names |= right(readable(image) or {}, before)
+    return names
 
 
 def shorten(o, seed, before, image, broken):
@@ -45,7 +61,7 @@ def shorten(o, seed, before, image, broken):
         raise Bad('exit %d: %s' % (code, out[-300:]))
     if code and os.path.getsize(image) < os.path.getsize(broken):
         os.truncate(image, os.path.getsize(broken))
-    had, has = kept(broken, before), kept(image, before)
+    had, has = kept(broken, before), kept(image, before, not code)
     if had is not None and has is None:
         raise Bad('exit %d, and e2fsck, which mends what it was before, does not mend it: %s' % (code, out[-300:]))
     if had and had - has:
