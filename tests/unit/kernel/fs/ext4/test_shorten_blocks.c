@@ -5,6 +5,7 @@
 #include "shortvol.h"
 
 #include "lib/scope.h"
+#include <errno.h>
 
 static u64 used_behind(struct ext4_super *es)
 {
@@ -46,8 +47,7 @@ static void test_moved(void **state)
 
 static void test_reads_fail(void **state)
 {
-	(void)state;
-	short_make(SHORT_ARGS);
+	short_make(*state);
 	assert_int_equal(short_find(9 << 20), 0);
 	(void)short_open();
 	assert_int_equal(ext4_short_inodes(&short_plan), 0);
@@ -55,6 +55,40 @@ static void test_reads_fail(void **state)
 	short_reads_fail(ext4_short_blocks);
 	short_check();
 	vol_remove();
+}
+
+/* Of a file that does not lie in clusters nothing moves. */
+static void refused(const char *words, const char *why)
+{
+	char blk[32];
+	int err = 0;
+
+	short_make(SHORT_CLUSTERS);
+	output(blk, sizeof(blk), "debugfs -R 'blocks f9' %s/img 2>/dev/null | cut -d ' ' -f 1", vol_dir);
+	run("cd %s && blk=$(echo %s) && { %s; } >how && debugfs -w -f how img >/dev/null 2>&1", vol_dir, blk,
+	    words);
+	assert_int_equal(short_find(9 << 20), 0);
+	assert_true(strtoull(blk, NULL, 10) >= short_plan.end);
+	(void)short_open();
+	assert_int_equal(ext4_short_blocks(&short_plan), -EUCLEAN);
+	assert_non_null(strstr(err_text(), why));
+	ext4_short_close(short_plan.es, &err);
+	vol_dev_close();
+	vol_remove();
+}
+
+static void test_askew(void **state)
+{
+	(void)state;
+	refused("echo sif f9 block[5] $((blk + 1))", "does not lie in a cluster");
+}
+
+static void test_pointers(void **state)
+{
+	(void)state;
+	refused("echo sif f9 flags 0; for i in 1 2 3 4 5; do echo sif f9 \"block[$i]\" 0; done; "
+		"echo sif f9 block[0] $blk",
+		"mapped by pointers");
 }
 
 int main(void)
@@ -66,7 +100,11 @@ int main(void)
 		{ "clusters", test_moved, NULL, vol_clean, (void *)(uintptr_t)SHORT_CLUSTERS },
 		{ "without a journal", test_moved, NULL, vol_clean,
 		  (void *)(uintptr_t) "-t ext4 -b 1024 -g 1024 -N 1200 -O ^has_journal,^resize_inode" },
-		cmocka_unit_test_teardown(test_reads_fail, vol_clean),
+		{ "reads that fail", test_reads_fail, NULL, vol_clean, (void *)(uintptr_t)SHORT_ARGS },
+		{ "reads that fail, of clusters", test_reads_fail, NULL, vol_clean,
+		  (void *)(uintptr_t)SHORT_CLUSTERS },
+		cmocka_unit_test_teardown(test_askew, vol_clean),
+		cmocka_unit_test_teardown(test_pointers, vol_clean),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
