@@ -135,6 +135,7 @@ def test_mounted(kind, tmp_path):
         while not stop.is_set():
             n += 1
             data = rng.randbytes(rng.choice([100, 9000, 60000]))
+            os.statvfs(d)
             try:
                 with open('%s/w%d' % (d, n), 'wb') as f:
                     f.write(data)

@@ -130,11 +130,7 @@ static u32 cluster_part(const struct ext4_super *es, u64 blk)
 
 u64 ext4_kept_root(const struct ext4_super *es)
 {
-	u64 n = le32_get(es->disk.r_blocks_count_lo);
-
-	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
-		n |= (u64)le32_get(es->disk.r_blocks_count_hi) << 32;
-	return MIN(n, (u64)es->blocks);
+	return MIN((u64)es->kept_root, (u64)es->blocks);
 }
 
 u64 ext4_kept_meta(const struct ext4_super *es)

@@ -86,6 +86,7 @@ struct ext4_super {
 	u32 block_bits;                          /* log2 of the bytes of a block */
 	u32 cluster_bits;                        /* log2 of the blocks of a cluster */
 	_Atomic u64 blocks;                      /* [grow, and the last group's lock] of the volume */
+	_Atomic u64 kept_root;                   /* [grow] blocks of these that are the superuser's */
 	u64 first_data_blk;                      /* group 0 begins here */
 	u64 super_blk;                           /* block of the primary superblock */
 	u32 blocks_per_group, clusters_per_group, inodes_per_group;

@@ -474,6 +474,7 @@ static void put_super(const struct grow *g, u32 first)
 	if (said)
 		d->overhead_clusters = le32_put((said + overhead) >> 32 ? 0 : (u32)(said + overhead));
 	es->overhead_clusters += overhead;
+	es->kept_root = g->after->kept_root;
 	ext4_super_unlock(es);
 }
 

@@ -426,6 +426,9 @@ static void fill_geometry(struct ext4_super *es)
 	es->cluster_bits = ext4_sb_cluster_bits(d);
 	block = 1u << es->block_bits;
 	es->blocks = ext4_sb_blocks(d);
+	es->kept_root = le32_get(d->r_blocks_count_lo);
+	if (ext4_has_incompat(es, EXT4_INCOMPAT_64BIT))
+		es->kept_root |= (u64)le32_get(d->r_blocks_count_hi) << 32;
 	es->first_data_blk = le32_get(d->first_data_block);
 	es->super_blk = EXT4_SUPER_OFF >> es->block_bits;
 	es->blocks_per_group = le32_get(d->blocks_per_group);
