@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <cmocka.h>
 
 #define BLOCK    1024u
@@ -516,6 +517,65 @@ static void endless(void **state)
 	(void)state;
 }
 
+/* A block whose hash, as hash_u64 has it, is h. */
+static u64 unhash(u64 h)
+{
+	const u64 by[] = { 0x94d049bb133111ebull, 0xbf58476d1ce4e5b9ull };
+
+	h ^= h >> 31 ^ h >> 62;
+	for (u32 i = 0; i < 2; i++) {
+		u64 inverse = by[i];
+		u32 n = 27 + 3 * i;
+
+		while (inverse * by[i] != 1)
+			inverse *= 2 - by[i] * inverse;
+		h *= inverse;
+		h ^= h >> n ^ h >> 2 * n;
+	}
+	return h;
+}
+
+#define IMAGES_IN_ALL 4000u
+#define REVOKES       (4000u * 100)
+
+/* The time that many images take, with as many revokes again of other blocks, and one for each. aimed: all that have one place in a table. */
+static u64 crowded_ns(bool aimed)
+{
+	struct timespec from, to;
+	struct image im[40] = { { 0 } };
+	struct jbd2_recovery r;
+	u64 blk[100];
+	struct log l;
+
+	log_new(&l, &kinds[1], 9000, 1, 5);
+	for (u64 i = 0; i < IMAGES_IN_ALL; i++) {
+		im[i % 40].blk = aimed ? unhash(i << 24) : i;
+		if (i % 40 == 39)
+			log_images(&l, im, 40);
+	}
+	for (u64 i = REVOKES; i-- > 0;) {
+		blk[i % 100] = aimed ? unhash(i << 24) : i;
+		if (i % 100 == 0)
+			log_revoke(&l, blk, 100);
+	}
+	log_commit(&l);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
+	assert_int_equal(recover(&l, &r), 0);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);
+	assert_int_equal(r.revoked, IMAGES_IN_ALL);
+	log_free(&l);
+	return (u64)(to.tv_sec - from.tv_sec) * 1000000000u + (u64)to.tv_nsec - (u64)from.tv_nsec;
+}
+
+/* A log whose blocks were chosen for it takes no longer than any other. */
+static void crowded(void **state)
+{
+	u64 plain = crowded_ns(false), aimed = crowded_ns(true);
+
+	(void)state;
+	assert_true(aimed < 10 * plain + 50000000);
+}
+
 static void bad_superblocks(void **state)
 {
 	static const struct {
@@ -742,9 +802,10 @@ int main(void)
 		cmocka_unit_test(revokes),          cmocka_unit_test(a_bad_image),
 		cmocka_unit_test(a_bad_commit),     cmocka_unit_test(a_torn_commit),
 		cmocka_unit_test(a_bad_descriptor), cmocka_unit_test(beyond_the_end),
-		cmocka_unit_test(endless),          cmocka_unit_test(bad_superblocks),
-		cmocka_unit_test(mapped),           cmocka_unit_test(fast_commit_area),
-		cmocka_unit_test(random_logs),      cmocka_unit_test(mutated_logs),
+		cmocka_unit_test(endless),          cmocka_unit_test(crowded),
+		cmocka_unit_test(bad_superblocks),  cmocka_unit_test(mapped),
+		cmocka_unit_test(fast_commit_area), cmocka_unit_test(random_logs),
+		cmocka_unit_test(mutated_logs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
