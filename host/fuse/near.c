@@ -87,7 +87,7 @@ static int set_class(pthread_t thread, int policy)
 /* Of thread `tid`. Pages that the kernel writes back are nobody's: the thread that closes their file waits for them. */
 static bool is_from(const struct fuse_in_header *h, u32 tid)
 {
-	return h->pid == tid || !h->pid;
+	return h->pid == tid || (!h->pid && h->opcode == FUSE_WRITE);
 }
 
 /* Nobody waits for the answer, if there is one. */
