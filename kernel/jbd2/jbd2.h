@@ -183,7 +183,7 @@ u32 jbd2_credits_max(const struct jbd2 *journal);
  * HANDLE or below. On error nothing is open.
  */
 int jbd2_begin(struct jbd2 *journal, u32 credits, u32 revokes, struct jbd2_handle *h) __must_check;
-/* Its transaction may take half of the log, where that is more than they usually may. For what is rare, and one at a time: until it has begun others
+/* Its transaction may take three quarters of the log, where that is more than they usually may. For what is rare, and one at a time: until it has begun others
  * wait for as much room. */
 int jbd2_begin_long(struct jbd2 *journal, u32 credits, u32 revokes, struct jbd2_handle *h) __must_check;
 /* Ends the handle; what it did is part of its transaction. */

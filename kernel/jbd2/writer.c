@@ -283,7 +283,8 @@ static int set_limits(struct jbd2 *j)
 		return fail(-EINVAL, "a log of %llu blocks is too short to be written",
 			    (unsigned long long)j->info.blocks);
 	j->usual_blocks = j->max_blocks = max;
-	j->most_blocks = MAX((u32)MIN(ring / 2, cache), max);
+	/* Beside such a transaction one of the usual ones has room. */
+	j->most_blocks = MAX((u32)MIN(ring - ring / 4, cache), max);
 	while (jbd2_cost(j, most, most) > max)
 		most--;
 	j->credits_max = most;

@@ -215,15 +215,16 @@ def refused(image, *words):
     return r.stdout
 
 
-def test_short_log(tmp_path):
+@pytest.mark.parametrize('block, first', [(1024, 40), (2048, 600)])
+def test_short_log(block, first, tmp_path):
     """A group with copies changes all blocks that are kept for descriptors, and that at once: more than the journal has room for usually."""
     image = str(tmp_path / 'image')
-    make(image, 40, '-J size=1 ' + KINDS['1k'][2] + ',quota')
-    assert blocks(image)[2]['Reserved GDT blocks'] == '256'
-    for mib in (45, 100, 240, 900):
+    make(image, first, '-J size=%d ' % (block // 1024) + KINDS['1k'][2].replace('1024', str(block)) + ',quota')
+    assert blocks(image)[2]['Reserved GDT blocks'] == str(block // 4)
+    for mib in (first + 5, first + 60, 6 * first, 20 * first):
         mounts.run(mounts.WERUNOS, 'resize', image, '%dM' % mib)
         clean(image)
-    assert blocks(image)[0] == 900 << 20
+    assert blocks(image)[0] == 20 * first << 20
 
 
 def test_refused(tmp_path):

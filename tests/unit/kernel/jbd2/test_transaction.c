@@ -166,16 +166,16 @@ static void test_long(void **state)
 		struct jt t = { 0 };
 		struct jbd2_handle h;
 		struct jbd2_recovery r;
-		u32 max, most = 199;
+		u32 max, most = 240;
 
-		jt_new(&t, &kinds[k], 400, 1);
+		jt_new(&t, &kinds[k], 320, 1);
 		max = jbd2_credits_max(t.j);
 		while (jbd2_begin_long(t.j, most, 0, &h))
 			most--;
 		jt_put(&t, &h, 0, 1);
 		jbd2_end(&h);
 		assert_int_equal(jbd2_commit(t.j, h.tid), 0);
-		assert_in_range(most, 190, 198);
+		assert_in_range(most, 225, 238);
 		for (u32 i = 0; i < 12; i++) {
 			assert_int_equal(jbd2_begin(t.j, max, 0, &h), 0);
 			for (u32 b = 0; b < max; b++)
