@@ -264,3 +264,23 @@ def test_power(kind, tmp_path):
     print(crash(image, size, '--states', '12' if kind == 'mmp' else os.environ.get('STATES', '150')))
     if kind == 'default':
         crash(image, size, '--states', '150', '--no-flush', '--expect-failure')
+
+
+@pytest.mark.parametrize('journal', ['has_journal', '^has_journal'])
+def test_long_sectors(tmp_path, journal):
+    """On a device that writes no less than 4 KiB at once."""
+    image, d = tmp_path / 'a.img', tmp_path / 'k'
+    d.mkdir()
+    with open(image, 'wb') as f:
+        f.truncate(96 << 20)
+    with mounts.loop(image, '-b', '4096') as dev:
+        mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', '-b', '4096', '-g', '4096', '-J', 'size=4', '-O', journal, dev)
+        with mounts.kernel(dev, d, 'rw') as root:
+            for i in range(40):
+                with open('%s/f%d' % (root, i), 'wb') as f:
+                    f.write(os.urandom(500000))
+            before = view(root)
+        mounts.run(mounts.WERUNOS, 'resize', dev, '48M')
+        clean(dev)
+        with mounts.kernel(dev, d, 'rw') as root:
+            assert not manifest.differences(before, view(root))

@@ -958,6 +958,8 @@ bool ext4_retry(struct ext4_super *es, int err, bool *tried);
 /* Reads and holds the primary superblock's block: es->super_bh. The volume's superblock may be a copy: it is repaired by the first write. */
 int ext4_super_hold(struct ext4_super *es) __must_check;
 void ext4_super_release(struct ext4_super *es);
+/* To the device at once, past the cache, with what else is in its sector there. */
+int ext4_super_put(struct blkdev *dev, const struct ext4_disk_super *d) __must_check;
 /* es->disk will change in this handle: joins the block (1 credit); ext4_precommit brings it along. */
 int ext4_super_join(struct ext4_handle *h) __must_check;
 /* es->disk, to be changed, until the unlock. */

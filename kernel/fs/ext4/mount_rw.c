@@ -439,7 +439,7 @@ static int commit_under(struct ext4_super *es, struct jbd2 *journal, u32 tid,
 	int err = jbd2_commit(journal, tid);
 
 	if (!err)
-		err = blkdev_write(es->vfs.dev, EXT4_SUPER_OFF, first, sizeof(*first), 0);
+		err = ext4_super_put(es->vfs.dev, first);
 	return err ? err : blkdev_flush(es->vfs.dev);
 }
 

@@ -295,7 +295,7 @@ static void seal(struct ext4_disk_super *d)
 
 static int put_super(struct blkdev *dev, const struct ext4_disk_super *d)
 {
-	int err = blkdev_write(dev, EXT4_SUPER_OFF, d, sizeof(*d), 0);
+	int err = ext4_super_put(dev, d);
 
 	return err ? err : blkdev_flush(dev);
 }
@@ -304,20 +304,18 @@ static int put_super(struct blkdev *dev, const struct ext4_disk_super *d)
 static int copy_overlay(struct blkdev *dev, struct blkdev *overlay)
 {
 	scoped(freep) u8 *piece = malloc(DEV_SNAP_UNIT_BYTES);
-	u64 len, super_end = EXT4_SUPER_OFF + sizeof(struct ext4_disk_super);
 	int err = piece ? 0 : fail(-ENOMEM, "no memory for blocks");
 
-	for (u64 off = 0; !err && (off = dev_snap_next(overlay, off)) != ~0ull; off += DEV_SNAP_UNIT_BYTES) {
-		u64 from;
-
+	for (u64 off = 0, len; !err && (off = dev_snap_next(overlay, off)) != ~0ull;
+	     off += DEV_SNAP_UNIT_BYTES) {
 		off = ALIGN_DOWN(off, (u64)DEV_SNAP_UNIT_BYTES);
 		len = MIN((u64)DEV_SNAP_UNIT_BYTES, overlay->size_bytes - off);
-		from = off < super_end ? super_end : off;
 		err = blkdev_read(overlay, off, piece, len);
 		if (!err && !off)
-			err = blkdev_write(dev, 0, piece, EXT4_SUPER_OFF, 0);
+			err = blkdev_read(dev, EXT4_SUPER_OFF, piece + EXT4_SUPER_OFF,
+					  sizeof(struct ext4_disk_super));
 		if (!err)
-			err = blkdev_write(dev, from, piece + (from - off), off + len - from, 0);
+			err = blkdev_write(dev, off, piece, len, 0);
 	}
 	return err ? err : blkdev_flush(dev);
 }

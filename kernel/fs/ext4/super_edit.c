@@ -8,6 +8,8 @@
  */
 #include "ext4.h"
 
+#include "lib/os.h"
+#include "lib/scope.h"
 #include <errno.h>
 #include <stdio.h>
 
@@ -36,6 +38,18 @@ void ext4_super_release(struct ext4_super *es)
 {
 	bh_put(es->super_bh);
 	es->super_bh = NULL;
+}
+
+int ext4_super_put(struct blkdev *dev, const struct ext4_disk_super *d)
+{
+	u64 unit = MAX((u64)dev->sector_bytes, sizeof(*d)), at = ALIGN_DOWN((u64)EXT4_SUPER_OFF, unit);
+	scoped(freep) u8 *sector = os_alloc_aligned(4096, ALIGN_UP(unit, 4096ull));
+	int err = sector ? blkdev_read(dev, at, sector, unit) : fail(-ENOMEM, "no memory for a superblock");
+
+	if (err)
+		return err;
+	memcpy(sector + (EXT4_SUPER_OFF - at), d, sizeof(*d));
+	return blkdev_write(dev, at, sector, unit, 0);
 }
 
 /* ---- changes ---- */

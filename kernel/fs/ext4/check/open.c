@@ -113,7 +113,7 @@ static int count_inodes(struct ck *ck, struct blkdev *dev, const struct mount_op
 		err = ck->err ? ck->err : dev_snap_new(dev, over);
 		dev = *over;
 	}
-	return err ? err : blkdev_write(dev, EXT4_SUPER_OFF, &d, sizeof(d), 0);
+	return err ? err : ext4_super_put(dev, &d);
 }
 
 /* Another machine that has the volume. Where that cannot be told, opening it will say why. */
