@@ -124,7 +124,7 @@ check-run: all tests
 	@$(MAKE) --no-print-directory MODE=asan build/asan/werunos $(addprefix build/asan/tests/tools/,explore explore_any_sum abuse abuse_any_sum)
 	@tests/run.sh all
 
-check-fast: deps ## the tests that need neither root nor a mount, under a minute
+check-fast: deps ## the tests that need neither root nor a mount, in a minute or two
 	@$(MAKE) --no-print-directory all tests
 	@tests/run.sh fast
 

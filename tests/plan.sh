@@ -1,5 +1,5 @@
 # What a run consists of; read by run.sh. job NAME SECONDS COMMAND…
-# fast: in process and without root, under a minute. all: the fast set of make check. long: what takes longer.
+# fast: in process and without root, a minute or two. all: the fast set of make check. long: what takes longer.
 # PLAN: another plan, for the test of run.sh itself.
 py=/usr/bin/python3
 

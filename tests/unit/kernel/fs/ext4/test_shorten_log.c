@@ -130,7 +130,7 @@ static void with_pointers(void)
 /* With room for a map of all three levels. */
 static void with_many_pointers(void)
 {
-	make_pointers("-t ext2 -b 1024 -I 128 -N 512 -O ^resize_inode", 200, 100, 40);
+	make_pointers("-t ext2 -b 1024 -I 128 -N 512 -O ^resize_inode", 130, 40, 33);
 }
 
 static void test_nodes(void **state)
