@@ -1422,6 +1422,8 @@ int ext4_map_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 
 /* A block of metadata at lblk, a hole, for directories and symlinks: new, mapped, and its buffer of zeros, joined. Locks: takes tree W. */
 int ext4_map_new_block(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, const struct bh_ops *ops,
 		       const struct bh_ctx *ctx, struct buffer_head **out) __must_check;
+/* The extent, or the run of pointers in one block, that lblk is in. Locks: takes tree R. */
+int ext4_map_piece(struct ext4_inode *ei, u64 lblk, struct ext4_run *out) __must_check;
 /* Frees every block at or after lblk, in as many handles as it takes, each leaving the inode whole and written. Locks:
  * map_lock W, or nobody else knows the inode. Not within a handle. */
 int ext4_map_cut(struct ext4_inode *ei, u64 lblk) __must_check;

@@ -711,6 +711,17 @@ int ext4_unmap(struct inode *inode, u64 off_bytes, u64 len_bytes)
 	return err;
 }
 
+int ext4_map_piece(struct ext4_inode *ei, u64 lblk, struct ext4_run *out)
+{
+	u64 want = has_extents(ei) ? 1 : ext4_indirect_piece(ei, lblk);
+	int err;
+
+	rw_read_lock(&ei->tree);
+	err = ext4_map_blocks(ei, lblk, want, out);
+	rw_read_unlock(&ei->tree);
+	return err;
+}
+
 int ext4_map_cut(struct ext4_inode *ei, u64 lblk)
 {
 	struct cutting c = { .ei = ei, .cut = { .from = lblk, .to = EXT4_LBLK_END } };

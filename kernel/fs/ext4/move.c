@@ -35,18 +35,6 @@ static u64 cluster_mask(const struct ext4_inode *ei)
 	return (1ull << ext4_inode_super(ei)->cluster_bits) - 1;
 }
 
-/* The extent, or the run of pointers in one block, that lblk is in. */
-static int look(struct ext4_inode *ei, u64 lblk, struct ext4_run *run)
-{
-	u64 want = has_extents(ei) ? 1 : ext4_indirect_piece(ei, lblk);
-	int err;
-
-	rw_read_lock(&ei->tree);
-	err = ext4_map_blocks(ei, lblk, want, run);
-	rw_read_unlock(&ei->tree);
-	return err;
-}
-
 /* ---- bytes ---- */
 
 static int buf_write(struct ext4_move *m)
@@ -124,7 +112,7 @@ static int copy_mixed(struct ext4_move *m)
 	u32 runs = 0;
 
 	for (at = m->lblk; at < end; at = run.lblk + run.len) {
-		int err = look(m->ei, at, &run);
+		int err = ext4_map_piece(m->ei, at, &run);
 		u64 pblk = run.pblk + (at - run.lblk), n;
 
 		if (err)
@@ -156,7 +144,7 @@ static int copy_next(struct ext4_move *m, u32 max)
 	struct ext4_super *es = ext4_inode_super(m->ei);
 	u64 mask = cluster_mask(m->ei), pblk, whole;
 	struct ext4_run run;
-	int err = look(m->ei, m->lblk, &run);
+	int err = ext4_map_piece(m->ei, m->lblk, &run);
 
 	if (err)
 		return err;

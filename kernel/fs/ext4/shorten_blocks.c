@@ -85,19 +85,6 @@ static bool is_metadata(const struct ext4_inode *ei)
 
 /* ---- content ---- */
 
-/* The extent, or the run of pointers in one block, that lblk is in. */
-static int look(struct mover *m, u64 lblk, struct ext4_run *run)
-{
-	struct ext4_inode *ei = m->ei;
-	u64 want = has_extents(ei) ? 1 : ext4_indirect_piece(ei, lblk);
-	int err;
-
-	rw_read_lock(&ei->tree);
-	err = ext4_map_blocks(ei, lblk, want, run);
-	rw_read_unlock(&ei->tree);
-	return err;
-}
-
 static int copy(struct mover *m, u64 from, u64 to, u32 len)
 {
 	struct ext4_super *es = m->s->es;
@@ -142,7 +129,7 @@ static int copy_mixed(struct mover *m, const struct piece *p, u64 to)
 	for (u64 at = p->lblk; at < end && !err; at = run.lblk + run.len) {
 		u64 off = at - p->lblk;
 
-		err = look(m, at, &run);
+		err = ext4_map_piece(m->ei, at, &run);
 		if (!err && run.pblk && !run.unwritten)
 			err = copy_run(m, p->from + off, to + off, (u32)(MIN(run.lblk + run.len, end) - at));
 	}
@@ -236,7 +223,7 @@ static int look_at_cluster(struct mover *m, struct piece *p)
 	u32 credits;
 
 	for (u64 at = p->lblk; at < end; at = run.lblk + run.len) {
-		int err = look(m, at, &run);
+		int err = ext4_map_piece(m->ei, at, &run);
 		u64 pblk = run.pblk + (at - run.lblk);
 
 		if (err)
@@ -307,7 +294,7 @@ static int move_content(struct mover *m)
 	int err = 0;
 
 	for (u64 at = 0, next; !err && at < EXT4_LBLK_END; at = next) {
-		err = look(m, at, &run);
+		err = ext4_map_piece(m->ei, at, &run);
 		if (err || (!run.pblk && run.last))
 			break;
 		next = run.lblk + run.len;
