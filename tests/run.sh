@@ -8,7 +8,15 @@
 # test, or exceeds its time counts as one failed test.
 # Last come each skip with its reason and the line "N passed, N failed, N skipped". CHECK_STRICT=1: a skip that
 # tests/skips.allowed does not name is a failure. MODE, FS (one file system type), SEED reach the programs.
+#
+# Root's mounts are made in a mount namespace of the run's own, whose mounts are shared: a test's namespace inside it (unshare -m --propagation slave)
+# would keep a copy of each mount that others' tests have just then, and a volume they have unmounted would be written to still.
 set -u
+if [ -z "${MOUNTS_APART:-}" ] && [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
+	export MOUNTS_APART=1
+	# shellcheck disable=SC2016
+	exec unshare -m --propagation slave bash -c 'mount --make-rshared / && exec "$0" "$@"' "$0" "$@"
+fi
 cd "$(dirname "$0")/.."
 set=${1:-all} pattern=${2:-*}
 export B=build/${MODE:-release}

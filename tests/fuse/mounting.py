@@ -134,5 +134,5 @@ class Unprivileged:
     def sh(self, script):
         inner = f"exec setpriv --reuid {USER} --regid {USER} --clear-groups sh -ec '{script}'"
         outer = f"mount --bind {self.tmp}/fuse /dev/fuse && {inner}"
-        return subprocess.run(["unshare", "-m", "sh", "-c", outer], capture_output=True, text=True, timeout=60,
+        return subprocess.run(["unshare", "-m", "--propagation", "slave", "sh", "-c", outer], capture_output=True, text=True, timeout=60,
                               cwd=self.tmp, env={**os.environ, "W": str(self.program), "M": str(self.tmp / "m")})

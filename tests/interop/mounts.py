@@ -7,6 +7,10 @@ WERUNOS = os.path.abspath(BUILD + '/werunos')
 PEAK = [sys.executable, '-S', os.path.abspath('tests/support/peak.py')]
 
 
+# Before a command that has mounts of its own: what others unmount meanwhile is unmounted there too (tests/run.sh).
+APART = ['unshare', '-m', '--propagation', 'slave']
+
+
 def run(*cmd, **kw):
     r = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **kw)
     assert r.returncode == 0, '%s: exit %d: %s' % (' '.join(map(str, cmd)), r.returncode, r.stdout.decode(errors='replace')[-2000:])

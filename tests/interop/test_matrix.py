@@ -212,7 +212,7 @@ def test_as_an_ordinary_user(work):
             fusermount3 -u "$3"
         ' sh "$2" "$3" "$4"
     '''
-    out = mounts.run('unshare', '-m', 'sh', '-ec', script, 'sh', str(work / 'fuse'), mounts.WERUNOS, str(mine), str(d),
+    out = mounts.run(*mounts.APART, 'sh', '-ec', script, 'sh', str(work / 'fuse'), mounts.WERUNOS, str(mine), str(d),
                      str(NOBODY)).decode().split()
     with mounts.kernel(image, work / 'k', 'loop,ro'):
         sums = [manifest.content(str(work / 'k' / n), os.path.getsize(work / 'k' / n))[0] for n in ('frag', 'size-65536')]
