@@ -112,8 +112,10 @@ const struct jbd2_info *jbd2_info(const struct jbd2 *journal);
 int jbd2_recover(struct jbd2 *journal, struct blkdev *target, struct jbd2_recovery *out) __must_check;
 
 /* After recovery, on a device that is kept: flushes target, then writes the log's superblock as empty, with `next` as the
- * next transaction's number (jbd2_recovery.end, or later). Clears a recorded error. */
+ * next transaction's number (jbd2_recovery.end, or later). */
 int jbd2_mark_empty(struct jbd2 *journal, struct blkdev *target, u32 next) __must_check;
+/* The error that the log's superblock records (jbd2_info) is remembered elsewhere, durably: it is recorded no more. */
+int jbd2_error_told(struct jbd2 *journal) __must_check;
 
 /* The fast-commit area's block `index`, below fc_count, into buf (block_bytes). */
 int jbd2_fc_read(struct jbd2 *journal, u64 index, void *buf) __must_check;

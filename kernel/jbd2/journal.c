@@ -300,13 +300,12 @@ int jbd2_mark_empty(struct jbd2 *j, struct blkdev *target, u32 next)
 {
 	int err = j->started ? fail(-EINVAL, "the journal is in use") : blkdev_flush(target);
 
-	if (err)
-		return err;
-	mutex_lock(&j->super_lock);
-	j->info.err = 0;
-	j->super->err = be32_put(0);
-	mutex_unlock(&j->super_lock);
-	return jbd2_super_write(j, 0, next, BIO_FUA);
+	return err ? err : jbd2_super_write(j, 0, next, BIO_FUA);
+}
+
+int jbd2_error_told(struct jbd2 *j)
+{
+	return j->info.err ? jbd2_super_error(j, 0) : 0;
 }
 
 int jbd2_open(const struct jbd2_where *where, struct health *health, struct jbd2 **out)

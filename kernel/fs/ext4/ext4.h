@@ -1617,6 +1617,7 @@ int ext4_fc_apply(struct ext4_super *es, const struct ext4_fc_log *log) __must_c
 struct ext4_replay {
 	u32 transactions;                /* applied */
 	bool bad_commit;                 /* the log ends in a damaged one */
+	bool stopped;                    /* it says that an error stopped who wrote it */
 	struct ext4_fc_log fast_commits; /* changes after them, not applied yet. Freed by ext4_fc_free */
 	struct jbd2_recovery log;        /* what the journal says of it */
 	u32 next;                        /* the number of the next transaction */

@@ -175,6 +175,7 @@ int ext4_journal_replay(struct ext4_super *es, struct blkdev *target, bool empty
 	err = ext4_journal_open(es, ei, &journal);
 	if (err)
 		return err;
+	out->stopped = jbd2_info(journal)->err;
 	/* Of an empty log, too, it says where the numbers of transactions go on. */
 	err = jbd2_recover(journal, target, r);
 	if (!err && jbd2_info(journal)->needs_recovery && r->has_fast_commits)

@@ -220,6 +220,7 @@ static int mark_open(struct ext4_super *es)
 	struct ext4_disk_super *d = &es->disk;
 	u64 now = (u64)super_now(&es->vfs).sec;
 	u16 state = le16_get(d->state);
+	int err;
 
 	es->was_valid = state & EXT4_STATE_VALID;
 	if (es->journal)
@@ -231,7 +232,8 @@ static int mark_open(struct ext4_super *es)
 	d->mtime = d->wtime = le32_put((u32)now);
 	d->mtime_hi = d->wtime_hi = (u8)(now >> 32);
 	ext4_errors_record(es);
-	return ext4_super_write(es);
+	err = ext4_super_write(es);
+	return err || !es->journal ? err : jbd2_error_told(es->journal);
 }
 
 /* Undoes what ext4_write_open did in memory. */

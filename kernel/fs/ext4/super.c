@@ -172,6 +172,8 @@ static void note_replay(struct ext4_super *es, const struct ext4_replay *r)
 		"not cleanly unmounted: %u transactions of its journal are applied in memory, the volume is "
 		"unchanged",
 		r->transactions);
+	if (r->stopped)
+		super_note(&es->vfs, "an error stopped who wrote it: check the volume");
 	if (r->bad_commit)
 		super_note(&es->vfs, "the journal ends in a damaged transaction: check the volume");
 }

@@ -250,7 +250,7 @@ void ck_journal_salvage(struct ck *ck, struct jbd2 *journal)
 			err_clear();
 		next = r.end + 1;
 	}
-	if (jbd2_mark_empty(journal, ck->dev, next))
+	if (jbd2_mark_empty(journal, ck->dev, next) || jbd2_error_told(journal))
 		ck_journal_empty(ck);
 	else
 		ck_journal_done(ck);
@@ -260,7 +260,7 @@ void ck_journal_forgive(struct ck *ck, struct jbd2 *journal)
 {
 	struct ext4_disk_super *d = &ck->es->disk;
 
-	if (jbd2_mark_empty(journal, ck->dev, jbd2_info(journal)->sequence))
+	if (jbd2_mark_empty(journal, ck->dev, jbd2_info(journal)->sequence) || jbd2_error_told(journal))
 		return;
 	d->state = le16_put(le16_get(d->state) | EXT4_STATE_ERROR);
 	ck_super_put(ck);

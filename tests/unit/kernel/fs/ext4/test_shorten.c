@@ -66,6 +66,8 @@ static void test_errors(void **state)
 			assert_true(err == 0 || err == -EIO || err == -EROFS ||
 				    (err == -EUCLEAN && op == FAULT_READ));
 			judge();
+			/* What stopped its journal is to be looked into first. */
+			run("e2fsck -p %s/img >/dev/null || test $? = 1", vol_dir);
 			assert_int_equal(cut(NULL, FAULT_WRITE, 0, false), 0);
 			short_check();
 		}

@@ -318,6 +318,52 @@ static void test_kept(void **state)
 	assert_int_equal(d.last_error_errcode, 2);
 }
 
+/* In state and log of an image: that it has to be checked. */
+static void assert_stopped(const char *image, bool in_state, bool in_log)
+{
+	run("cd %s && dumpe2fs -h %s 2>/dev/null >log; grep -q '^Filesystem state:.*errors' log; test $? = "
+	    "%d",
+	    vol_dir, image, !in_state);
+	run("cd %s && debugfs -R 'logdump -S' %s 2>/dev/null >log; grep -q '^Journal errno' log; test $? = "
+	    "%d",
+	    vol_dir, image, !in_log);
+}
+
+/* What stopped a journal is known, once it is applied, by what says that the volume is to be checked; to the kernel, too. */
+static void test_stopped(void **state)
+{
+	struct ext4_handle h;
+
+	(void)state;
+	vol_make(shapes[1], 16, NULL);
+	vol_dev_fault(false);
+	vol_mount_dev(false, NULL);
+	assert_int_equal(ext4_begin(vol_es, 1, 0, &h), 0);
+	assert_int_equal(ext4_super_join(&h), 0);
+	assert_int_equal(ext4_end(&h, 0), 0);
+	dev_fault_nth(vol_dev, FAULT_WRITE, 1, -EIO, false);
+	assert_int_not_equal(jbd2_commit(vol_es->journal, h.jh.tid), 0);
+	assert_int_not_equal(vfs_unmount(&vol_es->vfs), 0);
+	vol_dev_close();
+	run("cp %s/img %s/theirs", vol_dir, vol_dir);
+	assert_stopped("img", false, true);
+	vol_open_rdonly();
+	assert_non_null(strstr(vol_es->vfs.notice, "an error stopped who wrote it"));
+	vol_close();
+	assert_stopped("img", false, true);
+	vol_open();
+	assert_stopped("img", true, false);
+	vol_close();
+	assert_stopped("img", true, false);
+	if (vol_kernel_can()) {
+		vol_kernel("theirs", "errors=continue");
+		vol_kernel_end();
+		assert_stopped("theirs", true, false);
+	}
+	run("e2fsck -p %s/img >%s/log; test $? = 0 -o $? = 1", vol_dir, vol_dir);
+	assert_stopped("img", false, false);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -328,6 +374,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_outside, vol_clean),
 		cmocka_unit_test_teardown(test_rdonly, vol_clean),
 		cmocka_unit_test_teardown(test_kept, vol_clean),
+		cmocka_unit_test_teardown(test_stopped, vol_clean),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
