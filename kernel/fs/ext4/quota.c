@@ -307,13 +307,18 @@ struct ext4_owner ext4_owner(const struct ext4_inode *ei)
 }
 
 /* Those of the volume itself are nobody's. */
-static bool is_kept(const struct ext4_inode *ei)
+static bool is_somebodys(const struct ext4_inode *ei)
 {
 	const struct ext4_super *es = ext4_inode_super(ei);
 	u64 ino = ei->vfs.ino;
 
-	return es->quotas && (ino == EXT4_INO_ROOT || ino >= es->first_ino) &&
+	return (ino == EXT4_INO_ROOT || ino >= es->first_ino) &&
 	       ino != ext4_quota_inum(&es->disk, QUOTA_PROJECT);
+}
+
+static bool is_kept(const struct ext4_inode *ei)
+{
+	return ext4_inode_super(ei)->quotas && is_somebodys(ei);
 }
 
 static bool over(u64 used, u64 soft, u64 hard, u64 until_sec, u64 now_sec)
@@ -598,6 +603,28 @@ static bool is_nothing(const struct ext4_use *was, const struct ext4_use *is)
 	return was->bytes == is->bytes && was->inodes == is->inodes && same_owner(&was->owner, &is->owner);
 }
 
+struct ext4_use ext4_quota_use(struct ext4_inode *ei, u32 values)
+{
+	struct ext4_use u = { .bytes = 0 };
+
+	mutex_lock(&ei->vfs.attr);
+	ei->values = values;
+	if (is_somebodys(ei))
+		u = use_of_inode(ei);
+	mutex_unlock(&ei->vfs.attr);
+	return u;
+}
+
+bool ext4_quota_differs(struct ext4_quota_change *q)
+{
+	/* What counts for nobody on one side has no owner of its own. */
+	if (is_none(&q->was))
+		q->was.owner = q->is.owner;
+	else if (is_none(&q->is))
+		q->is.owner = q->was.owner;
+	return !is_nothing(&q->was, &q->is);
+}
+
 /* The record of one id, *bh NULL where nothing is counted. */
 static int join_one(struct ext4_handle *h, enum quota_kind kind, u32 id, struct ext4_dquot **dq,
 		    struct buffer_head **bh)
@@ -664,13 +691,8 @@ bool ext4_quota_settle(struct ext4_inode *ei, const struct ext4_disk_inode *raw,
 	q->is = use_of_inode(ei);
 	q->was = fresh ? (struct ext4_use){ .owner = q->is.owner }
 		       : use_of_slot(ext4_inode_super(ei), raw, 1ull + ei->values);
-	/* What counts for nobody on one side has no owner of its own. */
-	if (is_none(&q->was))
-		q->was.owner = q->is.owner;
-	else if (is_none(&q->is))
-		q->is.owner = q->was.owner;
-	ready = is_nothing(&q->was, &q->is) || (q->joined && same_owner(&q->was.owner, &q->joined_was) &&
-						same_owner(&q->is.owner, &q->joined_is));
+	ready = !ext4_quota_differs(q) || (q->joined && same_owner(&q->was.owner, &q->joined_was) &&
+					   same_owner(&q->is.owner, &q->joined_is));
 	if (ready) {
 		ei->counted_512 = ext4_inode_disk_512(ei);
 		ei->values += (u32)ei->values_more;
