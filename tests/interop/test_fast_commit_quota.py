@@ -240,6 +240,25 @@ def test_power_goes(left):
     assert b'not ok 1' in out.stdout, out.stdout.decode()
 
 
+@pytest.mark.parametrize('words', ['fsck -fy @', 'touch @:/new', 'cp README.md @:/new', 'rm -r @:/grows', 'defrag @', 'label @ new', 'resize @ 80M', 'resize --minimum @',
+                                   'quota --set user:1000 --space-hard 100M @'])
+def test_commands(lefts, words, tmp_path):
+    """Who opens the volume to change it finds it so."""
+    image = tmp_path / 'v.img'
+    shutil.copyfile(lefts('projects', 0), image)
+    mounts.run(mounts.WERUNOS, *words.replace('@', str(image)).split())
+    assert_exact(image)
+
+
+def test_undo(lefts, tmp_path):
+    left, image, undo = lefts('projects', 0), tmp_path / 'v.img', tmp_path / 'undo'
+    shutil.copyfile(left, image)
+    mounts.run(mounts.WERUNOS, 'fsck', '-fy', '--undo', str(undo), str(image))
+    assert_exact(image)
+    mounts.run(mounts.WERUNOS, 'undo', str(undo), str(image))
+    assert image.read_bytes() == left.read_bytes()
+
+
 # ---- damaged quota files ----
 
 def head(image):

@@ -1093,7 +1093,7 @@ struct ext4_quota_move {
 int ext4_quota_move_begin(struct ext4_inode *ei, const struct ext4_owner *to, u32 values,
 			  struct ext4_quota_move *m) __must_check;
 void ext4_quota_move_end(struct ext4_inode *ei, struct ext4_quota_move *m);
-/* What the inode, which was just loaded and leads to so many values, counts for; also where nothing is counted yet. */
+/* What the inode, which is one for files, was just loaded and leads to so many values, counts for; also where nothing is counted yet. */
 struct ext4_use ext4_quota_use(struct ext4_inode *ei, u32 values);
 /* Of q->was and q->is: is there something to count? What counts for nobody on one side gets the other's owner. */
 bool ext4_quota_differs(struct ext4_quota_change *q);

@@ -307,18 +307,13 @@ struct ext4_owner ext4_owner(const struct ext4_inode *ei)
 }
 
 /* Those of the volume itself are nobody's. */
-static bool is_somebodys(const struct ext4_inode *ei)
+static bool is_kept(const struct ext4_inode *ei)
 {
 	const struct ext4_super *es = ext4_inode_super(ei);
 	u64 ino = ei->vfs.ino;
 
-	return (ino == EXT4_INO_ROOT || ino >= es->first_ino) &&
+	return es->quotas && (ino == EXT4_INO_ROOT || ino >= es->first_ino) &&
 	       ino != ext4_quota_inum(&es->disk, QUOTA_PROJECT);
-}
-
-static bool is_kept(const struct ext4_inode *ei)
-{
-	return ext4_inode_super(ei)->quotas && is_somebodys(ei);
 }
 
 static bool over(u64 used, u64 soft, u64 hard, u64 until_sec, u64 now_sec)
@@ -605,12 +600,11 @@ static bool is_nothing(const struct ext4_use *was, const struct ext4_use *is)
 
 struct ext4_use ext4_quota_use(struct ext4_inode *ei, u32 values)
 {
-	struct ext4_use u = { .bytes = 0 };
+	struct ext4_use u;
 
 	mutex_lock(&ei->vfs.attr);
 	ei->values = values;
-	if (is_somebodys(ei))
-		u = use_of_inode(ei);
+	u = use_of_inode(ei);
 	mutex_unlock(&ei->vfs.attr);
 	return u;
 }
