@@ -62,4 +62,5 @@ def main(image):
         f.write(body.ljust(BLOCK, b'\0'))
 
 
-main(sys.argv[1])
+if __name__ == '__main__':
+    main(sys.argv[1])

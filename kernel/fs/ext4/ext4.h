@@ -1093,6 +1093,10 @@ struct ext4_quota_move {
 int ext4_quota_move_begin(struct ext4_inode *ei, const struct ext4_owner *to, u32 values,
 			  struct ext4_quota_move *m) __must_check;
 void ext4_quota_move_end(struct ext4_inode *ei, struct ext4_quota_move *m);
+/* What the inode, which is one for files, was just loaded and leads to so many values, counts for; also where nothing is counted yet. */
+struct ext4_use ext4_quota_use(struct ext4_inode *ei, u32 values);
+/* Of q->was and q->is: is there something to count? What counts for nobody on one side gets the other's owner. */
+bool ext4_quota_differs(struct ext4_quota_change *q);
 /* The lists of the inode led to so many values, now to so many. It is counted when the inode is written. */
 void ext4_quota_values(struct ext4_inode *ei, u32 before, u32 after);
 /*
@@ -1499,6 +1503,22 @@ int ext4_quota_attach(struct ext4_super *es, const struct ext4_owner *owner) __m
 int ext4_quota(struct super_block *sb, enum quota_kind kind, struct quota_grace *grace, quota_fn emit,
 	       void *ctx);
 int ext4_set_quota(struct super_block *sb, enum quota_kind kind, const struct quota_set *set);
+
+/* ---- quota_recount.c: usage of inodes that change while nobody counts ---- */
+
+struct ext4_recount {
+	u32 *ino; /* sorted once ext4_recount_begin was called */
+	u32 count, room;
+	struct ext4_use *was; /* what each counted for */
+};
+/* One that may change, or be there twice. For a volume without quotas nothing is noted. */
+int ext4_recount_add(struct ext4_super *es, struct ext4_recount *r, u32 ino) __must_check;
+/* Before the first of them changes. */
+int ext4_recount_begin(struct ext4_super *es, struct ext4_recount *r) __must_check;
+/* They have changed: quota files say so, whatever limits there are. Opens es->quotas. What cannot be counted is an error of the volume, for a check to
+ * set right, and no other is returned than -ENOMEM. */
+int ext4_recount_end(struct ext4_super *es, struct ext4_recount *r) __must_check;
+void ext4_recount_free(struct ext4_recount *r);
 
 /* ---- inode_create.c ---- */
 

@@ -1,6 +1,6 @@
 /*
  * Fast commits, applied: as ordinary changes without a journal, on a volume that is as its last full transaction left it and that
- * nobody else sees. Afterwards it is whole: maps, names, bitmaps and counters agree.
+ * nobody else sees. Afterwards it is whole: maps, names, bitmaps, counters and usage agree.
  *
  * Interface
  * - ext4_fc_apply: all of a log. Not idempotent on a volume where it was cut off: who keeps the result takes care that it is
@@ -17,6 +17,9 @@
  *              or less.
  * Within a commit names come first, but for a CREAT, which follows its INODE. An inode that has no link in the end is freed in the
  * end, unless it was an orphan before: then it is on the volume's list.
+ *
+ * Usage is in no record: quota files are as of the last full transaction, as the inodes are. It is not counted while the records are applied, some
+ * of which overwrite slots as they are; but what the inodes of the records and the directories of their names count for is looked up before and after.
  */
 #include "ext4.h"
 
@@ -39,6 +42,7 @@ struct fc_apply {
 	u32 inodes;
 	u64 *named; /* (commit, inode) of every INODE record, sorted */
 	u32 nameds;
+	struct ext4_recount usage; /* of all that may change */
 };
 
 /* ---- records ---- */
@@ -126,6 +130,26 @@ static int collect(struct fc_apply *a)
 		if (log->record[i].tag == EXT4_FC_TAG_INODE)
 			find(a, ino_of(log, i))->last = i + 1;
 	return 0;
+}
+
+static bool is_name(u16 tag)
+{
+	return tag == EXT4_FC_TAG_CREAT || tag == EXT4_FC_TAG_LINK || tag == EXT4_FC_TAG_UNLINK;
+}
+
+static int look_at_usage(struct fc_apply *a)
+{
+	const struct ext4_fc_log *log = a->log;
+	int err = 0;
+
+	for (u32 i = 0; i < log->count && !err; i++) {
+		const struct ext4_disk_fc_name *v = ext4_fc_value(log, i);
+
+		err = ext4_recount_add(a->es, &a->usage, ino_of(log, i));
+		if (!err && is_name(log->record[i].tag))
+			err = ext4_recount_add(a->es, &a->usage, le32_get(v->parent));
+	}
+	return err ? err : ext4_recount_begin(a->es, &a->usage);
 }
 
 /* ---- inodes ---- */
@@ -636,12 +660,14 @@ static int apply_all(struct fc_apply *a)
 	int err = collect(a);
 
 	if (!err)
+		err = look_at_usage(a);
+	if (!err)
 		err = take_all(a);
 	for (u32 i = 0; i < a->log->count && !err; i++)
 		err = apply_one(a, i);
 	for (u32 i = 0; i < a->inodes && !err; i++)
 		err = finish_inode(a, &a->inode[i]);
-	return err;
+	return err ? err : ext4_recount_end(a->es, &a->usage);
 }
 
 int ext4_fc_apply(struct ext4_super *es, const struct ext4_fc_log *log)
@@ -654,5 +680,6 @@ int ext4_fc_apply(struct ext4_super *es, const struct ext4_fc_log *log)
 	err = apply_all(&a);
 	free(a.inode);
 	free(a.named);
+	ext4_recount_free(&a.usage);
 	return err;
 }

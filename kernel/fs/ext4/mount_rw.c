@@ -338,6 +338,11 @@ int ext4_write_scratch(struct ext4_super *es, int (*change)(struct ext4_super *e
 		es->vfs.rdonly = false;
 		err = change(es, ctx);
 	}
+	/* What was met after the last handle. */
+	if (!err && ext4_errors_new(es)) {
+		ext4_errors_record(es);
+		ext4_super_fill(es);
+	}
 	if (!err)
 		err = bcache_sync(es->vfs.dev);
 	if (!err && health_state(&es->vfs.health) >= HEALTH_ABORTED)

@@ -598,6 +598,27 @@ static bool is_nothing(const struct ext4_use *was, const struct ext4_use *is)
 	return was->bytes == is->bytes && was->inodes == is->inodes && same_owner(&was->owner, &is->owner);
 }
 
+struct ext4_use ext4_quota_use(struct ext4_inode *ei, u32 values)
+{
+	struct ext4_use u;
+
+	mutex_lock(&ei->vfs.attr);
+	ei->values = values;
+	u = use_of_inode(ei);
+	mutex_unlock(&ei->vfs.attr);
+	return u;
+}
+
+bool ext4_quota_differs(struct ext4_quota_change *q)
+{
+	/* What counts for nobody on one side has no owner of its own. */
+	if (is_none(&q->was))
+		q->was.owner = q->is.owner;
+	else if (is_none(&q->is))
+		q->is.owner = q->was.owner;
+	return !is_nothing(&q->was, &q->is);
+}
+
 /* The record of one id, *bh NULL where nothing is counted. */
 static int join_one(struct ext4_handle *h, enum quota_kind kind, u32 id, struct ext4_dquot **dq,
 		    struct buffer_head **bh)
@@ -664,13 +685,8 @@ bool ext4_quota_settle(struct ext4_inode *ei, const struct ext4_disk_inode *raw,
 	q->is = use_of_inode(ei);
 	q->was = fresh ? (struct ext4_use){ .owner = q->is.owner }
 		       : use_of_slot(ext4_inode_super(ei), raw, 1ull + ei->values);
-	/* What counts for nobody on one side has no owner of its own. */
-	if (is_none(&q->was))
-		q->was.owner = q->is.owner;
-	else if (is_none(&q->is))
-		q->is.owner = q->was.owner;
-	ready = is_nothing(&q->was, &q->is) || (q->joined && same_owner(&q->was.owner, &q->joined_was) &&
-						same_owner(&q->is.owner, &q->joined_is));
+	ready = !ext4_quota_differs(q) || (q->joined && same_owner(&q->was.owner, &q->joined_was) &&
+					   same_owner(&q->is.owner, &q->joined_is));
 	if (ready) {
 		ei->counted_512 = ext4_inode_disk_512(ei);
 		ei->values += (u32)ei->values_more;

@@ -322,10 +322,7 @@ static int open_written(struct blkdev *dev, const struct fs_type *type, const st
 	char why[200];
 	int err = ext4_write_recover(*esp, &replay, &again);
 
-	if (!err && replay.fast_commits.count && ext4_has_ro_compat(*esp, EXT4_RO_COMPAT_QUOTA))
-		err = fail(-EOPNOTSUPP,
-			   "its fast commits do not tell what they change in quotas (check it first)");
-	else if (!err && replay.fast_commits.count)
+	if (!err && replay.fast_commits.count)
 		err = keep_fast_commits(dev, type, opts, esp, &replay);
 	ext4_fc_free(&replay.fast_commits);
 	if (err && !*esp)

@@ -136,7 +136,8 @@ bool ext4_zone_append(struct ext4_zone *z, const struct ext4_zone *more)
 {
 	if (z->cap - z->count < more->count)
 		return false;
-	memcpy(z->range + z->count, more->range, more->count * sizeof(*z->range));
+	if (more->count)
+		memcpy(z->range + z->count, more->range, more->count * sizeof(*z->range));
 	z->count += more->count;
 	return true;
 }

@@ -97,12 +97,31 @@ static void test_both_ways(void **state)
 	ext4_zone_free(&b);
 }
 
+/* Whole zones, and one of nothing, of which there may be no memory at all. */
+static void test_append(void **state)
+{
+	struct ext4_zone z = { 0 }, more = { 0 };
+
+	(void)state;
+	assert_int_equal(ext4_zone_add(&z, 10, 5), 0);
+	assert_true(ext4_zone_append(&z, &more));
+	assert_int_equal(z.count, 1);
+	assert_int_equal(ext4_zone_add(&more, 30, 2), 0);
+	assert_int_equal(ext4_zone_room(&z, 1), 0);
+	assert_true(ext4_zone_append(&z, &more));
+	assert_int_equal(z.count, 2);
+	assert_int_equal(ext4_zone_count(&z, 0, BLOCKS), 7);
+	ext4_zone_free(&z);
+	ext4_zone_free(&more);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_insert),
 		cmocka_unit_test(test_round),
 		cmocka_unit_test(test_both_ways),
+		cmocka_unit_test(test_append),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
