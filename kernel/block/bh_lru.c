@@ -26,7 +26,7 @@ static struct slab *blocks_of(struct bcache *cache, u32 block_bytes)
 
 static u64 key_hash(const struct blkdev *dev, u64 blk)
 {
-	return hash_u64(blk * CACHE_DEVICES + dev->cache_slot + 1);
+	return hash_number(blk * CACHE_DEVICES + dev->cache_slot + 1);
 }
 
 struct cache_shard *cache_shard_of(const struct buffer_head *bh)

@@ -19,7 +19,6 @@
 #include "journal.h"
 
 #include "lib/hash.h"
-#include "lib/os.h"
 #include <errno.h>
 #include <stdlib.h>
 
@@ -35,7 +34,6 @@ struct revoke_table {
 	struct slot *slot;
 	u64 slots; /* a power of two */
 	u64 used;
-	u64 key;
 };
 
 int revoke_new(struct revoke_table **out)
@@ -49,7 +47,6 @@ int revoke_new(struct revoke_table **out)
 		return fail(-ENOMEM, "no memory for a journal's revoke table");
 	}
 	t->slots = SLOTS_FIRST;
-	os_random(&t->key, sizeof(t->key));
 	*out = t;
 	return 0;
 }
@@ -63,9 +60,9 @@ void revoke_free(struct revoke_table *t)
 }
 
 /* The block's slot, or the free one where it belongs. */
-static struct slot *find(struct slot *slot, u64 slots, u64 key, u64 blk)
+static struct slot *find(struct slot *slot, u64 slots, u64 blk)
 {
-	u64 i = hash_u64(blk ^ key) & (slots - 1);
+	u64 i = hash_number(blk) & (slots - 1);
 
 	while (slot[i].used && slot[i].blk != blk)
 		i = (i + 1) & (slots - 1);
@@ -81,7 +78,7 @@ static int grow(struct revoke_table *t)
 		return fail(-ENOMEM, "no memory for a journal's revoke table");
 	for (u64 i = 0; i < t->slots; i++)
 		if (t->slot[i].used)
-			*find(slot, slots, t->key, t->slot[i].blk) = t->slot[i];
+			*find(slot, slots, t->slot[i].blk) = t->slot[i];
 	free(t->slot);
 	t->slot = slot;
 	t->slots = slots;
@@ -90,7 +87,7 @@ static int grow(struct revoke_table *t)
 
 int revoke_note(struct revoke_table *t, u64 blk)
 {
-	struct slot *s = find(t->slot, t->slots, t->key, blk);
+	struct slot *s = find(t->slot, t->slots, blk);
 	int err;
 
 	if (s->used)
@@ -99,7 +96,7 @@ int revoke_note(struct revoke_table *t, u64 blk)
 		err = grow(t);
 		if (err)
 			return err;
-		s = find(t->slot, t->slots, t->key, blk);
+		s = find(t->slot, t->slots, blk);
 	}
 	*s = (struct slot){ .blk = blk, .used = true };
 	t->used++;
@@ -108,7 +105,7 @@ int revoke_note(struct revoke_table *t, u64 blk)
 
 void revoke_set(struct revoke_table *t, u64 blk, u32 sequence)
 {
-	struct slot *s = find(t->slot, t->slots, t->key, blk);
+	struct slot *s = find(t->slot, t->slots, blk);
 
 	if (!s->used || (s->revoked && !tid_gt(sequence, s->sequence)))
 		return;
@@ -118,7 +115,7 @@ void revoke_set(struct revoke_table *t, u64 blk, u32 sequence)
 
 void revoke_cancel(struct revoke_table *t, u64 blk)
 {
-	find(t->slot, t->slots, t->key, blk)->revoked = false;
+	find(t->slot, t->slots, blk)->revoked = false;
 }
 
 bool revoke_next(const struct revoke_table *t, u64 *pos, u64 *blk)
@@ -136,7 +133,7 @@ bool revoke_next(const struct revoke_table *t, u64 *pos, u64 *blk)
 
 bool revoke_test(const struct revoke_table *t, u64 blk, u32 sequence)
 {
-	const struct slot *s = find(t->slot, t->slots, t->key, blk);
+	const struct slot *s = find(t->slot, t->slots, blk);
 
 	return s->used && s->revoked && !tid_gt(sequence, s->sequence);
 }

@@ -65,12 +65,12 @@ int icache_new(u32 idle_max, struct icache **out)
 
 static struct icache_shard *shard_of(struct icache *ic, u64 ino)
 {
-	return &ic->shard[hash_u64(ino >> RUN_BITS) >> 60];
+	return &ic->shard[hash_number(ino >> RUN_BITS) >> 60];
 }
 
 static struct inode **find(struct icache *ic, struct icache_shard *s, u64 ino)
 {
-	u64 place = hash_u64(ino >> RUN_BITS) << RUN_BITS | (ino & ((1u << RUN_BITS) - 1));
+	u64 place = hash_number(ino >> RUN_BITS) << RUN_BITS | (ino & ((1u << RUN_BITS) - 1));
 	struct inode **p = &s->bucket[place & (ic->buckets - 1)];
 
 	while (*p && (*p)->ino != ino)

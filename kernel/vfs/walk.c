@@ -85,7 +85,7 @@ static int seen_grow(struct walker *w)
 		return -ENOMEM;
 	for (u32 i = 0; i < w->seen_room; i++)
 		if (old[i]) {
-			u64 at = hash_u64(old[i]);
+			u64 at = hash_number(old[i]);
 
 			while (seen[at & (room - 1)])
 				at++;
@@ -99,7 +99,7 @@ static int seen_grow(struct walker *w)
 
 static int enter(struct walker *w, struct inode *dir)
 {
-	u64 at = hash_u64(dir->ino);
+	u64 at = hash_number(dir->ino);
 
 	if (w->depth == DEPTH_MAX)
 		return fail(-ELOOP, "directory %llu lies more than %u levels deep",

@@ -41,7 +41,7 @@ struct window {
 
 static struct ext4_window_list *window_list(struct ext4_super *es, u64 ino)
 {
-	return &es->balloc->window[hash_u64(ino) % EXT4_WINDOW_LISTS];
+	return &es->balloc->window[hash_number(ino) % EXT4_WINDOW_LISTS];
 }
 
 /* The inode's window, which the caller then owns; NULL: none. */

@@ -214,7 +214,7 @@ static int read_record(struct ext4_super *es, struct ext4_quota_file *f, u32 id,
 /* Locks: lock, for these three. */
 static struct ext4_dquot *known(struct ext4_quota_file *f, u32 id)
 {
-	struct ext4_dquot *dq = f->slot[hash_u64(id) & (f->slots - 1)];
+	struct ext4_dquot *dq = f->slot[hash_number(id) & (f->slots - 1)];
 
 	while (dq && dq->q.id != id)
 		dq = dq->next;
@@ -231,7 +231,7 @@ static void widen(struct ext4_quota_file *f)
 		return;
 	for (u32 i = 0; i < f->slots; i++)
 		for (struct ext4_dquot *dq = f->slot[i], *next; dq; dq = next) {
-			struct ext4_dquot **to = &slot[hash_u64(dq->q.id) & (slots - 1)];
+			struct ext4_dquot **to = &slot[hash_number(dq->q.id) & (slots - 1)];
 
 			next = dq->next;
 			dq->next = *to;
@@ -253,7 +253,7 @@ static struct ext4_dquot *remember(struct ext4_quota_file *f, struct ext4_dquot 
 	}
 	if (f->count++ >= f->slots)
 		widen(f);
-	to = &f->slot[hash_u64(dq->q.id) & (f->slots - 1)];
+	to = &f->slot[hash_number(dq->q.id) & (f->slots - 1)];
 	dq->next = *to;
 	*to = dq;
 	return dq;

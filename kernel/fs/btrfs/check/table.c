@@ -13,7 +13,7 @@ static u64 key_of(const void *rec)
 
 static void *slot_of(const struct ck_table *t, u64 key)
 {
-	u64 i = hash_u64(key) & (t->slots - 1);
+	u64 i = hash_number(key) & (t->slots - 1);
 
 	for (;; i = (i + 1) & (t->slots - 1)) {
 		void *rec = t->slot + i * t->rec_bytes;

@@ -212,7 +212,7 @@ static void read_again(struct ck *c, struct want *w)
 
 static u32 key_hash(const struct btrfs_expect *e)
 {
-	u64 h = hash_u64(hash_u64(hash_u64(e->first.objectid) + e->first.type) + e->first.offset);
+	u64 h = hash_number(hash_number(hash_number(e->first.objectid) + e->first.type) + e->first.offset);
 
 	return e->has_key ? (u32)h | 1 : 0;
 }

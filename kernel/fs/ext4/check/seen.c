@@ -163,7 +163,7 @@ struct ck_ino *ck_ino_make(struct ck *ck, u64 ino)
 
 static u32 slot_of(const struct ck_map *m, u64 key)
 {
-	u32 at = (u32)hash_u64(key) & (m->cap - 1);
+	u32 at = (u32)hash_number(key) & (m->cap - 1);
 
 	while (m->key[at] && m->key[at] != key)
 		at = (at + 1) & (m->cap - 1);
