@@ -369,6 +369,10 @@ def test_what_cannot_be_made_durable(tmp_path):
             r = run(*args)
             assert r.returncode == 1 and "No space left on device" in r.stderr and r.stderr.count("\n") < 10, r.stderr[-3000:]
         os.unlink(t / "ballast")
+        # What stopped its journal wants to be looked into, as with the kernel's.
+        r = run("touch", f"{full}:/after")
+        assert r.returncode == 0 and "it has recorded errors: it should be checked (werunos fsck)" in r.stderr, r.stderr
+        assert run("fsck", "-p", full).returncode == 1
         ok("touch", f"{full}:/after")
         assert {"before", "after"} < set(names(full))
         fsck(full)

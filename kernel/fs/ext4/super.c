@@ -280,11 +280,11 @@ static void note_written(struct ext4_super *es, const struct ext4_replay *r, u32
 		log_info("%s: %u files that were deleted while open are gone now", es->vfs.health.name,
 			 orphans);
 	if (!ext4_journal_is_here(es))
-		super_note(&es->vfs, "it has no journal: after a crash it must be checked (e2fsck)");
+		super_note(&es->vfs, "it has no journal: after a crash it must be checked (werunos fsck)");
 	if (!es->was_valid)
-		super_note(&es->vfs, "it was not cleanly unmounted: it should be checked (e2fsck)");
+		super_note(&es->vfs, "it was not cleanly unmounted: it should be checked (werunos fsck)");
 	if (le16_get(es->disk.state) & EXT4_STATE_ERROR)
-		super_note(&es->vfs, "it has recorded errors: it should be checked (e2fsck)");
+		super_note(&es->vfs, "it has recorded errors: it should be checked (werunos fsck)");
 }
 
 /*

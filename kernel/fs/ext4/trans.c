@@ -14,10 +14,10 @@
 static int not_allowed(struct ext4_super *es)
 {
 	if (es->errors >= EXT4_ERRORS_RO && health_state(&es->vfs.health) >= HEALTH_CORRUPT)
-		return fail(
-			-EROFS,
-			"%s has errors, and is not written because of errors=remount-ro: check it (e2fsck)",
-			es->vfs.health.name);
+		return fail(-EROFS,
+			    "%s has errors, and is not written because of errors=remount-ro: check it "
+			    "(werunos fsck)",
+			    es->vfs.health.name);
 	return 0;
 }
 
