@@ -186,6 +186,12 @@ static inline struct ext4_inode *ext4_inode(struct inode *inode)
 	return container_of(inode, struct ext4_inode, vfs);
 }
 
+/* Its blocks are mapped by extents, not by pointers. */
+static inline bool ext4_has_extents(const struct ext4_inode *ei)
+{
+	return ei->flags & EXT4_FL_EXTENTS;
+}
+
 /* Memory for an inode, zeroed; for one that no icache knows, until ext4_inode_freep. NULL: no memory. */
 struct ext4_inode *ext4_inode_alloc(void);
 void ext4_inode_free(struct ext4_inode *ei); /* NULL is ignored */

@@ -457,7 +457,7 @@ static int add_range(struct fc_apply *a, const struct ext4_disk_fc_add_range *v)
 	if (got <= 0)
 		return got;
 	if (!range_of(a->es, v, &r) || !has_map(ei) ||
-	    r.lblk + r.len > ext4_file_blocks_max(a->es, ei->flags & EXT4_FL_EXTENTS))
+	    r.lblk + r.len > ext4_file_blocks_max(a->es, ext4_has_extents(ei)))
 		return bad_range(a, le32_get(v->ino));
 	rw_write_lock(&ei->vfs.lock);
 	rw_write_lock(&ei->vfs.map_lock);

@@ -329,7 +329,7 @@ static const char *type_wrong(const struct ext4_super *es, const struct ext4_ino
 
 	switch (ei->vfs.mode & S_IFMT) {
 	case S_IFREG:
-		return size > ext4_file_blocks_max(es, ei->flags & EXT4_FL_EXTENTS) << es->block_bits
+		return size > ext4_file_blocks_max(es, ext4_has_extents(ei)) << es->block_bits
 			       ? "it is longer than a file can be"
 			       : NULL;
 	case S_IFDIR:
@@ -367,13 +367,13 @@ static const char *map_wrong(const struct ext4_super *es, const struct ext4_inod
 	if (ei->flags & EXT4_FL_INLINE_DATA) {
 		if (!ext4_has_incompat(es, EXT4_INCOMPAT_INLINE_DATA))
 			return "inline data, which the volume does not allow";
-		return ei->flags & EXT4_FL_EXTENTS ? "both inline data and extents" : NULL;
+		return ext4_has_extents(ei) ? "both inline data and extents" : NULL;
 	}
 	if (!is_reg(&ei->vfs) && !is_dir(&ei->vfs) && !is_symlink(&ei->vfs))
 		return NULL;
 	if (ext4_inode_is_fast_symlink(ei))
 		return NULL;
-	if (!(ei->flags & EXT4_FL_EXTENTS))
+	if (!ext4_has_extents(ei))
 		return pointers_wrong(es, ei);
 	if (depth > EXT4_EXTENT_DEPTH_MAX)
 		return "its extent tree is too deep";

@@ -177,7 +177,7 @@ int ext4_short_log_last(struct ext4_super *es, u64 *last)
 		return err;
 	depth = le16_get(((const struct ext4_disk_extent_header *)(const void *)ei->block)->depth);
 	err = last_of_runs(ei, last);
-	if (!err && !(ei->flags & EXT4_FL_EXTENTS))
+	if (!err && !ext4_has_extents(ei))
 		return ext4_short_pointers_last(ei, last);
 	if (!err)
 		err = depth > EXT4_EXTENT_DEPTH_MAX ? -EUCLEAN : last_of_nodes(ei, ei->block, depth, last);
@@ -196,7 +196,7 @@ static int look_at_log(struct reckoning *r)
 	if (err)
 		return err;
 	r->log = ALIGN_UP(ext4_size(ei) >> es->block_bits, unit(es));
-	if (!(ei->flags & EXT4_FL_EXTENTS))
+	if (!ext4_has_extents(ei))
 		r->log += 2 * ext4_short_pointers_nodes(es, 2 * r->log);
 	return 0;
 }

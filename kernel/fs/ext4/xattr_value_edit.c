@@ -204,7 +204,7 @@ static int insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 le
 	u32 n;
 	int err = 0;
 
-	if (ei->flags & EXT4_FL_EXTENTS)
+	if (ext4_has_extents(ei))
 		return ext4_extent_insert(h, ei, lblk, len, blk, false);
 	for (u32 at = 0; at < len && !err; at += n) {
 		n = MIN(ext4_indirect_piece(ei, lblk + at), len - at);
