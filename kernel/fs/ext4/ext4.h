@@ -545,6 +545,9 @@ int ext4_raw_inode_get(struct ext4_super *es, u64 ino, struct buffer_head **bh,
 int ext4_inode_load(struct ext4_inode *ei) __must_check;
 /* The same of an inode that may have no link any more. */
 int ext4_inode_load_orphan(struct ext4_inode *ei) __must_check;
+/* An inode loaded as by these two, for its caller alone, until ext4_inode_privatep. */
+int ext4_inode_open(struct ext4_super *es, u64 ino, struct ext4_inode **out) __must_check;
+int ext4_inode_open_orphan(struct ext4_super *es, u64 ino, struct ext4_inode **out) __must_check;
 /* Blocks that the longest file can have, mapped by extents or by pointers. */
 u64 ext4_file_blocks_max(const struct ext4_super *es, bool extents);
 /* The number may stand in a directory. */

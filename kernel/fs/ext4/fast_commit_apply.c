@@ -166,10 +166,7 @@ static int load(struct fc_apply *a, u32 ino, struct ext4_inode **out)
 	err = ext4_ino_is_taken(a->es, ino, &taken);
 	if (err || !taken)
 		return err;
-	ei = ext4_inode_private(a->es, ino);
-	if (!ei)
-		return fail(-ENOMEM, "no memory for an inode");
-	err = ext4_inode_load_orphan(ei);
+	err = ext4_inode_open_orphan(a->es, ino, &ei);
 	if (err)
 		return err == -ESTALE ? 0 : err;
 	if (is_dir(&ei->vfs))

@@ -433,6 +433,25 @@ int ext4_inode_load_orphan(struct ext4_inode *ei)
 	return load(ei, true);
 }
 
+static int open_private(struct ext4_super *es, u64 ino, bool orphan, struct ext4_inode **out)
+{
+	scoped(ext4_inode_privatep) struct ext4_inode *ei = ext4_inode_private(es, ino);
+	int err = ei ? load(ei, orphan) : fail(-ENOMEM, "no memory for an inode");
+
+	*out = err ? NULL : take(ei);
+	return err;
+}
+
+int ext4_inode_open(struct ext4_super *es, u64 ino, struct ext4_inode **out)
+{
+	return open_private(es, ino, false, out);
+}
+
+int ext4_inode_open_orphan(struct ext4_super *es, u64 ino, struct ext4_inode **out)
+{
+	return open_private(es, ino, true, out);
+}
+
 bool ext4_ino_public(const struct ext4_super *es, u64 ino)
 {
 	const struct ext4_disk_super *d = &es->disk;

@@ -483,8 +483,7 @@ static int move_if_any(void *ctx, u64 ino)
 	if (ino == EXT4_INO_BAD || ino == EXT4_INO_RESIZE || ino == le32_get(es->disk.journal_inum) ||
 	    is_quota_file(es, ino))
 		return 0;
-	ei = ext4_inode_private(es, ino);
-	err = ei ? ext4_inode_load(ei) : fail(-ENOMEM, "no memory for an inode");
+	err = ext4_inode_open(es, ino, &ei);
 	if (err == -ESTALE && ino < es->first_ino) {
 		err_clear();
 		return 0;

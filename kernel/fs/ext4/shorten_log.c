@@ -27,9 +27,8 @@
 
 static int load(struct ext4_super *es, struct ext4_inode **out)
 {
-	scoped(ext4_inode_privatep) struct ext4_inode *ei =
-		ext4_inode_private(es, le32_get(es->disk.journal_inum));
-	int err = ei ? ext4_inode_load(ei) : fail(-ENOMEM, "no memory for an inode");
+	scoped(ext4_inode_privatep) struct ext4_inode *ei = NULL;
+	int err = ext4_inode_open(es, le32_get(es->disk.journal_inum), &ei);
 
 	if (!err && !is_reg(&ei->vfs))
 		err = corrupt(&es->vfs.health, "inode", ei->vfs.ino, "the journal is not a file");

@@ -121,15 +121,6 @@ static int pin_owned(void *ctx, u64 ino)
 	return err;
 }
 
-static int load(struct ext4_super *es, u64 ino, struct ext4_inode **out)
-{
-	scoped(ext4_inode_privatep) struct ext4_inode *ei = ext4_inode_private(es, ino);
-	int err = ei ? ext4_inode_load(ei) : fail(-ENOMEM, "no memory for an inode");
-
-	*out = err ? NULL : take(ei);
-	return err;
-}
-
 static int last_of_runs(struct ext4_inode *ei, u64 *last)
 {
 	struct ext4_run run = { 0 };
@@ -172,7 +163,7 @@ int ext4_short_log_last(struct ext4_super *es, u64 *last)
 	*last = 0;
 	if (!ext4_journal_is_inside(es))
 		return 0;
-	err = load(es, le32_get(es->disk.journal_inum), &ei);
+	err = ext4_inode_open(es, le32_get(es->disk.journal_inum), &ei);
 	if (err)
 		return err;
 	depth = le16_get(((const struct ext4_disk_extent_header *)(const void *)ei->block)->depth);
@@ -192,7 +183,7 @@ static int look_at_log(struct reckoning *r)
 
 	if (err || !r->log_last)
 		return err;
-	err = load(es, le32_get(es->disk.journal_inum), &ei);
+	err = ext4_inode_open(es, le32_get(es->disk.journal_inum), &ei);
 	if (err)
 		return err;
 	r->log = ALIGN_UP(ext4_size(ei) >> es->block_bits, unit(es));
@@ -205,7 +196,7 @@ static int look_at_bad_blocks(struct reckoning *r)
 {
 	scoped(ext4_inode_privatep) struct ext4_inode *ei = NULL;
 	u64 last = 0;
-	int err = load(r->es, EXT4_INO_BAD, &ei);
+	int err = ext4_inode_open(r->es, EXT4_INO_BAD, &ei);
 
 	if (err == -ESTALE) {
 		err_clear();
