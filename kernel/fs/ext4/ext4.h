@@ -235,6 +235,11 @@ static inline u32 ext4_block_bytes(const struct ext4_super *es)
 {
 	return es->vfs.block_bytes;
 }
+/* Of blocks, in a block: of files that have no extents, and of the resize inode. */
+static inline u32 ext4_pointers_per_block(const struct ext4_super *es)
+{
+	return ext4_block_bytes(es) / (u32)sizeof(le32);
+}
 
 /* The first block of a group. */
 static inline u64 ext4_group_start(const struct ext4_super *es, u32 group)

@@ -305,7 +305,7 @@ static void load_plain(struct ext4_super *es, struct ext4_inode *ei, const struc
 
 u64 ext4_file_blocks_max(const struct ext4_super *es, bool extents)
 {
-	u64 p = ext4_block_bytes(es) / sizeof(le32), n = EXT4_NDIR + p + p * p + p * p * p;
+	u64 p = ext4_pointers_per_block(es), n = EXT4_NDIR + p + p * p + p * p * p;
 
 	return extents ? UINT32_MAX : MIN(n, (u64)UINT32_MAX);
 }

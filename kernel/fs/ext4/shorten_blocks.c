@@ -387,7 +387,7 @@ static int move_nodes(struct mover *m, struct buffer_head *up, void *first, u32 
 
 static int move_nodes_of(struct mover *m, const struct edge *e)
 {
-	u32 n = ext4_block_bytes(m->s->es) / (u32)sizeof(le32);
+	u32 n = ext4_pointers_per_block(m->s->es);
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	struct ext4_disk_extent_header *hdr;
 	int err = node_read(m->ei, edge_blk(m->ei, e), e->depth, &bh);

@@ -442,6 +442,6 @@ void ext4_short_after(const struct ext4_short *s, struct ext4_super *after)
 	}
 	/* As many as the map of the inode that keeps them has room for. */
 	if (ext4_has_compat(es, EXT4_COMPAT_RESIZE_INODE))
-		d->reserved_gdt_blocks = le16_put(
-			(u16)MIN(descs - after->gdt_blocks, ext4_block_bytes(es) / (u32)sizeof(le32)));
+		d->reserved_gdt_blocks =
+			le16_put((u16)MIN(descs - after->gdt_blocks, ext4_pointers_per_block(es)));
 }

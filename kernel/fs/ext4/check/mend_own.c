@@ -541,7 +541,7 @@ static void make_resize(struct ck *ck)
 {
 	const struct ext4_super *es = ck->es;
 	u32 reserved = le16_get(es->disk.reserved_gdt_blocks);
-	u64 per = ext4_block_bytes(es) / sizeof(le32), dind = ck->resize_blk, first;
+	u64 per = ext4_pointers_per_block(es), dind = ck->resize_blk, first;
 	struct ext4_disk_inode raw =
 		file_of(ck, (per * per + per + EXT4_NDIR) << es->block_bits, ext4_resize_clusters(es));
 	scoped(bh_putp) struct buffer_head *bh = NULL;
