@@ -1663,6 +1663,8 @@ bool ext4_journal_is_here(const struct ext4_super *es);
 int ext4_journal_use_dev(struct ext4_super *es, struct blkdev *dev) __must_check;
 /* The superblock's copy of the journal inode's map and size. */
 void ext4_journal_backup(struct ext4_disk_super *d, const u8 *block, u64 size_bytes);
+/* Into ei its inode, without what the superblock remembers of it. */
+int ext4_journal_inode(struct ext4_super *es, struct ext4_inode *ei) __must_check;
 /* ei is memory for its inode, which is used when the journal is inside, and must outlive the journal. */
 int ext4_journal_open(struct ext4_super *es, struct ext4_inode *ei, struct jbd2 **out) __must_check;
 /*

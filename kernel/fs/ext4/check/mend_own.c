@@ -178,9 +178,7 @@ static int log_super(struct ck *ck, struct ext4_inode *ei, struct buffer_head **
 
 	if (!ei)
 		return fail(-ENOMEM, "no memory for an inode");
-	ei->vfs.sb = &ck->es->vfs;
-	ei->vfs.ino = le32_get(ck->es->disk.journal_inum);
-	err = ext4_inode_load(ei);
+	err = ext4_journal_inode(ck->es, ei);
 	if (!err)
 		err = ext4_map_blocks(ei, 0, 1, &run);
 	if (err)
