@@ -7,8 +7,8 @@
  *   written as a whole or not at all.
  *
  * What the records say, and do not
- *   INODE      the inode's fields, without its map. Of a directory only when it is new: what its names make of link counts and
- *              size follows from the names here. Times of directories are in no record: they get those of the inodes named.
+ *   INODE      the inode's fields, without its map. Of a directory only when it is new: what its names make of link counts,
+ *              size and an index follows from the names here. Times of directories are in no record: they get those of the inodes named.
  *   ADD_RANGE  a piece of its map, which may take the place of others. The blocks are free as of the last full transaction, or
  *              have been this file's. All of them are taken before anything is allocated, so that no block of a map or
  *              directory comes to lie there.
@@ -240,6 +240,8 @@ static void put_fields(const struct ext4_super *es, struct ext4_disk_inode *raw,
 	raw->blocks_hi = same ? old.blocks_hi : le16_put(0);
 	if (!S_ISDIR(le16_get(raw->mode)))
 		return;
+	raw->flags =
+		le32_put((le32_get(told.flags) & ~EXT4_FL_INDEX) | (le32_get(old.flags) & EXT4_FL_INDEX));
 	raw->links_count = same ? old.links_count : le16_put(2);
 	raw->size_lo = same ? old.size_lo : le32_put(0);
 	raw->size_hi = same ? old.size_hi : le32_put(0);
