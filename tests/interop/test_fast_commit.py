@@ -195,3 +195,28 @@ def test_new_directory_is_hashed(tmp_path):
                 (d / 'new' / 'one more').touch()
     mounts.run('e2fsck', '-fn', str(image))
     assert 'Flags: 0x81000' in mounts.run('debugfs', '-R', 'stat new', str(image)).decode()
+
+
+def test_cluster_elsewhere(tmp_path):
+    """Clusters of a file become others, of which not all is mapped: the old ones are not lost."""
+    image, d = tmp_path / 'live.img', tmp_path / 'k'
+    d.mkdir()
+    with open(image, 'wb') as f:
+        f.truncate(64 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', '-O', 'fast_commit', '-J', 'size=8', *KINDS['clusters'], str(image))
+    with mounts.loop(image) as dev, mounts.kernel(dev, d, 'commit=300'):
+        (d / 'f').write_bytes(b'x' * 24576)
+        subprocess.run(['sync', '-f', str(d)], check=True)
+        os.truncate(d / 'f', 8192)
+        with open(d / 'f', 'r+b') as f:
+            f.seek(14336)
+            f.write(b'y' * 8192)
+        sync(d / 'f')
+        with open('/proc/fs/ext4/%s/fc_info' % os.path.basename(dev)) as f:
+            assert int(f.read().split('\n')[1].split()[0]), 'the kernel made no fast commit: nothing is tested'
+        fd = os.open(d, os.O_RDONLY)
+        fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH)
+        os.close(fd)
+    with mounts.werunos(image, d):
+        assert (d / 'f').read_bytes() == b'x' * 8192 + bytes(6144) + b'y' * 8192
+    mounts.run('e2fsck', '-fn', str(image))

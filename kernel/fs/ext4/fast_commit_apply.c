@@ -423,10 +423,35 @@ static bool has_map(const struct ext4_inode *ei)
 	       (is_reg(&ei->vfs) || (is_symlink(&ei->vfs) && !ext4_inode_is_fast_symlink(ei)));
 }
 
+/*
+ * A cluster of the file is one of the volume: what of the range's clusters lies elsewhere is the file's no more, also where it is another record
+ * that says what comes there. So the other cluster is given back as a whole.
+ */
+static int drop_elsewhere(struct ext4_inode *ei, const struct range *r)
+{
+	u64 cluster = 1ull << ext4_inode_super(ei)->cluster_bits;
+	u64 at = ALIGN_DOWN(r->lblk, cluster), end = ALIGN_UP(r->lblk + r->len, cluster);
+	int err = 0;
+
+	while (at < end && !err) {
+		struct ext4_run run;
+		u64 n;
+
+		err = ext4_map_blocks(ei, at, end - at, &run);
+		if (err)
+			return err;
+		n = MIN(run.lblk + run.len, end) - at;
+		if (run.pblk && run.pblk - run.lblk != r->pblk - r->lblk)
+			err = unmap(ei, at, n);
+		at += n;
+	}
+	return err;
+}
+
 static int add_pieces(struct ext4_inode *ei, const struct range *r)
 {
 	u64 at = r->lblk, end = at + r->len;
-	int err = 0;
+	int err = drop_elsewhere(ei, r);
 
 	while (at < end && !err) {
 		u64 pblk = r->pblk + (at - r->lblk), n;
