@@ -113,9 +113,9 @@ jw -b 1902 $work/magic
 jc
 EOF
 done
-# And one with a fast commit behind its log.
+# And one with a fast commit behind its log, beside quota files.
 blocks=4200
-make_image fast "$common,extent,has_journal,fast_commit,metadata_csum,extra_isize" -b 1024 -I 256 -J size=2
+make_image fast "$common,extent,has_journal,fast_commit,metadata_csum,extra_isize,quota" -b 1024 -I 256 -J size=2
 debugfs -w -f - "$dir/fast.img" >/dev/null 2>&1 <<EOF
 jo -c
 jw -b 4100,4101 $work/two

@@ -167,3 +167,56 @@ def test_small_changes_all_over_a_volume(tmp_path):
         want = manifest.take(tmp_path / 'k', holes=False)
     diff = manifest.differences(comparable(want), comparable(got))
     assert not diff, '\n'.join(diff)
+
+
+def test_new_directory_is_hashed(tmp_path):
+    """Its inode says so in the record that comes before the names."""
+    image, d = tmp_path / 'live.img', tmp_path / 'k'
+    d.mkdir()
+    with open(image, 'wb') as f:
+        f.truncate(64 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', '-O', 'fast_commit', '-J', 'size=16,fast_commit_size=4096', '-b', '1024', str(image))
+    with mounts.loop(image) as dev, mounts.kernel(dev, d, 'commit=300'):
+        (d / 'old').touch()
+        subprocess.run(['sync', '-f', str(d)], check=True)
+        (d / 'new').mkdir()
+        for i in range(300):
+            (d / 'new' / ('a-name-of-some-length-%d' % i)).touch()
+        sync(d / 'new' / 'a-name-of-some-length-0')
+        with open('/proc/fs/ext4/%s/fc_info' % os.path.basename(dev)) as f:
+            assert int(f.read().split('\n')[1].split()[0]), 'the kernel made no fast commit: nothing is tested'
+        fd = os.open(d, os.O_RDONLY)
+        fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH)
+        os.close(fd)
+    for options in ['--ro'], []:
+        with mounts.werunos(image, d, *options):
+            assert sorted(os.listdir(d / 'new')) == sorted('a-name-of-some-length-%d' % i for i in range(300))
+            if not options:
+                (d / 'new' / 'one more').touch()
+    mounts.run('e2fsck', '-fn', str(image))
+    assert 'Flags: 0x81000' in mounts.run('debugfs', '-R', 'stat new', str(image)).decode()
+
+
+def test_cluster_elsewhere(tmp_path):
+    """Clusters of a file become others, of which not all is mapped: the old ones are not lost."""
+    image, d = tmp_path / 'live.img', tmp_path / 'k'
+    d.mkdir()
+    with open(image, 'wb') as f:
+        f.truncate(64 << 20)
+    mounts.run('mke2fs', '-q', '-F', '-t', 'ext4', '-O', 'fast_commit', '-J', 'size=8', *KINDS['clusters'], str(image))
+    with mounts.loop(image) as dev, mounts.kernel(dev, d, 'commit=300'):
+        (d / 'f').write_bytes(b'x' * 24576)
+        subprocess.run(['sync', '-f', str(d)], check=True)
+        os.truncate(d / 'f', 8192)
+        with open(d / 'f', 'r+b') as f:
+            f.seek(14336)
+            f.write(b'y' * 8192)
+        sync(d / 'f')
+        with open('/proc/fs/ext4/%s/fc_info' % os.path.basename(dev)) as f:
+            assert int(f.read().split('\n')[1].split()[0]), 'the kernel made no fast commit: nothing is tested'
+        fd = os.open(d, os.O_RDONLY)
+        fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH)
+        os.close(fd)
+    with mounts.werunos(image, d):
+        assert (d / 'f').read_bytes() == b'x' * 8192 + bytes(6144) + b'y' * 8192
+    mounts.run('e2fsck', '-fn', str(image))

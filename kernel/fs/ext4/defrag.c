@@ -37,7 +37,7 @@ struct piece {
 static int next_run(struct walk *w)
 {
 	struct ext4_inode *ei = w->ei;
-	u64 end = ext4_file_blocks_max(ext4_inode_super(ei), ei->flags & EXT4_FL_EXTENTS);
+	u64 end = ext4_file_blocks_max(ext4_inode_super(ei), ext4_has_extents(ei));
 	int err = 0;
 
 	w->run.len = 0;
@@ -194,7 +194,7 @@ static int reserve(struct part *p, u64 goal)
 {
 	struct ext4_super *es = ext4_inode_super(p->move.ei);
 	u64 all = p->clusters << es->cluster_bits, rest = all, pieces = 0, at = goal,
-	    highest = p->move.ei->flags & EXT4_FL_EXTENTS ? ~0ull : UINT32_MAX;
+	    highest = ext4_has_extents(p->move.ei) ? ~0ull : UINT32_MAX;
 	int err = 0;
 
 	while (rest && !err && pieces < p->pieces && p->places < PLACES_MAX) {

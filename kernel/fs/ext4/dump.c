@@ -366,7 +366,7 @@ static int dump_extents(struct dumper *d)
 		doc_str(d->out, "map", "inline data");
 		return 0;
 	}
-	if (!(d->ei->flags & EXT4_FL_EXTENTS)) {
+	if (!ext4_has_extents(d->ei)) {
 		doc_str(d->out, "map", "block pointers");
 		return runs_doc(d);
 	}

@@ -186,6 +186,12 @@ static inline struct ext4_inode *ext4_inode(struct inode *inode)
 	return container_of(inode, struct ext4_inode, vfs);
 }
 
+/* Its blocks are mapped by extents, not by pointers. */
+static inline bool ext4_has_extents(const struct ext4_inode *ei)
+{
+	return ei->flags & EXT4_FL_EXTENTS;
+}
+
 /* Memory for an inode, zeroed; for one that no icache knows, until ext4_inode_freep. NULL: no memory. */
 struct ext4_inode *ext4_inode_alloc(void);
 void ext4_inode_free(struct ext4_inode *ei); /* NULL is ignored */
@@ -228,6 +234,11 @@ static inline bool ext4_has_ro_compat(const struct ext4_super *es, u32 bit)
 static inline u32 ext4_block_bytes(const struct ext4_super *es)
 {
 	return es->vfs.block_bytes;
+}
+/* Of blocks, in a block: of files that have no extents, and of the resize inode. */
+static inline u32 ext4_pointers_per_block(const struct ext4_super *es)
+{
+	return ext4_block_bytes(es) / (u32)sizeof(le32);
 }
 
 /* The first block of a group. */
@@ -539,6 +550,9 @@ int ext4_raw_inode_get(struct ext4_super *es, u64 ino, struct buffer_head **bh,
 int ext4_inode_load(struct ext4_inode *ei) __must_check;
 /* The same of an inode that may have no link any more. */
 int ext4_inode_load_orphan(struct ext4_inode *ei) __must_check;
+/* An inode loaded as by these two, for its caller alone, until ext4_inode_privatep. */
+int ext4_inode_open(struct ext4_super *es, u64 ino, struct ext4_inode **out) __must_check;
+int ext4_inode_open_orphan(struct ext4_super *es, u64 ino, struct ext4_inode **out) __must_check;
 /* Blocks that the longest file can have, mapped by extents or by pointers. */
 u64 ext4_file_blocks_max(const struct ext4_super *es, bool extents);
 /* The number may stand in a directory. */
@@ -1650,6 +1664,8 @@ bool ext4_journal_is_here(const struct ext4_super *es);
 int ext4_journal_use_dev(struct ext4_super *es, struct blkdev *dev) __must_check;
 /* The superblock's copy of the journal inode's map and size. */
 void ext4_journal_backup(struct ext4_disk_super *d, const u8 *block, u64 size_bytes);
+/* Into ei its inode, without what the superblock remembers of it. */
+int ext4_journal_inode(struct ext4_super *es, struct ext4_inode *ei) __must_check;
 /* ei is memory for its inode, which is used when the journal is inside, and must outlive the journal. */
 int ext4_journal_open(struct ext4_super *es, struct ext4_inode *ei, struct jbd2 **out) __must_check;
 /*

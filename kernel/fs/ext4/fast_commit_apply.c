@@ -7,8 +7,8 @@
  *   written as a whole or not at all.
  *
  * What the records say, and do not
- *   INODE      the inode's fields, without its map. Of a directory only when it is new: what its names make of link counts and
- *              size follows from the names here. Times of directories are in no record: they get those of the inodes named.
+ *   INODE      the inode's fields, without its map. Of a directory only when it is new: what its names make of link counts,
+ *              size and an index follows from the names here. Times of directories are in no record: they get those of the inodes named.
  *   ADD_RANGE  a piece of its map, which may take the place of others. The blocks are free as of the last full transaction, or
  *              have been this file's. All of them are taken before anything is allocated, so that no block of a map or
  *              directory comes to lie there.
@@ -166,10 +166,7 @@ static int load(struct fc_apply *a, u32 ino, struct ext4_inode **out)
 	err = ext4_ino_is_taken(a->es, ino, &taken);
 	if (err || !taken)
 		return err;
-	ei = ext4_inode_private(a->es, ino);
-	if (!ei)
-		return fail(-ENOMEM, "no memory for an inode");
-	err = ext4_inode_load_orphan(ei);
+	err = ext4_inode_open_orphan(a->es, ino, &ei);
 	if (err)
 		return err == -ESTALE ? 0 : err;
 	if (is_dir(&ei->vfs))
@@ -243,6 +240,8 @@ static void put_fields(const struct ext4_super *es, struct ext4_disk_inode *raw,
 	raw->blocks_hi = same ? old.blocks_hi : le16_put(0);
 	if (!S_ISDIR(le16_get(raw->mode)))
 		return;
+	raw->flags =
+		le32_put((le32_get(told.flags) & ~EXT4_FL_INDEX) | (le32_get(old.flags) & EXT4_FL_INDEX));
 	raw->links_count = same ? old.links_count : le16_put(2);
 	raw->size_lo = same ? old.size_lo : le32_put(0);
 	raw->size_hi = same ? old.size_hi : le32_put(0);
@@ -424,10 +423,35 @@ static bool has_map(const struct ext4_inode *ei)
 	       (is_reg(&ei->vfs) || (is_symlink(&ei->vfs) && !ext4_inode_is_fast_symlink(ei)));
 }
 
+/*
+ * A cluster of the file is one of the volume: what of the range's clusters lies elsewhere is the file's no more, also where it is another record
+ * that says what comes there. So the other cluster is given back as a whole.
+ */
+static int drop_elsewhere(struct ext4_inode *ei, const struct range *r)
+{
+	u64 cluster = 1ull << ext4_inode_super(ei)->cluster_bits;
+	u64 at = ALIGN_DOWN(r->lblk, cluster), end = ALIGN_UP(r->lblk + r->len, cluster);
+	int err = 0;
+
+	while (at < end && !err) {
+		struct ext4_run run;
+		u64 n;
+
+		err = ext4_map_blocks(ei, at, end - at, &run);
+		if (err)
+			return err;
+		n = MIN(run.lblk + run.len, end) - at;
+		if (run.pblk && run.pblk - run.lblk != r->pblk - r->lblk)
+			err = unmap(ei, at, n);
+		at += n;
+	}
+	return err;
+}
+
 static int add_pieces(struct ext4_inode *ei, const struct range *r)
 {
 	u64 at = r->lblk, end = at + r->len;
-	int err = 0;
+	int err = drop_elsewhere(ei, r);
 
 	while (at < end && !err) {
 		u64 pblk = r->pblk + (at - r->lblk), n;
@@ -457,7 +481,7 @@ static int add_range(struct fc_apply *a, const struct ext4_disk_fc_add_range *v)
 	if (got <= 0)
 		return got;
 	if (!range_of(a->es, v, &r) || !has_map(ei) ||
-	    r.lblk + r.len > ext4_file_blocks_max(a->es, ei->flags & EXT4_FL_EXTENTS))
+	    r.lblk + r.len > ext4_file_blocks_max(a->es, ext4_has_extents(ei)))
 		return bad_range(a, le32_get(v->ino));
 	rw_write_lock(&ei->vfs.lock);
 	rw_write_lock(&ei->vfs.map_lock);

@@ -184,7 +184,7 @@ static bool more_copies(const struct grow *g)
 
 int ext4_kept_top(struct ext4_super *es, struct buffer_head **out)
 {
-	u32 per = ext4_block_bytes(es) / (u32)sizeof(le32), reserved = le16_get(es->disk.reserved_gdt_blocks);
+	u32 per = ext4_pointers_per_block(es), reserved = le16_get(es->disk.reserved_gdt_blocks);
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	const struct ext4_disk_inode *raw;
 	const le32 *ptr;
@@ -234,7 +234,7 @@ static int kept_join(struct ext4_handle *h, const struct grow *g, struct kept *k
 
 void ext4_kept_point(const struct ext4_super *after, u64 blk, le32 *ptr)
 {
-	u32 per = ext4_block_bytes(after) / (u32)sizeof(le32);
+	u32 per = ext4_pointers_per_block(after);
 	u64 super;
 
 	memset(ptr, 0, ext4_block_bytes(after));
@@ -247,7 +247,7 @@ static int kept_change(struct ext4_handle *h, const struct grow *g, const struct
 {
 	struct ext4_super *es = g->es;
 	const struct ext4_super *after = g->after;
-	u32 per = ext4_block_bytes(es) / (u32)sizeof(le32);
+	u32 per = ext4_pointers_per_block(es);
 	u64 sectors = ext4_resize_clusters(after) << (es->cluster_bits + es->block_bits - 9);
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	struct ext4_disk_inode *raw;

@@ -26,7 +26,7 @@ static void collect(const le32 *ptr, u32 i, u32 n, u64 lblk, u64 width, u64 want
 
 int ext4_indirect_map(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out)
 {
-	u32 per_block = ei->vfs.sb->block_bytes / (u32)sizeof(le32), level = 1;
+	u32 per_block = ext4_pointers_per_block(ext4_inode_super(ei)), level = 1;
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	const le32 *ptr = (const void *)ei->block;
 	u64 start = EXT4_NDIR, width = per_block, i;

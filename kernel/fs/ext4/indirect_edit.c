@@ -29,15 +29,10 @@ struct path {
 	} slot[LEVELS + 1];
 };
 
-static u32 per_block(const struct ext4_super *es)
-{
-	return ext4_block_bytes(es) / (u32)sizeof(le32);
-}
-
 /* The arithmetic of a path; nothing is read. */
 static int plan_path(struct ext4_inode *ei, u64 lblk, struct path *p)
 {
-	u32 n = per_block(ext4_inode_super(ei));
+	u32 n = ext4_pointers_per_block(ext4_inode_super(ei));
 	u64 start = EXT4_NDIR, width = n;
 
 	*p = (struct path){ .slot[0] = {
@@ -103,7 +98,7 @@ static void changed(struct ext4_handle *h, const struct slot *s)
 
 u32 ext4_indirect_piece(const struct ext4_inode *ei, u64 lblk)
 {
-	u32 n = per_block(ext4_inode_super(ei));
+	u32 n = ext4_pointers_per_block(ext4_inode_super(ei));
 
 	return lblk < EXT4_NDIR ? EXT4_NDIR - (u32)lblk : n - (u32)((lblk - EXT4_NDIR) % n);
 }
@@ -274,7 +269,7 @@ static bool only(const struct slot *s, u32 count, u32 lo, u32 hi)
 static void climb(const struct ext4_super *es, const struct path *p, struct step *s)
 {
 	s->top = p->have;
-	while (s->top && only(&p->slot[s->top], per_block(es), s->lo, s->hi)) {
+	while (s->top && only(&p->slot[s->top], ext4_pointers_per_block(es), s->lo, s->hi)) {
 		s->top--;
 		s->lo = s->hi = p->slot[s->top].at;
 	}

@@ -47,13 +47,17 @@ void ext4_journal_backup(struct ext4_disk_super *d, const u8 *block, u64 size_by
 	d->jnl_blocks[SUPER_WORDS_MAP + 1] = le32_put((u32)size_bytes);
 }
 
-static int inode_get(struct ext4_super *es, struct ext4_inode *ei)
+int ext4_journal_inode(struct ext4_super *es, struct ext4_inode *ei)
 {
-	int err;
-
 	ei->vfs.sb = &es->vfs;
 	ei->vfs.ino = le32_get(es->disk.journal_inum);
-	err = ext4_inode_load(ei);
+	return ext4_inode_load(ei);
+}
+
+static int inode_get(struct ext4_super *es, struct ext4_inode *ei)
+{
+	int err = ext4_journal_inode(es, ei);
+
 	if (!err && !is_reg(&ei->vfs))
 		err = corrupt(&es->vfs.health, "inode", ei->vfs.ino, "the journal is not a file");
 	if (err && (err == -EUCLEAN || err == -ESTALE) && !inode_from_copy(es, ei))

@@ -12,7 +12,7 @@
 
 int ext4_map_blocks(struct ext4_inode *ei, u64 lblk, u64 want, struct ext4_run *out)
 {
-	if (ei->flags & EXT4_FL_EXTENTS)
+	if (ext4_has_extents(ei))
 		return ext4_extent_map(ei, lblk, want, out);
 	return ext4_indirect_map(ei, lblk, want, out);
 }

@@ -34,11 +34,6 @@ enum {
 /* Without a journal nothing bounds a handle but this. */
 #define JOINED_MAX 256u
 
-static bool has_extents(const struct ext4_inode *ei)
-{
-	return ei->flags & EXT4_FL_EXTENTS;
-}
-
 int ext4_map_end(struct ext4_handle *h, struct ext4_inode *ei, int err)
 {
 	int write_err = ext4_inode_write(h, ei);
@@ -80,7 +75,7 @@ u64 ext4_goal(struct ext4_inode *ei, u64 lblk)
 
 int ext4_map_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk, bool unwritten)
 {
-	if (has_extents(ei))
+	if (ext4_has_extents(ei))
 		return ext4_extent_insert(h, ei, lblk, len, pblk, unwritten);
 	return ext4_indirect_insert(h, ei, lblk, len, pblk);
 }
@@ -88,7 +83,7 @@ int ext4_map_insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 
 /* The longest piece that an insert at lblk takes. */
 static u32 piece_max(const struct ext4_inode *ei, u64 lblk)
 {
-	return has_extents(ei) ? EXT4_EXTENT_UNWRITTEN_MAX : ext4_indirect_piece(ei, lblk);
+	return ext4_has_extents(ei) ? EXT4_EXTENT_UNWRITTEN_MAX : ext4_indirect_piece(ei, lblk);
 }
 
 /*
@@ -104,7 +99,7 @@ static int find_own(struct ext4_inode *ei, u64 lblk, u32 *len, u64 *pblk)
 	*pblk = 0;
 	if (!mask)
 		return 0;
-	if (!has_extents(ei))
+	if (!ext4_has_extents(ei))
 		return corrupt(&es->vfs.health, "inode", ei->vfs.ino,
 			       "is mapped by pointers, on a volume with clusters");
 	rw_read_lock(&ei->tree);
@@ -125,7 +120,8 @@ static int map_need(struct ext4_inode *ei, u64 lblk, u32 *blocks)
 	int err;
 
 	rw_read_lock(&ei->tree);
-	err = has_extents(ei) ? ext4_extent_need(ei, lblk, blocks) : ext4_indirect_need(ei, lblk, blocks);
+	err = ext4_has_extents(ei) ? ext4_extent_need(ei, lblk, blocks)
+				   : ext4_indirect_need(ei, lblk, blocks);
 	rw_read_unlock(&ei->tree);
 	return err;
 }
@@ -408,7 +404,7 @@ int ext4_alloc(struct inode *inode, u64 off_bytes, u64 len_bytes, struct mapping
 	struct ext4_run run;
 	int err;
 
-	if (lblk + len > ext4_file_blocks_max(es, has_extents(ei)))
+	if (lblk + len > ext4_file_blocks_max(es, ext4_has_extents(ei)))
 		return fail(-EFBIG, "inode %llu cannot be that long", (unsigned long long)inode->ino);
 	if (ext4_jdata(ei))
 		len = MIN(len, ext4_jdata_blocks_max(es));
@@ -575,7 +571,7 @@ int ext4_prealloc(struct inode *inode, u64 off_bytes, u64 len_bytes)
 	bool tried = false;
 	int err = 0;
 
-	if (!has_extents(ei))
+	if (!ext4_has_extents(ei))
 		return fail(-EOPNOTSUPP, "inode %llu: its map knows no unwritten blocks",
 			    (unsigned long long)inode->ino);
 	if (end > ext4_file_blocks_max(es, true))
@@ -631,15 +627,15 @@ static int cut_begin(struct cutting *c)
 {
 	struct ext4_super *es = ext4_inode_super(c->ei);
 
-	if (es->cluster_bits && !has_extents(c->ei))
+	if (es->cluster_bits && !ext4_has_extents(c->ei))
 		return corrupt(&es->vfs.health, "inode", c->ei->vfs.ino,
 			       "is mapped by pointers, on a volume with clusters");
-	return has_extents(c->ei) ? ext4_extent_split(&c->h, c->ei, c->cut.to) : 0;
+	return ext4_has_extents(c->ei) ? ext4_extent_split(&c->h, c->ei, c->cut.to) : 0;
 }
 
 static int cut_step(struct cutting *c)
 {
-	if (!has_extents(c->ei))
+	if (!ext4_has_extents(c->ei))
 		return ext4_indirect_cut(&c->h, c->ei, &c->cut);
 	if (c->cut.from < c->cut.to)
 		return ext4_extent_cut(&c->h, c->ei, &c->cut);
@@ -713,7 +709,7 @@ int ext4_unmap(struct inode *inode, u64 off_bytes, u64 len_bytes)
 
 int ext4_map_piece(struct ext4_inode *ei, u64 lblk, struct ext4_run *out)
 {
-	u64 want = has_extents(ei) ? 1 : ext4_indirect_piece(ei, lblk);
+	u64 want = ext4_has_extents(ei) ? 1 : ext4_indirect_piece(ei, lblk);
 	int err;
 
 	rw_read_lock(&ei->tree);

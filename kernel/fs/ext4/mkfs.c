@@ -283,7 +283,7 @@ static void inode_of_file(struct writer *w, struct ext4_disk_inode *raw, const s
 
 static void inode_of_resize(struct writer *w, struct ext4_disk_inode *raw)
 {
-	u64 per = ext4_block_bytes(w->es) / sizeof(le32);
+	u64 per = ext4_pointers_per_block(w->es);
 	le32 *block = (void *)raw->block;
 
 	inode_put(w, raw, S_IFREG | 0600, 1, (per * per + per + EXT4_NDIR) << w->es->block_bits,
@@ -394,7 +394,7 @@ static void orphan_file(struct writer *w)
 static void resize_map(struct writer *w)
 {
 	const struct ext4_super *es = w->es;
-	u32 reserved = le16_get(es->disk.reserved_gdt_blocks), per = ext4_block_bytes(es) / (u32)sizeof(le32);
+	u32 reserved = le16_get(es->disk.reserved_gdt_blocks), per = ext4_pointers_per_block(es);
 	u64 first = es->super_blk + 1 + es->gdt_blocks;
 	le32 *top = room(w, w->plan->resize_blk, 1);
 

@@ -354,7 +354,7 @@ static int pointer_node(struct ext4_mkfs_plan *p, struct ext4_mkfs_file *f, stru
 static int pointer_place(struct ext4_mkfs_plan *p, struct ext4_mkfs_file *f, struct pointers *m, u64 lblk,
 			 u8 **block, u64 *nth)
 {
-	u64 per = ext4_block_bytes(p->es) / sizeof(le32), span = 1, in;
+	u64 per = ext4_pointers_per_block(p->es), span = 1, in;
 	u32 depth = 0;
 	int err = 0;
 

@@ -25,11 +25,6 @@
 #define MIXED_MAX    64u /* runs in a cluster */
 #define METADATA_MAX 64u /* blocks of a step that are forgotten one by one */
 
-static bool has_extents(const struct ext4_inode *ei)
-{
-	return ei->flags & EXT4_FL_EXTENTS;
-}
-
 static u64 cluster_mask(const struct ext4_inode *ei)
 {
 	return (1ull << ext4_inode_super(ei)->cluster_bits) - 1;
@@ -212,15 +207,15 @@ int ext4_move_copy(struct ext4_move *m)
 
 static int remap(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 len, u64 pblk)
 {
-	return has_extents(ei) ? ext4_extent_remap(h, ei, lblk, len, pblk)
-			       : ext4_indirect_remap(h, ei, lblk, len, pblk);
+	return ext4_has_extents(ei) ? ext4_extent_remap(h, ei, lblk, len, pblk)
+				    : ext4_indirect_remap(h, ei, lblk, len, pblk);
 }
 
 u32 ext4_cluster_remap_credits(const struct ext4_inode *ei, u32 runs)
 {
 	const struct ext4_disk_extent_header *root = (const void *)ei->block;
-	u32 depth = has_extents(ei) ? MIN((u32)le16_get(root->depth), EXT4_EXTENT_DEPTH_MAX)
-				    : EXT4_EXTENT_DEPTH_MAX;
+	u32 depth = ext4_has_extents(ei) ? MIN((u32)le16_get(root->depth), EXT4_EXTENT_DEPTH_MAX)
+					 : EXT4_EXTENT_DEPTH_MAX;
 
 	return 2 * EXT4_CREDITS_INSERT + runs * depth;
 }
@@ -257,9 +252,9 @@ static int leave(struct ext4_handle *h, struct ext4_move *m, const struct ext4_m
 /* Fewer extents need fewer nodes: of those that lead to lblk one may go. Locks: tree W. */
 static int pack_at(struct ext4_handle *h, struct ext4_inode *ei, u64 *lblk)
 {
-	int err = has_extents(ei) ? ext4_extent_pack(h, ei, lblk) : 0;
+	int err = ext4_has_extents(ei) ? ext4_extent_pack(h, ei, lblk) : 0;
 
-	return err || !has_extents(ei) ? err : ext4_extent_shrink(h, ei);
+	return err || !ext4_has_extents(ei) ? err : ext4_extent_shrink(h, ei);
 }
 
 /* Locks: tree W. *taken: the new blocks are not reserved any more. */
@@ -331,7 +326,7 @@ static int pack(struct ext4_move *m)
 	u64 at = m->first;
 	int err = 0;
 
-	while (m->swapped && has_extents(ei) && at < m->lblk && !err) {
+	while (m->swapped && ext4_has_extents(ei) && at < m->lblk && !err) {
 		struct ext4_handle h;
 
 		err = ext4_begin(ext4_inode_super(ei), EXT4_CREDITS_CUT + EXT4_CREDITS_INODE,

@@ -45,9 +45,9 @@ void ext4_recount_free(struct ext4_recount *r)
 
 static int load(struct ext4_super *es, u32 ino, struct ext4_use *u)
 {
-	scoped(ext4_inode_privatep) struct ext4_inode *ei = ext4_inode_private(es, ino);
+	scoped(ext4_inode_privatep) struct ext4_inode *ei = NULL;
 	u32 values;
-	int err = ei ? ext4_inode_load_orphan(ei) : fail(-ENOMEM, "no memory for an inode");
+	int err = ext4_inode_open_orphan(es, ino, &ei);
 
 	if (!err)
 		err = ext4_xattr_values(ei, &values);

@@ -305,7 +305,7 @@ static void load_plain(struct ext4_super *es, struct ext4_inode *ei, const struc
 
 u64 ext4_file_blocks_max(const struct ext4_super *es, bool extents)
 {
-	u64 p = ext4_block_bytes(es) / sizeof(le32), n = EXT4_NDIR + p + p * p + p * p * p;
+	u64 p = ext4_pointers_per_block(es), n = EXT4_NDIR + p + p * p + p * p * p;
 
 	return extents ? UINT32_MAX : MIN(n, (u64)UINT32_MAX);
 }
@@ -329,7 +329,7 @@ static const char *type_wrong(const struct ext4_super *es, const struct ext4_ino
 
 	switch (ei->vfs.mode & S_IFMT) {
 	case S_IFREG:
-		return size > ext4_file_blocks_max(es, ei->flags & EXT4_FL_EXTENTS) << es->block_bits
+		return size > ext4_file_blocks_max(es, ext4_has_extents(ei)) << es->block_bits
 			       ? "it is longer than a file can be"
 			       : NULL;
 	case S_IFDIR:
@@ -367,13 +367,13 @@ static const char *map_wrong(const struct ext4_super *es, const struct ext4_inod
 	if (ei->flags & EXT4_FL_INLINE_DATA) {
 		if (!ext4_has_incompat(es, EXT4_INCOMPAT_INLINE_DATA))
 			return "inline data, which the volume does not allow";
-		return ei->flags & EXT4_FL_EXTENTS ? "both inline data and extents" : NULL;
+		return ext4_has_extents(ei) ? "both inline data and extents" : NULL;
 	}
 	if (!is_reg(&ei->vfs) && !is_dir(&ei->vfs) && !is_symlink(&ei->vfs))
 		return NULL;
 	if (ext4_inode_is_fast_symlink(ei))
 		return NULL;
-	if (!(ei->flags & EXT4_FL_EXTENTS))
+	if (!ext4_has_extents(ei))
 		return pointers_wrong(es, ei);
 	if (depth > EXT4_EXTENT_DEPTH_MAX)
 		return "its extent tree is too deep";
@@ -431,6 +431,25 @@ int ext4_inode_load(struct ext4_inode *ei)
 int ext4_inode_load_orphan(struct ext4_inode *ei)
 {
 	return load(ei, true);
+}
+
+static int open_private(struct ext4_super *es, u64 ino, bool orphan, struct ext4_inode **out)
+{
+	scoped(ext4_inode_privatep) struct ext4_inode *ei = ext4_inode_private(es, ino);
+	int err = ei ? load(ei, orphan) : fail(-ENOMEM, "no memory for an inode");
+
+	*out = err ? NULL : take(ei);
+	return err;
+}
+
+int ext4_inode_open(struct ext4_super *es, u64 ino, struct ext4_inode **out)
+{
+	return open_private(es, ino, false, out);
+}
+
+int ext4_inode_open_orphan(struct ext4_super *es, u64 ino, struct ext4_inode **out)
+{
+	return open_private(es, ino, true, out);
 }
 
 bool ext4_ino_public(const struct ext4_super *es, u64 ino)

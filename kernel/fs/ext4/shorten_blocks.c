@@ -46,11 +46,6 @@ static u64 cluster_mask(const struct ext4_inode *ei)
 	return (1ull << ext4_inode_super(ei)->cluster_bits) - 1;
 }
 
-static bool has_extents(const struct ext4_inode *ei)
-{
-	return ei->flags & EXT4_FL_EXTENTS;
-}
-
 /* It has blocks, and they are in a map. */
 static bool is_mapped(const struct ext4_inode *ei)
 {
@@ -157,8 +152,8 @@ static int lead_there(struct ext4_handle *h, struct ext4_inode *ei, const struct
 {
 	if (p->mixed)
 		return ext4_cluster_remap(h, ei, p->lblk, to);
-	return has_extents(ei) ? ext4_extent_remap(h, ei, p->lblk, p->len, to)
-			       : ext4_indirect_remap(h, ei, p->lblk, p->len, to);
+	return ext4_has_extents(ei) ? ext4_extent_remap(h, ei, p->lblk, p->len, to)
+				    : ext4_indirect_remap(h, ei, p->lblk, p->len, to);
 }
 
 static int remap(struct mover *m, const struct piece *p, u64 to)
@@ -248,7 +243,7 @@ static int next_piece(struct mover *m, u64 first, u64 last, u64 pblk, struct pie
 	u64 mask = cluster_mask(m->ei),
 	    most = is_metadata(m->ei) ? MAX((u64)METADATA_MAX, mask + 1) : (u64)COPY_BYTES * 4;
 
-	if (mask && !has_extents(m->ei))
+	if (mask && !ext4_has_extents(m->ei))
 		return corrupt(&m->ei->vfs.sb->health, "inode", m->ei->vfs.ino,
 			       "mapped by pointers, where space is had in clusters: check the volume first");
 	if ((pblk ^ first) & mask)
@@ -279,7 +274,7 @@ static int move_run(struct mover *m, const struct ext4_run *run, u64 at, u64 *ne
 	if (first == last)
 		return 0;
 	err = next_piece(m, first, last, pblk, &p);
-	if (!err && !has_extents(m->ei))
+	if (!err && !ext4_has_extents(m->ei))
 		p.len = MIN(p.len, ext4_indirect_piece(m->ei, first));
 	if (!err)
 		err = move_piece(m, &p);
@@ -317,14 +312,14 @@ struct edge {
 
 static u64 edge_blk(const struct ext4_inode *ei, const struct edge *e)
 {
-	return has_extents(ei) ? ext4_extent_child(e->entry) : le32_get(*(const le32 *)e->entry);
+	return ext4_has_extents(ei) ? ext4_extent_child(e->entry) : le32_get(*(const le32 *)e->entry);
 }
 
 static void edge_set(const struct ext4_inode *ei, const struct edge *e, u64 blk)
 {
 	struct ext4_disk_extent_idx *x = e->entry;
 
-	if (has_extents(ei)) {
+	if (ext4_has_extents(ei)) {
 		x->leaf_lo = le32_put((u32)blk);
 		x->leaf_hi = le16_put((u16)(blk >> 32));
 	} else {
@@ -336,8 +331,8 @@ static int node_read(const struct ext4_inode *ei, u64 blk, u32 depth, struct buf
 {
 	const struct bh_ctx ctx = ext4_ctx_map(ei, depth);
 
-	return bh_read(ei->vfs.sb->dev, blk, has_extents(ei) ? &ext4_extent_ops : &ext4_indirect_ops, &ctx,
-		       out);
+	return bh_read(ei->vfs.sb->dev, blk, ext4_has_extents(ei) ? &ext4_extent_ops : &ext4_indirect_ops,
+		       &ctx, out);
 }
 
 static int move_node_in(struct ext4_handle *h, struct mover *m, const struct edge *e)
@@ -358,7 +353,7 @@ static int move_node_in(struct ext4_handle *h, struct mover *m, const struct edg
 		err = ext4_access(h, new);
 	if (!err && e->up)
 		err = ext4_access(h, e->up);
-	if (!err && !has_extents(ei) && to > UINT32_MAX)
+	if (!err && !ext4_has_extents(ei) && to > UINT32_MAX)
 		err = fail(-ENOSPC, "no free block that a block map could point to");
 	if (err)
 		return ext4_abort(h->es, err);
@@ -392,7 +387,7 @@ static int move_nodes(struct mover *m, struct buffer_head *up, void *first, u32 
 
 static int move_nodes_of(struct mover *m, const struct edge *e)
 {
-	u32 n = ext4_block_bytes(m->s->es) / (u32)sizeof(le32);
+	u32 n = ext4_pointers_per_block(m->s->es);
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	struct ext4_disk_extent_header *hdr;
 	int err = node_read(m->ei, edge_blk(m->ei, e), e->depth, &bh);
@@ -400,15 +395,15 @@ static int move_nodes_of(struct mover *m, const struct edge *e)
 	if (err)
 		return err;
 	hdr = bh->data;
-	return has_extents(m->ei) ? move_nodes(m, bh, hdr + 1, le16_get(hdr->entries),
-					       sizeof(struct ext4_disk_extent), e->depth)
-				  : move_nodes(m, bh, bh->data, n, sizeof(le32), e->depth);
+	return ext4_has_extents(m->ei) ? move_nodes(m, bh, hdr + 1, le16_get(hdr->entries),
+						    sizeof(struct ext4_disk_extent), e->depth)
+				       : move_nodes(m, bh, bh->data, n, sizeof(le32), e->depth);
 }
 
 /* Of a node `depth` levels above the leaves: what it leads to. Pointers' lowest blocks lead to data. */
 static int move_nodes(struct mover *m, struct buffer_head *up, void *first, u32 count, u32 bytes, u32 depth)
 {
-	u32 least = has_extents(m->ei) ? 0 : 1;
+	u32 least = ext4_has_extents(m->ei) ? 0 : 1;
 	int err = 0;
 
 	for (u32 i = 0; i < count && depth > least && !err; i++) {
@@ -432,7 +427,7 @@ static int move_map(struct mover *m)
 	u32 depth = le16_get(hdr->depth);
 	int err = 0;
 
-	if (has_extents(ei))
+	if (ext4_has_extents(ei))
 		return depth > EXT4_EXTENT_DEPTH_MAX ? -EUCLEAN
 						     : move_nodes(m, NULL, hdr + 1, le16_get(hdr->entries),
 								  sizeof(struct ext4_disk_extent), depth);
@@ -488,8 +483,7 @@ static int move_if_any(void *ctx, u64 ino)
 	if (ino == EXT4_INO_BAD || ino == EXT4_INO_RESIZE || ino == le32_get(es->disk.journal_inum) ||
 	    is_quota_file(es, ino))
 		return 0;
-	ei = ext4_inode_private(es, ino);
-	err = ei ? ext4_inode_load(ei) : fail(-ENOMEM, "no memory for an inode");
+	err = ext4_inode_open(es, ino, &ei);
 	if (err == -ESTALE && ino < es->first_ino) {
 		err_clear();
 		return 0;

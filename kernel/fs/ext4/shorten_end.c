@@ -208,7 +208,7 @@ static int change_kept(struct ext4_handle *h, const struct cut *c)
 {
 	struct ext4_super *es = c->s.es;
 	u32 first = c->after->gdt_blocks, end = first + le16_get(c->after->disk.reserved_gdt_blocks);
-	u32 per = ext4_block_bytes(es) / (u32)sizeof(le32);
+	u32 per = ext4_pointers_per_block(es);
 	scoped(bh_putp) struct buffer_head *top = NULL;
 	int err;
 

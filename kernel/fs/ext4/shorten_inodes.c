@@ -237,8 +237,7 @@ static int note_names(void *ctx, u64 ino)
 
 	if (ino < es->first_ino && ino != EXT4_INO_ROOT)
 		return 0;
-	dir = ext4_inode_private(es, ino);
-	err = dir ? ext4_inode_load(dir) : fail(-ENOMEM, "no memory for an inode");
+	err = ext4_inode_open(es, ino, &dir);
 	if (err == -ESTALE)
 		return corrupt(&es->vfs.health, "inode", ino,
 			       "taken, but not in use: check the volume first");
@@ -273,11 +272,8 @@ static int note_moved(struct renumber *n, u32 from, u32 to, u32 generation)
 static int load_dir(struct renumber *n, u32 ino, struct ext4_inode **out)
 {
 	const struct moved *m = find_moved(n, ino);
-	scoped(ext4_inode_privatep) struct ext4_inode *ei = ext4_inode_private(n->s->es, m ? m->to : ino);
-	int err = ei ? ext4_inode_load(ei) : fail(-ENOMEM, "no memory for an inode");
 
-	*out = err ? NULL : take(ei);
-	return err;
+	return ext4_inode_open(n->s->es, m ? m->to : ino, out);
 }
 
 /* ---- a name ---- */
@@ -513,10 +509,10 @@ static int too_many(const struct ext4_super *es, u64 ino, u64 leads)
 static int move_inode(struct renumber *n, u64 ino, const struct leads *l)
 {
 	struct ext4_super *es = n->s->es;
-	scoped(ext4_inode_privatep) struct ext4_inode *ei = ext4_inode_private(es, ino), *dir = NULL;
+	scoped(ext4_inode_privatep) struct ext4_inode *ei = NULL, *dir = NULL;
 	struct change c = { .n = n, .from = (u32)ino };
 	u64 to;
-	int err = ei ? ext4_inode_load(ei) : fail(-ENOMEM, "no memory for an inode");
+	int err = ext4_inode_open(es, ino, &ei);
 
 	if (!err)
 		err = ei->flags & EXT4_FL_EA_INODE ? check_value(n, ino, l->holder, l->holders)

@@ -27,9 +27,8 @@
 
 static int load(struct ext4_super *es, struct ext4_inode **out)
 {
-	scoped(ext4_inode_privatep) struct ext4_inode *ei =
-		ext4_inode_private(es, le32_get(es->disk.journal_inum));
-	int err = ei ? ext4_inode_load(ei) : fail(-ENOMEM, "no memory for an inode");
+	scoped(ext4_inode_privatep) struct ext4_inode *ei = NULL;
+	int err = ext4_inode_open(es, le32_get(es->disk.journal_inum), &ei);
 
 	if (!err && !is_reg(&ei->vfs))
 		err = corrupt(&es->vfs.health, "inode", ei->vfs.ino, "the journal is not a file");
@@ -37,15 +36,10 @@ static int load(struct ext4_super *es, struct ext4_inode **out)
 	return err;
 }
 
-static bool has_extents(const struct ext4_inode *ei)
-{
-	return ei->flags & EXT4_FL_EXTENTS;
-}
-
 /* Of a journal that has extents, or is prepared. */
 static u64 log_blocks(const struct ext4_inode *ei)
 {
-	if (!has_extents(ei))
+	if (!ext4_has_extents(ei))
 		return ext4_short_pointers_log(ei);
 	return ext4_size(ei) >> ext4_inode_super(ei)->block_bits;
 }
@@ -297,7 +291,7 @@ int ext4_short_log_prepare(struct ext4_short *s)
 
 	if (err)
 		return err;
-	if (!has_extents(ei))
+	if (!ext4_has_extents(ei))
 		return ext4_short_pointers_prepare(ei);
 	n = log_blocks(ei);
 	if (le16_get(root_of(ei->block)->depth) > 1 ||
@@ -429,7 +423,7 @@ static int new_map(struct ext4_inode *ei, u8 root[EXT4_IBLOCK_BYTES])
 	u64 a, z;
 	int err;
 
-	if (!has_extents(ei))
+	if (!ext4_has_extents(ei))
 		return ext4_short_pointers_map(ei, root);
 	err = promised_blk(ei, node_lblk(ei, 0), &a);
 	if (!err)
@@ -507,7 +501,7 @@ static int cut(struct ext4_super *es, struct ext4_inode *ei)
 	u64 n = ext4_size(ei) >> es->block_bits, log;
 	int err;
 
-	if (!has_extents(ei)) {
+	if (!ext4_has_extents(ei)) {
 		log = es->journal ? jbd2_info(es->journal)->blocks : n;
 		return n > log ? ext4_short_pointers_cut(ei, log) : 1;
 	}

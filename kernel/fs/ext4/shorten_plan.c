@@ -121,15 +121,6 @@ static int pin_owned(void *ctx, u64 ino)
 	return err;
 }
 
-static int load(struct ext4_super *es, u64 ino, struct ext4_inode **out)
-{
-	scoped(ext4_inode_privatep) struct ext4_inode *ei = ext4_inode_private(es, ino);
-	int err = ei ? ext4_inode_load(ei) : fail(-ENOMEM, "no memory for an inode");
-
-	*out = err ? NULL : take(ei);
-	return err;
-}
-
 static int last_of_runs(struct ext4_inode *ei, u64 *last)
 {
 	struct ext4_run run = { 0 };
@@ -172,12 +163,12 @@ int ext4_short_log_last(struct ext4_super *es, u64 *last)
 	*last = 0;
 	if (!ext4_journal_is_inside(es))
 		return 0;
-	err = load(es, le32_get(es->disk.journal_inum), &ei);
+	err = ext4_inode_open(es, le32_get(es->disk.journal_inum), &ei);
 	if (err)
 		return err;
 	depth = le16_get(((const struct ext4_disk_extent_header *)(const void *)ei->block)->depth);
 	err = last_of_runs(ei, last);
-	if (!err && !(ei->flags & EXT4_FL_EXTENTS))
+	if (!err && !ext4_has_extents(ei))
 		return ext4_short_pointers_last(ei, last);
 	if (!err)
 		err = depth > EXT4_EXTENT_DEPTH_MAX ? -EUCLEAN : last_of_nodes(ei, ei->block, depth, last);
@@ -192,11 +183,11 @@ static int look_at_log(struct reckoning *r)
 
 	if (err || !r->log_last)
 		return err;
-	err = load(es, le32_get(es->disk.journal_inum), &ei);
+	err = ext4_inode_open(es, le32_get(es->disk.journal_inum), &ei);
 	if (err)
 		return err;
 	r->log = ALIGN_UP(ext4_size(ei) >> es->block_bits, unit(es));
-	if (!(ei->flags & EXT4_FL_EXTENTS))
+	if (!ext4_has_extents(ei))
 		r->log += 2 * ext4_short_pointers_nodes(es, 2 * r->log);
 	return 0;
 }
@@ -205,7 +196,7 @@ static int look_at_bad_blocks(struct reckoning *r)
 {
 	scoped(ext4_inode_privatep) struct ext4_inode *ei = NULL;
 	u64 last = 0;
-	int err = load(r->es, EXT4_INO_BAD, &ei);
+	int err = ext4_inode_open(r->es, EXT4_INO_BAD, &ei);
 
 	if (err == -ESTALE) {
 		err_clear();
@@ -451,6 +442,6 @@ void ext4_short_after(const struct ext4_short *s, struct ext4_super *after)
 	}
 	/* As many as the map of the inode that keeps them has room for. */
 	if (ext4_has_compat(es, EXT4_COMPAT_RESIZE_INODE))
-		d->reserved_gdt_blocks = le16_put(
-			(u16)MIN(descs - after->gdt_blocks, ext4_block_bytes(es) / (u32)sizeof(le32)));
+		d->reserved_gdt_blocks =
+			le16_put((u16)MIN(descs - after->gdt_blocks, ext4_pointers_per_block(es)));
 }

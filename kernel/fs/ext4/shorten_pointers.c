@@ -34,14 +34,9 @@ static int blocks_new(struct blocks *b, u64 room)
 	return b->blk ? 0 : fail(-ENOMEM, "no memory for the journal's map");
 }
 
-static u32 per_block(const struct ext4_super *es)
-{
-	return ext4_block_bytes(es) / (u32)sizeof(le32);
-}
-
 u64 ext4_short_pointers_nodes(const struct ext4_super *es, u64 blocks)
 {
-	u64 p = per_block(es), left = blocks - MIN(blocks, (u64)EXT4_NDIR), nodes = left != 0;
+	u64 p = ext4_pointers_per_block(es), left = blocks - MIN(blocks, (u64)EXT4_NDIR), nodes = left != 0;
 
 	left -= MIN(left, p);
 	nodes += left ? 1 + DIV_ROUND_UP(MIN(left, p * p), p) : 0;
@@ -89,7 +84,7 @@ static int add_nodes(struct ext4_inode *ei, u32 blk, u32 level, struct blocks *n
 		return 0;
 	err = bh_read(ei->vfs.sb->dev, blk, &ext4_indirect_ops, &ctx, &bh);
 	ptr = err ? NULL : bh->data;
-	for (u32 i = 0; i < per_block(ext4_inode_super(ei)) && !err; i++)
+	for (u32 i = 0; i < ext4_pointers_per_block(ext4_inode_super(ei)) && !err; i++)
 		if (le32_get(ptr[i]))
 			err = add_nodes(ei, le32_get(ptr[i]), level - 1, nodes);
 	return err;
@@ -258,7 +253,7 @@ struct map {
 /* A block of pointers for what comes next, written behind those below it. 0: no more is to come. */
 static int write_node(struct map *m, u32 level, u32 *blk)
 {
-	u32 p = per_block(m->es);
+	u32 p = ext4_pointers_per_block(m->es);
 	le32 *ptr;
 	int err = 0;
 

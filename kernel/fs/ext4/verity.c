@@ -189,7 +189,7 @@ int ext4_verity_read(struct ext4_inode *ei, struct ext4_disk_verity *out, u64 *o
 
 	if (ei->flags & EXT4_FL_ENCRYPT)
 		return fail(-ENOKEY, "inode %llu is encrypted", (unsigned long long)ei->vfs.ino);
-	if (!(ei->flags & EXT4_FL_EXTENTS))
+	if (!ext4_has_extents(ei))
 		return bad_desc(ei, "the file has no extents");
 	err = blocks_end(ei, &end);
 	if (!err && !end)

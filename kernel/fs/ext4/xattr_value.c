@@ -73,12 +73,9 @@ static int read_all(struct ext4_inode *ei, u8 *value, u32 len)
 int ext4_value_read(struct ext4_inode *owner, u32 ino, void *value, u32 len)
 {
 	struct ext4_super *es = ext4_inode_super(owner);
-	scoped(ext4_inode_privatep) struct ext4_inode *ei = ext4_inode_private(es, ino);
-	int err;
+	scoped(ext4_inode_privatep) struct ext4_inode *ei = NULL;
+	int err = ext4_inode_open(es, ino, &ei);
 
-	if (!ei)
-		return fail(-ENOMEM, "no memory for an attribute");
-	err = ext4_inode_load(ei);
 	if (err)
 		return err == -ESTALE
 			       ? corrupt(&es->vfs.health, "inode", owner->vfs.ino,

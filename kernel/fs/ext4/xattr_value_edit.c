@@ -86,8 +86,7 @@ static u32 twin_of(struct ext4_inode *owner, u32 hash, const void *value, u32 le
 	if (!es->value_cache || es->value_cache->slot[hash % CACHE_SLOTS].hash != hash)
 		return 0;
 	ino = es->value_cache->slot[hash % CACHE_SLOTS].ino;
-	ei = ino ? ext4_inode_private(es, ino) : NULL;
-	if (!ei || ext4_inode_load(ei) || ext4_size(ei) != len)
+	if (!ino || ext4_inode_open(es, ino, &ei) || ext4_size(ei) != len)
 		return 0;
 	bytes = malloc(len);
 	if (!bytes || ext4_value_read(owner, ino, bytes, len) || memcmp(bytes, value, len))
@@ -204,7 +203,7 @@ static int insert(struct ext4_handle *h, struct ext4_inode *ei, u64 lblk, u32 le
 	u32 n;
 	int err = 0;
 
-	if (ei->flags & EXT4_FL_EXTENTS)
+	if (ext4_has_extents(ei))
 		return ext4_extent_insert(h, ei, lblk, len, blk, false);
 	for (u32 at = 0; at < len && !err; at += n) {
 		n = MIN(ext4_indirect_piece(ei, lblk + at), len - at);

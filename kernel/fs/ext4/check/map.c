@@ -500,7 +500,7 @@ static bool descend(struct ck *ck, struct ck_inode *ci, le32 *p, struct level *t
 /* Below i_block[12], [13] or [14]. */
 static void tree(struct ck *ck, struct ck_inode *ci, le32 *root, u32 levels, u64 lblk)
 {
-	u32 per = ext4_block_bytes(ck->es) / (u32)sizeof(le32), at = 0;
+	u32 per = ext4_pointers_per_block(ck->es), at = 0;
 	u64 width[] = { 1, per, (u64)per * per };
 	struct level l[3] = { { .lblk = lblk } };
 
@@ -532,7 +532,7 @@ static void tree(struct ck *ck, struct ck_inode *ci, le32 *root, u32 levels, u64
 
 static void pointers(struct ck *ck, struct ck_inode *ci)
 {
-	u64 per = ext4_block_bytes(ck->es) / sizeof(le32), lblk = EXT4_NDIR, width = per;
+	u64 per = ext4_pointers_per_block(ck->es), lblk = EXT4_NDIR, width = per;
 	le32 *ptr = (void *)ci->raw->block;
 
 	for (u32 i = 0; i < EXT4_NDIR; i++)

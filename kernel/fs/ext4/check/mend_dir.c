@@ -359,7 +359,7 @@ static bool choose_blocks(struct ck *ck, const struct ck_dir *d, u32 count, u32 
 static u64 pointer_block(struct ck *ck, u32 levels, u32 *at, u32 end)
 {
 	scoped(bh_putp) struct buffer_head *bh = NULL;
-	u32 per = ext4_block_bytes(ck->es) / (u32)sizeof(le32);
+	u32 per = ext4_pointers_per_block(ck->es);
 	u64 cluster, blk, to;
 	le32 *ptr;
 

@@ -178,9 +178,7 @@ static int log_super(struct ck *ck, struct ext4_inode *ei, struct buffer_head **
 
 	if (!ei)
 		return fail(-ENOMEM, "no memory for an inode");
-	ei->vfs.sb = &ck->es->vfs;
-	ei->vfs.ino = le32_get(ck->es->disk.journal_inum);
-	err = ext4_inode_load(ei);
+	err = ext4_journal_inode(ck->es, ei);
 	if (!err)
 		err = ext4_map_blocks(ei, 0, 1, &run);
 	if (err)
@@ -541,7 +539,7 @@ static void make_resize(struct ck *ck)
 {
 	const struct ext4_super *es = ck->es;
 	u32 reserved = le16_get(es->disk.reserved_gdt_blocks);
-	u64 per = ext4_block_bytes(es) / sizeof(le32), dind = ck->resize_blk, first;
+	u64 per = ext4_pointers_per_block(es), dind = ck->resize_blk, first;
 	struct ext4_disk_inode raw =
 		file_of(ck, (per * per + per + EXT4_NDIR) << es->block_bits, ext4_resize_clusters(es));
 	scoped(bh_putp) struct buffer_head *bh = NULL;

@@ -7,7 +7,7 @@
 static bool resize_block_ok(struct ck *ck, u64 gdt_blk)
 {
 	scoped(bh_putp) struct buffer_head *bh = NULL;
-	u32 per = ext4_block_bytes(ck->es) / (u32)sizeof(le32);
+	u32 per = ext4_pointers_per_block(ck->es);
 	const le32 *ptr;
 	bool more = true;
 
@@ -47,7 +47,7 @@ static const char *resize_inode_wrong(const struct ck *ck, const struct ck_inode
 static u64 map_pointer(const struct ck *ck, u32 i)
 {
 	const struct ext4_super *es = ck->es;
-	u32 per = ext4_block_bytes(es) / (u32)sizeof(le32), nth = (i + per - es->gdt_blocks % per) % per;
+	u32 per = ext4_pointers_per_block(es), nth = (i + per - es->gdt_blocks % per) % per;
 
 	return nth < le16_get(es->disk.reserved_gdt_blocks) ? es->super_blk + 1 + es->gdt_blocks + nth : 0;
 }
@@ -55,7 +55,7 @@ static u64 map_pointer(const struct ck *ck, u32 i)
 /* The block is the map, if perhaps a damaged one: a part of it is right. Else it is somebody else's. */
 static bool is_map(struct ck *ck, u64 blk)
 {
-	u32 per = ext4_block_bytes(ck->es) / (u32)sizeof(le32);
+	u32 per = ext4_pointers_per_block(ck->es);
 	scoped(bh_putp) struct buffer_head *bh = NULL;
 	const le32 *ptr;
 
@@ -74,7 +74,7 @@ void ck_resize(struct ck *ck, struct ck_inode *ci)
 {
 	const struct ext4_super *es = ck->es;
 	scoped(bh_putp) struct buffer_head *bh = NULL;
-	u32 per = ext4_block_bytes(es) / (u32)sizeof(le32);
+	u32 per = ext4_pointers_per_block(es);
 	u64 dind = le32_get(((const le32 *)(const void *)ci->raw->block)[EXT4_NDIR + 1]);
 	const char *bad = resize_inode_wrong(ck, ci, dind);
 

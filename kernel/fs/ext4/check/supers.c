@@ -447,14 +447,6 @@ static void check_mmp(struct ck *ck)
 
 /* ---- journal and orphans ---- */
 
-/* The inode itself, without what the superblock remembers of it. */
-static int journal_inode(struct ext4_super *es, struct ext4_inode *ei)
-{
-	ei->vfs.sb = &es->vfs;
-	ei->vfs.ino = le32_get(es->disk.journal_inum);
-	return ext4_inode_load(ei);
-}
-
 /* Every block of the journal has a place. */
 static int journal_whole(struct ext4_inode *ei)
 {
@@ -491,7 +483,7 @@ static void check_journal_inode(struct ck *ck, const struct ext4_inode *used)
 		ck_no_memory(ck);
 		return;
 	}
-	if (journal_inode(es, ei) || !is_reg(&ei->vfs)) {
+	if (ext4_journal_inode(es, ei) || !is_reg(&ei->vfs)) {
 		if (is_as_copied(ck, used) || !ck_fix(ck, CK_JOURNAL_INODE, ei->vfs.ino, "%s", ""))
 			return;
 		if (ei->vfs.ino == EXT4_INO_JOURNAL)
@@ -538,7 +530,7 @@ static void journal_bad(struct ck *ck, struct ext4_inode *ei, struct jbd2 *journ
 		ck_journal_usual(ck);
 	else if (journal && !journal_whole(ei))
 		ck_journal_salvage(ck, journal);
-	else if (!journal_inode(ck->es, own) && is_reg(&own->vfs) && !journal_whole(own))
+	else if (!ext4_journal_inode(ck->es, own) && is_reg(&own->vfs) && !journal_whole(own))
 		ck_journal_empty(ck);
 	else
 		ck_journal_give_up(ck);
