@@ -38,10 +38,28 @@ job() {
 . tests/plan.sh
 plan "$set"
 
+# Shortly before a program's time is over: what of it still runs, and what each of that waits for.
+overrun() { # PID SECONDS
+	local p
+	# Its own, so that it ends at once when it is not wanted.
+	trap 'kill $! 2>/dev/null; exit' TERM
+	sleep "$(($2 > 5 ? $2 - 5 : $2))" &
+	wait $!
+	for p in $(pgrep -g "$1"); do
+		ps -o pid=,ppid=,stat=,etimes=,wchan:24=,args= -p "$p" | sed 's/^/# still there: /'
+		cat "/proc/$p/task/"*/stack 2>/dev/null | sed 's/^/#   /'
+	done
+}
+
 start() { # INDEX
-	local log=$logs/$1 begin=$EPOCHREALTIME
-	timeout -k 10 "${limits[$1]}" bash -c "${commands[$1]}" >"$log.out" 2>&1 </dev/null
+	local log=$logs/$1 begin=$EPOCHREALTIME program watch
+	timeout -k 10 "${limits[$1]}" bash -c "${commands[$1]}" >"$log.out" 2>&1 </dev/null &
+	program=$!
+	overrun "$program" "${limits[$1]}" >>"$log.out" 2>&1 &
+	watch=$!
+	wait "$program"
 	echo $? >"$log.rc"
+	kill "$watch" 2>/dev/null
 	echo $(((${EPOCHREALTIME/./} - ${begin/./}) / 1000)) >"$log.ms"
 	[ -t 2 ] && printf '\r\033[K%s' "${names[$1]}" >&2
 }
