@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs the test programs, two more at a time than there are CPUs (many wait), and adds up what they report. Called by make check, check-fast, check-long.
+# Runs the test programs, one more at a time than there are CPUs (many wait), and adds up what they report. Called by make check, check-fast, check-long.
 #
 #   tests/run.sh all|fast|long [PATTERN]     PATTERN: only the programs whose name it matches (shell wildcards)
 #
@@ -65,7 +65,7 @@ start() { # INDEX
 }
 
 for i in "${!names[@]}"; do
-	while [ "$(jobs -rp | wc -l)" -gt $(($(nproc) + 1)) ]; do wait -n; done
+	while [ "$(jobs -rp | wc -l)" -gt "$(nproc)" ]; do wait -n; done
 	start "$i" &
 done
 wait
