@@ -172,8 +172,11 @@ def test_mounted(kind, tmp_path):
         for t in threads:
             t.join()
         assert not wrong and said['files'] == 3
+        # What was given up meanwhile can be had again once that is durable.
+        with open(d / 'a', 'rb') as f:
+            os.fsync(f.fileno())
         said = told(d)
-        assert said['fragments_after'] <= 3 * said['fragments_best'] + sum(before.values()) // 5, (before, said)
+        assert said['fragments_after'] <= 3 * said['fragments_best'] + sum(before.values()) // 10, (before, said)
         one = told(d / 'lost+found', d / 'a')
         assert one['files'] == 1 and one['list'][0]['path'] == str(d / 'a')
         assert {n: v[0] for n, v in sums(d).items()} == content
