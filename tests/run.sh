@@ -9,8 +9,8 @@
 # Last come each skip with its reason and the line "N passed, N failed, N skipped". CHECK_STRICT=1: a skip that
 # tests/skips.allowed does not name is a failure. MODE, FS (one file system type), SEED reach the programs.
 #
-# Root's mounts are made in a mount namespace of the run's own, whose mounts are shared: a test's namespace inside it (unshare -m --propagation slave)
-# would keep a copy of each mount that others' tests have just then, and a volume they have unmounted would be written to still.
+# Root's mounts are made in a mount namespace of the run's own, whose mounts are shared, and a test's namespace inside it is its slave (unshare -m
+# --propagation slave): else it would keep a copy of each mount that other tests have just then, and volumes they have unmounted would be written to still.
 set -u
 if [ -z "${MOUNTS_APART:-}" ] && [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
 	export MOUNTS_APART=1

@@ -84,6 +84,15 @@ def crashed(tmp_path, kind, seed):
     return image, commits
 
 
+def goes_away(dev, d):
+    """The kernel, with changes that only its fast commits have."""
+    with open('/proc/fs/ext4/%s/fc_info' % os.path.basename(dev)) as f:
+        assert int(f.read().split('\n')[1].split()[0]), 'the kernel made no fast commit: nothing is tested'
+    fd = os.open(d, os.O_RDONLY)
+    fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH)
+    os.close(fd)
+
+
 def comparable(m):
     """Without what no record tells, and how many blocks the map itself takes."""
     out = {}
@@ -142,11 +151,7 @@ def scattered(tmp_path, files):
         for i in range(0, 16 * files, 16):
             (d / ('f%d' % i)).write_bytes(b'%d' % i * 300)
         sync(d / 'f0')
-        with open('/proc/fs/ext4/%s/fc_info' % os.path.basename(dev)) as f:
-            assert int(f.read().split('\n')[1].split()[0]), 'the kernel made no fast commit: nothing is tested'
-        fd = os.open(d, os.O_RDONLY)
-        fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH)
-        os.close(fd)
+        goes_away(dev, d)
     return image
 
 
@@ -183,11 +188,7 @@ def test_new_directory_is_hashed(tmp_path):
         for i in range(300):
             (d / 'new' / ('a-name-of-some-length-%d' % i)).touch()
         sync(d / 'new' / 'a-name-of-some-length-0')
-        with open('/proc/fs/ext4/%s/fc_info' % os.path.basename(dev)) as f:
-            assert int(f.read().split('\n')[1].split()[0]), 'the kernel made no fast commit: nothing is tested'
-        fd = os.open(d, os.O_RDONLY)
-        fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH)
-        os.close(fd)
+        goes_away(dev, d)
     for options in ['--ro'], []:
         with mounts.werunos(image, d, *options):
             assert sorted(os.listdir(d / 'new')) == sorted('a-name-of-some-length-%d' % i for i in range(300))
@@ -212,11 +213,7 @@ def test_cluster_elsewhere(tmp_path):
             f.seek(14336)
             f.write(b'y' * 8192)
         sync(d / 'f')
-        with open('/proc/fs/ext4/%s/fc_info' % os.path.basename(dev)) as f:
-            assert int(f.read().split('\n')[1].split()[0]), 'the kernel made no fast commit: nothing is tested'
-        fd = os.open(d, os.O_RDONLY)
-        fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH)
-        os.close(fd)
+        goes_away(dev, d)
     with mounts.werunos(image, d):
         assert (d / 'f').read_bytes() == b'x' * 8192 + bytes(6144) + b'y' * 8192
     mounts.run('e2fsck', '-fn', str(image))
