@@ -40,9 +40,10 @@ struct rwlock {
 	u8 rank;
 };
 
-/* Condition on a mutex, monotonic clock. */
+/* Condition on a mutex. */
 struct cond {
-	pthread_cond_t c;
+	_Atomic u32 calls; /* signals and broadcasts that somebody waited for; a futex word */
+	_Atomic u32 waiters;
 };
 
 void mutex_init(struct mutex *m, enum lock_rank rank);
@@ -64,9 +65,11 @@ void rw_write_unlock(struct rwlock *l);
 
 void cond_init(struct cond *c);
 void cond_fini(struct cond *c);
+/* May return early, like all of these. */
 void cond_wait(struct cond *c, struct mutex *m);
-/* False when `ms` passed first. */
+/* At most `ms`, by the monotonic clock. False: nobody called. */
 bool cond_wait_ms(struct cond *c, struct mutex *m, u32 ms);
+/* With the mutex, or after it was held to change what is waited for. */
 void cond_signal(struct cond *c);
 void cond_broadcast(struct cond *c);
 

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,11 +103,76 @@ static void timed_wait_ends(void **state)
 	cond_fini(&c);
 }
 
+/* Tokens go round between threads that wait for them in two conditions: were one call lost, all would stand still. */
+#define THREADS 8u
+#define ROUNDS  20000u
+
+static struct mutex bowl;
+static struct cond full, empty;
+static u32 tokens, taken;
+
+static void *take_tokens(void *arg)
+{
+	mutex_lock(&bowl);
+	while (taken < THREADS * ROUNDS) {
+		while (!tokens && taken < THREADS * ROUNDS)
+			cond_wait(&full, &bowl);
+		if (!tokens)
+			break;
+		tokens--;
+		if (++taken % 7 && taken < THREADS * ROUNDS) {
+			cond_signal(&empty);
+		} else {
+			cond_broadcast(&empty);
+			cond_broadcast(&full);
+		}
+	}
+	mutex_unlock(&bowl);
+	return arg;
+}
+
+static void *put_tokens(void *arg)
+{
+	for (u32 i = 0; i < 2 * ROUNDS; i++) {
+		mutex_lock(&bowl);
+		while (tokens > 1)
+			cond_wait(&empty, &bowl);
+		tokens++;
+		mutex_unlock(&bowl);
+		/* As well without the mutex. */
+		cond_signal(&full);
+	}
+	return arg;
+}
+
+static void no_call_is_lost(void **state)
+{
+	pthread_t thread[THREADS + THREADS / 2];
+
+	(void)state;
+	mutex_init(&bowl, RANK_LEAF);
+	cond_init(&full);
+	cond_init(&empty);
+	alarm(60);
+	for (u32 i = 0; i < ARRAY_SIZE(thread); i++)
+		assert_int_equal(
+			pthread_create(&thread[i], NULL, i < THREADS ? take_tokens : put_tokens, NULL), 0);
+	for (u32 i = 0; i < ARRAY_SIZE(thread); i++)
+		pthread_join(thread[i], NULL);
+	alarm(0);
+	assert_int_equal(taken, THREADS * ROUNDS);
+	assert_int_equal(tokens, 0);
+	cond_fini(&empty);
+	cond_fini(&full);
+	mutex_fini(&bowl);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(inversions_abort),
 					    cmocka_unit_test(good_order_passes),
-					    cmocka_unit_test(timed_wait_ends) };
+					    cmocka_unit_test(timed_wait_ends),
+					    cmocka_unit_test(no_call_is_lost) };
 
 	mutex_init(&low, RANK_MOUNT);
 	rw_init(&rw, RANK_MAP);
