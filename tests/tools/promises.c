@@ -26,6 +26,8 @@
 #define FILE_MAX  (700u << 10)
 #define FSCK_EACH 4u
 #define TOLD_MAX  8u
+#define SAME_MIN  16u  /* bytes that are not alike by chance */
+#define BLOCK_MIN 1024u
 
 /* Bytes from `seed` at [off, end), or zeros; the file ends at size afterwards, which was `before`. */
 struct op {
@@ -66,6 +68,7 @@ static u32 ops_each;
 static u64 first_seed;
 static const char *path;
 static bool no_flush;
+static bool *lost; /* of records, at the cut */
 
 struct worker {
 	u64 seed;
@@ -467,8 +470,8 @@ static void redo(const struct slot *s, u32 from, u32 to, u8 *model)
 	}
 }
 
-/* Of what may be there at the cut some operation must have made each byte. */
-static bool may_be(struct slot *s, u32 from, u64 cut_at, const u8 *got, u64 size)
+/* Of what may be there at the cut some operation must have made each byte. *bad: one of which that is not so, else size. */
+static bool may_be(struct slot *s, u32 from, u64 cut_at, const u8 *got, u64 size, u64 *bad)
 {
 	static u8 known[FILE_MAX], model[FILE_MAX];
 	bool size_ok = from ? s->op[from - 1].size == size : !size;
@@ -488,15 +491,9 @@ static bool may_be(struct slot *s, u32 from, u64 cut_at, const u8 *got, u64 size
 		for (u64 i = off; i < MIN(end, size); i++)
 			known[i] |= model[i] == got[i];
 	}
-	for (u64 i = 0; i < size; i++)
-		if (!known[i]) {
-			fprintf(stderr, "byte %llu of %llu is 0x%02x\n", (unsigned long long)i,
-				(unsigned long long)size, got[i]);
-			return false;
-		}
-	if (!size_ok)
-		fprintf(stderr, "size %llu\n", (unsigned long long)size);
-	return size_ok;
+	for (*bad = 0; *bad < size && known[*bad];)
+		++*bad;
+	return *bad == size && size_ok;
 }
 
 /* What was done from a promise on. */
@@ -514,31 +511,98 @@ static void tell(const struct slot *s, u32 version)
 	}
 }
 
+/* A byte that nobody promised, and those behind it. */
+struct stray {
+	const u8 *got;
+	u64 at, size;
+	u64 cut_at;
+};
+
+static void tell_whose(const struct stray *st)
+{
+	for (u32 i = 0; i < SLOTS; i++)
+		for (u32 v = 0; v < slot[i].ops; v++) {
+			const struct op *op = &slot[i].op[v];
+			u64 end = st->at;
+
+			while (op->seed && op->off <= st->at && end < MIN(op->end, st->size) &&
+			       st->got[end] == byte_of(op->seed, end))
+				end++;
+			if (end - st->at >= SAME_MIN)
+				fprintf(stderr, "up to %llu they are of version %u of slot %u\n",
+					(unsigned long long)end, v + 1, i);
+		}
+}
+
+/* What went to a place of the device, and what had these bytes. */
+static void tell_records(const struct stray *st, u64 off)
+{
+	for (u64 k = 0; k < st->cut_at; k++) {
+		struct fault_record r;
+		bool has = false, there;
+
+		if (dev_fault_record(disk, k, &r))
+			abort();
+		there = r.off_bytes <= off && off < r.off_bytes + r.len_bytes;
+		for (u64 i = 0; r.data && i + SAME_MIN <= r.len_bytes; i += BLOCK_MIN)
+			has = has || !memcmp((const u8 *)r.data + i, st->got + ALIGN_DOWN(st->at, BLOCK_MIN), SAME_MIN);
+		if (has || there)
+			fprintf(stderr, "record %llu: %s [%llu, %llu)%s%s%s\n", (unsigned long long)k,
+				r.data ? "write" : "no write", (unsigned long long)r.off_bytes,
+				(unsigned long long)(r.off_bytes + r.len_bytes), there ? "" : ", elsewhere",
+				has ? ", had them" : "", lost[k] ? ", lost" : "");
+	}
+}
+
+static int tell_place(void *ctx, const struct mapping *m)
+{
+	const struct stray *st = ctx;
+
+	fprintf(stderr, "[%llu, %llu) lies at %llu (%u)\n", (unsigned long long)m->off_bytes,
+		(unsigned long long)(m->off_bytes + m->len_bytes), (unsigned long long)m->dev_off_bytes,
+		m->kind);
+	if (m->dev && m->off_bytes <= st->at && st->at < m->off_bytes + m->len_bytes)
+		tell_records(st, m->dev_off_bytes + (st->at - m->off_bytes));
+	return 0;
+}
+
+static void tell_stray(struct inode *inode, const u8 *got, u64 at, u64 size, u64 cut_at)
+{
+	struct stray st = { got, at, size, cut_at };
+
+	fprintf(stderr, "byte %llu of %llu is 0x%02x\n", (unsigned long long)at, (unsigned long long)size,
+		at < size ? got[at] : 0);
+	tell_whose(&st);
+	if (vfs_extents(inode, 0, size, tell_place, &st))
+		err_clear();
+}
+
 static void check_slot(struct super_block *after, u32 nr, u32 version, u64 cut_at)
 {
 	static u8 got[FILE_MAX];
 	struct inode *inode;
 	char name[16];
-	u64 size = 0;
+	u64 size = 0, bad;
 	int err;
 
 	snprintf(name, sizeof(name), "/s%u", nr);
 	err = vfs_path(after, NULL, name, false, &inode);
-	if (!err) {
-		err = vfs_read(inode, 0, got, FILE_MAX, &size);
-		vfs_iput(inode);
-	}
 	if (err) {
-		wrong("reading", nr, err);
+		wrong("looking up", nr, err);
 		return;
 	}
-	if (!may_be(&slot[nr], version, cut_at, got, size)) {
+	err = vfs_read(inode, 0, got, FILE_MAX, &size);
+	if (err)
+		wrong("reading", nr, err);
+	else if (!may_be(&slot[nr], version, cut_at, got, size, &bad)) {
 		atomic_fetch_add(&failures, 1);
 		tell(&slot[nr], version);
+		tell_stray(inode, got, bad, size, cut_at);
 		fprintf(stderr,
 			"slot %u after a cut at record %llu is not what was promised (version %u of %u)\n",
 			nr, (unsigned long long)cut_at, version, slot[nr].ops);
 	}
+	vfs_iput(inode);
 }
 
 static void write_image(const u8 *image, u64 bytes)
@@ -637,13 +701,15 @@ static void check_all(u8 *image, u64 bytes, u32 cuts)
 	u64 all = dev_fault_records(disk), covered = 0, at = 0;
 	u8 *torn = malloc(bytes);
 
-	if (!torn)
+	lost = calloc(all + 1, sizeof(lost[0]));
+	if (!torn || !lost)
 		abort();
 	for (u32 i = 0; i < cuts && !failures; i++) {
 		u64 cut_at = MAX(at, all * (i + 1) / cuts - next(&first_seed) % MAX(all / cuts, 1ull));
 		bool loses = next(&first_seed) >> 13 & 1;
 
 		advance(image, &covered, at, cut_at);
+		memset(lost, 0, covered);
 		at = cut_at;
 		memcpy(torn, image, bytes);
 		for (u64 k = covered; k < cut_at; k++) {
@@ -651,12 +717,14 @@ static void check_all(u8 *image, u64 bytes, u32 cuts)
 
 			if (dev_fault_record(disk, k, &r))
 				abort();
-			if (!loses || r.flags & BIO_FUA || next(&first_seed) >> 17 & 1)
+			lost[k] = loses && !(r.flags & BIO_FUA) && !(next(&first_seed) >> 17 & 1);
+			if (!lost[k])
 				apply(torn, k);
 		}
 		check_cut(torn, bytes, cut_at, i);
 	}
 	free(torn);
+	free(lost);
 }
 
 /* ---- the run ---- */
