@@ -31,6 +31,11 @@ bool bh_is_pinned(const struct buffer_head *bh)
 	return bh_state(bh) >= BH_PIN_ONE;
 }
 
+bool bh_is_gone(const struct buffer_head *bh)
+{
+	return bh_state(bh) & BH_GONE;
+}
+
 void bh_sealed(struct buffer_head *bh)
 {
 	lock_assert_held(bh);
@@ -61,7 +66,7 @@ void bh_dirty(struct buffer_head *bh)
 		return;
 	mutex_lock(&s->lock);
 	/* A block that was forgotten belongs to somebody else now. */
-	gone = bh_state(bh) & BH_GONE;
+	gone = bh_is_gone(bh);
 	if (!gone) {
 		atomic_fetch_or(&bh->state, BH_DIRTY);
 		bh->dirty_since_ns = os_monotonic_ns();

@@ -307,6 +307,8 @@ bool bh_is_pinned(const struct buffer_head *bh);
 
 /* bh_forget of a buffer in hand: clean, out of the table, freed with its last reference. Needs the buffer's lock. */
 void bh_void(struct buffer_head *bh);
+/* It was voided or forgotten: who looks for the block now gets another buffer, and this one is never written. Stays so while its lock is held. */
+bool bh_is_gone(const struct buffer_head *bh);
 
 /* Takes the buffer's lock. Seals and writes the buffer now, if it is dirty and not pinned. */
 int bh_write(struct buffer_head *bh) __must_check;

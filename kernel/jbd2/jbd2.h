@@ -198,12 +198,14 @@ int jbd2_extend(struct jbd2_handle *h, u32 credits, u32 revokes) __must_check;
 int jbd2_restart(struct jbd2_handle *h, u32 credits, u32 revokes) __must_check;
 
 /* The buffer will be changed: joins the transaction and is pinned, after a write home under way has ended. Costs one credit when
- * the transaction does not have it yet; one credit too few is granted, as long as there is room, and counted as overdrawn. Cancels an earlier forget of the block in the same transaction. */
+ * the transaction does not have it yet; one credit too few is granted, as long as there is room, and counted as overdrawn. Cancels an earlier forget of the block in the same transaction.
+ * -ESTALE, and nothing is joined: the transaction in which the block was forgotten has become durable since the buffer was looked up, and took it away. Who
+ * has the block for himself looks it up again. */
 int jbd2_access(struct jbd2_handle *h, struct buffer_head *bh) __must_check;
 /* It was changed. The buffer is one that jbd2_access joined. */
 void jbd2_dirty(struct jbd2_handle *h, struct buffer_head *bh);
-/* The block of the target is free, and was metadata: see 4. Costs one of `revokes`. It must not be read or joined again before
- * committed(). */
+/* The block of the target is free, and was metadata: see 4. Costs one of `revokes`. Nobody but he who
+ * forgot it, in what stayed his all the time, may join it again before committed(). */
 int jbd2_forget(struct jbd2_handle *h, u64 blk) __must_check;
 
 /* The running transaction's number: what a change made now will be part of. */

@@ -251,7 +251,9 @@ int jbd2_access(struct jbd2_handle *h, struct buffer_head *bh)
 		return err;
 	bh_lock(bh); /* a write home under way ends first */
 	head = bh->owner;
-	if (!head || head->run != t) {
+	if (bh_is_gone(bh)) {
+		err = -ESTALE;
+	} else if (!head || head->run != t) {
 		err = join(h, t, bh);
 	} else if (head->forgotten) {
 		head->forgotten = false;

@@ -26,7 +26,7 @@
 #define FILE_MAX  (700u << 10)
 #define FSCK_EACH 4u
 #define TOLD_MAX  8u
-#define SAME_MIN  16u  /* bytes that are not alike by chance */
+#define SAME_MIN  16u /* bytes that are not alike by chance */
 #define BLOCK_MIN 1024u
 
 /* Bytes from `seed` at [off, end), or zeros; the file ends at size afterwards, which was `before`. */
@@ -545,7 +545,8 @@ static void tell_records(const struct stray *st, u64 off)
 			abort();
 		there = r.off_bytes <= off && off < r.off_bytes + r.len_bytes;
 		for (u64 i = 0; r.data && i + SAME_MIN <= r.len_bytes; i += BLOCK_MIN)
-			has = has || !memcmp((const u8 *)r.data + i, st->got + ALIGN_DOWN(st->at, BLOCK_MIN), SAME_MIN);
+			has = has || !memcmp((const u8 *)r.data + i, st->got + ALIGN_DOWN(st->at, BLOCK_MIN),
+					     SAME_MIN);
 		if (has || there)
 			fprintf(stderr, "record %llu: %s [%llu, %llu)%s%s%s\n", (unsigned long long)k,
 				r.data ? "write" : "no write", (unsigned long long)r.off_bytes,

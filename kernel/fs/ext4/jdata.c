@@ -25,29 +25,38 @@ int ext4_jdata_stage(u64 len_bytes, struct blkdev **out)
 	return dev_mem_new("file data for the journal", len_bytes, 1, out);
 }
 
+/* The block's buffer, whose bytes are about to be replaced. */
+static int get_block(struct ext4_handle *h, struct ext4_inode *ei, u64 blk, struct buffer_head **out)
+{
+	const struct bh_ctx ctx = ext4_ctx_map(ei, 0);
+
+	*out = bh_find(h->es->vfs.dev, blk);
+	/* What is there already is not cleared under those who read it. */
+	if (*out && (*out)->ops == &jdata_ops)
+		return 0;
+	bh_put(*out);
+	return bh_get_new(h->es->vfs.dev, blk, &jdata_ops, &ctx, out);
+}
+
 /* One block, from `from` at off_bytes. */
 static int put_block(struct ext4_handle *h, struct ext4_inode *ei, u64 blk, struct blkdev *from,
 		     u64 off_bytes)
 {
-	const struct bh_ctx ctx = ext4_ctx_map(ei, 0);
-	struct buffer_head *bh = bh_find(h->es->vfs.dev, blk);
-	int err = 0;
+	struct buffer_head *bh;
+	int err;
 
-	/* What is there already is not cleared under those who read it. */
-	if (bh && bh->ops != &jdata_ops) {
+	do {
+		err = get_block(h, ei, blk, &bh);
+		if (err)
+			return err;
+		/* -ESTALE: a hole was there, in a cluster of the file's, and is durable just now. */
+		err = jbd2_access(&h->jh, bh);
+		if (!err) {
+			err = blkdev_read(from, off_bytes, bh->data, bh->size_bytes);
+			ext4_dirty(h, bh);
+		}
 		bh_put(bh);
-		bh = NULL;
-	}
-	if (!bh)
-		err = bh_get_new(h->es->vfs.dev, blk, &jdata_ops, &ctx, &bh);
-	if (err)
-		return err;
-	err = ext4_access(h, bh);
-	if (!err) {
-		err = blkdev_read(from, off_bytes, bh->data, bh->size_bytes);
-		ext4_dirty(h, bh);
-	}
-	bh_put(bh);
+	} while (err == -ESTALE);
 	return err;
 }
 

@@ -130,7 +130,11 @@ static int join(struct ext4_handle *h, struct buffer_head *bh)
 
 int ext4_access(struct ext4_handle *h, struct buffer_head *bh)
 {
-	return h->es->journal ? jbd2_access(&h->jh, bh) : join(h, bh);
+	int err = h->es->journal ? jbd2_access(&h->jh, bh) : join(h, bh);
+
+	return err != -ESTALE ? err
+			      : corrupt(&h->es->vfs.health, "block", bh->blk,
+					"was given up, and belongs to somebody else as well");
 }
 
 void ext4_dirty(struct ext4_handle *h, struct buffer_head *bh)

@@ -68,6 +68,38 @@ static void test_states(void **state)
 	jt_free(&t);
 }
 
+/* Who has a buffer in hand that was forgotten cannot join it when that is durable: it would never go home. */
+static void test_gone(void **state)
+{
+	struct jt t = { 0 };
+	struct jbd2_handle h;
+	struct buffer_head *bh;
+
+	(void)state;
+	jt_new(&t, &kinds[6], LOG, 1);
+	assert_int_equal(jbd2_begin(t.j, 1, 0, &h), 0);
+	jt_put(&t, &h, 9, 1);
+	jbd2_end(&h);
+	assert_int_equal(jbd2_commit(t.j, h.tid), 0);
+	assert_int_equal(jbd2_begin(t.j, 1, 1, &h), 0);
+	assert_int_equal(jbd2_forget(&h, 9), 0);
+	jbd2_end(&h);
+	bh = jt_read(&t, 9);
+	assert_false(bh_is_gone(bh));
+	assert_int_equal(jbd2_commit(t.j, h.tid), 0);
+	assert_true(bh_is_gone(bh));
+	assert_int_equal(jbd2_begin(t.j, 1, 0, &h), 0);
+	assert_int_equal(jbd2_access(&h, bh), -ESTALE);
+	assert_int_equal(h.credits, 1);
+	bh_put(bh);
+	jt_put(&t, &h, 9, 2);
+	jbd2_end(&h);
+	assert_int_equal(jbd2_flush(t.j, true), 0);
+	assert_true(jt_word(t.mem, 9) == 2);
+	assert_int_equal(jbd2_stop(t.j), 0);
+	jt_free(&t);
+}
+
 static void test_credits(void **state)
 {
 	struct jt t = { 0 };
@@ -724,14 +756,14 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_states),   cmocka_unit_test(test_credits),
-		cmocka_unit_test(test_largest),  cmocka_unit_test(test_long),
-		cmocka_unit_test(test_refused),  cmocka_unit_test(test_short_log),
-		cmocka_unit_test(test_pinned),   cmocka_unit_test(test_hooks),
-		cmocka_unit_test(test_seal),     cmocka_unit_test(test_abort),
-		cmocka_unit_test(test_features), cmocka_unit_test(test_two_devices),
-		cmocka_unit_test(test_hostile),  cmocka_unit_test(test_age),
-		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_states),      cmocka_unit_test(test_gone),
+		cmocka_unit_test(test_credits),     cmocka_unit_test(test_largest),
+		cmocka_unit_test(test_long),        cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_short_log),   cmocka_unit_test(test_pinned),
+		cmocka_unit_test(test_hooks),       cmocka_unit_test(test_seal),
+		cmocka_unit_test(test_abort),       cmocka_unit_test(test_features),
+		cmocka_unit_test(test_two_devices), cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_age),         cmocka_unit_test(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <pthread.h>
 
 #define BLOCKS  256u /* of the file, at most */
 #define CLUSTER 8u   /* blocks */
@@ -195,6 +196,113 @@ static void pointers(void **state)
 	vol_remove();
 }
 
+static struct inode *journalled(void)
+{
+	struct iattr a = { .valid = ATTR_FLAGS };
+	struct inode *inode;
+
+	open_vol("-t ext4 -b 1024 -C 8192 -J size=1 -O bigalloc,metadata_csum");
+	inode = file();
+	a.flags = inode->flags | EXT4_FL_JOURNAL_DATA;
+	assert_int_equal(vfs_setattr(inode, &a), 0);
+	put(inode, 0, CLUSTER);
+	return inode;
+}
+
+static void fill(struct inode *inode, u32 at, int byte)
+{
+	u8 block[1024];
+	u64 done;
+
+	memset(block, byte, sizeof(block));
+	assert_int_equal(vfs_write(inode, at * sizeof(block), block, sizeof(block), 0, &done), 0);
+	assert_int_equal(done, sizeof(block));
+}
+
+static void assert_filled(struct inode *inode, u32 at, int byte)
+{
+	u8 block[1024];
+	u64 done;
+
+	assert_int_equal(vfs_read(inode, at * sizeof(block), block, sizeof(block), &done), 0);
+	for (u32 i = 0; i < sizeof(block); i++)
+		assert_int_equal(block[i], byte);
+}
+
+static void assert_home(struct inode *inode, u32 at, int byte)
+{
+	u8 block[1024];
+
+	assert_int_equal(jbd2_flush(vol_es->journal, true), 0);
+	assert_int_equal(blkdev_read(inode->sb->dev, place(inode, at) * sizeof(block), block, sizeof(block)),
+			 0);
+	for (u32 i = 0; i < sizeof(block); i++)
+		assert_int_equal(block[i], byte);
+}
+
+static void *fill_second(void *inode)
+{
+	fill(inode, 1, 7);
+	return NULL;
+}
+
+/* What a hole had is given up when that is durable: just then somebody is about to change the block that is there anew. */
+static void journalled_given_up(void **state)
+{
+	struct buffer_head *bh;
+	struct inode *inode;
+	pthread_t thread;
+
+	(void)state;
+	inode = journalled();
+	assert_int_equal(jbd2_flush(vol_es->journal, true), 0);
+	bh = bh_find(vol_dev, place(inode, 1));
+	assert_non_null(bh);
+	bh_lock(bh);
+	assert_int_equal(pthread_create(&thread, NULL, fill_second, inode), 0);
+	usleep(100000);
+	bh_void(bh);
+	bh_unlock(bh);
+	bh_put(bh);
+	pthread_join(thread, NULL);
+	assert_filled(inode, 1, 7);
+	assert_home(inode, 1, 7);
+	close_vol(inode);
+}
+
+static _Atomic bool committing;
+
+static void *commit_on(void *journal)
+{
+	while (atomic_load(&committing))
+		assert_int_equal(jbd2_flush(journal, false), 0);
+	return NULL;
+}
+
+/* A block goes, while its cluster is the file's, and comes back with other bytes through the journal: whatever others commit meanwhile, these
+ * are what is read, at once and when they are home. */
+static void journalled_comes_back(void **state)
+{
+	struct inode *inode;
+	pthread_t thread;
+	u32 at = 0;
+
+	(void)state;
+	inode = journalled();
+	atomic_store(&committing, true);
+	assert_int_equal(pthread_create(&thread, NULL, commit_on, vol_es->journal), 0);
+	for (u32 i = 1; i < 2000; i++) {
+		at = 1 + i % (CLUSTER - 2);
+		assert_int_equal(punch(inode, at, 1), 0);
+		fill(inode, at, (int)(i % 256));
+		assert_filled(inode, at, (int)(i % 256));
+	}
+	atomic_store(&committing, false);
+	pthread_join(thread, NULL);
+	assert_home(inode, at, 1999 % 256);
+	close_vol(inode);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -202,6 +310,8 @@ int main(void)
 		cmocka_unit_test_teardown(beside_the_tail, vol_clean),
 		cmocka_unit_test_teardown(askew, vol_clean),
 		cmocka_unit_test_teardown(pointers, vol_clean),
+		cmocka_unit_test_teardown(journalled_given_up, vol_clean),
+		cmocka_unit_test_teardown(journalled_comes_back, vol_clean),
 	};
 
 	rnd_seed();
