@@ -13,6 +13,10 @@
  * there is no ring, "deferred" takes its place. In the background, what is inline or deferred goes to the pool,
  * as do flush, discard and zero, which are inline in the foreground.
  *
+ * A host with a page cache begins to write to its disk seconds later, unless it is told to: then who writes much and flushes it waits for the
+ * copying, and after that for the disk. So after each WRITE_OUT_BYTES of long writes it is told to begin, by a thread of the pool.
+ * (1 GiB + fsync, disk: 0.88 s without, 0.54 with.) Nothing becomes durable by that: flushes are what they were.
+ *
  * O_DIRECT wants offsets and lengths in sectors and memory in mem_align: what is not so goes through a bounce buffer.
  *
  * Invariants
@@ -25,6 +29,7 @@
 #include "iov.h"
 #include "lib/log.h"
 #include "lib/os.h"
+#include "lib/trace.h"
 #include "uring.h"
 #include "xfer.h"
 #include <errno.h>
@@ -42,16 +47,22 @@
 #define BOUNCE_BYTES (1u << 20)
 #define BOUNCE_ALIGN 4096u
 
+#define LONG_BYTES      (128u << 10) /* a write that is part of much */
+#define WRITE_OUT_BYTES (16u << 20)
+
 struct dev_file {
 	struct blkdev dev;
 	int fd;
-	u32 mem_align;     /* [const] of memory; 1 unless direct */
-	bool block_device; /* [const] */
-	bool memory;       /* [const] no device behind it: a read is a copy */
-	bool nowait;       /* [const] RWF_NOWAIT is known */
-	bool direct;       /* [const] */
-	bool ring;         /* [const] may be used */
-	u64 short_bytes;   /* [grow] how long it was before the last grow made it longer; 0: that did not */
+	u32 mem_align;               /* [const] of memory; 1 unless direct */
+	bool block_device;           /* [const] */
+	bool memory;                 /* [const] no device behind it: a read is a copy */
+	bool nowait;                 /* [const] RWF_NOWAIT is known */
+	bool direct;                 /* [const] */
+	bool ring;                   /* [const] may be used */
+	_Atomic u64 unwritten_bytes; /* of long writes since the host was last told */
+	_Atomic u32 telling;         /* `told` is under way; a futex word */
+	struct bio told;
+	u64 short_bytes; /* [grow] how long it was before the last grow made it longer; 0: that did not */
 };
 
 static struct dev_file *bio_file(const struct bio *bio)
@@ -128,6 +139,34 @@ static u64 advance(struct bio *bio, u64 res)
 	return res;
 }
 
+static void tell_host(struct bio *told)
+{
+	struct dev_file *f = container_of(told, struct dev_file, told);
+
+	/* Waits for nothing and hears of no error: flushes do. */
+	(void)sync_file_range(f->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+	stat_add(STAT_DEV_WRITE_OUTS, 1);
+	atomic_store(&f->telling, 0);
+	os_wake_all(&f->telling);
+}
+
+static const struct xfer_ops told_xfer = { .blocking = tell_host };
+
+/* Some more was written. */
+static void count_long(struct dev_file *f, u64 len_bytes)
+{
+	u32 no = 0;
+
+	if (f->direct || f->memory || len_bytes < LONG_BYTES ||
+	    atomic_fetch_add(&f->unwritten_bytes, len_bytes) + len_bytes < WRITE_OUT_BYTES ||
+	    !atomic_compare_exchange_strong(&f->telling, &no, 1))
+		return;
+	atomic_store(&f->unwritten_bytes, 0);
+	bio_init(&f->told, &f->dev, BIO_FLUSH, 0, NULL, 0);
+	xfer_init(&f->told, &told_xfer);
+	io_pool_queue(&f->told);
+}
+
 static bool file_ended(struct bio *bio, s64 res)
 {
 	u64 moved;
@@ -145,6 +184,8 @@ static bool file_ended(struct bio *bio, s64 res)
 	bio->dev_private[2] += moved;
 	if (bio->dev_private[2] < bio->len_bytes)
 		return true;
+	if (bio->op == BIO_WRITE)
+		count_long(bio_file(bio), bio->len_bytes);
 	file_complete(bio, 0);
 	return false;
 }
@@ -355,6 +396,8 @@ static void file_release(struct blkdev *dev)
 {
 	struct dev_file *f = container_of(dev, struct dev_file, dev);
 
+	while (atomic_load(&f->telling))
+		os_wait(&f->telling, 1, 0);
 	uring_put();
 	io_pool_put();
 	close(f->fd);

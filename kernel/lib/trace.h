@@ -26,6 +26,7 @@
 	X(DEV_WRITES, "device writes")                        \
 	X(DEV_WRITE_BYTES, "bytes written to devices")        \
 	X(DEV_FLUSHES, "device flushes")                      \
+	X(DEV_WRITE_OUTS, "write-outs asked of the host")     \
 	X(DEV_ERRORS, "device errors")                        \
 	X(BH_HITS, "buffer cache hits")                       \
 	X(BH_MISSES, "buffer cache misses")                   \

@@ -4,11 +4,15 @@
  */
 #include "devtest.h"
 
+#include "lib/trace.h"
+
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 static char path[64]; /* of the file under test */
@@ -218,6 +222,39 @@ static void many_threads(void **state)
 	threads("/dev/shm", flags);
 }
 
+/* Much in long writes: the host is told to begin, but not where there is nothing to begin with. */
+static u64 write_outs(const char *dir, u32 flags, u64 each_bytes)
+{
+	u64 before = stat_get(STAT_DEV_WRITE_OUTS), size = 40u << 20;
+	int fd = new_file(dir, size);
+	struct blkdev *dev;
+	u8 *buf = calloc(1, each_bytes);
+
+	assert_non_null(buf);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(dev_file_open(path, DEV_WRITE | flags, &dev), 0);
+	for (u64 at = 0; at < size; at += each_bytes)
+		assert_int_equal(blkdev_write(dev, at, buf, each_bytes, 0), 0);
+	blkdev_put(dev);
+	unlink(path);
+	free(buf);
+	return stat_get(STAT_DEV_WRITE_OUTS) - before;
+}
+
+static void much_is_written_out(void **state)
+{
+	struct statfs fs;
+
+	(void)state;
+	assert_int_equal(write_outs("/dev/shm", 0, 1 << 20), 0);
+	if (statfs("/var/tmp", &fs) || fs.f_type == TMPFS_MAGIC)
+		skip();
+	assert_in_range(write_outs("/var/tmp", 0, 1 << 20), 1, 2);
+	assert_in_range(write_outs("/var/tmp", DEV_NO_RING, 256 << 10), 1, 2);
+	assert_int_equal(write_outs("/var/tmp", 0, 64 << 10), 0);
+}
+
 int main(void)
 {
 	static u32 ring = 0, no_ring = DEV_NO_RING;
@@ -233,6 +270,7 @@ int main(void)
 		cmocka_unit_test_prestate(odd_end, &ring),
 		cmocka_unit_test_prestate(odd_end, &no_ring),
 		cmocka_unit_test(what_is_refused),
+		cmocka_unit_test(much_is_written_out),
 		cmocka_unit_test_prestate(many_threads, &ring),
 		cmocka_unit_test_prestate(many_threads, &no_ring),
 	};
