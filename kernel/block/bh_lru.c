@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LINE_BUCKETS 8u /* a cache line of them */
+
 static struct slab *blocks_of(struct bcache *cache, u32 block_bytes)
 {
 	return &cache->blocks[ilog2(block_bytes) - 9];
@@ -24,9 +26,12 @@ static struct slab *blocks_of(struct bcache *cache, u32 block_bytes)
 
 /* ---- the hash ---- */
 
+/* Blocks that are neighbours have neighbouring buckets of one shard: who goes from one to the next finds them in one cache line, or two. */
 static u64 key_hash(const struct blkdev *dev, u64 blk)
 {
-	return hash_number(blk * CACHE_DEVICES + dev->cache_slot + 1);
+	u64 line = hash_number(blk / LINE_BUCKETS * CACHE_DEVICES + dev->cache_slot + 1);
+
+	return line / LINE_BUCKETS * LINE_BUCKETS + blk % LINE_BUCKETS;
 }
 
 struct cache_shard *cache_shard_of(const struct buffer_head *bh)
