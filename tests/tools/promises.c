@@ -571,8 +571,12 @@ static void tell_stray(struct inode *inode, const u8 *got, u64 at, u64 size, u64
 {
 	struct stray st = { got, at, size, cut_at };
 
+	if (at == size) {
+		fprintf(stderr, "size %llu\n", (unsigned long long)size);
+		return;
+	}
 	fprintf(stderr, "byte %llu of %llu is 0x%02x\n", (unsigned long long)at, (unsigned long long)size,
-		at < size ? got[at] : 0);
+		got[at]);
 	tell_whose(&st);
 	if (vfs_extents(inode, 0, size, tell_place, &st))
 		err_clear();
