@@ -101,8 +101,7 @@ void workq_queue(struct workq *wq, struct work *w)
 	list_add_tail(&wq->work, &w->link);
 	wq->queued++;
 	wq->todo++;
-	if (wq->waiting)
-		cond_signal(&wq->more);
+	cond_signal(&wq->more);
 	/* A thread that was signalled may not have woken yet: compare with the work, not with the signals. */
 	if (wq->todo > wq->waiting && wq->threads < wq->threads_max && !wq->stop &&
 	    !os_thread(&wq->thread[wq->threads], wq->name, workq_thread, wq))
