@@ -17,8 +17,8 @@ int bcache_new(u64 limit_bytes, struct bcache **out)
 		return fail(-ENOMEM, "no memory for a buffer cache");
 	cache->limit_bytes =
 		limit_bytes ? limit_bytes : MAX(LIMIT_LEAST, MIN(LIMIT_MOST, os_memory_bytes() / 8));
-	/* About as many as there are buffers of 1 KiB when it is full. */
-	cache->buckets = 1u << ilog2(MAX(cache->limit_bytes / 1024 / CACHE_SHARDS, (u64)16));
+	/* About as many as there are buffers of 4 KiB when it is full. */
+	cache->buckets = 1u << ilog2(MAX(cache->limit_bytes / 4096 / CACHE_SHARDS, (u64)16));
 	mutex_init(&cache->lock, RANK_LRU);
 	cond_init(&cache->wake);
 	cond_init(&cache->idle);

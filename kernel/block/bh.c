@@ -129,7 +129,7 @@ static int lock_hashed(struct buffer_head **bh, const struct bh_ops *ops, const 
 		int err;
 
 		bh_lock(*bh);
-		if (!(bh_state(*bh) & BH_GONE))
+		if (!bh_is_gone(*bh))
 			return 0;
 		bh_unlock(*bh);
 		bh_put(*bh);

@@ -69,9 +69,16 @@ static void unhash_locked(struct cache_shard *s, struct buffer_head *bh)
 {
 	struct buffer_head **p = find(s, bh->dev, bh->blk);
 
-	if (*p == bh)
+	if (*p == bh) {
 		*p = bh->hash_next;
+		s->hashed--;
+	}
 	atomic_fetch_or(&bh->state, BH_GONE);
+}
+
+bool bh_is_gone(const struct buffer_head *bh)
+{
+	return bh_state(bh) & BH_GONE;
 }
 
 void cache_unhash(struct buffer_head *bh)
@@ -110,7 +117,7 @@ static void make_room(struct bcache *cache, u64 more)
 }
 
 /* Locks: the shard. Takes the device's buffers without users out of one chain, onto *gone; returns those with users. */
-static u32 drop_chain(struct bcache *cache, const struct blkdev *dev, struct buffer_head **p,
+static u32 drop_chain(struct cache_shard *s, const struct blkdev *dev, struct buffer_head **p,
 		      struct buffer_head **gone, struct buffer_head **busy)
 {
 	u32 held = 0;
@@ -130,10 +137,11 @@ static u32 drop_chain(struct bcache *cache, const struct blkdev *dev, struct buf
 			continue;
 		}
 		*p = bh->hash_next;
+		s->hashed--;
 		list_del(&bh->lru);
 		if (bh_state(bh) & BH_DIRTY) {
 			list_del(&bh->dirty);
-			atomic_fetch_sub(&cache->dirty_bytes, bh->size_bytes);
+			atomic_fetch_sub(&dev->cache->dirty_bytes, bh->size_bytes);
 		}
 		bh->hash_next = *gone;
 		*gone = bh;
@@ -151,8 +159,9 @@ u32 cache_drop_idle(struct bcache *cache, const struct blkdev *dev, struct buffe
 		struct buffer_head *gone = NULL;
 
 		mutex_lock(&s->lock);
-		for (u32 b = 0; b < cache->buckets; b++)
-			held += drop_chain(cache, dev, &s->bucket[b], &gone, busy);
+		/* What was never used is not touched: of a short command that would be a good part. */
+		for (u32 b = 0; s->hashed && b < cache->buckets; b++)
+			held += drop_chain(s, dev, &s->bucket[b], &gone, busy);
 		mutex_unlock(&s->lock);
 		for (struct buffer_head *bh = gone, *next; bh; bh = next) {
 			next = bh->hash_next;
@@ -220,6 +229,7 @@ int cache_grab(struct blkdev *dev, u64 blk, bool create, const struct bh_ops *op
 			*hit = is_checked(bh, ops, ctx);
 		} else if (fresh) {
 			*p = bh = fresh;
+			s->hashed++;
 			fresh = NULL;
 			*hit = false;
 		}

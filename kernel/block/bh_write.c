@@ -31,11 +31,6 @@ bool bh_is_pinned(const struct buffer_head *bh)
 	return bh_state(bh) >= BH_PIN_ONE;
 }
 
-bool bh_is_gone(const struct buffer_head *bh)
-{
-	return bh_state(bh) & BH_GONE;
-}
-
 void bh_sealed(struct buffer_head *bh)
 {
 	lock_assert_held(bh);

@@ -24,6 +24,7 @@
 struct cache_shard {
 	struct mutex lock;           /* rank SHARD */
 	struct buffer_head **bucket; /* [lock] */
+	u32 hashed;                  /* [lock] buffers in them */
 	struct list lru;             /* [lock] idle buffers, oldest first */
 	struct list dirty;           /* [lock] */
 };
